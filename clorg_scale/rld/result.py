@@ -1,0 +1,58 @@
+"""What every RLD method returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["RLDResult"]
+
+
+@dataclass(frozen=True)
+class RLDResult:
+    """Relative Local Density at each temperature.
+
+    Attributes
+    ----------
+    temperatures
+        (t,) as asked for.
+    values
+        (t,) RLD: Newman modularity of the class labels on the affinity graph A.
+    stderr
+        (t,) standard error of `values`; 0 where exact.
+    per_class
+        (t, C) each class's share of the value, W_c / 2m - (K_c / 2m)^2; a row sums to the value.
+    purity
+        (t, C) W_c / K_c: share of the class's affinity that stays within it.
+    classes
+        (C,) class labels.
+    local_density
+        (t, n) w_i / k_i: share of each point's affinity that goes to its own class; NaN where unlabelled.
+        The smallest values are the likeliest mislabelled points.
+    mean_distance
+        mu, the mean pairwise Euclidean distance.
+    method
+        How it was computed: "exact", "sampled" or "graph" (see `clorg_scale.rld`).
+    n_points
+        RLD at small temperatures depends on n: compare models at equal n.
+    seconds
+        Wall-clock time.
+    details
+        What the method has to say of itself (engine, precision, number of landmarks, diagnostics ...).
+    """
+
+    temperatures: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float64]
+    stderr: npt.NDArray[np.float64]
+    per_class: npt.NDArray[np.float64]
+    purity: npt.NDArray[np.float64]
+    classes: npt.NDArray[Any]
+    local_density: npt.NDArray[np.float32]
+    mean_distance: float
+    method: Literal["exact", "sampled", "graph"]
+    n_points: int
+    seconds: float
+    details: dict[str, Any] = field(default_factory=dict)
