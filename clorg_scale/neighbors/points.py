@@ -1,0 +1,146 @@
+"""Embeddings as one metric sees them, handed out block by block in the precision that searches want.
+
+A search compares either squared Euclidean distances or inner products. Cosine distance is half the squared
+Euclidean distance of normalised vectors, 1 - cos = |u - v|^2 / 2, so it is searched as the former: that keeps
+the digits of vectors that are nearly parallel, which 1 - u.v loses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clorg_scale.arrays import Array, array_module, column_means, row_block, row_slices
+from clorg_scale.errors import InputError
+from clorg_scale.neighbors.result import Metric
+
+__all__ = ["Points", "prepare", "prepare_like"]
+
+
+@dataclass(frozen=True)
+class Points:
+    """Embeddings of any dtype, never copied whole.
+
+    Attributes
+    ----------
+    embeddings
+        (n, d) as handed in.
+    metric
+        What neighbours are nearest in.
+    mean
+        (d,) float64, subtracted before the cast to float32 (Euclidean only), else None.
+    scale
+        Power of two that brings the longest vector near length 1, so that squares stay within float32.
+    lengths
+        (n,) float64 Euclidean lengths: of x - mean times `scale` (Euclidean), of x (cosine), of x times `scale`
+        (inner product).
+    """
+
+    embeddings: Array
+    metric: Metric
+    mean: Array | None
+    scale: float
+    lengths: Array
+
+    @property
+    def n(self) -> int:
+        """Number of points."""
+        return int(self.embeddings.shape[0])
+
+    @property
+    def d(self) -> int:
+        """Number of features."""
+        return int(self.embeddings.shape[1])
+
+    @property
+    def inner_product(self) -> bool:
+        """Whether the search key is minus the inner product rather than the squared distance."""
+        return self.metric == "inner_product"
+
+    def block(self, rows: slice | Array) -> Array:
+        """(b, d) float32: centred (Euclidean), normalised (cosine), scaled; in the embeddings' array library."""
+        xp = array_module(self.embeddings)
+        if self.metric == "euclidean" and self.scale == 1.0:
+            return row_block(self.embeddings, rows, mean=self.mean)
+        block = row_block(self.embeddings, rows, dtype=np.float64, mean=self.mean)
+        if self.metric == "cosine":
+            block /= self.lengths[rows, None]
+        else:
+            block *= self.scale
+        return xp.ascontiguousarray(block, dtype=np.float32)
+
+    def key_lengths(self, rows: slice | Array) -> Array:
+        """(b,) float64 lengths of the vectors that `block` gives."""
+        lengths = self.lengths[rows]
+        return array_module(lengths).ones_like(lengths) if self.metric == "cosine" else lengths
+
+    def distances(self, keys: Array) -> Array:
+        """Search keys (squared distance or minus inner product of prepared vectors) as float32 distances."""
+        xp = array_module(keys)
+        if self.metric == "euclidean":
+            keys = xp.sqrt(keys) / self.scale
+        elif self.metric == "cosine":
+            keys = keys / 2
+        else:
+            keys = keys / self.scale / self.scale
+        return keys.astype(np.float32)
+
+
+def prepare(embeddings: Array, metric: Metric, *, name: str = "embeddings") -> Points:
+    """Read the embeddings through twice: means and finiteness, then lengths.
+
+    Raises
+    ------
+    InputError
+        If values are NaN or infinite, a vector is zero under cosine, or distances exceed float32.
+    """
+    mean = column_means(embeddings, name=name)
+    return _measured(embeddings, metric, mean if metric == "euclidean" else None, None, name)
+
+
+def prepare_like(points: Points, queries: Array, *, name: str) -> Points:
+    """Other vectors prepared as `points` were, so that the two can be compared."""
+    if queries.shape[1] != points.d:
+        raise InputError(
+            f"The {name} have {queries.shape[1]} features, but the embeddings have {points.d}; "
+            "both must come from one model."
+        )
+    column_means(queries, name=name)
+    return _measured(queries, points.metric, points.mean, points.scale, name)
+
+
+def _measured(
+    embeddings: Array, metric: Metric, mean: Array | None, scale: float | None, name: str
+) -> Points:
+    xp = array_module(embeddings)
+    lengths = xp.empty(embeddings.shape[0], dtype=np.float64)
+    for rows in row_slices(*embeddings.shape, itemsize=8):
+        block = row_block(embeddings, rows, dtype=np.float64, mean=mean)
+        # The largest value is taken out before squaring, so that no square leaves the range of float64.
+        largest = xp.abs(block).max(axis=1)
+        unit = xp.where(largest > 0, largest, 1.0)
+        block /= unit[:, None]
+        lengths[rows] = unit * xp.sqrt(xp.einsum("ij,ij->i", block, block))
+    longest = float(lengths.max())
+    if metric == "cosine":
+        _refuse_zero_vectors(lengths, name)
+        return Points(embeddings, metric, None, 1.0, lengths)
+    if longest > 1e18 if metric == "inner_product" else longest > 1e37:
+        raise InputError(
+            f"The {name} hold values so large (up to length {longest:.1e}) that {metric} distances exceed "
+            "float32; divide them by a constant."
+        )
+    if scale is None:
+        scale = 1.0 if 1e-3 < longest < 1e6 or longest == 0 else float(2.0 ** -np.round(np.log2(longest)))
+    return Points(embeddings, metric, mean, scale, lengths * scale)
+
+
+def _refuse_zero_vectors(lengths: Array, name: str) -> None:
+    zero = array_module(lengths).flatnonzero(lengths == 0)
+    if zero.size:
+        listed = ", ".join(str(int(row)) for row in zero[:5]) + (", ..." if zero.size > 5 else "")
+        raise InputError(
+            f"The {name} hold {int(zero.size)} zero vectors (rows {listed}), which have no direction for the "
+            "cosine; remove them or use metric='euclidean'."
+        )
