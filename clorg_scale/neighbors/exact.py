@@ -11,7 +11,7 @@ Work 2 q n d FLOP; memory: one block of queries, one block of points, and the ta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -19,9 +19,8 @@ from clorg_scale.arrays import Array, array_module, row_slices
 from clorg_scale.neighbors.pairs import pair_keys
 from clorg_scale.neighbors.points import Points
 from clorg_scale.neighbors.ranking import rank_candidates, sort_rows
-from clorg_scale.progress import Advance
 
-__all__ = ["BlockSearch", "search_exact"]
+__all__ = ["BlockSearch", "merge_candidates", "search_exact"]
 
 BlockSearch = Callable[[Array, Array, int, bool], tuple[Array, Array]]
 """(queries (b, d), points (m, d), k, inner_product) -> keys (b, k) float32, ids (b, k) int64: the k smallest
@@ -41,9 +40,8 @@ def search_exact(
     exclude: Array | None,
     search_block: BlockSearch,
     block_bytes: int,
-    advance: Advance = lambda done: None,
-) -> tuple[Array, Array]:
-    """Find the k nearest points of some queries.
+) -> Iterator[tuple[slice, Array, Array]]:
+    """Find the k nearest points of some queries, a block of queries at a time.
 
     Parameters
     ----------
@@ -55,17 +53,13 @@ def search_exact(
         The engine: the k best pairs of two blocks.
     block_bytes
         Memory that the blocks may take.
-    advance
-        Called with the number of queries done.
 
-    Returns
-    -------
-    keys, ids
-        (q, k) float64 and int64, ascending, ties by row number.
+    Yields
+    ------
+    part, keys, ids
+        Positions in `rows`; (b, k) float64 and int64, ascending, ties by row number.
     """
     xp = array_module(points.embeddings)
-    all_keys = xp.empty((len(rows), k), dtype=np.float64)
-    all_ids = xp.empty((len(rows), k), dtype=np.int64)
     per_query = 4 * points.d + 48 * _n_candidates(points.n, k)
     for part in row_slices(len(rows), per_query, itemsize=1, block_bytes=block_bytes // 2):
         left_out = None if exclude is None else exclude[part]
@@ -78,9 +72,7 @@ def search_exact(
                 queries, points, rows[part][unsettled], keys[unsettled], ids[unsettled],
                 None if left_out is None else left_out[unsettled], block_bytes // 2,
             )  # fmt: skip
-        all_keys[part], all_ids[part] = keys, ids
-        advance(part.stop - part.start)
-    return all_keys, all_ids
+        yield part, keys, ids
 
 
 def _n_candidates(n: int, k: int) -> int:
@@ -107,7 +99,7 @@ def _search_rows(
     ):
         block = points.block(part)
         keys, ids = search_block(query, block, min(c, len(block)), points.inner_product)
-        best_keys, best_ids = _merge(best_keys, best_ids, keys, ids + part.start, c)
+        best_keys, best_ids = merge_candidates(best_keys, best_ids, keys, ids + part.start, c)
     assert best_keys is not None
     farthest = best_keys.max(axis=1).astype(np.float64)
     keys, ids = rank_candidates(queries, points, rows, best_ids, exclude=exclude)
@@ -121,7 +113,7 @@ def _bytes_per_point(points: Points, n_queries: int) -> int:
     return 12 * points.d + 4 * min(n_queries, 4096)
 
 
-def _merge(
+def merge_candidates(
     keys: Array | None, ids: Array | None, more_keys: Array, more_ids: Array, c: int
 ) -> tuple[Array, Array]:
     """The c smallest of two sets of candidates per row; on equal keys those that came first stay."""

@@ -1,1 +1,5 @@
-"""One file per search algorithm."""
+"""Search algorithms, one a file.
+
+Exact ones are a function `search_block` (`clorg_scale.neighbors.exact.BlockSearch`): the k best pairs of two
+blocks. Approximate ones are a function `build` that returns `Candidates`.
+"""

@@ -1,0 +1,27 @@
+"""What every approximate index can do."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from clorg_scale.arrays import Array
+from clorg_scale.progress import Advance
+
+__all__ = ["Candidates"]
+
+
+class Candidates(Protocol):
+    """An index over all points that proposes neighbours; they are checked and measured elsewhere."""
+
+    @property
+    def description(self) -> str:
+        """The index with its present parameters."""
+
+    def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
+        """(b, c) int64, about k points likely to be nearest to each of the points `rows` (b,).
+
+        Rows may hold -1, repetitions and the point itself. `advance` is told of `len(rows)` points in all.
+        """
+
+    def try_harder(self) -> bool:
+        """Raise the effort of a search, and with it the recall; False where it cannot be raised further."""

@@ -1,0 +1,57 @@
+"""CAGRA, the graph index of cuVS, on the GPU."""
+
+from __future__ import annotations
+
+from clorg_scale.arrays import Array
+from clorg_scale.errors import require
+from clorg_scale.neighbors.algorithms.on_device import float32_copy, search_in_chunks
+from clorg_scale.neighbors.points import Points
+from clorg_scale.progress import Advance
+
+__all__ = ["Cagra", "build"]
+
+MAX_ITOPK = 1024
+
+
+def build(points: Points, k: int, *, seed: int) -> Cagra:
+    """Build a graph of 64 neighbours a node out of one of 128 (cuVS takes no seed)."""
+    cagra = require("cuvs.neighbors.cagra", extra="cuda13", purpose="CAGRA")
+    metric = "inner_product" if points.inner_product else "sqeuclidean"
+    data = float32_copy(points)
+    index = cagra.build(cagra.IndexParams(metric=metric), data)
+    return Cagra(index, data, k)
+
+
+class Cagra:
+    """A built graph and the length of the list that a search keeps."""
+
+    def __init__(self, index: object, data: Array, k: int) -> None:
+        self.index = index
+        self.data = data
+        self.itopk = _rounded(max(64, 2 * k))
+
+    @property
+    def description(self) -> str:
+        """The index with its present parameters."""
+        return f"cuvs.cagra(itopk={self.itopk})"
+
+    def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
+        """(b, k) what the index returns (uint32 row numbers; what is out of range is dropped later)."""
+        from cuvs.neighbors import cagra
+
+        parameters = cagra.SearchParams(itopk_size=max(self.itopk, _rounded(k)))
+        return search_in_chunks(
+            lambda queries: cagra.search(parameters, self.index, queries, k), self.data, rows, k, advance
+        )
+
+    def try_harder(self) -> bool:
+        """Keep a list twice as long."""
+        if self.itopk >= MAX_ITOPK:
+            return False
+        self.itopk = min(MAX_ITOPK, 2 * self.itopk)
+        return True
+
+
+def _rounded(length: int) -> int:
+    """Up to a multiple of 32, as the kernels want it."""
+    return -(-length // 32) * 32

@@ -1,0 +1,55 @@
+"""IVF-Flat on the GPU by cuVS."""
+
+from __future__ import annotations
+
+import math
+
+from clorg_scale.arrays import Array
+from clorg_scale.errors import require
+from clorg_scale.neighbors.algorithms.on_device import float32_copy, search_in_chunks
+from clorg_scale.neighbors.points import Points
+from clorg_scale.progress import Advance
+
+__all__ = ["CuvsIVFFlat", "build"]
+
+
+def build(points: Points, k: int, *, seed: int) -> CuvsIVFFlat:
+    """Cluster the points into about 2 sqrt(n) lists (cuVS takes no seed: its k-means starts from a fixed one)."""
+    ivf_flat = require("cuvs.neighbors.ivf_flat", extra="cuda13", purpose="IVF-Flat on the GPU")
+    n_lists = max(1, min(round(2 * math.sqrt(points.n)), points.n // 39))
+    metric = "inner_product" if points.inner_product else "sqeuclidean"
+    data = float32_copy(points)
+    index = ivf_flat.build(ivf_flat.IndexParams(n_lists=n_lists, metric=metric), data)
+    return CuvsIVFFlat(index, data, n_lists, k)
+
+
+class CuvsIVFFlat:
+    """A built index and the number of lists that a query probes."""
+
+    def __init__(self, index: object, data: Array, n_lists: int, k: int) -> None:
+        self.index = index
+        self.data = data
+        self.n_lists = n_lists
+        lists_for_k = math.ceil(4 * k * n_lists / len(data))
+        self.n_probes = min(n_lists, max(16, n_lists // 25, lists_for_k))
+
+    @property
+    def description(self) -> str:
+        """The index with its present parameters."""
+        return f"cuvs.ivf_flat(lists={self.n_lists}, probes={self.n_probes})"
+
+    def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
+        """(b, k) what the index returns."""
+        from cuvs.neighbors import ivf_flat
+
+        parameters = ivf_flat.SearchParams(n_probes=self.n_probes)
+        return search_in_chunks(
+            lambda queries: ivf_flat.search(parameters, self.index, queries, k), self.data, rows, k, advance
+        )
+
+    def try_harder(self) -> bool:
+        """Probe twice as many lists."""
+        if self.n_probes >= self.n_lists:
+            return False
+        self.n_probes = min(self.n_lists, 2 * self.n_probes)
+        return True

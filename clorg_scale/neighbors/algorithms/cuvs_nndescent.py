@@ -1,0 +1,65 @@
+"""NN-descent on the GPU: the all-neighbours build of cuVS, in batches of clusters where the data are large."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clorg_scale.arrays import row_slices
+from clorg_scale.errors import InputError, require
+from clorg_scale.neighbors.algorithms.nndescent import Graph
+from clorg_scale.neighbors.algorithms.on_device import float32_copy, free_memory
+from clorg_scale.neighbors.points import Points
+
+__all__ = ["build"]
+
+HEADROOM = 0.25
+"""Share of the free memory of the GPU left alone: the build's own buffers are not documented."""
+
+
+def build(points: Points, k: int, *, seed: int) -> Graph:
+    """All-neighbours NN-descent with an intermediate graph of twice the degree (cuVS takes no seed)."""
+    all_neighbors = require("cuvs.neighbors.all_neighbors", extra="cuda13", purpose="NN-descent on the GPU")
+    nn_descent = require("cuvs.neighbors.nn_descent", extra="cuda13", purpose="NN-descent on the GPU")
+    import cupy
+
+    if points.inner_product:
+        # The batched build may be wrong for negative inner products (cuVS issue 2313).
+        raise InputError(
+            "NN-descent on the GPU does not search inner products; use metric='cosine' or index='cagra'."
+        )
+    degree = min(points.n - 1, max(k + 1, 32))
+    n_clusters = _clusters(points, degree)
+    parameters = all_neighbors.AllNeighborsParams(
+        algo="nn_descent",
+        n_clusters=n_clusters,
+        overlap_factor=2 if n_clusters > 2 else 1,
+        metric="sqeuclidean",
+        nn_descent_params=nn_descent.IndexParams(
+            metric="sqeuclidean", graph_degree=degree, intermediate_graph_degree=min(points.n - 1, 2 * degree)
+        ),
+    )
+    # Batched builds take host data only, unbatched ones stay on the GPU.
+    data = float32_copy(points) if n_clusters == 1 else _host_copy(points)
+    ids = cupy.empty((points.n, degree), dtype=np.int64)
+    distances = cupy.empty((points.n, degree), dtype=np.float32)
+    all_neighbors.build(data, degree, parameters, indices=ids, distances=distances)
+    return Graph(ids, f"cuvs.all_neighbors(nn_descent, degree={degree}, clusters={n_clusters})")
+
+
+def _clusters(points: Points, degree: int) -> int:
+    """1 where data and graph fit the GPU, else enough that a cluster, twice overlapping, does."""
+    usable = free_memory() * (1 - HEADROOM) - points.n * degree * 12
+    needed = points.n * (4 * points.d + 24 * degree)
+    if usable <= 0:
+        raise InputError(
+            f"The k-NN table of {points.n} points with {degree} neighbours does not fit the GPU; use a smaller k."
+        )
+    return 1 if needed <= usable else max(4, int(np.ceil(4 * needed / usable)))
+
+
+def _host_copy(points: Points) -> np.ndarray:
+    data = np.empty((points.n, points.d), dtype=np.float32)
+    for part in row_slices(points.n, points.d):
+        block = points.block(part)
+        data[part] = block if isinstance(block, np.ndarray) else block.get()
+    return data

@@ -1,0 +1,113 @@
+"""Any FAISS index by its factory string, HNSW among them, fed block by block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from clorg_scale.arrays import Array, row_slices
+from clorg_scale.errors import InputError
+from clorg_scale.neighbors.points import Points
+from clorg_scale.progress import Advance
+
+__all__ = ["FaissIndex", "build", "build_hnsw"]
+
+HNSW_LINKS = 32
+HNSW_EF_CONSTRUCTION = 40
+TRAINING_POINTS = 1 << 18
+QUERY_BLOCK = 4096
+
+
+def build_hnsw(points: Points, k: int, *, seed: int) -> FaissIndex:
+    """Hierarchical navigable small world graph, 32 links a node (64 at the bottom).
+
+    Threads insert points concurrently, so with several threads two builds can differ in a few links, and their
+    tables in a few neighbours.
+    """
+    return build(points, k, seed=seed, factory=f"HNSW{HNSW_LINKS},Flat")
+
+
+def build(points: Points, k: int, *, seed: int, factory: str) -> FaissIndex:
+    """Train and fill the index that a factory string describes.
+
+    Raises
+    ------
+    InputError
+        If FAISS does not understand the string, or cannot build such an index on these points.
+    """
+    import faiss
+
+    metric = faiss.METRIC_INNER_PRODUCT if points.inner_product else faiss.METRIC_L2
+    try:
+        index = faiss.index_factory(points.d, factory, metric)
+        _seed(faiss, index, seed)
+        if hasattr(faiss.downcast_index(index), "hnsw"):
+            faiss.downcast_index(index).hnsw.efConstruction = HNSW_EF_CONSTRUCTION
+        if not index.is_trained:
+            rows = np.random.default_rng(seed).permutation(points.n)[:TRAINING_POINTS]
+            index.train(points.block(np.sort(rows)))
+        for part in row_slices(points.n, points.d):
+            index.add(points.block(part))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(
+            f"FAISS cannot build the index {factory!r} on {points.n} points of {points.d} features: {reason}"
+        ) from error
+    return FaissIndex(points, factory, index, k)
+
+
+def _seed(faiss: Any, index: Any, seed: int) -> None:
+    """Seed the clustering of an inverted file; other indexes draw from fixed seeds of their own."""
+    inverted = faiss.try_extract_index_ivf(index)
+    if inverted is not None:
+        inverted.cp.seed = seed % 2**31
+
+
+class FaissIndex:
+    """A filled FAISS index whose search effort can be raised where it is an HNSW graph or an inverted file."""
+
+    def __init__(self, points: Points, factory: str, index: Any, k: int) -> None:
+        import faiss
+
+        self.points = points
+        self.factory = factory
+        self.index = index
+        inverted = faiss.try_extract_index_ivf(index)
+        self.effort = ""
+        self.highest = 0
+        self.parameters: Any = None
+        if inverted is not None:
+            self.effort, self.highest = "nprobe", inverted.nlist
+            self._set(min(inverted.nlist, max(inverted.nprobe, 8)))
+        elif hasattr(faiss.downcast_index(index), "hnsw"):
+            self.effort, self.highest = "efSearch", 1024
+            self._set(max(48, 2 * k))
+
+    @property
+    def description(self) -> str:
+        """The factory string with the present search effort."""
+        return f"{self.factory}({self.effort}={self.value})" if self.effort else self.factory
+
+    def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
+        """(b, c) what the index returns; compressed indexes are asked for twice as many, as they mix up ranks."""
+        k = min(self.points.n, k if "Flat" in self.factory else 2 * k + 16)
+        ids = np.empty((len(rows), k), dtype=np.int64)
+        for start in range(0, len(rows), QUERY_BLOCK):
+            part = slice(start, start + QUERY_BLOCK)
+            ids[part] = self.index.search(self.points.block(rows[part]), k)[1]
+            advance(len(rows[part]))
+        return ids
+
+    def try_harder(self) -> bool:
+        """Double nprobe or efSearch."""
+        if not self.effort or self.value >= self.highest:
+            return False
+        self._set(min(self.highest, 2 * self.value))
+        return True
+
+    def _set(self, value: int) -> None:
+        import faiss
+
+        self.value = value
+        faiss.ParameterSpace().set_index_parameter(self.index, self.effort, value)

@@ -1,0 +1,26 @@
+"""Exact search of blocks with cuVS brute force on the GPU."""
+
+from __future__ import annotations
+
+from clorg_scale.arrays import Array, array_module
+from clorg_scale.errors import require
+
+__all__ = ["search_block"]
+
+MAX_QUERIES = 1 << 14
+"""Queries of one call; its distances to a whole block are held at once."""
+
+
+def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> tuple[Array, Array]:  # noqa: FBT001
+    """The k best of `points` for each of `queries` (see `clorg_scale.neighbors.exact.BlockSearch`)."""
+    brute_force = require(
+        "cuvs.neighbors.brute_force", extra="cuda13", purpose="Brute-force search on the GPU"
+    )
+    xp = array_module(queries)
+    index = brute_force.build(points, metric="inner_product" if inner_product else "sqeuclidean")
+    keys = xp.empty((len(queries), k), dtype="float32")
+    ids = xp.empty((len(queries), k), dtype="int64")
+    for start in range(0, len(queries), MAX_QUERIES):
+        part = slice(start, start + MAX_QUERIES)
+        brute_force.search(index, queries[part], k, neighbors=ids[part], distances=keys[part])
+    return (-keys if inner_product else keys), ids

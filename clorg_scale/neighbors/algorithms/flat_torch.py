@@ -1,0 +1,66 @@
+"""Exact search of blocks with torch: one matrix product and a top-k, on any device torch knows.
+
+The fallback on a GPU where neither cuVS nor a GPU build of FAISS is installed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from clorg_scale.arrays import Array, array_module
+from clorg_scale.errors import require
+
+__all__ = ["search_block"]
+
+SCORES = 1 << 28
+"""Entries of one tile of scores (1 GiB of float32)."""
+
+
+def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> tuple[Array, Array]:  # noqa: FBT001
+    """The k best of `points` for each of `queries` (see `clorg_scale.neighbors.exact.BlockSearch`)."""
+    torch = require(
+        "torch", extra="train", purpose="Searching neighbours without cuVS or FAISS on this device"
+    )
+    xp = array_module(queries)
+    if xp is np and not points.flags.writeable:
+        points = points.copy()
+    x, y = torch.as_tensor(queries), torch.as_tensor(points)
+    keys = torch.empty((len(x), k), dtype=torch.float32, device=x.device)
+    ids = torch.empty((len(x), k), dtype=torch.int64, device=x.device)
+    norms = None if inner_product else (y * y).sum(1)
+    step = max(1, SCORES // len(y))
+    with _full_precision(torch):
+        for start in range(0, len(x), step):
+            rows = slice(start, start + step)
+            scores = _scores(torch, x[rows], y, norms)
+            keys[rows], ids[rows] = scores.topk(k, dim=1, largest=False, sorted=False)
+            if norms is not None:
+                keys[rows] += (x[rows] * x[rows]).sum(1, keepdim=True)
+    return _back(xp, keys), _back(xp, ids)
+
+
+def _scores(torch: Any, x: Any, y: Any, norms: Any) -> Any:
+    """(b, m): -x.y, or |y|^2 - 2 x.y, which orders a row as the squared distance does."""
+    if norms is None:
+        return (x @ y.T).neg_()
+    return torch.addmm(norms[None, :], x, y.T, alpha=-2.0)
+
+
+class _full_precision:  # noqa: N801
+    """Float32 products without tf32 while the block runs: its ten bits would swap neighbours."""
+
+    def __init__(self, torch: Any) -> None:
+        self.matmul = torch.backends.cuda.matmul
+
+    def __enter__(self) -> None:
+        self.before = self.matmul.allow_tf32
+        self.matmul.allow_tf32 = False
+
+    def __exit__(self, *error: object) -> None:
+        self.matmul.allow_tf32 = self.before
+
+
+def _back(xp: Any, tensor: Any) -> Array:
+    return tensor.numpy() if xp is np else xp.from_dlpack(tensor)

@@ -1,0 +1,64 @@
+"""What the GPU indexes share: prepared points on the GPU, and queries in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from clorg_scale.arrays import Array, row_slices
+from clorg_scale.errors import InputError
+from clorg_scale.neighbors.points import Points
+from clorg_scale.progress import Advance
+
+__all__ = ["float32_copy", "free_memory", "search_in_chunks"]
+
+QUERY_CHUNK = 1 << 15
+"""Queries of one call: more than 65,535 at once have crashed GPU indexes."""
+
+
+def free_memory() -> int:
+    """Bytes free on the current GPU, CuPy's own unused blocks among them."""
+    import cupy
+
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    return int(free) + int(cupy.get_default_memory_pool().free_bytes())
+
+
+def float32_copy(points: Points) -> Array:
+    """(n, d) float32 on the GPU, prepared for the metric.
+
+    Raises
+    ------
+    InputError
+        If it does not fit, with what it needs.
+    """
+    import cupy
+
+    needed = 4 * points.n * points.d
+    if needed > 0.9 * free_memory():
+        raise InputError(
+            f"The index needs {needed / 1e9:.1f} GB on the GPU, of which {free_memory() / 1e9:.1f} GB are free; "
+            "use index='flat' or 'ivf', which stream, or device='cpu'."
+        )
+    data = cupy.empty((points.n, points.d), dtype=np.float32)
+    for part in row_slices(points.n, points.d):
+        data[part] = cupy.asarray(points.block(part))
+    return data
+
+
+def search_in_chunks(
+    search: Callable[[Array], tuple[Any, Any]], data: Array, rows: Array, k: int, advance: Advance
+) -> Array:
+    """(b, k) int64 row numbers on the GPU that `search` (queries -> distances, ids) finds for rows of `data`."""
+    import cupy
+
+    ids = cupy.empty((len(rows), k), dtype=np.int64)
+    rows = cupy.asarray(rows)
+    for start in range(0, len(rows), QUERY_CHUNK):
+        part = slice(start, start + QUERY_CHUNK)
+        _, found = search(data[rows[part]])
+        ids[part] = cupy.asarray(found).astype(np.int64)
+        advance(len(ids[part]))
+    return ids

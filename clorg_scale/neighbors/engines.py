@@ -1,0 +1,106 @@
+"""Which library searches: exact engines by device, indexes by name, `auto` by size."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from clorg_scale.arrays import Array, array_module
+from clorg_scale.errors import InputError
+from clorg_scale.neighbors.algorithms.candidates import Candidates
+from clorg_scale.neighbors.exact import BlockSearch
+from clorg_scale.neighbors.points import Points
+
+__all__ = ["Build", "approximate_index", "automatic_index", "exact_engine"]
+
+Build = Callable[..., Candidates]
+"""(points, k, *, seed) -> the filled index."""
+
+FLAT_WORK = {"cpu": 3e11, "cuda": 5e14}
+"""n^2 d up to which `auto` searches exactly. CPU: about 5 s on two cores, where the inverted file takes 1.5 s and
+is not exact; GPU: tens of seconds on one that multiplies float32 at 40 TFLOP/s."""
+
+FLAT_POINTS = 5000
+"""Points up to which `auto` always searches exactly."""
+
+FLAT_SHARE = 1 / 20
+"""Share of all points that k may be before `auto` searches exactly, as most lists would have to be probed."""
+
+
+def automatic_index(points: Points, k: int, device: str) -> str:
+    """``"flat"`` while that takes seconds, ``"ivf"`` beyond (see `clorg_scale.neighbors.knn`)."""
+    small = points.n <= FLAT_POINTS or float(points.n) ** 2 * points.d <= FLAT_WORK[device]
+    return "flat" if small or k > FLAT_SHARE * points.n else "ivf"
+
+
+def exact_engine(points: Points, k: int, device: str) -> tuple[str, BlockSearch]:
+    """Name and function of the engine that searches two blocks exactly."""
+    from clorg_scale.neighbors.algorithms import flat_cuvs, flat_faiss, flat_faiss_gpu, flat_torch
+
+    if device == "cpu":
+        return "flat", flat_faiss.search_block
+    if importlib.util.find_spec("cuvs") is not None:
+        name, engine = "flat(cuvs)", flat_cuvs.search_block
+    elif flat_faiss_gpu.usable() and k <= flat_faiss_gpu.MAX_K // 2:
+        name, engine = "flat(faiss-gpu)", flat_faiss_gpu.search_block
+    else:
+        name, engine = "flat(torch)", flat_torch.search_block
+    return name, engine if array_module(points.embeddings) is not np else partial(_through_device, engine)
+
+
+def _through_device(
+    engine: BlockSearch,
+    queries: Array,
+    points: Array,
+    k: int,
+    inner_product: bool,  # noqa: FBT001
+) -> tuple[Array, Array]:
+    """Search host blocks on the GPU: for embeddings that do not fit it."""
+    import cupy
+
+    keys, ids = engine(cupy.asarray(queries), cupy.asarray(points), k, inner_product)
+    return cupy.asnumpy(keys), cupy.asnumpy(ids)
+
+
+def approximate_index(index: str, device: str, search_block: BlockSearch) -> Build:
+    """The function that builds the index of this name, or of this FAISS factory string.
+
+    Raises
+    ------
+    InputError
+        If the device has no such index.
+    """
+    from clorg_scale.neighbors.algorithms import (
+        cuvs_cagra,
+        cuvs_ivf_flat,
+        cuvs_nndescent,
+        faiss_index,
+        ivf,
+        nndescent,
+    )
+
+    own_ivf = partial(ivf.build, search_block=search_block)
+    has_cuvs = importlib.util.find_spec("cuvs") is not None
+    builders: dict[str, dict[str, Build]] = {
+        "cpu": {"ivf": own_ivf, "hnsw": faiss_index.build_hnsw, "nndescent": nndescent.build},
+        "cuda": {
+            "ivf": cuvs_ivf_flat.build if has_cuvs else own_ivf,
+            "cagra": cuvs_cagra.build,
+            "nndescent": cuvs_nndescent.build,
+        },
+    }
+    if index in builders[device]:
+        return builders[device][index]
+    if index == "cagra":
+        raise InputError(
+            "index='cagra' runs on a GPU only; use device='cuda', or index='ivf' or 'hnsw' on the CPU."
+        )
+    if device == "cuda":
+        raise InputError(
+            f"index={index!r} runs on the CPU only; use device='cpu', or index 'flat', 'ivf', 'cagra' or "
+            "'nndescent' on the GPU."
+        )
+    return partial(faiss_index.build, factory=index)

@@ -1,0 +1,72 @@
+"""What a search will need, said before anything is built."""
+
+from __future__ import annotations
+
+import math
+
+from clorg_scale.arrays import available_memory, parse_memory
+from clorg_scale.errors import InputError
+
+__all__ = ["block_budget", "flat_bytes", "index_bytes"]
+
+LEAST_BLOCKS = 16 << 20
+"""Bytes that blocks of queries and points need to be worth their while."""
+
+MOST_BLOCKS = 1 << 30
+"""Bytes of blocks beyond which a search gets no faster."""
+
+SHARE_OF_AVAILABLE = 0.8
+
+
+def flat_bytes(n: int, d: int, n_queries: int, k: int) -> int:
+    """Least memory of an exact search beside the embeddings: lengths, the table, blocks."""
+    widest_rows = 256 * (24 * d + 48 * (k + 1))
+    return 16 * n + 8 * n_queries * k + max(LEAST_BLOCKS, widest_rows)
+
+
+def index_bytes(index: str, n: int, d: int, k: int) -> int:
+    """Memory of a search through the index of this name, beside the embeddings."""
+    lists = math.sqrt(n)
+    extra = {
+        "flat": 0.0,
+        "ivf": 40 * n + lists * d * (4 + 64 * 8),  # lists; centroids and the sample they are trained on
+        "hnsw": n * (4 * d + 4 * 96 + 32),  # a copy; 64 links at the bottom, fewer above
+        "nndescent": n * (8 * d + 40 * max(48, 3 * k // 2)),  # two copies; pools of candidates
+        "cagra": n * (4 * d + 4 * 192),
+    }
+    return flat_bytes(n, d, n, k) + int(extra.get(index, n * (4 * d + 64)))
+
+
+def block_budget(needed: int, least: int, memory_limit: str | int | None, what: str) -> int:
+    """Bytes left for blocks, once `needed` is known to fit.
+
+    Parameters
+    ----------
+    needed
+        Memory of the search as asked for, its smallest blocks included.
+    least
+        Memory of the most modest search that would do (exact, streamed).
+    memory_limit
+        As the user gave it; None stands for most of what is available.
+    what
+        The search, for the error sentence.
+
+    Raises
+    ------
+    InputError
+        If it does not fit; says what would.
+    """
+    limit = parse_memory(memory_limit)
+    budget = int(SHARE_OF_AVAILABLE * available_memory()) if limit is None else limit
+    if needed > budget:
+        name = "memory available" if limit is None else "memory limit"
+        way_out = "" if needed == least else f" (index='flat' needs {_readable(least)})"
+        raise InputError(
+            f"{what} needs at least {_readable(needed)}{way_out}, more than the {name} of {_readable(budget)}; "
+            "raise the limit, or lower k."
+        )
+    return min(MOST_BLOCKS, budget - needed + LEAST_BLOCKS)
+
+
+def _readable(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{math.ceil(n_bytes / 1e5) / 10:.1f} MB"
