@@ -1,0 +1,308 @@
+r"""Exact RLD in O(n) memory: two symmetric kernel mat-vecs, tile by tile.
+
+With d_ij the Euclidean distances and mu their mean (arXiv 2305.10229; A is its affinity matrix),
+
+    E_ij = exp(-d_ij / (mu T)),  E_ii = 0        r_i = sum_j E_ij
+    A_ij = E_ij^2 / (r_i r_j)                    k_i = sum_j A_ij,   w_i = sum over j of i's class of A_ij
+
+**Pass 1** gives r. It needs mu, which is itself a sum over all pairs; instead of a pass of its own, an estimate
+mu_0 from random pairs (relative error about 4e-4) stands in, and the pass sums d_ij (hence mu) and d_ij E_ij too:
+
+    log r(mu) = log r(mu_0) + (log mu - log mu_0) sum_j (d_ij / (mu_0 T)) E_ij / r_i(mu_0) + O((log mu / mu_0)^2)
+
+whose remainder is below 1e-7. In float64 a pass over the distances alone gives mu first.
+**Pass 2** gives k and w with the exponent 2 d / (mu T) + log r_i + log r_j in one piece, so that nothing under-
+or overflows. Rows whose r is too small for float32 (outliers; T below about 0.01) are summed again in float64.
+
+Work: 2 n^2 d FLOP in matrix products for any number of temperatures; memory: O(n) and two panels of points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from clorg_scale.errors import InputError
+from clorg_scale.progress import Advance
+from clorg_scale.rld.exp2 import smallest_exp2
+from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.tiles import NEAR, TILE, affinity_sums, kernel_sums, tile_pairs
+
+__all__ = ["ExactSums", "exact_sums", "n_pair_visits"]
+
+Floats = npt.NDArray[np.float64]
+
+MOST_PANEL_ROWS = 8192
+"""Points in a panel: gathering one costs a fiftieth of the matrix product it is used in."""
+
+N_RANDOM_PAIRS = 500_000
+"""Random pairs for the first estimate of mu."""
+
+
+@dataclass(frozen=True)
+class ExactSums:
+    """What RLD is made of, in the order of the embeddings.
+
+    Attributes
+    ----------
+    k
+        (t, n) affinity of each point to all others, in units of A / n^2.
+    w
+        (t, n) the part of k that goes to points of the same class; 0 where unlabelled.
+    log_r
+        (t, n) natural logarithm of r: how crowded each point's surroundings are.
+    mean_distance
+        mu.
+    n_rescued
+        (t,) rows whose r was summed again in float64.
+    """
+
+    k: Floats
+    w: Floats
+    log_r: Floats
+    mean_distance: float
+    n_rescued: npt.NDArray[np.int64]
+
+
+def n_pair_visits(points: ClassOrderedPoints) -> float:
+    """Pairs of points that `exact_sums` visits in all its passes, for the progress bar."""
+    passes = 3 if points.dtype == np.float64 else 2
+    return passes * points.n_points * (points.n_points - 1) / 2
+
+
+def exact_sums(
+    points: ClassOrderedPoints, temperatures: Floats, *, seed: int = 0, memory_limit: int | None = None, advance: Advance
+) -> ExactSums:
+    """Sum the affinities of every point at every temperature.
+
+    Parameters
+    ----------
+    points
+        The embeddings in class order.
+    temperatures
+        (t,) T > 0.
+    seed
+        Of the random pairs for the first estimate of mu; in float32 it moves the result by less than 1e-7.
+    memory_limit
+        Bytes that the sums and panels may take beside the embeddings.
+    advance
+        Told the number of pairs done.
+
+    Raises
+    ------
+    InputError
+        If all points are identical (mu = 0), or the memory limit is too small.
+    """
+    panel_rows = _panel_rows(points, len(temperatures), memory_limit)
+    if points.dtype == np.float64:
+        distance_sum, _, _ = _kernel_pass(points, np.empty(0), 1.0, panel_rows, advance)
+        guess = _mean_distance(distance_sum)
+    else:
+        guess = _random_pair_mean(points, seed)
+    distance_sum, R, D = _kernel_pass(points, temperatures, guess, panel_rows, advance)
+    mu = _mean_distance(distance_sum)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_r = np.log(R) + np.log(mu / guess) * D / (R * guess * temperatures[:, None])
+    n_rescued = _rescue(points, temperatures, mu, R, log_r, panel_rows)
+    k, w = _affinity_pass(points, temperatures, mu, log_r, panel_rows, advance)
+    back = np.empty_like(points.order)
+    back[points.order] = np.arange(points.n_points)
+    return ExactSums(k[:, back], w[:, back], log_r[:, back], mu, n_rescued)
+
+
+def _panel_rows(points: ClassOrderedPoints, n_temperatures: int, memory_limit: int | None) -> int:
+    """The largest panel that the memory limit allows."""
+    n, d, size = points.n_points, points.n_features, points.dtype.itemsize
+
+    def need(rows: int) -> int:
+        tiles = max(1, rows // TILE) ** 2
+        sums = (6 * n_temperatures + 4) * n * 8
+        return sums + rows * (2 * d * size + 16) + tiles * 2 * (1 + 2 * n_temperatures) * TILE * 8
+
+    rows = min(MOST_PANEL_ROWS, -(-n // TILE) * TILE)
+    if memory_limit is None:
+        return rows
+    while rows > TILE and need(rows) > memory_limit:
+        rows -= TILE
+    if need(rows) > memory_limit:
+        raise InputError(
+            f"The memory limit of {memory_limit / 1e6:.0f} MB is too small for exact RLD of {n} points with {d} features; "
+            f"at least {-(-need(TILE) // 1_000_000)} MB are needed."
+        )
+    return rows
+
+
+def _random_pair_mean(points: ClassOrderedPoints, seed: int) -> float:
+    """Mean distance of random pairs i, i + shift of a random permutation (every pair at most once a shift)."""
+    n = points.n_points
+    rng = np.random.default_rng(seed)
+    total, count = 0.0, 0
+    while count < min(N_RANDOM_PAIRS, n * (n - 1) // 2):
+        chosen = rng.permutation(n)[: min(n, N_RANDOM_PAIRS - count + 1)]
+        shift = int(rng.integers(1, len(chosen)))
+        for start in range(0, len(chosen), 2048):
+            here = np.arange(start, min(start + 2048, len(chosen)))
+            step = points.rows(chosen[here]) - points.rows(chosen[(here + shift) % len(chosen)])
+            total += float(np.sqrt(np.einsum("ij,ij->i", step, step)).sum(dtype=np.float64))
+        count += len(chosen)
+    return _positive(total / count)
+
+
+def _mean_distance(distance_sum: Floats) -> float:
+    """Mu from the sum of distances of each point."""
+    n = len(distance_sum)
+    return _positive(float(distance_sum.sum()) / (n * (n - 1)))
+
+
+def _positive(mu: float) -> float:
+    """Refuse points that are all the same."""
+    if not mu > 0:
+        raise InputError("All points are identical (their mean distance is 0); RLD is not defined for them.")
+    return mu
+
+
+@dataclass(frozen=True)
+class _PanelPair:
+    """Two panels of points, the tiles they are cut into, and where their sums belong."""
+
+    X: npt.NDArray[Any]
+    Y: npt.NDArray[Any]
+    x_norms: npt.NDArray[Any]
+    y_norms: npt.NDArray[Any]
+    rows: slice
+    columns: slice
+    tiles: npt.NDArray[np.int64]
+
+    @property
+    def diagonal(self) -> bool:
+        return self.rows == self.columns
+
+    @property
+    def n_pairs(self) -> int:
+        n = self.rows.stop - self.rows.start
+        return n * (n - 1) // 2 if self.diagonal else n * (self.columns.stop - self.columns.start)
+
+    def collect(self, over_rows: Floats, over_columns: Floats, into: Floats) -> None:
+        """Add the sums of the tiles to (s, n), tile after tile in a fixed order."""
+        for (i, j), row_sums, column_sums in zip(self.tiles, over_rows, over_columns, strict=True):
+            for tile, sums, span in ((i, row_sums, self.rows), (j, column_sums, self.columns)):
+                start = span.start + tile * TILE
+                stop = min(start + TILE, span.stop)
+                into[:, start:stop] += sums[:, : stop - start]
+
+
+def _panel_pairs(points: ClassOrderedPoints, panel_rows: int) -> Iterator[_PanelPair]:
+    """All pairs of panels on or above the diagonal."""
+    n = points.n_points
+    for start in range(0, n, panel_rows):
+        rows = slice(start, min(n, start + panel_rows))
+        X, x_norms = points.panel(rows.start, rows.stop)
+        for other in range(start, n, panel_rows):
+            columns = slice(other, min(n, other + panel_rows))
+            Y, y_norms = (X, x_norms) if other == start else points.panel(columns.start, columns.stop)
+            tiles = tile_pairs(len(X), len(Y), diagonal=other == start)
+            yield _PanelPair(X, Y, x_norms, y_norms, rows, columns, tiles)
+
+
+def _each_panel_pair(
+    points: ClassOrderedPoints, panel_rows: int, n_sums: int, advance: Advance, sums_of: Callable[[_PanelPair, int], Any]
+) -> Floats:
+    """Run `sums_of(pair, n_workers)` for all pairs of panels, one BLAS thread for each worker; (n_sums, n) in all."""
+    from numba import get_num_threads
+
+    into = np.zeros((n_sums, points.n_points))
+    with threadpool_limits(limits=1, user_api="blas"):
+        for pair in _panel_pairs(points, panel_rows):
+            pair.collect(*sums_of(pair, get_num_threads()), into)
+            advance(pair.n_pairs)
+    return into
+
+
+def _kernel_pass(
+    points: ClassOrderedPoints, temperatures: Floats, mu: float, panel_rows: int, advance: Advance
+) -> tuple[Floats, Floats, Floats]:
+    """Pass 1: sums of distances (n,), of exponentials (t, n), of their products (t, n)."""
+    rates = (-np.log2(np.e) / (mu * temperatures)).astype(points.dtype)
+    squared = _squares(temperatures)
+    near, floor = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
+
+    def sums_of(pair: _PanelPair, n_workers: int) -> Any:
+        return kernel_sums(
+            pair.X, pair.Y, pair.x_norms, pair.y_norms, pair.tiles, pair.diagonal, rates, squared, near, floor, n_workers
+        )
+
+    t = len(temperatures)
+    sums = _each_panel_pair(points, panel_rows, 1 + 2 * t, advance, sums_of)
+    return sums[0], sums[1 : 1 + t], sums[1 + t :]
+
+
+def _squares(temperatures: Floats) -> npt.NDArray[np.int64]:
+    """For each temperature, an earlier one that is twice as large (its exponentials squared are this one's), or -1."""
+    squared = np.full(len(temperatures), -1, dtype=np.int64)
+    for t, temperature in enumerate(temperatures):
+        for earlier in range(t):
+            if abs(temperatures[earlier] / temperature - 2) < 1e-14:
+                squared[t] = earlier
+    return squared
+
+
+def _rescue(
+    points: ClassOrderedPoints, temperatures: Floats, mu: float, R: Floats, log_r: Floats, panel_rows: int
+) -> npt.NDArray[np.int64]:
+    """Sum the rows again whose R is not far above what `exp2` returns for zero, in float64 with a running maximum."""
+    n = points.n_points
+    trusted = n * smallest_exp2(points.dtype) * 2.0**27
+    weak = R < trusted
+    for start in range(0, n, TILE):
+        rows = start + np.flatnonzero(weak[:, start : start + TILE].any(axis=0))
+        if len(rows):
+            log_r[:, rows] = np.where(weak[:, rows], _log_sums(points, temperatures, mu, rows, panel_rows), log_r[:, rows])
+    return np.asarray(weak.sum(axis=1), dtype=np.int64)
+
+
+def _log_sums(
+    points: ClassOrderedPoints, temperatures: Floats, mu: float, rows: npt.NDArray[np.int64], panel_rows: int
+) -> Floats:
+    """(t, b) log r of some positions: log-sum-exp against all points, in float64."""
+    block = points.rows(points.order[rows], dtype=np.float64)
+    norms = np.einsum("ij,ij->i", block, block)
+    highest = np.full((len(temperatures), len(rows)), -np.inf)
+    total = np.zeros_like(highest)
+    for start in range(0, points.n_points, panel_rows):
+        other = points.rows(points.order[start : start + panel_rows], dtype=np.float64)
+        squares = norms[:, None] + np.einsum("ij,ij->i", other, other) - 2 * (block @ other.T)
+        distances = np.sqrt(np.maximum(squares, 0))
+        itself = np.flatnonzero((rows >= start) & (rows < start + len(other)))
+        distances[itself, rows[itself] - start] = np.inf
+        for t, temperature in enumerate(temperatures):
+            exponents = -distances / (mu * temperature)
+            new = np.maximum(highest[t], exponents.max(axis=1))
+            total[t] = total[t] * np.exp(highest[t] - new) + np.exp(exponents - new[:, None]).sum(axis=1)
+            highest[t] = new
+    return highest + np.log(total)
+
+
+def _affinity_pass(
+    points: ClassOrderedPoints, temperatures: Floats, mu: float, log_r: Floats, panel_rows: int, advance: Advance
+) -> tuple[Floats, Floats]:
+    """Pass 2: (t, n) affinities to all points and to those of the same class."""
+    rates = (-2 * np.log2(np.e) / (mu * temperatures)).astype(points.dtype)
+    logs = (log_r / np.log(2)).astype(points.dtype)
+    near = points.dtype.type(NEAR)
+
+    def sums_of(pair: _PanelPair, n_workers: int) -> Any:
+        same_start, same_stop = points.same_class(pair.rows.start, pair.rows.stop, pair.columns.start)
+        x_logs, y_logs = logs[:, pair.rows], logs[:, pair.columns]
+        return affinity_sums(
+            pair.X, pair.Y, pair.x_norms, pair.y_norms, pair.tiles, pair.diagonal,
+            rates, x_logs, y_logs, same_start, same_stop, near, n_workers,
+        )  # fmt: skip
+
+    t = len(temperatures)
+    sums = _each_panel_pair(points, panel_rows, 2 * t, advance, sums_of)
+    return sums[:t] + sums[t:], sums[t:]

@@ -1,0 +1,87 @@
+"""Points in class order, centred and rounded, one panel at a time: what the tiles of RLD are made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, prange
+
+from clorg_scale.arrays import column_means, row_block
+
+__all__ = ["ClassOrderedPoints"]
+
+_CHUNK_ROWS = 256
+"""Rows converted at a time where compiled code cannot read the dtype; keeps the float64 copy in cache."""
+
+
+class ClassOrderedPoints:
+    """The embeddings seen in the order of their classes.
+
+    Nothing is copied but the panel asked for: rows are gathered from the embeddings where they lie (a memory map,
+    any dtype), centred in float64 so that an offset common to all points costs no digits, and rounded.
+
+    Parameters
+    ----------
+    embeddings
+        (n, d) as `clorg_scale.arrays.as_embeddings` returns.
+    codes
+        (n,) class codes, -1 where unlabelled.
+    n_classes
+        Number of classes C.
+
+    Attributes
+    ----------
+    order
+        (n,) int64, row of the embeddings at each position: by class, unlabelled points first.
+    starts
+        (C + 1,) int64, first position of each class; the last entry is n.
+    mean
+        (d,) float64, subtracted from every point.
+    dtype
+        float64 where the embeddings are float64 or wide integers, float32 otherwise.
+    """
+
+    def __init__(self, embeddings: npt.NDArray[Any], codes: npt.NDArray[np.int64], n_classes: int) -> None:
+        self.embeddings = np.asarray(embeddings)
+        self.n_points, self.n_features = embeddings.shape
+        self.order = np.argsort(codes, kind="stable")
+        self.codes = codes[self.order]
+        self.starts = np.searchsorted(self.codes, np.arange(n_classes + 1))
+        self.mean = column_means(embeddings)
+        wide = embeddings.dtype.itemsize > (4 if embeddings.dtype.kind == "f" else 2)
+        self.dtype = np.dtype(np.float64 if wide else np.float32)
+
+    def panel(self, start: int, stop: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Points at positions start..stop: (p, d) centred coordinates and (p,) their squared norms."""
+        rows = self.rows(self.order[start:stop])
+        return rows, np.einsum("ij,ij->i", rows, rows)
+
+    def rows(self, which: npt.NDArray[np.int64], dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+        """Centred coordinates of given rows of the embeddings."""
+        out = np.empty((len(which), self.n_features), dtype=self.dtype if dtype is None else dtype)
+        native = self.embeddings.dtype.isnative and self.embeddings.dtype not in (np.float16, np.bool_)
+        if native and self.embeddings.flags.aligned:
+            _gather(self.embeddings, which, self.mean, out)
+        else:
+            for begin in range(0, len(which), _CHUNK_ROWS):
+                chunk = slice(begin, begin + _CHUNK_ROWS)
+                out[chunk] = row_block(self.embeddings, which[chunk], dtype=out.dtype, mean=self.mean)
+        return out
+
+    def same_class(self, start: int, stop: int, other_start: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """For positions start..stop, where their class begins and ends, counted from `other_start`."""
+        codes = self.codes[start:stop]
+        labelled = codes >= 0
+        first = np.where(labelled, self.starts[codes], 0) - other_start
+        last = np.where(labelled, self.starts[np.minimum(codes + 1, len(self.starts) - 1)], 0) - other_start
+        return first, last
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _gather(embeddings: Any, which: Any, mean: Any, out: Any) -> None:
+    """Out = embeddings[which] - mean, subtracted in float64."""
+    for i in prange(len(which)):
+        for j in range(len(mean)):
+            out[i, j] = np.float64(embeddings[which[i], j]) - mean[j]
