@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from clorg_scale.arrays import available_memory, parse_memory
 from clorg_scale.errors import InputError
 
-__all__ = ["block_budget", "flat_bytes", "index_bytes"]
+__all__ = ["Budget", "flat_bytes", "index_bytes", "search_budget"]
 
 LEAST_BLOCKS = 16 << 20
 """Bytes that blocks of queries and points need to be worth their while."""
@@ -16,6 +17,14 @@ MOST_BLOCKS = 1 << 30
 """Bytes of blocks beyond which a search gets no faster."""
 
 SHARE_OF_AVAILABLE = 0.8
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes for blocks of queries and points, and bytes to spare for holding the embeddings as float32."""
+
+    blocks: int
+    spare: int
 
 
 def flat_bytes(n: int, d: int, n_queries: int, k: int) -> int:
@@ -37,8 +46,8 @@ def index_bytes(index: str, n: int, d: int, k: int) -> int:
     return flat_bytes(n, d, n, k) + int(extra.get(index, n * (4 * d + 64)))
 
 
-def block_budget(needed: int, least: int, memory_limit: str | int | None, what: str) -> int:
-    """Bytes left for blocks, once `needed` is known to fit.
+def search_budget(needed: int, least: int, memory_limit: str | int | None, what: str) -> Budget:
+    """Divide the memory, once `needed` is known to fit.
 
     Parameters
     ----------
@@ -57,15 +66,16 @@ def block_budget(needed: int, least: int, memory_limit: str | int | None, what: 
         If it does not fit; says what would.
     """
     limit = parse_memory(memory_limit)
-    budget = int(SHARE_OF_AVAILABLE * available_memory()) if limit is None else limit
-    if needed > budget:
+    total = int(SHARE_OF_AVAILABLE * available_memory()) if limit is None else limit
+    if needed > total:
         name = "memory available" if limit is None else "memory limit"
         way_out = "" if needed == least else f" (index='flat' needs {_readable(least)})"
         raise InputError(
-            f"{what} needs at least {_readable(needed)}{way_out}, more than the {name} of {_readable(budget)}; "
+            f"{what} needs at least {_readable(needed)}{way_out}, more than the {name} of {_readable(total)}; "
             "raise the limit, or lower k."
         )
-    return min(MOST_BLOCKS, budget - needed + LEAST_BLOCKS)
+    blocks = min(MOST_BLOCKS, LEAST_BLOCKS + (total - needed) // 2)
+    return Budget(blocks, total - needed - blocks + LEAST_BLOCKS)
 
 
 def _readable(n_bytes: int) -> str:

@@ -69,10 +69,97 @@ class KNN:
         return int(self.indices.shape[1])
 
     def query_points(self) -> Array:
-        """(q,) int64, the point that each row of the table belongs to; -1 where it is none of the embeddings."""
+        """(q,) int64, the point that each row of the table belongs to; -1 where it is none of them."""
         if self.queries is not None:
             return self.queries
         return array_module(self.indices).arange(self.n_points, dtype=np.int64)
+
+    def recall(self, embeddings: Any, sample: int = 1000, *, seed: int = 0) -> float:
+        """Measure the share of true neighbours in the table against exact search.
+
+        Parameters
+        ----------
+        embeddings
+            (n, d) that the table was made from.
+        sample
+            Rows of the table that are checked, drawn at random.
+        seed
+            For the sample.
+
+        Returns
+        -------
+        Recall at k, by distances, so that any of several equally distant neighbours counts as found.
+
+        Raises
+        ------
+        InputError
+            If the embeddings are not those of the table, or its rows are not among them.
+        """
+        from clorg_scale.neighbors.search import measure_recall
+
+        return measure_recall(self, embeddings, sample, seed)
+
+    def save(self, path: str | Path) -> None:
+        """Write the table as one .npz file, whole or not at all."""
+        from clorg_scale.neighbors.storage import save_knn
+
+        save_knn(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> KNN:
+        """Read and check a table that `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, truncated, foreign, or its contents contradict each other.
+        """
+        from clorg_scale.neighbors.storage import load_knn
+
+        return load_knn(path)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        indices: Any,
+        distances: Any,
+        *,
+        metric: Metric,
+        n_points: int | None = None,
+        queries: Any = None,
+    ) -> KNN:
+        """Make a table from the output of any other k-NN search.
+
+        Points that are their own neighbours, neighbours listed twice, missing ones (-1, out of range, unsigned
+        -1) and infinite or NaN distances are removed, rows sorted, and the table cut to the fewest neighbours
+        that any row keeps. A warning says what was dropped.
+
+        Parameters
+        ----------
+        indices
+            (q, k) neighbours of each row; CuPy arrays stay on the GPU.
+        distances
+            (q, k) as in `KNN.distances` (Euclidean distances, not their squares).
+        metric
+            What the distances are.
+        n_points
+            Number of points searched; default: the number of rows.
+        queries
+            (q,) point that each row belongs to, if row i is not point i.
+
+        Raises
+        ------
+        InputError
+            If shapes do not fit, or some row keeps no neighbour.
+
+        Warns
+        -----
+        UserWarning
+            If anything but one self-neighbour per row was dropped.
+        """
+        from clorg_scale.neighbors.adoption import adopt_table
+
+        return adopt_table(indices, distances, metric, n_points, queries)
 
 
 def check_metric(metric: str) -> None:

@@ -8,20 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from clorg_scale.arrays import Array, Device, array_module, as_embeddings, resolve_device
+from clorg_scale.arrays import Array, Device, array_module, as_embeddings, resolve_device, row_slices
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.approximate import TARGET_RECALL, search_candidates, tune
 from clorg_scale.neighbors.engines import approximate_index, automatic_index, exact_engine
-from clorg_scale.neighbors.exact import BlockSearch, search_exact
-from clorg_scale.neighbors.memory import block_budget, flat_bytes, index_bytes
-from clorg_scale.neighbors.points import Points, prepare, prepare_like
+from clorg_scale.neighbors.exact import search_exact
+from clorg_scale.neighbors.memory import Budget, flat_bytes, index_bytes, search_budget
+from clorg_scale.neighbors.pairs import pair_keys
+from clorg_scale.neighbors.points import Points, hold, prepare, prepare_like
 from clorg_scale.neighbors.recall import SAMPLE, Truth, recall_of, sample_truth
 from clorg_scale.neighbors.result import KNN, Metric, check_metric, id_dtype
-from clorg_scale.progress import progress_bar
+from clorg_scale.progress import Advance, progress_bar
 
-__all__ = ["knn", "knn_between", "knn_of"]
+__all__ = ["knn", "knn_between", "knn_of", "measure_recall"]
 
 POOR_RECALL = 0.95
+
+MANY_QUERIES = 8192
+"""Queries from which on the embeddings are read several times, so that a float32 copy of them pays."""
 
 
 def knn(
@@ -95,14 +99,12 @@ def knn(
     if index == "auto" and name != "flat":
         name = _affordable(name, points, k, memory_limit)
     needed = index_bytes(name, points.n, points.d, k)
-    block_bytes = block_budget(needed, least, memory_limit, f"Searching {k} neighbours with index {name!r}")
+    budget = search_budget(needed, least, memory_limit, f"Searching {k} neighbours with index {name!r}")
     if name != "flat":
-        result = _approximate(
-            points, k, name, device, block_bytes, seed, progress, must_reach=index == "auto"
-        )
+        result = _approximate(points, k, name, device, budget, seed, progress, must_reach=index == "auto")
         if result is not None:
             return result
-    return _exact(points, points, None, k, device, block_bytes, progress)
+    return _exact(points, points, None, k, device, budget, progress)
 
 
 def knn_of(
@@ -142,10 +144,8 @@ def knn_of(
     rows = _query_rows(queries, embeddings.shape[0])
     points = prepare(embeddings, metric)
     needed = flat_bytes(points.n, points.d, len(rows), k)
-    block_bytes = block_budget(
-        needed, needed, memory_limit, f"Searching {k} neighbours of {len(rows)} points"
-    )
-    return _exact(points, points, rows, k, device, block_bytes, progress)
+    budget = search_budget(needed, needed, memory_limit, f"Searching {k} neighbours of {len(rows)} points")
+    return _exact(points, points, rows, k, device, budget, progress)
 
 
 def knn_between(
@@ -186,10 +186,41 @@ def knn_between(
     points = prepare(embeddings, metric)
     prepared = prepare_like(points, others, name="queries")
     needed = flat_bytes(points.n, points.d, prepared.n, k)
-    block_bytes = block_budget(
-        needed, needed, memory_limit, f"Searching {k} neighbours of {prepared.n} points"
+    budget = search_budget(needed, needed, memory_limit, f"Searching {k} neighbours of {prepared.n} points")
+    return _exact(prepared, points, None, k, device, budget, progress)
+
+
+def measure_recall(knn: KNN, embeddings: Any, sample: int, seed: int) -> float:
+    """Measure the recall of a table (see `KNN.recall`)."""
+    device = "cpu" if array_module(knn.indices) is np else "cuda"
+    embeddings, device = _place(embeddings, device)
+    xp = array_module(embeddings)
+    if embeddings.shape[0] != knn.n_points:
+        raise InputError(
+            f"The k-NN table was made from {knn.n_points} embeddings, not from these {embeddings.shape[0]}."
+        )
+    table_points = _like(knn.query_points(), embeddings)
+    if bool((table_points < 0).any()):
+        raise InputError(
+            "The recall of neighbours of other points (knn_between) is not measured: they are exact."
+        )
+    if sample < 1:
+        raise InputError(f"The recall needs a sample of at least 1 point, not {sample}.")
+    points = prepare(embeddings, knn.metric)
+    least = flat_bytes(points.n, points.d, sample, knn.k)
+    budget = search_budget(least, least, None, "Measuring the recall")
+    _, search_block = exact_engine(points, knn.k, device)
+    truth = sample_truth(
+        points,
+        table_points,
+        knn.k,
+        size=sample,
+        seed=seed,
+        search_block=search_block,
+        block_bytes=budget.blocks,
     )
-    return _exact(prepared, points, None, k, device, block_bytes, progress)
+    ids = xp.asarray(_like(knn.indices, embeddings)[truth.rows], dtype=np.int64)
+    return recall_of(pair_keys(points, points, table_points[truth.rows], ids), truth.bounds)
 
 
 def _place(embeddings: Any, device: Device) -> tuple[Array, str]:
@@ -201,7 +232,6 @@ def _place(embeddings: Any, device: Device) -> tuple[Array, str]:
         return (embeddings if on_host else embeddings.get()), chosen
     if not on_host:
         return embeddings, chosen
-    from clorg_scale.arrays import row_slices
     from clorg_scale.neighbors.algorithms.on_device import free_memory
 
     if embeddings.nbytes > free_memory() // 2:
@@ -247,50 +277,78 @@ def _affordable(name: str, points: Points, k: int, memory_limit: str | int | Non
     """`name`, or ``"flat"`` where memory does not suffice for it."""
     least = flat_bytes(points.n, points.d, points.n, k)
     try:
-        block_budget(index_bytes(name, points.n, points.d, k), least, memory_limit, name)
+        search_budget(index_bytes(name, points.n, points.d, k), least, memory_limit, name)
     except InputError:
         return "flat"
     return name
 
 
 def _exact(
-    queries: Points, points: Points, rows: Any, k: int, device: str, block_bytes: int, progress: bool  # noqa: FBT001
-) -> KNN:  # fmt: skip
+    queries: Points,
+    points: Points,
+    rows: Any,
+    k: int,
+    device: str,
+    budget: Budget,
+    progress: bool,  # noqa: FBT001
+) -> KNN:
     """Search the points `rows` (all points if None), or other points, exactly."""
     xp = array_module(points.embeddings)
     name, search_block = exact_engine(points, k, device)
     own = queries is points
     chosen = xp.arange(queries.n) if rows is None else xp.asarray(rows)
+    if len(chosen) >= MANY_QUERIES:
+        points = hold(points, _spare(points, budget))
+        queries = points if own else queries
     with progress_bar("nearest neighbours", len(chosen), unit="points", enabled=progress) as advance:
-
-        def parts() -> Iterable[tuple[slice, Array, Array]]:
-            for part, keys, ids in search_exact(
-                queries, points, chosen, k, exclude=chosen if own else None, search_block=search_block, block_bytes=block_bytes
-            ):  # fmt: skip
-                yield part, keys, ids
-                advance(part.stop - part.start)
-
-        indices, distances = _table(points, parts(), len(chosen), k, device)
+        parts = search_exact(
+            queries, points, chosen, k,
+            exclude=chosen if own else None, search_block=search_block, block_bytes=budget.blocks,
+        )  # fmt: skip
+        indices, distances = _table(points, _reported(parts, advance), len(chosen), k, device)
     if not own:
         chosen = xp.full(queries.n, -1, dtype=np.int64)
     kept = None if own and rows is None else array_module(indices).asarray(chosen)
     return KNN(indices, distances, points.metric, name, points.n, kept, 1.0)
 
 
+def _spare(points: Points, budget: Budget) -> int:
+    """Bytes that a float32 copy of the embeddings may take where they live."""
+    if array_module(points.embeddings) is np:
+        return budget.spare
+    from clorg_scale.neighbors.algorithms.on_device import free_memory
+
+    return free_memory() // 2
+
+
 def _approximate(
-    points: Points, k: int, name: str, device: str, block_bytes: int, seed: int, progress: bool, *, must_reach: bool  # noqa: FBT001, E501
-) -> KNN | None:  # fmt: skip
+    points: Points,
+    k: int,
+    name: str,
+    device: str,
+    budget: Budget,
+    seed: int,
+    progress: bool,  # noqa: FBT001
+    *,
+    must_reach: bool,
+) -> KNN | None:
     """Search through an approximate index; None if `must_reach` and the recall on the sample stays too low."""
+    xp = array_module(points.embeddings)
+    if name == "ivf":
+        points = hold(points, _spare(points, budget))
     _, search_block = exact_engine(points, k, device)
     index = approximate_index(name, device, search_block)(points, k, seed=seed)
-    truth = _truth(points, k, seed, search_block, block_bytes)
+    truth = sample_truth(
+        points, xp.arange(points.n), k,
+        size=SAMPLE, seed=seed, search_block=search_block, block_bytes=budget.blocks,
+    )  # fmt: skip
     if tune(index, points, truth, k) < TARGET_RECALL and must_reach:
         return None
     with progress_bar(f"nearest neighbours, {name}", points.n, unit="points", enabled=progress) as advance:
         parts = search_candidates(
-            index, points, k, search_block=search_block, block_bytes=block_bytes, advance=advance
+            index, points, k, search_block=search_block, block_bytes=budget.blocks, advance=advance
         )
-        found = array_module(truth.rows).full((len(truth.rows), k), np.inf)
+        found = xp.full((len(truth.rows), k), np.inf)
         indices, distances = _table(points, _watched(parts, truth, found), points.n, k, device)
     recall = recall_of(found, truth.bounds)
     if recall < POOR_RECALL:
@@ -302,11 +360,13 @@ def _approximate(
     return KNN(indices, distances, points.metric, index.description, points.n, None, recall)
 
 
-def _truth(points: Points, k: int, seed: int, search_block: BlockSearch, block_bytes: int) -> Truth:
-    xp = array_module(points.embeddings)
-    return sample_truth(
-        points, xp.arange(points.n), k, size=SAMPLE, seed=seed, search_block=search_block, block_bytes=block_bytes
-    )  # fmt: skip
+def _reported(
+    parts: Iterable[tuple[slice, Array, Array]], advance: Advance
+) -> Iterable[tuple[slice, Array, Array]]:
+    """Pass the parts of the table on, telling the progress bar."""
+    for part, keys, ids in parts:
+        yield part, keys, ids
+        advance(part.stop - part.start)
 
 
 def _watched(

@@ -1,0 +1,216 @@
+"""Measures of how classes lie in embeddings: class homogeneity of neighbourhoods, Calinski-Harabasz."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from clorg_scale.arrays import (
+    Array,
+    ClassLabels,
+    array_module,
+    as_embeddings,
+    column_means,
+    encode_labels,
+    row_block,
+    row_slices,
+)
+from clorg_scale.errors import InputError
+from clorg_scale.neighbors.result import KNN
+
+__all__ = ["calinski_harabasz", "class_homogeneity", "class_homogeneity_stderr"]
+
+
+def class_homogeneity(knn: KNN, labels: Any, *, ks: Iterable[int] | None = None) -> dict[int, float]:
+    r"""Class homogeneity index: how often near neighbours share a point's class.
+
+    .. math:: \mathrm{CHI}(k) = \frac{1}{q} \sum_i \frac{1}{k} \sum_{j \in N_k(i)} [y_j = y_i]
+
+    over the q labelled points of the table (arXiv 2305.10229, which uses cosine neighbours and k = 1, 10, 100,
+    500, 1000). All k come from one pass over the table, O(q k) time, O(block) memory.
+
+    Points without a label (-1) are left out as queries; as neighbours they count as not matching, since they
+    do take up a place among the nearest.
+
+    Parameters
+    ----------
+    knn
+        Table of all points, or of a sample (`clorg_scale.neighbors.knn_of`).
+    labels
+        (n,) class of every point searched.
+    ks
+        Values of k, each from 1 to `knn.k`; default: 1, 2, 5, 10, 20, 50, ... as far as the table goes, and
+        the table's own k.
+
+    Returns
+    -------
+    CHI(k) in 0 .. 1 by k, ascending.
+
+    Raises
+    ------
+    InputError
+        If labels do not fit the points, a k is out of range, no point of the table is labelled, or the rows of
+        the table are not among the points.
+    """
+    counts = _checked_ks(knn, ks)
+    shares = [_shares(block) for block in _match_counts(knn, labels, counts)]
+    total = sum(sums for sums, _, _ in shares)
+    n_queries = sum(n for _, _, n in shares)
+    return {k: float(total[position]) / (n_queries * k) for position, k in enumerate(counts)}
+
+
+def class_homogeneity_stderr(knn: KNN, labels: Any, *, ks: Iterable[int] | None = None) -> dict[int, float]:
+    """Standard error of `class_homogeneity` as an estimate from a sample of the points.
+
+    The standard deviation of the points' shares over sqrt(q), times sqrt(1 - q / n) for sampling without
+    replacement from n labelled points: 0 for a table of all points.
+
+    Parameters
+    ----------
+    knn, labels, ks
+        As for `class_homogeneity`.
+
+    Returns
+    -------
+    Standard error by k; NaN if the table has a single labelled row and there are more points.
+    """
+    counts = _checked_ks(knn, ks)
+    codes = encode_labels(labels, knn.n_points).codes
+    n_labelled = int((codes >= 0).sum())
+    shares = [_shares(block) for block in _match_counts(knn, labels, counts)]
+    q = sum(n for _, _, n in shares)
+    if q >= n_labelled:
+        return dict.fromkeys(counts, 0.0)
+    if q == 1:
+        return dict.fromkeys(counts, float("nan"))
+    total = np.asarray(sum(sums for sums, _, _ in shares), dtype=np.float64)
+    squares = np.asarray(sum(squares for _, squares, _ in shares), dtype=np.float64)
+    variance = np.maximum(squares - total**2 / q, 0) / (q - 1)
+    errors = np.sqrt(variance / q * (1 - q / n_labelled))
+    return {k: float(error) / k for k, error in zip(counts, errors, strict=True)}
+
+
+def _checked_ks(knn: KNN, ks: Iterable[int] | None) -> list[int]:
+    """Distinct values of k, ascending."""
+    if ks is None:
+        series = (digit * 10**power for power in range(10) for digit in (1, 2, 5))
+        return sorted({k for k in series if k <= knn.k} | {knn.k})
+    chosen = sorted(set(ks))
+    if not chosen:
+        raise InputError("ks is empty; give at least one k, or None for a sensible series.")
+    for k in chosen:
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= knn.k:
+            raise InputError(
+                f"Each k must be a whole number from 1 to {knn.k}, the width of the k-NN table, not {k!r}."
+            )
+    return [int(k) for k in chosen]
+
+
+def _match_counts(knn: KNN, labels: Any, ks: list[int]) -> Iterable[Array]:
+    """(b, len(ks)) int64, for the labelled rows of each block: neighbours of the row's class among the first k."""
+    xp = array_module(knn.indices)
+    codes = xp.asarray(encode_labels(labels, knn.n_points).codes)
+    owners = xp.asarray(knn.query_points())
+    if bool((owners < 0).any()):
+        raise InputError(
+            "Class homogeneity needs a k-NN table of the labelled points themselves, not one of other points."
+        )
+    if not bool((codes[owners] >= 0).any()):
+        raise InputError("No point of the k-NN table has a label, so class homogeneity is not defined.")
+    columns = xp.asarray(ks) - 1
+    for rows in row_slices(len(owners), knn.k, itemsize=17):
+        own = codes[owners[rows]]
+        labelled = own >= 0
+        matches = codes[knn.indices[rows][labelled]] == own[labelled][:, None]
+        yield matches.cumsum(axis=1, dtype=np.int64)[:, columns]
+
+
+def _shares(counts: Array) -> tuple[np.ndarray, np.ndarray, int]:
+    """Sums and sums of squares of the counts over rows (exact integers), and the number of rows."""
+    host = counts if isinstance(counts, np.ndarray) else counts.get()
+    return host.sum(axis=0), (host * host).sum(axis=0), len(host)
+
+
+def calinski_harabasz(embeddings: Any, labels: Any) -> float:
+    r"""Calinski-Harabasz index: variance between classes over variance within them.
+
+    .. math:: \mathrm{CH} = \frac{\sum_c n_c |m_c - m|^2 / (C - 1)}{\sum_i |x_i - m_{y_i}|^2 / (n - C)}
+
+    as scikit-learn's `calinski_harabasz_score`, but in two passes of row blocks in float64, with the overall
+    mean subtracted before anything is summed or squared, so that an offset common to all points costs no
+    digits. Points without a label (-1) are left out.
+
+    Parameters
+    ----------
+    embeddings
+        (n, d) of any array library and real dtype, memory maps included.
+    labels
+        (n,) class of each point.
+
+    Returns
+    -------
+    CH >= 0; infinity if classes differ and no point differs from its class mean, 1.0 if all points are
+    identical (as scikit-learn).
+
+    Raises
+    ------
+    InputError
+        If values are NaN or infinite, labels do not fit, or every labelled point is a class of its own.
+    """
+    embeddings = as_embeddings(embeddings)
+    classes = encode_labels(labels, embeddings.shape[0])
+    counts = classes.counts
+    n, n_classes = int(counts.sum()), len(counts)
+    if n <= n_classes:
+        raise InputError(
+            f"Calinski-Harabasz needs more labelled points than classes; there are {n} points in {n_classes} classes."
+        )
+    offset = column_means(embeddings)
+    means = _class_means(embeddings, classes, offset)
+    within = _within_squares(embeddings, classes, offset, means)
+    weights = counts / n
+    spread = means - weights @ means
+    between = float(counts @ (spread**2).sum(axis=1))
+    if within == 0:
+        return 1.0 if between == 0 else float("inf")
+    return between / within * (n - n_classes) / (n_classes - 1)
+
+
+def _class_means(embeddings: Array, classes: ClassLabels, offset: Array) -> np.ndarray:
+    """(C, d) float64 class means, relative to `offset`."""
+    xp = array_module(embeddings)
+    sums = xp.zeros((len(classes.classes), embeddings.shape[1]), dtype=np.float64)
+    for rows in row_slices(*embeddings.shape, itemsize=16):
+        block = row_block(embeddings, rows, dtype=np.float64, mean=offset)
+        sums += _class_sums(block, xp.asarray(classes.codes[rows]), len(sums))
+    host = sums if xp is np else sums.get()
+    return np.asarray(host / classes.counts[:, None])
+
+
+def _class_sums(block: Array, codes: Array, n_classes: int) -> Array:
+    """(C, d) sums of the block's rows by class, those of class -1 left out."""
+    xp = array_module(block)
+    order = xp.argsort(codes, kind="stable")
+    starts = [int(start) for start in xp.searchsorted(codes[order], xp.arange(n_classes + 1))]
+    sums = xp.zeros((n_classes, block.shape[1]), dtype=np.float64)
+    for number in range(n_classes):
+        members = order[starts[number] : starts[number + 1]]
+        if len(members):
+            sums[number] = block[members].sum(axis=0)
+    return sums
+
+
+def _within_squares(embeddings: Array, classes: ClassLabels, offset: Array, means: np.ndarray) -> float:
+    """Sum of squared distances of the labelled points to their class means."""
+    xp = array_module(embeddings)
+    centres = xp.asarray(means)
+    total = 0.0
+    for rows in row_slices(*embeddings.shape, itemsize=24):
+        codes = xp.asarray(classes.codes[rows])
+        labelled = xp.flatnonzero(codes >= 0)
+        block = row_block(embeddings, rows, dtype=np.float64, mean=offset)[labelled]
+        block -= centres[codes[labelled]]
+        total += float(xp.einsum("ij,ij->", block, block))
+    return total
