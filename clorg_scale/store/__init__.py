@@ -1,0 +1,5 @@
+"""Embeddings on disk."""
+
+from clorg_scale.store.atomic import write_whole
+
+__all__ = ["write_whole"]
