@@ -1,0 +1,42 @@
+"""Probes: how well simple classifiers read the classes out of embeddings or out of their affinity graph.
+
+`LinearProbe` and `KNNProbe` see the embeddings. `LabelPropagationProbe`, `GCNProbe` and `SAGEProbe` see the
+graph over training and test points and the training labels. `compare_probes` runs them all on one split,
+`study_probes` over numbers of neighbours, temperatures and shares of labels.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clorg_scale.probes.comparison import PROBES, ProbeResult, compare_probes
+    from clorg_scale.probes.linear import LinearProbe
+    from clorg_scale.probes.nearest import KNNProbe
+    from clorg_scale.probes.propagation import LabelPropagationProbe
+
+__all__ = [
+    "PROBES",
+    "KNNProbe",
+    "LabelPropagationProbe",
+    "LinearProbe",
+    "ProbeResult",
+    "compare_probes",
+]
+
+# Imported at first use: scikit-learn and FAISS take a second that `import clorg_scale` should not.
+_HOME = {
+    "PROBES": "comparison",
+    "ProbeResult": "comparison",
+    "compare_probes": "comparison",
+    "LinearProbe": "linear",
+    "KNNProbe": "nearest",
+    "LabelPropagationProbe": "propagation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

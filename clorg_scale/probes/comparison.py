@@ -1,0 +1,235 @@
+"""All probes on the same split: accuracy, parameters and time side by side."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.arrays import Device, as_embeddings, encode_labels
+from clorg_scale.errors import InputError
+from clorg_scale.neighbors.result import Metric
+from clorg_scale.probes.transductive import read_graph
+
+__all__ = ["PROBES", "ProbeResult", "compare_probes"]
+
+PROBES = ("linear", "knn", "label_propagation", "gcn", "sage")
+"""Names that `compare_probes` knows; the last two need PyTorch."""
+
+TORCH_PROBES = ("gcn", "sage")
+GRAPH_PROBES = ("label_propagation", "gcn", "sage")
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One probe's accuracy on the test points.
+
+    Attributes
+    ----------
+    name
+        One of `PROBES`.
+    accuracy
+        Share of the labelled test points predicted correctly.
+    accuracy_interval
+        95 % bootstrap interval over the test points.
+    n_parameters
+        Trained numbers.
+    seconds
+        Training and prediction, wall clock; building the graph is not counted.
+    settings
+        What the probe was told, and what it chose.
+    """
+
+    name: str
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    n_parameters: int
+    seconds: float
+    settings: dict[str, str | int | float | bool]
+
+
+def compare_probes(
+    embeddings: Any,
+    labels: Any,
+    test_embeddings: Any,
+    test_labels: Any,
+    graph: Any,
+    *,
+    probes: Sequence[str] = PROBES[:3],
+    k: int = 15,
+    metric: Metric = "euclidean",
+    seed: int = 0,
+    device: Device = "auto",
+    memory_limit: str | int | None = None,
+    progress: bool = False,
+) -> list[ProbeResult]:
+    """Train every probe on the training points and score it on the test points.
+
+    Parameters
+    ----------
+    embeddings, labels
+        (n, d) and (n,), the training points; those labelled -1 are left out of training.
+    test_embeddings, test_labels
+        (m, d) and (m,), the test points; those labelled -1 are left out of the accuracy, those of a class
+        that no training point has count as wrong.
+    graph
+        `AffinityGraph` over the n training points followed by the m test points. No probe is shown a test
+        label: the graph probes are handed -1 for every test node.
+    probes
+        Names out of `PROBES`, in the order of the result. Those that need PyTorch are left out with a warning
+        that says why where it is not installed.
+    k, metric
+        Of the k-NN probe.
+    seed, device, memory_limit, progress
+        As for the probes themselves.
+
+    Returns
+    -------
+    One `ProbeResult` for each probe that ran.
+
+    Raises
+    ------
+    InputError
+        If the arrays do not fit together or a name is unknown.
+    """
+    unknown = [name for name in probes if name not in PROBES]
+    if unknown:
+        raise InputError(f"There is no probe {unknown[0]!r}; choose from {', '.join(PROBES)}.")
+    X, X_test = as_embeddings(embeddings), as_embeddings(test_embeddings, name="test embeddings")
+    n, m = X.shape[0], X_test.shape[0]
+    if X.shape[1] != X_test.shape[1]:
+        raise InputError(f"The test embeddings have {X_test.shape[1]} features, the embeddings {X.shape[1]}.")
+    n_nodes = len(read_graph(graph)[0]) - 1
+    if n_nodes != n + m:
+        raise InputError(
+            f"The graph has {n_nodes} nodes; {n} training points followed by {m} test points are needed."
+        )
+    codes, test_codes = _joint_codes(labels, n, test_labels, m)
+    settings = _Settings(k, metric, seed, device, memory_limit, progress)
+    return [
+        _run(name, settings, X, codes, X_test, test_codes, graph) for name in _available(probes)
+    ]  # fmt: skip
+
+
+def _joint_codes(
+    labels: Any, n: int, test_labels: Any, m: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Codes of training and test labels in one numbering; -1 where unlabelled."""
+    train, test = encode_labels(labels, n), encode_labels(test_labels, m, name="test labels")
+    if (train.classes.dtype.kind in "SU") != (test.classes.dtype.kind in "SU"):
+        raise InputError(
+            f"The labels have dtype {train.classes.dtype}, the test labels {test.classes.dtype}; "
+            "name the classes in one way."
+        )
+    classes = np.unique(np.concatenate([train.classes, test.classes]))
+    both = []
+    for part in (train, test):
+        place = np.searchsorted(classes, part.classes)
+        both.append(np.where(part.codes >= 0, place[part.codes], -1))
+    return both[0], both[1]
+
+
+def _available(probes: Sequence[str]) -> list[str]:
+    """Leave out the probes whose packages are not installed."""
+    if importlib.util.find_spec("torch") is not None:
+        return list(probes)
+    left_out = [name for name in probes if name in TORCH_PROBES]
+    if left_out:
+        warnings.warn(
+            f"Left out of the comparison: {', '.join(left_out)}. They need PyTorch, which is not installed "
+            "(pip install 'clorg-scale[train]').",
+            stacklevel=3,
+        )
+    return [name for name in probes if name not in TORCH_PROBES]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    k: int
+    metric: Metric
+    seed: int
+    device: Device
+    memory_limit: str | int | None
+    progress: bool
+
+
+def _run(
+    name: str,
+    settings: _Settings,
+    X: Any,
+    codes: npt.NDArray[np.int64],
+    X_test: Any,
+    test_codes: npt.NDArray[np.int64],
+    graph: Any,
+) -> ProbeResult:
+    """Train and score one probe."""
+    probe = _build(name, settings)
+    start = time.perf_counter()
+    if name in GRAPH_PROBES:
+        hidden = np.full(len(test_codes), -1, dtype=np.int64)
+        train_mask = np.arange(len(codes) + len(hidden)) < len(codes)
+        predicted = probe.fit(graph, np.concatenate([codes, hidden]), train_mask).predict()[len(codes) :]
+    else:
+        predicted = probe.fit(X, codes).predict(X_test)
+    seconds = time.perf_counter() - start
+    scored = test_codes >= 0
+    n_correct = int(np.count_nonzero(predicted[scored] == test_codes[scored]))
+    n_scored = int(np.count_nonzero(scored))
+    return ProbeResult(
+        name=name,
+        accuracy=n_correct / n_scored,
+        accuracy_interval=accuracy_interval(n_correct, n_scored, seed=settings.seed),
+        n_parameters=probe.n_parameters,
+        seconds=seconds,
+        settings=_told_and_chosen(probe),
+    )
+
+
+def _build(name: str, s: _Settings) -> Any:
+    """Make an untrained probe."""
+    from clorg_scale import probes
+
+    if name == "linear":
+        return probes.LinearProbe(seed=s.seed, device=s.device, progress=s.progress)
+    if name == "knn":
+        return probes.KNNProbe(
+            s.k, metric=s.metric, device=s.device, memory_limit=s.memory_limit, progress=s.progress
+        )
+    if name == "label_propagation":
+        return probes.LabelPropagationProbe(seed=s.seed, progress=s.progress)
+    graph_network = probes.GCNProbe if name == "gcn" else probes.SAGEProbe
+    return graph_network(seed=s.seed, device=s.device, progress=s.progress)
+
+
+def accuracy_interval(
+    n_correct: int, n: int, *, seed: int = 0, resamples: int = 10_000
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of an accuracy.
+
+    Resampling n outcomes of which n_correct are right, with replacement, gives Binomial(n, n_correct / n)
+    right ones; so the resamples are drawn from there.
+    """
+    rng = np.random.default_rng(seed)
+    shares = rng.binomial(n, n_correct / n, size=resamples) / n
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _told_and_chosen(probe: Any) -> dict[str, str | int | float | bool]:
+    """Parameters of the probe, and the public values that training chose (`alpha_`, `n_epochs_`)."""
+    chosen = {
+        name.rstrip("_"): value
+        for name, value in vars(probe).items()
+        if name.endswith("_") and not name.startswith("_")
+    }
+    return {
+        name: value
+        for name, value in (probe.get_params() | chosen).items()
+        if isinstance(value, (str, int, float, bool)) and name not in ("progress", "n_features_in")
+    }

@@ -1,0 +1,125 @@
+"""k-NN probe: the vote of the nearest training points."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from clorg_scale.arrays import Device, array_module, as_embeddings, column_means, encode_labels, row_slices
+from clorg_scale.errors import InputError
+from clorg_scale.neighbors import KNN, knn_between
+from clorg_scale.neighbors.result import Metric, check_metric
+
+__all__ = ["KNNProbe"]
+
+
+class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Vote of the k nearest training points, found by exact search.
+
+    Parameters
+    ----------
+    k
+        Neighbours that vote.
+    metric
+        ``"euclidean"``, ``"cosine"`` or ``"inner_product"``.
+    weights
+        ``"uniform"``: every neighbour has one vote. ``"distance"``: a neighbour at distance d has 1/d votes;
+        where neighbours lie at distance 0, only they vote.
+    memory_limit, device, progress
+        As for `clorg_scale.knn`.
+
+    Attributes
+    ----------
+    classes_
+        (C,) class labels. A tied vote goes to the class that comes first here.
+    """
+
+    n_parameters = 0
+
+    def __init__(
+        self,
+        k: int = 15,
+        *,
+        metric: Metric = "euclidean",
+        weights: Literal["uniform", "distance"] = "uniform",
+        memory_limit: str | int | None = None,
+        device: Device = "auto",
+        progress: bool = False,
+    ) -> None:
+        self.k = k
+        self.metric = metric
+        self.weights = weights
+        self.memory_limit = memory_limit
+        self.device = device
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any) -> KNNProbe:
+        """Keep the training embeddings X (n, d), without a copy, and their labels y (n,).
+
+        Points labelled -1 are left out (their rows are then copied away from the others).
+
+        Raises
+        ------
+        InputError
+            If embeddings or labels cannot be used, k is not below n, or a setting is unknown.
+        """
+        check_metric(self.metric)
+        if self.weights not in ("uniform", "distance"):
+            raise InputError(f"weights must be 'uniform' or 'distance', not {self.weights!r}.")
+        if self.weights == "distance" and self.metric == "inner_product":
+            raise InputError("An inner product is no distance; use weights='uniform' with it.")
+        X = as_embeddings(X)
+        labels = encode_labels(y, X.shape[0])
+        column_means(X)
+        labelled = labels.codes >= 0
+        n_labelled = int(np.count_nonzero(labelled))
+        if isinstance(self.k, bool) or not 1 <= self.k <= n_labelled:
+            raise InputError(
+                f"k must be from 1 to the {n_labelled} labelled training points, not {self.k!r}."
+            )
+        self.classes_ = labels.classes
+        self.n_features_in_ = int(X.shape[1])
+        self._X = X if n_labelled == len(labelled) else X[np.flatnonzero(labelled)]
+        self._codes = labels.codes[labelled]
+        return self
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Class with the most votes for each row of X (m, d)."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
+        """(m, C) float32, share of the votes for each class in the order of `classes_`."""
+        check_is_fitted(self, "classes_")
+        neighbours = knn_between(
+            X, self._X, self.k, metric=self.metric, device=self.device, memory_limit=self.memory_limit,
+            progress=self.progress,
+        )  # fmt: skip
+        return self._shares(neighbours)
+
+    def _shares(self, neighbours: KNN) -> npt.NDArray[np.float32]:
+        """Votes of the neighbours as shares, in row blocks."""
+        n_classes = len(self.classes_)
+        shares = np.empty((neighbours.indices.shape[0], n_classes), dtype=np.float32)
+        for rows in row_slices(len(shares), n_classes, itemsize=8):
+            codes = self._codes[_to_host(neighbours.indices[rows])]
+            votes = self._votes(_to_host(neighbours.distances[rows]))
+            cells = np.arange(len(codes))[:, None] * n_classes + codes
+            counts = np.bincount(cells.ravel(), votes.ravel(), minlength=len(codes) * n_classes)
+            shares[rows] = counts.reshape(-1, n_classes) / votes.sum(axis=1, keepdims=True)
+        return shares
+
+    def _votes(self, distances: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Votes of each neighbour from its distance."""
+        if self.weights == "uniform":
+            return np.ones(distances.shape)
+        coincident = distances <= 0
+        inverse = np.divide(1.0, distances, where=~coincident, out=np.zeros(distances.shape))
+        return np.asarray(np.where(coincident.any(axis=1, keepdims=True), coincident, inverse))
+
+
+def _to_host(array: Any) -> npt.NDArray[Any]:
+    return np.asarray(array if array_module(array) is np else array.get())

@@ -1,0 +1,98 @@
+"""What graph probes are given: a graph, labels, a mask of training nodes; checked once for all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.arrays import Array, ClassLabels, array_module, encode_labels
+from clorg_scale.errors import InputError
+
+__all__ = ["masked_accuracy", "node_mask", "read_graph", "training_codes"]
+
+
+def read_graph(graph: Any) -> tuple[Array, Array, Array]:
+    """CSR arrays (indptr, indices, weights) of an `AffinityGraph` or a SciPy or CuPy sparse matrix.
+
+    Raises
+    ------
+    InputError
+        If it is neither, is not square, or holds weights that are negative, NaN or infinite.
+    """
+    if hasattr(graph, "tocsr"):
+        graph = graph.tocsr()
+        if graph.shape[0] != graph.shape[1]:
+            raise InputError(f"The graph has shape {graph.shape}; an adjacency matrix is square.")
+        arrays = graph.indptr, graph.indices, graph.data
+    elif hasattr(graph, "indptr") and hasattr(graph, "weights"):
+        arrays = graph.indptr, graph.indices, graph.weights
+    else:
+        raise InputError(
+            f"The graph is a {type(graph).__name__}; hand in an AffinityGraph or a SciPy sparse matrix."
+        )
+    weights = arrays[2]
+    if len(weights):
+        xp = array_module(weights)
+        if not bool(xp.isfinite(weights.sum(dtype=np.float64))) or float(weights.min()) < 0:
+            raise InputError(
+                "The graph has weights that are negative, NaN or infinite; repair or remove them."
+            )
+    return arrays
+
+
+def node_mask(mask: Any, n_nodes: int, *, name: str) -> npt.NDArray[np.bool_]:
+    """Check a mask over the nodes.
+
+    Raises
+    ------
+    InputError
+        If it is not (n,) booleans.
+    """
+    mask = np.asarray(mask.get() if array_module(mask) is not np else mask)
+    if mask.dtype != np.bool_ or mask.shape != (n_nodes,):
+        raise InputError(
+            f"The {name} has shape {mask.shape} and dtype {mask.dtype}; "
+            f"one boolean for each of the {n_nodes} nodes is needed."
+        )
+    return np.asarray(mask)
+
+
+def training_codes(labels: Any, train_mask: Any, n_nodes: int) -> ClassLabels:
+    """Codes of the training nodes' labels, -1 for every other node: test labels go no further than here.
+
+    Raises
+    ------
+    InputError
+        If labels or mask do not fit the graph, there is no labelled training node, or a class has none.
+    """
+    mask = node_mask(train_mask, n_nodes, name="train_mask")
+    encoded = encode_labels(labels, n_nodes)
+    codes = np.where(mask, encoded.codes, -1)
+    if not (codes >= 0).any():
+        raise InputError("No node of train_mask has a label; at least one of each class is needed.")
+    absent = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(encoded.classes)) == 0)
+    if len(absent):
+        listed = ", ".join(repr(encoded.classes[code].item()) for code in absent[:5])
+        raise InputError(
+            f"{len(absent)} of {len(encoded.classes)} classes have no training node ({listed}"
+            f"{', ...' if len(absent) > 5 else ''}); add some to train_mask, or label these nodes -1."
+        )
+    return ClassLabels(codes, encoded.classes)
+
+
+def masked_accuracy(predicted: npt.NDArray[Any], labels: Any, mask: Any) -> float:
+    """Share of correctly predicted nodes among the labelled nodes of a mask.
+
+    Raises
+    ------
+    InputError
+        If labels or mask do not fit the predictions, or no labelled node is in the mask.
+    """
+    mask = node_mask(mask, len(predicted), name="mask")
+    encoded = encode_labels(labels, len(predicted))
+    scored = mask & (encoded.codes >= 0)
+    if not scored.any():
+        raise InputError("The mask holds no labelled node; accuracy needs at least one.")
+    return float(np.mean(predicted[scored] == encoded.classes[encoded.codes[scored]]))
