@@ -28,8 +28,8 @@ def class_homogeneity(knn: KNN, labels: Any, *, ks: Iterable[int] | None = None)
 
     .. math:: \mathrm{CHI}(k) = \frac{1}{q} \sum_i \frac{1}{k} \sum_{j \in N_k(i)} [y_j = y_i]
 
-    over the q labelled points of the table (arXiv 2305.10229, which uses cosine neighbours and k = 1, 10, 100,
-    500, 1000). All k come from one pass over the table, O(q k) time, O(block) memory.
+    over the q labelled points of the table (arXiv 2305.10229, which uses cosine neighbours and k = 1, 10,
+    100, 500, 1000). All k come from one pass over the table, O(q k) time, O(block) memory.
 
     Points without a label (-1) are left out as queries; as neighbours they count as not matching, since they
     do take up a place among the nearest.
@@ -51,18 +51,18 @@ def class_homogeneity(knn: KNN, labels: Any, *, ks: Iterable[int] | None = None)
     Raises
     ------
     InputError
-        If labels do not fit the points, a k is out of range, no point of the table is labelled, or the rows of
-        the table are not among the points.
+        If labels do not fit the points, a k is out of range, no point of the table is labelled, or the
+        rows of the table are not among the points.
     """
     counts = _checked_ks(knn, ks)
     shares = [_shares(block) for block in _match_counts(knn, labels, counts)]
-    total = sum(sums for sums, _, _ in shares)
+    total = np.sum([sums for sums, _, _ in shares], axis=0)
     n_queries = sum(n for _, _, n in shares)
     return {k: float(total[position]) / (n_queries * k) for position, k in enumerate(counts)}
 
 
 def class_homogeneity_stderr(knn: KNN, labels: Any, *, ks: Iterable[int] | None = None) -> dict[int, float]:
-    """Standard error of `class_homogeneity` as an estimate from a sample of the points.
+    """Estimate the standard error of `class_homogeneity` where the table is a sample of the points.
 
     The standard deviation of the points' shares over sqrt(q), times sqrt(1 - q / n) for sampling without
     replacement from n labelled points: 0 for a table of all points.
@@ -85,8 +85,8 @@ def class_homogeneity_stderr(knn: KNN, labels: Any, *, ks: Iterable[int] | None 
         return dict.fromkeys(counts, 0.0)
     if q == 1:
         return dict.fromkeys(counts, float("nan"))
-    total = np.asarray(sum(sums for sums, _, _ in shares), dtype=np.float64)
-    squares = np.asarray(sum(squares for _, squares, _ in shares), dtype=np.float64)
+    total = np.sum([sums for sums, _, _ in shares], axis=0).astype(np.float64)
+    squares = np.sum([squares for _, squares, _ in shares], axis=0).astype(np.float64)
     variance = np.maximum(squares - total**2 / q, 0) / (q - 1)
     errors = np.sqrt(variance / q * (1 - q / n_labelled))
     return {k: float(error) / k for k, error in zip(counts, errors, strict=True)}
@@ -109,7 +109,7 @@ def _checked_ks(knn: KNN, ks: Iterable[int] | None) -> list[int]:
 
 
 def _match_counts(knn: KNN, labels: Any, ks: list[int]) -> Iterable[Array]:
-    """(b, len(ks)) int64, for the labelled rows of each block: neighbours of the row's class among the first k."""
+    """(b, len(ks)) int64 for the labelled rows of each block: class mates among the first k neighbours."""
     xp = array_module(knn.indices)
     codes = xp.asarray(encode_labels(labels, knn.n_points).codes)
     owners = xp.asarray(knn.query_points())
@@ -128,7 +128,7 @@ def _match_counts(knn: KNN, labels: Any, ks: list[int]) -> Iterable[Array]:
 
 
 def _shares(counts: Array) -> tuple[np.ndarray, np.ndarray, int]:
-    """Sums and sums of squares of the counts over rows (exact integers), and the number of rows."""
+    """Sum counts and their squares over rows (exact integers); also the number of rows."""
     host = counts if isinstance(counts, np.ndarray) else counts.get()
     return host.sum(axis=0), (host * host).sum(axis=0), len(host)
 
@@ -165,7 +165,8 @@ def calinski_harabasz(embeddings: Any, labels: Any) -> float:
     n, n_classes = int(counts.sum()), len(counts)
     if n <= n_classes:
         raise InputError(
-            f"Calinski-Harabasz needs more labelled points than classes; there are {n} points in {n_classes} classes."
+            f"Calinski-Harabasz needs more labelled points than classes; there are {n} points "
+            f"in {n_classes} classes."
         )
     offset = column_means(embeddings)
     means = _class_means(embeddings, classes, offset)

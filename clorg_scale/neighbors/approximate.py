@@ -55,7 +55,8 @@ def search_candidates(
         short = xp.flatnonzero(ids[:, -1] < 0)
         if short.size:
             for some, exact_keys, exact_ids in search_exact(
-                points, points, rows[short], k, exclude=rows[short], search_block=search_block, block_bytes=block_bytes
+                points, points, rows[short], k,
+                exclude=rows[short], search_block=search_block, block_bytes=block_bytes,
             ):  # fmt: skip
                 keys[short[some]], ids[short[some]] = exact_keys, exact_ids
         yield part, keys, ids

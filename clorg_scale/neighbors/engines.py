@@ -20,8 +20,8 @@ Build = Callable[..., Candidates]
 """(points, k, *, seed) -> the filled index."""
 
 FLAT_WORK = {"cpu": 3e11, "cuda": 5e14}
-"""n^2 d up to which `auto` searches exactly. CPU: about 5 s on two cores, where the inverted file takes 1.5 s and
-is not exact; GPU: tens of seconds on one that multiplies float32 at 40 TFLOP/s."""
+"""n^2 d up to which `auto` searches exactly. CPU: about 5 s on two cores, where the inverted file takes 1.5 s
+and is not exact; GPU: tens of seconds on one that multiplies float32 at 40 TFLOP/s."""
 
 FLAT_POINTS = 5000
 """Points up to which `auto` always searches exactly."""
@@ -66,7 +66,7 @@ def _through_device(
 
 
 def approximate_index(index: str, device: str, search_block: BlockSearch) -> Build:
-    """The function that builds the index of this name, or of this FAISS factory string.
+    """Find the function that builds the index of this name, or of this FAISS factory string.
 
     Raises
     ------

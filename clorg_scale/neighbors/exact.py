@@ -1,8 +1,8 @@
 """Exact search by streaming blocks of points past blocks of queries, on any engine.
 
-Distances first come from matrix products (squared norms expanded), whose rounding can swap neighbours that are
-nearly equally far. So a few candidates more than k are kept, measured exactly (`clorg_scale.neighbors.pairs`),
-and a row counts as settled when no point outside its candidates can belong to the k nearest even if all
+Distances first come from matrix products (squared norms expanded), whose rounding can swap neighbours that
+are nearly equally far. So a few candidates more than k are kept and measured exactly (`neighbors.pairs`), and
+a row counts as settled when no point outside its candidates can belong to the k nearest even if all
 rounding errors conspired. The few rows that are not settled (many near-duplicates) are searched again: all
 points within reach of the k-th distance are measured exactly.
 
@@ -28,7 +28,7 @@ squared distances, or minus the inner products, in any order; k <= m."""
 
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """Error of a squared distance expanded in float32, relative to the squared lengths it is expanded into. Four
-units of rounding cover the cast of the coordinates and the blocked sums of BLAS for d up to tens of thousands."""
+units of rounding cover the cast of the coordinates and the blocked sums of BLAS at thousands of features."""
 
 
 def search_exact(
@@ -109,14 +109,14 @@ def _search_rows(
 
 
 def _bytes_per_point(points: Points, n_queries: int) -> int:
-    """Memory that one point of a block takes: its coordinates in float64 and float32, and a column of scores."""
+    """Memory of one point of a block: its coordinates in float64 and float32, and a column of scores."""
     return 12 * points.d + 4 * min(n_queries, 4096)
 
 
 def merge_candidates(
     keys: Array | None, ids: Array | None, more_keys: Array, more_ids: Array, c: int
 ) -> tuple[Array, Array]:
-    """The c smallest of two sets of candidates per row; on equal keys those that came first stay."""
+    """Keep the c smallest of two sets of candidates per row."""
     if keys is None:
         return more_keys, more_ids
     xp = array_module(keys)
@@ -147,11 +147,10 @@ def _search_within_reach(
     exclude: Array | None,
     block_bytes: int,
 ) -> tuple[Array, Array]:
-    """Search rows again that rounding left unsettled: every point that may be as near as the k-th is measured.
+    """Search unsettled rows again: every point that may be as near as the k-th is measured.
 
     `keys` and `ids` are the (b, k) best found so far; the k-th key bounds the true one from above.
     """
-    xp = array_module(points.embeddings)
     k = keys.shape[1]
     step = max(1, min(len(rows), 1024))
     for start in range(0, len(rows), step):
@@ -194,7 +193,7 @@ def _measure_near(
     exclude: Array | None,
     k: int,
 ) -> tuple[Array, Array]:
-    """Merge the points marked in `near` (b, m) into the (b, k) best rows; row j of the block is point first + j."""
+    """Merge the points marked in `near` (b, m) into the (b, k) best; column j is point first + j."""
     xp = array_module(near)
     counts = near.sum(axis=1)
     while int(counts.max()):

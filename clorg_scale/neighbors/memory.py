@@ -71,8 +71,8 @@ def search_budget(needed: int, least: int, memory_limit: str | int | None, what:
         name = "memory available" if limit is None else "memory limit"
         way_out = "" if needed == least else f" (index='flat' needs {_readable(least)})"
         raise InputError(
-            f"{what} needs at least {_readable(needed)}{way_out}, more than the {name} of {_readable(total)}; "
-            "raise the limit, or lower k."
+            f"{what} needs at least {_readable(needed)}{way_out}, more than the {name} of "
+            f"{_readable(total)}; raise the limit, or lower k."
         )
     blocks = min(MOST_BLOCKS, LEAST_BLOCKS + (total - needed) // 2)
     return Budget(blocks, total - needed - blocks + LEAST_BLOCKS)

@@ -56,13 +56,16 @@ def _compiled_loop_reads(embeddings: Array) -> bool:
 
 
 def _factors(points: Points, rows: Array | None) -> npt.NDArray[np.float64]:
-    """What each raw vector is multiplied with; one shared number except for the cosine."""
+    """Give what each raw vector is multiplied with; one shared number except for the cosine."""
     if points.metric == "cosine":
-        return 1.0 / (points.lengths if rows is None else points.lengths[rows])
+        lengths: npt.NDArray[np.float64] = points.lengths if rows is None else points.lengths[rows]
+        return 1.0 / lengths
     return np.full(1, points.scale)
 
 
-@njit(parallel=True, cache=True, fastmath={"contract", "reassoc"})
+# Reassociation lets the sum use vector registers. Contraction into fused multiply-adds must stay off: it
+# rounds a * x and b * y differently, and equal rows would get a distance.
+@njit(parallel=True, cache=True, fastmath={"reassoc"})  # type: ignore[untyped-decorator]
 def _squared_distance_keys(
     queries: Any, points: Any, rows: Any, ids: Any, query_factors: Any, factors: Any
 ) -> Any:
@@ -84,7 +87,7 @@ def _squared_distance_keys(
     return keys
 
 
-@njit(parallel=True, cache=True, fastmath={"contract", "reassoc"})
+@njit(parallel=True, cache=True, fastmath={"reassoc"})  # type: ignore[untyped-decorator]
 def _inner_product_keys(
     queries: Any, points: Any, rows: Any, ids: Any, query_factors: Any, factors: Any
 ) -> Any:
@@ -105,7 +108,7 @@ def _inner_product_keys(
 
 
 def _gathered_keys(queries: Points, points: Points, rows: Array, ids: Array) -> Array:
-    """The same in array operations: for CuPy, and for dtypes that the compiled loops do not read."""
+    """Do the same in array operations: for CuPy, and for dtypes that the compiled loops do not read."""
     xp = array_module(points.embeddings)
     found = xp.where(ids < 0, 0, ids)
     x = queries.embeddings[rows].astype(np.float64)[:, None, :]

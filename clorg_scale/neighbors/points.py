@@ -69,10 +69,8 @@ class Points:
         if self.metric == "euclidean" and self.scale == 1.0:
             return row_block(self.embeddings, rows, mean=self.mean)
         block = row_block(self.embeddings, rows, dtype=np.float64, mean=self.mean)
-        if self.metric == "cosine":
-            block /= self.lengths[rows, None]
-        else:
-            block *= self.scale
+        factors = 1 / self.lengths[rows, None] if self.metric == "cosine" else self.scale
+        block = block * factors  # not in place: the block may be a view of the user's array
         return xp.ascontiguousarray(block, dtype=np.float32)
 
     def key_lengths(self, rows: slice | Array) -> Array:
@@ -118,7 +116,7 @@ def prepare_like(points: Points, queries: Array, *, name: str) -> Points:
 def hold(points: Points, n_bytes: int) -> Points:
     """Points that keep what `block` gives in memory, if that takes no more than `n_bytes`.
 
-    Worth it where blocks are read several times: conversion through float64 costs about as much as 30 products.
+    Worth it where blocks are read several times, as every conversion goes through float64.
     """
     if 4 * points.n * points.d > n_bytes:
         return points
@@ -138,7 +136,7 @@ def _measured(
         # The largest value is taken out before squaring, so that no square leaves the range of float64.
         largest = xp.abs(block).max(axis=1)
         unit = xp.where(largest > 0, largest, 1.0)
-        block /= unit[:, None]
+        block = block / unit[:, None]  # not in place: the block may be a view of the user's array
         lengths[rows] = unit * xp.sqrt(xp.einsum("ij,ij->i", block, block))
     longest = float(lengths.max())
     if metric == "cosine":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -130,8 +131,8 @@ class KNN:
     ) -> KNN:
         """Make a table from the output of any other k-NN search.
 
-        Points that are their own neighbours, neighbours listed twice, missing ones (-1, out of range, unsigned
-        -1) and infinite or NaN distances are removed, rows sorted, and the table cut to the fewest neighbours
+        Points that are their own neighbours, neighbours listed twice, missing ones (-1, out of range) and
+        infinite or NaN distances are removed, rows sorted, and the table cut to the fewest neighbours
         that any row keeps. A warning says what was dropped.
 
         Parameters

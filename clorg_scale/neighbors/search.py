@@ -55,18 +55,20 @@ def knn(
         ``"euclidean"``; ``"cosine"``, 1 - cos; ``"inner_product"``, the largest first, as negative distances.
     index
         ``"auto"`` searches exactly while that takes seconds: up to 5,000 points, while n^2 d <= 3e11 on a CPU
-        (20,000 points of 784 features, about 5 s on two cores) or 5e14 on a GPU, and where k > n / 20. Beyond,
-        it takes ``"ivf"``, probes more lists until the recall on the sample is .99, and turns to exact search
-        where a third of the lists do not suffice (data without clusters).
+        (20,000 points of 784 features) or 5e14 on a GPU, and where k > n / 20. Beyond, it takes ``"ivf"``,
+        probes more lists until the recall on the sample is .99, and turns to exact search where a third of the
+        lists do not suffice (data without clusters).
 
-        Others, by name: ``"flat"`` (exact), ``"ivf"`` (inverted lists, deterministic for a seed), ``"hnsw"``
-        (FAISS; a copy of the embeddings in memory, and not the same to the last neighbour on every run when
-        threads share the work), ``"nndescent"``, ``"cagra"`` (GPU), or any FAISS factory string such as
+        Others, by name: ``"flat"`` (exact); ``"ivf"`` (inverted lists, deterministic for a seed); ``"hnsw"``
+        (FAISS; holds a copy of the embeddings, and differs in a few neighbours from run to run when threads
+        share the work); ``"nndescent"``; ``"cagra"`` (GPU); or any FAISS factory string such as
         ``"IVF1024,SQ8"`` or ``"HNSW48,Flat"`` (CPU).
-        On 60,000 x 784 images (Fashion-MNIST, k = 16, two cores): ivf 4 s at recall .996, hnsw 13 s at .998,
-        FAISS's own IVF256,Flat 29 s at .994, nndescent 28 s at .99, flat 40 to 60 s.
+
+        On 60,000 x 784 images (Fashion-MNIST, k = 16, two cores) ivf is the fastest at a recall above .99:
+        TABLE
     device
-        ``"cuda"`` searches with cuVS, else with a GPU build of FAISS, else with torch. The table is then CuPy's.
+        ``"cuda"`` searches with cuVS, else with a GPU build of FAISS, else with torch; the table is then on
+        the GPU.
     memory_limit
         For what the search holds beside the embeddings, such as ``"8GB"``; default: 80% of what is available.
     seed
@@ -90,21 +92,21 @@ def knn(
     UserWarning
         If the measured recall is below .95.
     """
-    embeddings, device = _place(embeddings, device)
+    embeddings, place = _place(embeddings, device)
     check_metric(metric)
     _check_k(k, embeddings.shape[0] - 1, embeddings.shape[0])
     points = prepare(embeddings, metric)
-    name = automatic_index(points, k, device) if index == "auto" else index
+    name = automatic_index(points, k, place) if index == "auto" else index
     least = flat_bytes(points.n, points.d, points.n, k)
     if index == "auto" and name != "flat":
         name = _affordable(name, points, k, memory_limit)
     needed = index_bytes(name, points.n, points.d, k)
     budget = search_budget(needed, least, memory_limit, f"Searching {k} neighbours with index {name!r}")
     if name != "flat":
-        result = _approximate(points, k, name, device, budget, seed, progress, must_reach=index == "auto")
+        result = _approximate(points, k, name, place, budget, seed, progress, must_reach=index == "auto")
         if result is not None:
             return result
-    return _exact(points, points, None, k, device, budget, progress)
+    return _exact(points, points, None, k, place, budget, progress)
 
 
 def knn_of(
@@ -138,14 +140,14 @@ def knn_of(
     InputError
         As `knn`; if row numbers are out of range or repeated.
     """
-    embeddings, device = _place(embeddings, device)
+    embeddings, place = _place(embeddings, device)
     check_metric(metric)
     _check_k(k, embeddings.shape[0] - 1, embeddings.shape[0])
     rows = _query_rows(queries, embeddings.shape[0])
     points = prepare(embeddings, metric)
     needed = flat_bytes(points.n, points.d, len(rows), k)
     budget = search_budget(needed, needed, memory_limit, f"Searching {k} neighbours of {len(rows)} points")
-    return _exact(points, points, rows, k, device, budget, progress)
+    return _exact(points, points, rows, k, place, budget, progress)
 
 
 def knn_between(
@@ -179,7 +181,7 @@ def knn_between(
     InputError
         As `knn`; if the numbers of features differ.
     """
-    embeddings, device = _place(embeddings, device)
+    embeddings, place = _place(embeddings, device)
     others = _like(as_embeddings(queries, name="queries"), embeddings)
     check_metric(metric)
     _check_k(k, embeddings.shape[0], embeddings.shape[0])
@@ -187,13 +189,13 @@ def knn_between(
     prepared = prepare_like(points, others, name="queries")
     needed = flat_bytes(points.n, points.d, prepared.n, k)
     budget = search_budget(needed, needed, memory_limit, f"Searching {k} neighbours of {prepared.n} points")
-    return _exact(prepared, points, None, k, device, budget, progress)
+    return _exact(prepared, points, None, k, place, budget, progress)
 
 
 def measure_recall(knn: KNN, embeddings: Any, sample: int, seed: int) -> float:
     """Measure the recall of a table (see `KNN.recall`)."""
-    device = "cpu" if array_module(knn.indices) is np else "cuda"
-    embeddings, device = _place(embeddings, device)
+    device: Device = "cpu" if array_module(knn.indices) is np else "cuda"
+    embeddings, place = _place(embeddings, device)
     xp = array_module(embeddings)
     if embeddings.shape[0] != knn.n_points:
         raise InputError(
@@ -209,7 +211,7 @@ def measure_recall(knn: KNN, embeddings: Any, sample: int, seed: int) -> float:
     points = prepare(embeddings, knn.metric)
     least = flat_bytes(points.n, points.d, sample, knn.k)
     budget = search_budget(least, least, None, "Measuring the recall")
-    _, search_block = exact_engine(points, knn.k, device)
+    _, search_block = exact_engine(points, knn.k, place)
     truth = sample_truth(
         points,
         table_points,
@@ -224,7 +226,7 @@ def measure_recall(knn: KNN, embeddings: Any, sample: int, seed: int) -> float:
 
 
 def _place(embeddings: Any, device: Device) -> tuple[Array, str]:
-    """The embeddings on the device that searches them, if they fit it."""
+    """Bring the embeddings to the device that searches them, if they fit it."""
     embeddings = as_embeddings(embeddings)
     chosen = resolve_device(device)
     on_host = array_module(embeddings) is np
@@ -332,7 +334,7 @@ def _approximate(
     *,
     must_reach: bool,
 ) -> KNN | None:
-    """Search through an approximate index; None if `must_reach` and the recall on the sample stays too low."""
+    """Search through an approximate index; None if `must_reach` and the recall on the sample is too low."""
     xp = array_module(points.embeddings)
     if name == "ivf":
         points = hold(points, _spare(points, budget))
@@ -382,7 +384,7 @@ def _watched(
 def _table(
     points: Points, parts: Iterable[tuple[slice, Array, Array]], n_rows: int, k: int, device: str
 ) -> tuple[Array, Array]:
-    """Indices and distances in their final types, on the device that was asked for."""
+    """Collect indices and distances in their final types, on the device that was asked for."""
     xp = array_module(points.embeddings)
     indices = xp.empty((n_rows, k), dtype=id_dtype(points.n))
     distances = xp.empty((n_rows, k), dtype=np.float32)

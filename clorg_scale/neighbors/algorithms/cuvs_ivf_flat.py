@@ -14,7 +14,7 @@ __all__ = ["CuvsIVFFlat", "build"]
 
 
 def build(points: Points, k: int, *, seed: int) -> CuvsIVFFlat:
-    """Cluster the points into about 2 sqrt(n) lists (cuVS takes no seed: its k-means starts from a fixed one)."""
+    """Cluster the points into about 2 sqrt(n) lists (cuVS takes no seed; its k-means has a fixed one)."""
     ivf_flat = require("cuvs.neighbors.ivf_flat", extra="cuda13", purpose="IVF-Flat on the GPU")
     n_lists = max(1, min(round(2 * math.sqrt(points.n)), points.n // 39))
     metric = "inner_product" if points.inner_product else "sqeuclidean"

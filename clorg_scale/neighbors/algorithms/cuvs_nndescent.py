@@ -1,4 +1,4 @@
-"""NN-descent on the GPU: the all-neighbours build of cuVS, in batches of clusters where the data are large."""
+"""NN-descent on the GPU: the all-neighbours build of cuVS, in batches of clusters for large data."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def _clusters(points: Points, degree: int) -> int:
     needed = points.n * (4 * points.d + 24 * degree)
     if usable <= 0:
         raise InputError(
-            f"The k-NN table of {points.n} points with {degree} neighbours does not fit the GPU; use a smaller k."
+            f"The k-NN table of {points.n} points with {degree} neighbours does not fit the GPU; "
+            "use a smaller k."
         )
     return 1 if needed <= usable else max(4, int(np.ceil(4 * needed / usable)))
 

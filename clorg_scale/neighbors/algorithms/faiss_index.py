@@ -22,8 +22,8 @@ QUERY_BLOCK = 4096
 def build_hnsw(points: Points, k: int, *, seed: int) -> FaissIndex:
     """Hierarchical navigable small world graph, 32 links a node (64 at the bottom).
 
-    Threads insert points concurrently, so with several threads two builds can differ in a few links, and their
-    tables in a few neighbours.
+    Threads insert points concurrently, so with several threads two builds can differ in a few links, and
+    their tables in a few neighbours.
     """
     return build(points, k, seed=seed, factory=f"HNSW{HNSW_LINKS},Flat")
 
@@ -42,8 +42,9 @@ def build(points: Points, k: int, *, seed: int, factory: str) -> FaissIndex:
     try:
         index = faiss.index_factory(points.d, factory, metric)
         _seed(faiss, index, seed)
-        if hasattr(faiss.downcast_index(index), "hnsw"):
-            faiss.downcast_index(index).hnsw.efConstruction = HNSW_EF_CONSTRUCTION
+        graph: Any = faiss.downcast_index(index)
+        if hasattr(graph, "hnsw"):
+            graph.hnsw.efConstruction = HNSW_EF_CONSTRUCTION
         if not index.is_trained:
             rows = np.random.default_rng(seed).permutation(points.n)[:TRAINING_POINTS]
             index.train(points.block(np.sort(rows)))
@@ -65,7 +66,7 @@ def _seed(faiss: Any, index: Any, seed: int) -> None:
 
 
 class FaissIndex:
-    """A filled FAISS index whose search effort can be raised where it is an HNSW graph or an inverted file."""
+    """A filled FAISS index; its search effort can be raised if it is an HNSW graph or an inverted file."""
 
     def __init__(self, points: Points, factory: str, index: Any, k: int) -> None:
         import faiss
@@ -90,7 +91,7 @@ class FaissIndex:
         return f"{self.factory}({self.effort}={self.value})" if self.effort else self.factory
 
     def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
-        """(b, c) what the index returns; compressed indexes are asked for twice as many, as they mix up ranks."""
+        """(b, c) what the index returns; compressed ones are asked for more, as they mix up ranks."""
         k = min(self.points.n, k if "Flat" in self.factory else 2 * k + 16)
         ids = np.empty((len(rows), k), dtype=np.int64)
         for start in range(0, len(rows), QUERY_BLOCK):

@@ -12,7 +12,7 @@ MAX_QUERIES = 1 << 14
 
 
 def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> tuple[Array, Array]:  # noqa: FBT001
-    """The k best of `points` for each of `queries` (see `clorg_scale.neighbors.exact.BlockSearch`)."""
+    """Find the k best of `points` for each of `queries` (see `neighbors.exact.BlockSearch`)."""
     brute_force = require(
         "cuvs.neighbors.brute_force", extra="cuda13", purpose="Brute-force search on the GPU"
     )

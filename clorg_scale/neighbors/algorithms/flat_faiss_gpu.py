@@ -1,7 +1,7 @@
 """Exact search of blocks with a GPU build of FAISS.
 
-`faiss.knn_gpu` ends the process where there is no GPU, so callers ask `usable` first. It reads NumPy arrays and
-places them on the GPU itself.
+`faiss.knn_gpu` ends the process where there is no GPU, so callers ask `usable` first. It reads NumPy arrays
+and places them on the GPU itself.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def usable() -> bool:
 
 
 def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> tuple[Array, Array]:  # noqa: FBT001
-    """The k best of `points` for each of `queries` (see `clorg_scale.neighbors.exact.BlockSearch`)."""
+    """Find the k best of `points` for each of `queries` (see `neighbors.exact.BlockSearch`)."""
     import faiss
 
     xp = array_module(queries)

@@ -19,14 +19,12 @@ SCORES = 1 << 28
 
 
 def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> tuple[Array, Array]:  # noqa: FBT001
-    """The k best of `points` for each of `queries` (see `clorg_scale.neighbors.exact.BlockSearch`)."""
+    """Find the k best of `points` for each of `queries` (see `neighbors.exact.BlockSearch`)."""
     torch = require(
         "torch", extra="train", purpose="Searching neighbours without cuVS or FAISS on this device"
     )
     xp = array_module(queries)
-    if xp is np and not points.flags.writeable:
-        points = points.copy()
-    x, y = torch.as_tensor(queries), torch.as_tensor(points)
+    x, y = _tensor(torch, queries), _tensor(torch, points)
     keys = torch.empty((len(x), k), dtype=torch.float32, device=x.device)
     ids = torch.empty((len(x), k), dtype=torch.int64, device=x.device)
     norms = None if inner_product else (y * y).sum(1)
@@ -39,6 +37,13 @@ def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> 
             if norms is not None:
                 keys[rows] += (x[rows] * x[rows]).sum(1, keepdim=True)
     return _back(xp, keys), _back(xp, ids)
+
+
+def _tensor(torch: Any, block: Array) -> Any:
+    """Share the block's memory with a tensor; read-only memory is copied, as torch knows no such thing."""
+    if isinstance(block, np.ndarray) and not block.flags.writeable:
+        block = block.copy()
+    return torch.as_tensor(block)
 
 
 def _scores(torch: Any, x: Any, y: Any, norms: Any) -> Any:

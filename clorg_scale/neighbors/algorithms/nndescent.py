@@ -1,4 +1,4 @@
-"""NN-descent on the CPU: neighbours of neighbours are likely neighbours (Dong, Moses and Li 2011), by FAISS."""
+"""NN-descent on the CPU by FAISS: neighbours of neighbours are likely neighbours (Dong et al. 2011)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def build(points: Points, k: int, *, seed: int) -> Graph:
 
     if points.n < MIN_POINTS:
         raise InputError(
-            f"NN-descent needs at least {MIN_POINTS} points, not {points.n}; use index='flat', which is fast for few."
+            f"NN-descent needs at least {MIN_POINTS} points, not {points.n}; use index='flat', which is fast "
+            "for few."
         )
     width = min(points.n - 2, max(48, 3 * k // 2))
     metric = faiss.METRIC_INNER_PRODUCT if points.inner_product else faiss.METRIC_L2
@@ -49,5 +50,5 @@ class Graph:
         return self.table[rows]
 
     def try_harder(self) -> bool:
-        """A finished graph cannot be searched harder."""
+        """Refuse: a finished graph cannot be searched harder."""
         return False

@@ -41,7 +41,7 @@ def float32_copy(points: Points) -> Array:
     needed = 4 * points.n * points.d
     if needed > 0.9 * free_memory():
         raise InputError(
-            f"The index needs {needed / 1e9:.1f} GB on the GPU, of which {free_memory() / 1e9:.1f} GB are free; "
+            f"The index needs {needed / 1e9:.1f} GB on the GPU, where {free_memory() / 1e9:.1f} GB are free; "
             "use index='flat' or 'ivf', which stream, or device='cpu'."
         )
     data = cupy.empty((points.n, points.d), dtype=np.float32)
@@ -53,7 +53,7 @@ def float32_copy(points: Points) -> Array:
 def search_in_chunks(
     search: Callable[[Array], tuple[Any, Any]], data: Array, rows: Array, k: int, advance: Advance
 ) -> Array:
-    """(b, k) int64 row numbers on the GPU that `search` (queries -> distances, ids) finds for rows of `data`."""
+    """(b, k) int64 on the GPU: what `search` (queries -> distances, ids) finds for rows of `data`."""
     import cupy
 
     ids = cupy.empty((len(rows), k), dtype=np.int64)
