@@ -43,72 +43,121 @@ def tile_pairs(n_rows: int, n_columns: int, *, diagonal: bool) -> npt.NDArray[np
     return np.array(pairs, dtype=np.int64)
 
 
+# The loops below count from 0 and add an unsigned offset: with a signed one Numba must allow for negative indices,
+# and LLVM no longer vectorises. Whole arrays and offsets are handed over, for a slice a row costs as much as the row.
+
+
 @njit(fastmath=True, nogil=True, cache=True)
 def _distances(
-    G: Floats, i: int, first: int, x: Floats, Y: Floats, x_norm: Any, y_norms: Floats, near: Any, d: Floats
+    G: Floats, i: int, first: int, X: Floats, Y: Floats, x_norms: Floats, y_norms: Floats, near: Any, d: Floats
 ) -> None:
-    """Distances of row i of a tile to columns first..m, into d."""
+    """Distances of row i of a tile to its columns from `first` on, into d."""
+    offset, n_near, x_norm = np.uintp(first), 0, x_norms[i]
     zero = x_norm - x_norm
-    margin = y_norms[0] + x_norm
-    for j in range(first, len(d)):
+    for step in range(len(Y) - first):
+        j = offset + np.uintp(step)
         total = x_norm + y_norms[j]
         square = total - (G[i, j] + G[i, j])
-        margin = min(margin, square - near * total)
+        n_near += square < near * total
         d[j] = np.sqrt(max(square, zero))
-    if margin < zero:
-        _recompute_near(first, x, Y, x_norm, y_norms, near, d)
+    if n_near:
+        _recompute_near(i, first, X, Y, x_norm, y_norms, near, d)
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _recompute_near(first: int, x: Floats, Y: Floats, x_norm: Any, y_norms: Floats, near: Any, d: Floats) -> None:
+def _recompute_near(
+    i: int, first: int, X: Floats, Y: Floats, x_norm: Any, y_norms: Floats, near: Any, d: Floats
+) -> None:
     """Replace the distances that are small against the norms by those of the coordinates' differences."""
-    for j in range(first, len(d)):
+    for j in range(first, len(Y)):
         if d[j] * d[j] < near * (x_norm + y_norms[j]):
             square = x_norm - x_norm
-            for f in range(len(x)):
-                difference = x[f] - Y[j, f]
+            for f in range(X.shape[1]):
+                difference = X[i, f] - Y[j, f]
                 square += difference * difference
             d[j] = np.sqrt(square)
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _kernel_row(
-    d: Floats, first: int, e: Floats, rates: Floats, squared: Integers, floor: Any, row: Floats, column: Floats
+def _kernel_tile(
+    G: Floats,
+    on_diagonal: bool,
+    X: Floats,
+    Y: Floats,
+    x_norms: Floats,
+    y_norms: Floats,
+    rates: Floats,
+    squared: Integers,
+    near: Any,
+    floor: Any,
+    d: Floats,
+    e: Floats,
+    row: Floats,
+    column: Floats,
 ) -> None:
-    """Pass 1 of one row into row (1 + 2t) and column (1 + 2t, m) sums: S, then R and D of each temperature."""
-    zero = floor - floor
-    n_temperatures = len(rates)
-    total, into = zero, column[0]
-    for j in range(first, len(d)):
+    """Pass 1 of one tile into row and column (1 + 2t, TILE) sums: S, then R and D of each temperature."""
+    n_temperatures, m = len(rates), len(Y)
+    for i in range(len(X)):
+        first = i + 1 if on_diagonal else 0
+        if first >= m:
+            break
+        _distances(G, i, first, X, Y, x_norms, y_norms, near, d)
+        row[0, i] = _add(d, first, m, column)
+        for t in range(n_temperatures):
+            if squared[t] < 0:
+                sum_e, sum_de = _exponentials(d, first, m, rates[t], t, e, column)
+            else:
+                sum_e, sum_de = _squares(d, first, m, squared[t], floor, t, e, column)
+            row[1 + t, i] = sum_e
+            row[1 + n_temperatures + t, i] = sum_de
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _add(d: Floats, first: int, m: int, column: Floats) -> Any:
+    """Add distances to the columns' first sum; returns the row's."""
+    offset, total = np.uintp(first), d[0] - d[0]
+    for step in range(m - first):
+        j = offset + np.uintp(step)
         total += d[j]
-        into[j] += d[j]
-    row[0] = total
-    for t in range(n_temperatures):
-        sum_e, sum_de = zero, zero
-        e_t, into_e, into_de = e[t], column[1 + t], column[1 + n_temperatures + t]
-        if squared[t] < 0:
-            rate = rates[t]
-            for j in range(first, len(d)):
-                value = exp2(rate * d[j])
-                weighted = value * d[j]
-                e_t[j] = value
-                sum_e += value
-                sum_de += weighted
-                into_e[j] += value
-                into_de[j] += weighted
-        else:
-            root = e[squared[t]]
-            for j in range(first, len(d)):
-                value = max(root[j], floor)
-                value *= value
-                weighted = value * d[j]
-                e_t[j] = value
-                sum_e += value
-                sum_de += weighted
-                into_e[j] += value
-                into_de[j] += weighted
-        row[1 + t] = sum_e
-        row[1 + n_temperatures + t] = sum_de
+        column[0, j] += d[j]
+    return total
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _exponentials(d: Floats, first: int, m: int, rate: Any, t: int, e: Floats, column: Floats) -> tuple[Any, Any]:
+    """e_t = 2^(rate d); e_t and d e_t are added to the columns' sums; returns the row's."""
+    offset, sum_e, sum_de = np.uintp(first), rate - rate, rate - rate
+    of_e, of_de = 1 + t, 1 + len(e) + t
+    for step in range(m - first):
+        j = offset + np.uintp(step)
+        value = exp2(rate * d[j])
+        weighted = value * d[j]
+        e[t, j] = value
+        sum_e += value
+        sum_de += weighted
+        column[of_e, j] += value
+        column[of_de, j] += weighted
+    return sum_e, sum_de
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _squares(
+    d: Floats, first: int, m: int, root: int, floor: Any, t: int, e: Floats, column: Floats
+) -> tuple[Any, Any]:
+    """Like `_exponentials`, with e_t the square of another temperature's."""
+    offset, sum_e, sum_de = np.uintp(first), floor - floor, floor - floor
+    of_e, of_de = 1 + t, 1 + len(e) + t
+    for step in range(m - first):
+        j = offset + np.uintp(step)
+        value = max(e[root, j], floor)
+        value *= value
+        weighted = value * d[j]
+        e[t, j] = value
+        sum_e += value
+        sum_de += weighted
+        column[of_e, j] += value
+        column[of_de, j] += weighted
+    return sum_e, sum_de
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -158,7 +207,6 @@ def kernel_sums(
     for worker in prange(n_workers):
         d = np.empty(TILE, X.dtype)
         e = np.empty((len(rates), TILE), X.dtype)
-        row = np.empty(n_sums, X.dtype)
         column = np.empty((n_sums, TILE), X.dtype)
         buffer = np.empty(TILE * TILE, X.dtype)
         for p in range(worker, len(pairs), n_workers):
@@ -170,27 +218,62 @@ def kernel_sums(
             np.dot(block, other.T, G)
             column[:] = 0
             on_diagonal = diagonal and pairs[p, 0] == pairs[p, 1]
-            for i in range(len(block)):
-                first = i + 1 if on_diagonal else 0
-                if first < m:
-                    _distances(G, i, first, block[i], other, x_norms[rows.start + i], norms, near, d[:m])
-                    _kernel_row(d[:m], first, e, rates, squared, floor, row, column)
-                    over_rows[p, :, i] = row
+            _kernel_tile(
+                G, on_diagonal, block, other, x_norms[rows], norms, rates, squared, near, floor, d, e, over_rows[p], column
+            )
             over_columns[p] = column
     return over_rows, over_columns
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _affinity_stretch(
-    d: Floats, start: int, stop: int, rate: Any, l_row: Any, l_columns: Floats, into: Floats
+def _affinities(
+    d: Floats, start: int, stop: int, rate: Any, l_row: Any, l_columns: Floats, t: int, into: int, column: Floats
 ) -> Any:
-    """Pass 2 of one row and one temperature over columns start..stop; returns the row's sum."""
-    total = l_row - l_row
-    for j in range(start, stop):
-        value = exp2(rate * d[j] - l_row - l_columns[j])
+    """Pass 2 of one row and temperature over the columns start..stop; returns the row's sum."""
+    offset, total = np.uintp(start), l_row - l_row
+    for step in range(stop - start):
+        j = offset + np.uintp(step)
+        value = exp2(rate * d[j] - l_row - l_columns[t, j])
         total += value
-        into[j] += value
+        column[into, j] += value
     return total
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _affinity_tile(
+    G: Floats,
+    on_diagonal: bool,
+    X: Floats,
+    Y: Floats,
+    x_norms: Floats,
+    y_norms: Floats,
+    rates: Floats,
+    x_logs: Floats,
+    y_logs: Floats,
+    same_start: Integers,
+    same_stop: Integers,
+    near: Any,
+    d: Floats,
+    row: Floats,
+    column: Floats,
+) -> None:
+    """Pass 2 of one tile into row and column (2t, TILE) sums: with other classes, then with the same class.
+
+    Points are sorted by class, so the columns of a row's class are one stretch: three runs, no comparison of classes.
+    """
+    n_temperatures, m = len(rates), len(Y)
+    for i in range(len(X)):
+        first = i + 1 if on_diagonal else 0
+        if first >= m:
+            break
+        _distances(G, i, first, X, Y, x_norms, y_norms, near, d)
+        start = min(max(same_start[i], first), m)
+        stop = max(min(same_stop[i], m), start)
+        for t in range(n_temperatures):
+            rate, l_row, within = rates[t], x_logs[t, i], n_temperatures + t
+            row[t, i] = _affinities(d, first, start, rate, l_row, y_logs, t, t, column)
+            row[t, i] += _affinities(d, stop, m, rate, l_row, y_logs, t, t, column)
+            row[within, i] = _affinities(d, start, stop, rate, l_row, y_logs, t, within, column)
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -245,19 +328,22 @@ def affinity_sums(
             column[:] = 0
             logs[:, :m] = y_logs[:, columns]
             on_diagonal = diagonal and pairs[p, 0] == pairs[p, 1]
-            for i in range(len(block)):
-                first = i + 1 if on_diagonal else 0
-                if first >= m:
-                    continue
-                _distances(G, i, first, block[i], other, x_norms[rows.start + i], norms, near, d[:m])
-                start = min(max(same_start[rows.start + i] - columns.start, first), m)
-                stop = max(min(same_stop[rows.start + i] - columns.start, m), start)
-                for t in range(n_temperatures):
-                    l_row, between, within = x_logs[t, rows.start + i], column[t], column[n_temperatures + t]
-                    over_rows[p, t, i] = _affinity_stretch(d, first, start, rates[t], l_row, logs[t], between)
-                    over_rows[p, t, i] += _affinity_stretch(d, stop, m, rates[t], l_row, logs[t], between)
-                    over_rows[p, n_temperatures + t, i] = _affinity_stretch(
-                        d, start, stop, rates[t], l_row, logs[t], within
-                    )
+            _affinity_tile(
+                G,
+                on_diagonal,
+                block,
+                other,
+                x_norms[rows],
+                norms,
+                rates,
+                x_logs[:, rows],
+                logs,
+                same_start[rows] - columns.start,
+                same_stop[rows] - columns.start,
+                near,
+                d,
+                over_rows[p],
+                column,
+            )
             over_columns[p] = column
     return over_rows, over_columns
