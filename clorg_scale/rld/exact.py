@@ -76,7 +76,12 @@ def n_pair_visits(points: ClassOrderedPoints) -> float:
 
 
 def exact_sums(
-    points: ClassOrderedPoints, temperatures: Floats, *, seed: int = 0, memory_limit: int | None = None, advance: Advance
+    points: ClassOrderedPoints,
+    temperatures: Floats,
+    *,
+    seed: int = 0,
+    memory_limit: int | None = None,
+    advance: Advance,
 ) -> ExactSums:
     """Sum the affinities of every point at every temperature.
 
@@ -131,8 +136,8 @@ def _panel_rows(points: ClassOrderedPoints, n_temperatures: int, memory_limit: i
         rows -= TILE
     if need(rows) > memory_limit:
         raise InputError(
-            f"The memory limit of {memory_limit / 1e6:.0f} MB is too small for exact RLD of {n} points with {d} features; "
-            f"at least {-(-need(TILE) // 1_000_000)} MB are needed."
+            f"The memory limit of {memory_limit / 1e6:.0f} MB is too small for exact RLD of {n} points "
+            f"with {d} features; at least {-(-need(TILE) // 1_000_000)} MB are needed."
         )
     return rows
 
@@ -184,8 +189,8 @@ class _PanelPair:
 
     @property
     def n_pairs(self) -> int:
-        n = self.rows.stop - self.rows.start
-        return n * (n - 1) // 2 if self.diagonal else n * (self.columns.stop - self.columns.start)
+        n = len(self.X)
+        return n * (n - 1) // 2 if self.diagonal else n * len(self.Y)
 
     def collect(self, over_rows: Floats, over_columns: Floats, into: Floats) -> None:
         """Add the sums of the tiles to (s, n), tile after tile in a fixed order."""
@@ -210,7 +215,11 @@ def _panel_pairs(points: ClassOrderedPoints, panel_rows: int) -> Iterator[_Panel
 
 
 def _each_panel_pair(
-    points: ClassOrderedPoints, panel_rows: int, n_sums: int, advance: Advance, sums_of: Callable[[_PanelPair, int], Any]
+    points: ClassOrderedPoints,
+    panel_rows: int,
+    n_sums: int,
+    advance: Advance,
+    sums_of: Callable[[_PanelPair, int], tuple[Floats, Floats]],
 ) -> Floats:
     """Run `sums_of(pair, n_workers)` for all pairs of panels, one BLAS thread for each worker; (n_sums, n) in all."""
     from numba import get_num_threads
@@ -218,7 +227,8 @@ def _each_panel_pair(
     into = np.zeros((n_sums, points.n_points))
     with threadpool_limits(limits=1, user_api="blas"):
         for pair in _panel_pairs(points, panel_rows):
-            pair.collect(*sums_of(pair, get_num_threads()), into)
+            over_rows, over_columns = sums_of(pair, get_num_threads())
+            pair.collect(over_rows, over_columns, into)
             advance(pair.n_pairs)
     return into
 
@@ -231,10 +241,10 @@ def _kernel_pass(
     squared = _squares(temperatures)
     near, floor = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
 
-    def sums_of(pair: _PanelPair, n_workers: int) -> Any:
-        return kernel_sums(
-            pair.X, pair.Y, pair.x_norms, pair.y_norms, pair.tiles, pair.diagonal, rates, squared, near, floor, n_workers
-        )
+    def sums_of(pair: _PanelPair, n_workers: int) -> tuple[Floats, Floats]:
+        panels = (pair.X, pair.Y, pair.x_norms, pair.y_norms, pair.tiles, pair.diagonal)
+        over_rows, over_columns = kernel_sums(*panels, rates, squared, near, floor, n_workers)
+        return over_rows, over_columns
 
     t = len(temperatures)
     sums = _each_panel_pair(points, panel_rows, 1 + 2 * t, advance, sums_of)
@@ -261,7 +271,9 @@ def _rescue(
     for start in range(0, n, TILE):
         rows = start + np.flatnonzero(weak[:, start : start + TILE].any(axis=0))
         if len(rows):
-            log_r[:, rows] = np.where(weak[:, rows], _log_sums(points, temperatures, mu, rows, panel_rows), log_r[:, rows])
+            log_r[:, rows] = np.where(
+                weak[:, rows], _log_sums(points, temperatures, mu, rows, panel_rows), log_r[:, rows]
+            )
     return np.asarray(weak.sum(axis=1), dtype=np.int64)
 
 
@@ -288,20 +300,24 @@ def _log_sums(
 
 
 def _affinity_pass(
-    points: ClassOrderedPoints, temperatures: Floats, mu: float, log_r: Floats, panel_rows: int, advance: Advance
+    points: ClassOrderedPoints,
+    temperatures: Floats,
+    mu: float,
+    log_r: Floats,
+    panel_rows: int,
+    advance: Advance,
 ) -> tuple[Floats, Floats]:
     """Pass 2: (t, n) affinities to all points and to those of the same class."""
     rates = (-2 * np.log2(np.e) / (mu * temperatures)).astype(points.dtype)
     logs = (log_r / np.log(2)).astype(points.dtype)
     near = points.dtype.type(NEAR)
 
-    def sums_of(pair: _PanelPair, n_workers: int) -> Any:
+    def sums_of(pair: _PanelPair, n_workers: int) -> tuple[Floats, Floats]:
         same_start, same_stop = points.same_class(pair.rows.start, pair.rows.stop, pair.columns.start)
-        x_logs, y_logs = logs[:, pair.rows], logs[:, pair.columns]
-        return affinity_sums(
-            pair.X, pair.Y, pair.x_norms, pair.y_norms, pair.tiles, pair.diagonal,
-            rates, x_logs, y_logs, same_start, same_stop, near, n_workers,
-        )  # fmt: skip
+        panels = (pair.X, pair.Y, pair.x_norms, pair.y_norms, pair.tiles, pair.diagonal)
+        logs_here = (logs[:, pair.rows], logs[:, pair.columns])
+        over_rows, over_columns = affinity_sums(*panels, rates, *logs_here, same_start, same_stop, near, n_workers)
+        return over_rows, over_columns
 
     t = len(temperatures)
     sums = _each_panel_pair(points, panel_rows, 2 * t, advance, sums_of)

@@ -45,7 +45,8 @@ class ClassOrderedPoints:
 
     def __init__(self, embeddings: npt.NDArray[Any], codes: npt.NDArray[np.int64], n_classes: int) -> None:
         self.embeddings = np.asarray(embeddings)
-        self.n_points, self.n_features = embeddings.shape
+        self.n_points: int = embeddings.shape[0]
+        self.n_features: int = embeddings.shape[1]
         self.order = np.argsort(codes, kind="stable")
         self.codes = codes[self.order]
         self.starts = np.searchsorted(self.codes, np.arange(n_classes + 1))
@@ -70,7 +71,9 @@ class ClassOrderedPoints:
                 out[chunk] = row_block(self.embeddings, which[chunk], dtype=out.dtype, mean=self.mean)
         return out
 
-    def same_class(self, start: int, stop: int, other_start: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def same_class(
+        self, start: int, stop: int, other_start: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """For positions start..stop, where their class begins and ends, counted from `other_start`."""
         codes = self.codes[start:stop]
         labelled = codes >= 0

@@ -49,7 +49,15 @@ def tile_pairs(n_rows: int, n_columns: int, *, diagonal: bool) -> npt.NDArray[np
 
 @njit(fastmath=True, nogil=True, cache=True)
 def _distances(
-    G: Floats, i: int, first: int, X: Floats, Y: Floats, x_norms: Floats, y_norms: Floats, near: Any, d: Floats
+    G: Floats,
+    i: int,
+    first: int,
+    X: Floats,
+    Y: Floats,
+    x_norms: Floats,
+    y_norms: Floats,
+    near: Any,
+    d: Floats,
 ) -> None:
     """Distances of row i of a tile to its columns from `first` on, into d."""
     offset, n_near, x_norm = np.uintp(first), 0, x_norms[i]
@@ -219,7 +227,20 @@ def kernel_sums(
             column[:] = 0
             on_diagonal = diagonal and pairs[p, 0] == pairs[p, 1]
             _kernel_tile(
-                G, on_diagonal, block, other, x_norms[rows], norms, rates, squared, near, floor, d, e, over_rows[p], column
+                G,
+                on_diagonal,
+                block,
+                other,
+                x_norms[rows],
+                norms,
+                rates,
+                squared,
+                near,
+                floor,
+                d,
+                e,
+                over_rows[p],
+                column,
             )
             over_columns[p] = column
     return over_rows, over_columns
@@ -227,7 +248,15 @@ def kernel_sums(
 
 @njit(fastmath=True, nogil=True, cache=True)
 def _affinities(
-    d: Floats, start: int, stop: int, rate: Any, l_row: Any, l_columns: Floats, t: int, into: int, column: Floats
+    d: Floats,
+    start: int,
+    stop: int,
+    rate: Any,
+    l_row: Any,
+    l_columns: Floats,
+    t: int,
+    into: int,
+    column: Floats,
 ) -> Any:
     """Pass 2 of one row and temperature over the columns start..stop; returns the row's sum."""
     offset, total = np.uintp(start), l_row - l_row

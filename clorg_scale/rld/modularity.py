@@ -1,0 +1,73 @@
+r"""From summed affinities to RLD: modularity of the class labels, class by class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["LabelModularity", "label_modularity", "shuffled_labels"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LabelModularity:
+    """Modularity of the labels at each temperature and what it is made of.
+
+    Attributes
+    ----------
+    values
+        (t,) sum over classes of W_c / 2m - (K_c / 2m)^2.
+    per_class
+        (t, C) the terms of that sum.
+    purity
+        (t, C) W_c / K_c; NaN for a class without affinity.
+    local_density
+        (t, n) float32 w_i / k_i; NaN where unlabelled.
+    """
+
+    values: Floats
+    per_class: Floats
+    purity: Floats
+    local_density: npt.NDArray[np.float32]
+
+
+def label_modularity(k: Floats, w: Floats, codes: npt.NDArray[np.int64], n_classes: int) -> LabelModularity:
+    """Newman modularity of the class labels from the affinities of each point.
+
+    Parameters
+    ----------
+    k, w
+        (t, n) affinity of each point to all points and to those of its class.
+    codes
+        (n,) class codes; points with code -1 count in 2m and in no class.
+    n_classes
+        Number of classes C.
+    """
+    labelled = codes >= 0
+    two_m = k.sum(axis=1)
+    K = np.stack([np.bincount(codes[labelled], row[labelled], n_classes) for row in k])
+    W = np.stack([np.bincount(codes[labelled], row[labelled], n_classes) for row in w])
+    per_class = W / two_m[:, None] - (K / two_m[:, None]) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        purity = W / K
+        local_density = np.where(labelled, w / k, np.nan).astype(np.float32)
+    return LabelModularity(per_class.sum(axis=1), per_class, purity, local_density)
+
+
+def shuffled_labels(k: Floats, codes: npt.NDArray[np.int64], n_classes: int) -> Floats:
+    """(t,) RLD expected where the labels are shuffled among the labelled points.
+
+    With f_c the class shares and s_i = k_i / 2m, E[W_c / 2m] is the share of ordered pairs of points that fall in
+    class c, and E[(K_c / 2m)^2] = f_c^2 + n_c (1 - f_c) n / (n - 1) Var(s), the variance of a sum drawn without
+    replacement. Exact where every point is labelled.
+    """
+    n = k.shape[1]
+    counts = np.bincount(codes[codes >= 0], minlength=n_classes).astype(np.float64)
+    shares = counts / n
+    variance = np.var(k / k.sum(axis=1, keepdims=True), axis=1)
+    pairs = (counts * (counts - 1)).sum() / (n * (n - 1))
+    spread = (counts * (1 - shares)).sum() * n / (n - 1)
+    return np.asarray(pairs - (shares**2).sum() - spread * variance)

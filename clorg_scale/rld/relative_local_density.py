@@ -1,0 +1,141 @@
+"""`rld`: choose the method, run it, put its sums together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.arrays import ClassLabels, Device, as_embeddings, encode_labels, parse_memory, resolve_device
+from clorg_scale.errors import InputError
+from clorg_scale.progress import progress_bar
+from clorg_scale.rld.modularity import label_modularity
+from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.result import RLDResult
+
+__all__ = ["DEFAULT_TEMPERATURES", "check_temperatures", "rld"]
+
+DEFAULT_TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05)
+"""The paper's temperatures 1, 0.5, 0.2, 0.1 and the 0.05 of its two-dimensional examples."""
+
+Method = Literal["auto", "exact", "sampled", "graph"]
+
+
+def rld(
+    embeddings: Any,
+    labels: Any,
+    *,
+    temperatures: Iterable[float] = DEFAULT_TEMPERATURES,
+    method: Method = "auto",
+    device: Device = "auto",
+    target_error: float = 0.005,
+    k: int = 15,
+    memory_limit: str | int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> RLDResult:
+    r"""Relative Local Density: how much denser embeddings are within classes than between, at each scale.
+
+    RLD(T) is the Newman modularity of the class labels on the affinity graph (arXiv 2305.10229)
+
+        A_ij = n^2 E_ij^2 / (r_i r_j),   E_ij = exp(-d_ij / (mu T)),   r_i = sum_j E_ij
+
+    with Euclidean distances d_ij and their mean mu. Small temperatures T look at near neighbours only, T = 1 at
+    the whole data set. RLD does not change under translation, rotation or scaling of the embeddings.
+
+    Parameters
+    ----------
+    embeddings
+        (n, d) of any array library, or a memory map; n >= 3. Float64 is computed in float64, all else in float32.
+    labels
+        (n,) integers or strings; -1 means unlabelled: the point takes part in the graph, not in any class.
+    temperatures
+        (t,) each > 0. Ratios of 2 between them are cheapest.
+    method
+        "exact" visits all n^2 / 2 pairs in O(n) memory. "sampled" estimates the same number from landmarks, with a
+        standard error. "graph" is the modularity on the sparse graph of the `k` nearest neighbours: another number
+        (without far pairs it hardly falls with T), cheap, and the one that Louvain and Leiden maximise.
+        "auto" is exact while its predicted time is below ten minutes on this machine, else sampled; `details`
+        says why.
+    device
+        "cpu", "cuda", or "auto".
+    target_error
+        Half-width of the 95 % interval that "sampled" works towards.
+    k
+        Nearest neighbours of the graph method, and of the sampled method's near field.
+    memory_limit
+        Bytes, or text such as "8GB", that may be taken beside the embeddings.
+    seed
+        Of everything random.
+    progress
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    RLDResult
+
+    Raises
+    ------
+    InputError
+        For NaN or infinite embeddings, wrong shapes or labels, a temperature <= 0, points that are all identical,
+        a memory limit that is too small, or ``device="cuda"`` without a GPU.
+    """
+    started = time.perf_counter()
+    array = as_embeddings(embeddings)
+    classes = encode_labels(labels, len(array))
+    chosen = check_temperatures(temperatures)
+    if method not in ("auto", "exact", "sampled", "graph"):
+        raise InputError(f"method must be 'auto', 'exact', 'sampled' or 'graph', not {method!r}.")
+    if not target_error > 0:
+        raise InputError(f"target_error must be positive, not {target_error}.")
+    points = ClassOrderedPoints(array, classes.codes, len(classes.classes))
+    result = _exact(points, classes, chosen, resolve_device(device), parse_memory(memory_limit), seed, progress)
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+def check_temperatures(temperatures: Iterable[float]) -> npt.NDArray[np.float64]:
+    """(t,) float64; at least one, all positive and finite."""
+    try:
+        chosen = np.array([float(temperature) for temperature in temperatures])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The temperatures must be a list of numbers, not {temperatures!r}.") from error
+    if not len(chosen):
+        raise InputError("No temperature was given; at least one is needed.")
+    if not (np.isfinite(chosen).all() and (chosen > 0).all()):
+        raise InputError(f"The temperatures must be positive numbers, not {[float(t) for t in chosen]}.")
+    return chosen
+
+
+def _exact(
+    points: ClassOrderedPoints,
+    classes: ClassLabels,
+    temperatures: npt.NDArray[np.float64],
+    device: str,
+    memory_limit: int | None,
+    seed: int,
+    progress: bool,  # noqa: FBT001
+) -> RLDResult:
+    """The exact method on a device."""
+    from clorg_scale.rld.exact import exact_sums, n_pair_visits
+
+    with progress_bar("Exact RLD", n_pair_visits(points), unit="M pairs", scale=1e6, enabled=progress) as advance:
+        sums = exact_sums(points, temperatures, seed=seed, memory_limit=memory_limit, advance=advance)
+    parts = label_modularity(sums.k, sums.w, classes.codes, len(classes.classes))
+    return RLDResult(
+        temperatures=temperatures,
+        values=parts.values,
+        stderr=np.zeros(len(temperatures)),
+        per_class=parts.per_class,
+        purity=parts.purity,
+        classes=classes.classes,
+        local_density=parts.local_density,
+        mean_distance=sums.mean_distance,
+        method="exact",
+        n_points=points.n_points,
+        seconds=0.0,
+        details={"device": device, "precision": str(points.dtype), "rescued_rows": int(sums.n_rescued.sum())},
+    )
