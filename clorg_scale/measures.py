@@ -165,8 +165,7 @@ def calinski_harabasz(embeddings: Any, labels: Any) -> float:
     n, n_classes = int(counts.sum()), len(counts)
     if n <= n_classes:
         raise InputError(
-            f"Calinski-Harabasz needs more labelled points than classes; there are {n} points "
-            f"in {n_classes} classes."
+            f"Calinski-Harabasz needs more labelled points than classes; there are {n} points in {n_classes} classes."
         )
     offset = column_means(embeddings)
     means = _class_means(embeddings, classes, offset)

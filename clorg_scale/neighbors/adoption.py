@@ -31,9 +31,7 @@ def adopt_table(indices: Any, distances: Any, metric: Metric, n_points: int | No
     n = len(ids) if n_points is None else int(n_points)
     owners = xp.arange(n) if queries is None else xp.asarray(_taken(queries, np.int64))
     if owners.shape != (len(ids),):
-        raise InputError(
-            f"The k-NN table has {len(ids)} rows, but {len(owners)} points are to have one each."
-        )
+        raise InputError(f"The k-NN table has {len(ids)} rows, but {len(owners)} points are to have one each.")
     if metric != "inner_product" and bool((keys < -1e-5).any()):
         raise InputError(f"The k-NN table holds negative distances, which {metric} distances cannot be.")
     ids, keys, dropped = _without_wrong(ids, keys, owners, n)

@@ -95,9 +95,7 @@ def approximate_index(index: str, device: str, search_block: BlockSearch) -> Bui
     if index in builders[device]:
         return builders[device][index]
     if index == "cagra":
-        raise InputError(
-            "index='cagra' runs on a GPU only; use device='cuda', or index='ivf' or 'hnsw' on the CPU."
-        )
+        raise InputError("index='cagra' runs on a GPU only; use device='cuda', or index='ivf' or 'hnsw' on the CPU.")
     if device == "cuda":
         raise InputError(
             f"index={index!r} runs on the CPU only; use device='cpu', or index 'flat', 'ivf', 'cagra' or "

@@ -60,12 +60,10 @@ def search_exact(
         Positions in `rows`; (b, k) float64 and int64, ascending, ties by row number.
     """
     xp = array_module(points.embeddings)
-    per_query = 4 * points.d + 48 * _n_candidates(points.n, k)
-    for part in row_slices(len(rows), per_query, itemsize=1, block_bytes=block_bytes // 2):
+    per_query = 20 * points.d + 48 * _n_candidates(points.n, k)
+    for part in row_slices(len(rows), per_query, itemsize=1, block_bytes=block_bytes // 4):
         left_out = None if exclude is None else exclude[part]
-        keys, ids, settled = _search_rows(
-            queries, points, rows[part], k, left_out, search_block, block_bytes // 2
-        )
+        keys, ids, settled = _search_rows(queries, points, rows[part], k, left_out, search_block, block_bytes // 4)
         unsettled = xp.flatnonzero(~settled)
         if unsettled.size:
             keys[unsettled], ids[unsettled] = _search_within_reach(
@@ -94,9 +92,7 @@ def _search_rows(
     c = _n_candidates(points.n, k)
     query = queries.block(rows)
     best_keys, best_ids = None, None
-    for part in row_slices(
-        points.n, _bytes_per_point(points, len(rows)), itemsize=1, block_bytes=block_bytes
-    ):
+    for part in row_slices(points.n, _bytes_per_point(points, len(rows)), itemsize=1, block_bytes=block_bytes):
         block = points.block(part)
         keys, ids = search_block(query, block, min(c, len(block)), points.inner_product)
         best_keys, best_ids = merge_candidates(best_keys, best_ids, keys, ids + part.start, c)
@@ -110,7 +106,7 @@ def _search_rows(
 
 def _bytes_per_point(points: Points, n_queries: int) -> int:
     """Memory of one point of a block: its coordinates in float64 and float32, and a column of scores."""
-    return 12 * points.d + 4 * min(n_queries, 4096)
+    return 20 * points.d + 4 * min(n_queries, 4096)
 
 
 def merge_candidates(

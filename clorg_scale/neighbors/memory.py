@@ -10,8 +10,9 @@ from clorg_scale.errors import InputError
 
 __all__ = ["Budget", "flat_bytes", "index_bytes", "search_budget"]
 
-LEAST_BLOCKS = 16 << 20
-"""Bytes that blocks of queries and points need to be worth their while."""
+LEAST_BLOCKS = 48 << 20
+"""Bytes that blocks of queries and points need to be worth their while: the pass that finds the means, FAISS's
+own tiles (16 MB), a block of queries and one of points."""
 
 MOST_BLOCKS = 1 << 30
 """Bytes of blocks beyond which a search gets no faster."""
@@ -38,7 +39,7 @@ def index_bytes(index: str, n: int, d: int, k: int) -> int:
     lists = math.sqrt(n)
     extra = {
         "flat": 0.0,
-        "ivf": 40 * n + lists * d * (4 + 64 * 8),  # lists; centroids and the sample they are trained on
+        "ivf": 40 * n + lists * d * (4 + 64 * 8 + 40) + (64 << 20),  # lists; centroids, their sample; visitors
         "hnsw": n * (4 * d + 4 * 96 + 32),  # a copy; 64 links at the bottom, fewer above
         "nndescent": n * (8 * d + 40 * max(48, 3 * k // 2)),  # two copies; pools of candidates
         "cagra": n * (4 * d + 4 * 192),

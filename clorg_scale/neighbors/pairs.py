@@ -65,10 +65,8 @@ def _factors(points: Points, rows: Array | None) -> npt.NDArray[np.float64]:
 
 # Reassociation lets the sum use vector registers. Contraction into fused multiply-adds must stay off: it
 # rounds a * x and b * y differently, and equal rows would get a distance.
-@njit(parallel=True, cache=True, fastmath={"reassoc"})  # type: ignore[untyped-decorator]
-def _squared_distance_keys(
-    queries: Any, points: Any, rows: Any, ids: Any, query_factors: Any, factors: Any
-) -> Any:
+@njit(parallel=True, cache=True, fastmath={"reassoc"})
+def _squared_distance_keys(queries: Any, points: Any, rows: Any, ids: Any, query_factors: Any, factors: Any) -> Any:
     keys = np.empty(ids.shape, dtype=np.float64)
     for i in prange(len(rows)):
         query = queries[rows[i]]
@@ -87,10 +85,8 @@ def _squared_distance_keys(
     return keys
 
 
-@njit(parallel=True, cache=True, fastmath={"reassoc"})  # type: ignore[untyped-decorator]
-def _inner_product_keys(
-    queries: Any, points: Any, rows: Any, ids: Any, query_factors: Any, factors: Any
-) -> Any:
+@njit(parallel=True, cache=True, fastmath={"reassoc"})
+def _inner_product_keys(queries: Any, points: Any, rows: Any, ids: Any, query_factors: Any, factors: Any) -> Any:
     keys = np.empty(ids.shape, dtype=np.float64)
     for i in prange(len(rows)):
         query = queries[rows[i]]

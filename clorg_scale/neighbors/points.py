@@ -121,17 +121,15 @@ def hold(points: Points, n_bytes: int) -> Points:
     if 4 * points.n * points.d > n_bytes:
         return points
     held = array_module(points.embeddings).empty((points.n, points.d), dtype=np.float32)
-    for rows in row_slices(points.n, points.d):
+    for rows in row_slices(points.n, points.d, itemsize=20):
         held[rows] = points.block(rows)
     return replace(points, held=held)
 
 
-def _measured(
-    embeddings: Array, metric: Metric, mean: Array | None, scale: float | None, name: str
-) -> Points:
+def _measured(embeddings: Array, metric: Metric, mean: Array | None, scale: float | None, name: str) -> Points:
     xp = array_module(embeddings)
     lengths = xp.empty(embeddings.shape[0], dtype=np.float64)
-    for rows in row_slices(*embeddings.shape, itemsize=8):
+    for rows in row_slices(*embeddings.shape, itemsize=32):  # a block and three of its size in float64
         block = row_block(embeddings, rows, dtype=np.float64, mean=mean)
         # The largest value is taken out before squaring, so that no square leaves the range of float64.
         largest = xp.abs(block).max(axis=1)

@@ -49,9 +49,7 @@ def sample_truth(
     """Search a random sample of the points in `table_points` (q,) exactly."""
     xp = array_module(points.embeddings)
     rng = np.random.default_rng(seed)
-    rows = xp.asarray(
-        np.sort(rng.choice(len(table_points), size=min(size, len(table_points)), replace=False))
-    )
+    rows = xp.asarray(np.sort(rng.choice(len(table_points), size=min(size, len(table_points)), replace=False)))
     queries = xp.asarray(table_points)[rows]
     bounds = xp.empty(len(rows), dtype=np.float64)
     for part, keys, _ in search_exact(

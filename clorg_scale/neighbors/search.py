@@ -54,8 +54,8 @@ def knn(
     metric
         ``"euclidean"``; ``"cosine"``, 1 - cos; ``"inner_product"``, the largest first, as negative distances.
     index
-        ``"auto"`` searches exactly while that takes seconds: up to 5,000 points, while n^2 d <= 3e11 on a CPU
-        (20,000 points of 784 features) or 5e14 on a GPU, and where k > n / 20. Beyond, it takes ``"ivf"``,
+        ``"auto"`` searches exactly while that takes seconds: up to 5,000 points, while n^2 d <= 3e11 on a
+        CPU (20,000 points of 784 features) or 5e14 on a GPU, and where k > n / 20. Beyond, it takes ``"ivf"``,
         probes more lists until the recall on the sample is .99, and turns to exact search where a third of the
         lists do not suffice (data without clusters).
 
@@ -64,8 +64,9 @@ def knn(
         share the work); ``"nndescent"``; ``"cagra"`` (GPU); or any FAISS factory string such as
         ``"IVF1024,SQ8"`` or ``"HNSW48,Flat"`` (CPU).
 
-        On 60,000 x 784 images (Fashion-MNIST, k = 16, two cores) ivf is the fastest at a recall above .99:
-        TABLE
+        Measured on 60,000 x 784 images (Fashion-MNIST, k = 16, two cores, all checks included): ivf 5.3 s at
+        recall .993, hnsw 14 s at .999, flat 53 s, nndescent 56 s at 1.00; FAISS's own IVF256,Flat takes 29 s
+        for a recall of .994. On the first 20,000: flat 3.0 s, ivf 1.4 s.
     device
         ``"cuda"`` searches with cuVS, else with a GPU build of FAISS, else with torch; the table is then on
         the GPU.
@@ -203,9 +204,7 @@ def measure_recall(knn: KNN, embeddings: Any, sample: int, seed: int) -> float:
         )
     table_points = _like(knn.query_points(), embeddings)
     if bool((table_points < 0).any()):
-        raise InputError(
-            "The recall of neighbours of other points (knn_between) is not measured: they are exact."
-        )
+        raise InputError("The recall of neighbours of other points (knn_between) is not measured: they are exact.")
     if sample < 1:
         raise InputError(f"The recall needs a sample of at least 1 point, not {sample}.")
     points = prepare(embeddings, knn.metric)
@@ -267,9 +266,7 @@ def _query_rows(queries: Any, n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
             f"The queries must be a non-empty list of row numbers, not {rows.dtype} of shape {rows.shape}."
         )
     if rows.min() < 0 or rows.max() >= n:
-        raise InputError(
-            f"The queries must be row numbers from 0 to {n - 1}; {rows.min()} .. {rows.max()} occur."
-        )
+        raise InputError(f"The queries must be row numbers from 0 to {n - 1}; {rows.min()} .. {rows.max()} occur.")
     if len(np.unique(rows)) != len(rows):
         raise InputError("The queries repeat row numbers; give each point once.")
     return rows.astype(np.int64)
@@ -362,9 +359,7 @@ def _approximate(
     return KNN(indices, distances, points.metric, index.description, points.n, None, recall)
 
 
-def _reported(
-    parts: Iterable[tuple[slice, Array, Array]], advance: Advance
-) -> Iterable[tuple[slice, Array, Array]]:
+def _reported(parts: Iterable[tuple[slice, Array, Array]], advance: Advance) -> Iterable[tuple[slice, Array, Array]]:
     """Pass the parts of the table on, telling the progress bar."""
     for part, keys, ids in parts:
         yield part, keys, ids

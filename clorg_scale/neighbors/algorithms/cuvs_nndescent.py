@@ -24,9 +24,7 @@ def build(points: Points, k: int, *, seed: int) -> Graph:
 
     if points.inner_product:
         # The batched build may be wrong for negative inner products (cuVS issue 2313).
-        raise InputError(
-            "NN-descent on the GPU does not search inner products; use metric='cosine' or index='cagra'."
-        )
+        raise InputError("NN-descent on the GPU does not search inner products; use metric='cosine' or index='cagra'.")
     degree = min(points.n - 1, max(k + 1, 32))
     n_clusters = _clusters(points, degree)
     parameters = all_neighbors.AllNeighborsParams(
@@ -52,8 +50,7 @@ def _clusters(points: Points, degree: int) -> int:
     needed = points.n * (4 * points.d + 24 * degree)
     if usable <= 0:
         raise InputError(
-            f"The k-NN table of {points.n} points with {degree} neighbours does not fit the GPU; "
-            "use a smaller k."
+            f"The k-NN table of {points.n} points with {degree} neighbours does not fit the GPU; use a smaller k."
         )
     return 1 if needed <= usable else max(4, int(np.ceil(4 * needed / usable)))
 

@@ -20,9 +20,7 @@ SCORES = 1 << 28
 
 def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> tuple[Array, Array]:  # noqa: FBT001
     """Find the k best of `points` for each of `queries` (see `neighbors.exact.BlockSearch`)."""
-    torch = require(
-        "torch", extra="train", purpose="Searching neighbours without cuVS or FAISS on this device"
-    )
+    torch = require("torch", extra="train", purpose="Searching neighbours without cuVS or FAISS on this device")
     xp = array_module(queries)
     x, y = _tensor(torch, queries), _tensor(torch, points)
     keys = torch.empty((len(x), k), dtype=torch.float32, device=x.device)

@@ -2,8 +2,8 @@
 
 k-means cuts the points into lists; a query looks into the `n_probe` lists whose centroids are nearest. Since
 every point is a query here, the queries that look into one list are gathered and meet the list's points in
-one matrix product, 5 to 8 times faster than scanning lists per query (as FAISS's `big_batch_search` does). Each
-list is gathered from the embeddings when its turn comes. Deterministic for a seed.
+one matrix product, 5 to 8 times faster than scanning lists per query (as FAISS's `big_batch_search` does).
+Each list is gathered from the embeddings when its turn comes. Deterministic for a seed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ __all__ = ["ClusteredLists", "build"]
 
 KMEANS_ITERATIONS = 10
 TRAINING_POINTS_PER_LIST = 64
-QUERIES_AT_ONCE = 8192
+VISITOR_BYTES = 64 << 20
+"""Bytes of the queries that meet a list at a time, conversion through float64 included."""
 
 
 def build(points: Points, k: int, *, seed: int, search_block: BlockSearch) -> ClusteredLists:
@@ -79,13 +80,14 @@ class ClusteredLists:
         probes = self._nearest_lists(rows, self.n_probe, inner_product=self.points.inner_product)
         by_list = xp.argsort(probes.reshape(-1), kind="stable")
         ends = xp.searchsorted(probes.reshape(-1)[by_list], xp.arange(self.n_lists + 1))
+        at_once = max(256, VISITOR_BYTES // (20 * self.points.d))
         for number in range(self.n_lists):
             members = self.members[self.starts[number] : self.starts[number + 1]]
             visitors = by_list[int(ends[number]) : int(ends[number + 1])] // self.n_probe
             if len(members) and len(visitors):
                 block = self.points.block(members)
-                for start in range(0, len(visitors), QUERIES_AT_ONCE):
-                    some = visitors[start : start + QUERIES_AT_ONCE]
+                for start in range(0, len(visitors), at_once):
+                    some = visitors[start : start + at_once]
                     found, which = self.search_block(
                         self.points.block(rows[some]), block, min(k, len(members)), self.points.inner_product
                     )
@@ -116,7 +118,5 @@ def _kmeans(points: Points, n_lists: int, seed: int, search_block: BlockSearch) 
         starts = xp.searchsorted(nearest[order], xp.arange(n_lists + 1))
         for number in range(n_lists):
             members = order[int(starts[number]) : int(starts[number + 1])]
-            centroids[number] = (
-                sample[members].mean(axis=0) if len(members) else sample[int(rng.integers(size))]
-            )
+            centroids[number] = sample[members].mean(axis=0) if len(members) else sample[int(rng.integers(size))]
     return centroids

@@ -21,8 +21,7 @@ def build(points: Points, k: int, *, seed: int) -> Graph:
 
     if points.n < MIN_POINTS:
         raise InputError(
-            f"NN-descent needs at least {MIN_POINTS} points, not {points.n}; use index='flat', which is fast "
-            "for few."
+            f"NN-descent needs at least {MIN_POINTS} points, not {points.n}; use index='flat', which is fast for few."
         )
     width = min(points.n - 2, max(48, 3 * k // 2))
     metric = faiss.METRIC_INNER_PRODUCT if points.inner_product else faiss.METRIC_L2
