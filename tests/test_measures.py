@@ -81,7 +81,7 @@ def test_labels_may_be_strings():
 
 
 def test_standard_error_covers_the_whole():
-    """Of 200 samples, the truth lies within two standard errors in 95%; 4 sd of that count is 12, hence 178."""
+    """The truth lies within 1.96 standard errors in 95% of 200 samples; 4 sd of that count is 12: 178."""
     rng = np.random.default_rng(1)
     points, labels = rng.normal(size=(1500, 3)), rng.integers(0, 3, 1500)
     points[labels == 1] += 1.5
@@ -124,9 +124,7 @@ def labelled_points(draw):
     n_classes = draw(st.integers(2, 6))
     n, d = draw(st.integers(n_classes + 1, 60)), draw(st.integers(1, 8))
     labels = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, n - n_classes)])
-    points = (
-        rng.normal(size=(n, d)) + draw(st.sampled_from([0.0, 3.0])) * rng.normal(size=(n_classes, d))[labels]
-    )
+    points = rng.normal(size=(n, d)) + draw(st.sampled_from([0.0, 3.0])) * rng.normal(size=(n_classes, d))[labels]
     return points, labels, rng
 
 
@@ -134,9 +132,7 @@ def labelled_points(draw):
 @given(labelled_points())
 def test_calinski_harabasz_equals_scikit_learn(case):
     points, labels, _ = case
-    assert calinski_harabasz(points, labels) == pytest.approx(
-        calinski_harabasz_score(points, labels), rel=1e-10
-    )
+    assert calinski_harabasz(points, labels) == pytest.approx(calinski_harabasz_score(points, labels), rel=1e-10)
 
 
 @settings(max_examples=60, deadline=None)

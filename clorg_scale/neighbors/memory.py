@@ -40,7 +40,7 @@ def index_bytes(index: str, n: int, d: int, k: int) -> int:
     extra = {
         "flat": 0.0,
         "ivf": 40 * n + lists * d * (4 + 64 * 8 + 40) + (64 << 20),  # lists; centroids, their sample; visitors
-        "hnsw": n * (4 * d + 4 * 96 + 32),  # a copy; 64 links at the bottom, fewer above
+        "hnsw": n * (4 * d + 4 * 128 + 32),  # a copy; 64 links at the bottom, fewer above
         "nndescent": n * (8 * d + 40 * max(48, 3 * k // 2)),  # two copies; pools of candidates
         "cagra": n * (4 * d + 4 * 192),
     }
