@@ -1,0 +1,32 @@
+"""Taking what users hand in: embeddings and labels of any array library, checked once, never copied whole.
+
+Every stage starts here. `as_embeddings` gives a 2-D array that can be read block by block, `row_block` turns
+rows of it into the contiguous floats that kernels want, `encode_labels` turns labels of any kind into codes.
+"""
+
+from clorg_scale.arrays.adoption import as_array
+from clorg_scale.arrays.blocks import BLOCK_BYTES, row_block, row_slices
+from clorg_scale.arrays.device import Array, Device, _gpu_problem, array_module, resolve_device
+from clorg_scale.arrays.embeddings import as_embeddings, column_means
+from clorg_scale.arrays.labels import UNLABELLED, ClassLabels, encode_labels, label_array
+from clorg_scale.arrays.memory import available_memory, parse_memory
+
+__all__ = [
+    "BLOCK_BYTES",
+    "UNLABELLED",
+    "Array",
+    "ClassLabels",
+    "Device",
+    "_gpu_problem",
+    "array_module",
+    "as_array",
+    "as_embeddings",
+    "available_memory",
+    "column_means",
+    "encode_labels",
+    "label_array",
+    "parse_memory",
+    "resolve_device",
+    "row_block",
+    "row_slices",
+]

@@ -1,0 +1,59 @@
+"""Reading embeddings through once, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.arrays.device import Array, array_module
+
+__all__ = ["BLOCK_BYTES", "row_block", "row_slices"]
+
+BLOCK_BYTES = 32 << 20
+"""Bytes of one block where embeddings are read once; large against a disk read, small against memory."""
+
+
+def row_slices(n_rows: int, n_features: int, *, itemsize: int = 4, block_bytes: int = BLOCK_BYTES) -> Iterator[slice]:
+    """Cut `n_rows` into consecutive slices of about `block_bytes` each."""
+    step = max(1, block_bytes // max(1, n_features * itemsize))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(n_rows, start + step))
+
+
+def row_block(
+    embeddings: Array,
+    rows: slice | npt.NDArray[np.integer[Any]],
+    *,
+    dtype: npt.DTypeLike = np.float32,
+    mean: Array | None = None,
+) -> Array:
+    """Rows of the embeddings as contiguous floats.
+
+    Parameters
+    ----------
+    embeddings
+        (n, d) as `as_embeddings` returns.
+    rows
+        Slice or (b,) row numbers.
+    dtype
+        Float type of the result.
+    mean
+        (d,) float64, subtracted in float64 before the cast, so that an offset common to all points costs no
+        digits in a lower precision.
+
+    Returns
+    -------
+    (b, d) C-contiguous, aligned array of `dtype`, in native byte order; a slice of embeddings that are so
+    already is not copied.
+    """
+    xp = array_module(embeddings)
+    block = embeddings[rows]
+    if mean is not None:
+        block = block.astype(np.float64)
+        block -= mean
+    block = xp.ascontiguousarray(block, dtype=dtype)
+    # A member of an .npz file, mapped where it lies, may start at any byte.
+    return block if xp is not np or block.flags.aligned else block.copy()

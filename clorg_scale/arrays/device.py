@@ -1,0 +1,65 @@
+"""Where arrays live and where to compute."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+
+from clorg_scale.errors import InputError
+
+__all__ = ["Array", "Device", "array_module", "resolve_device"]
+
+Array = Any
+"""A NumPy array (memory maps included) or a CuPy array."""
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def array_module(*arrays: Array) -> ModuleType:
+    """Name the array library of `arrays`: CuPy if any of them lives on a GPU, NumPy otherwise."""
+    if any(type(array).__module__.partition(".")[0] == "cupy" for array in arrays):
+        return importlib.import_module("cupy")
+    return np
+
+
+def resolve_device(device: Device = "auto") -> Literal["cpu", "cuda"]:
+    """Choose where to compute.
+
+    Parameters
+    ----------
+    device
+        ``"auto"`` takes the GPU when CuPy sees one, the CPU otherwise.
+
+    Raises
+    ------
+    InputError
+        If ``"cuda"`` is asked for and no GPU can be used, or the name is unknown.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device must be 'auto', 'cpu' or 'cuda', not {device!r}.")
+    if device == "cpu":
+        return "cpu"
+    problem = _gpu_problem()
+    if problem is None:
+        return "cuda"
+    if device == "cuda":
+        raise InputError(
+            f"device='cuda' was asked for, but {problem}; use device='cpu', or run 'clorg-scale doctor' "
+            "to see what is missing."
+        )
+    return "cpu"
+
+
+def _gpu_problem() -> str | None:
+    """Why no GPU can be used, or None where one can."""
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed (pip install 'clorg-scale[cuda13]')"
+    try:
+        count = importlib.import_module("cupy").cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy raises its own classes, which cannot be named where it is absent
+        return f"CuPy finds no usable GPU ({error})"
+    return None if count else "no GPU was found"

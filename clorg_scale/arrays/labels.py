@@ -1,0 +1,206 @@
+"""Class labels of any kind as codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.arrays.adoption import as_array
+from clorg_scale.arrays.device import array_module
+from clorg_scale.errors import InputError
+
+__all__ = ["UNLABELLED", "ClassLabels", "encode_labels", "label_array"]
+
+UNLABELLED = -1
+"""Label and label code of a point that belongs to no class."""
+
+_EXACT_FLOATS = 2.0**53
+"""Up to here float64 tells all whole numbers apart."""
+
+
+@dataclass(frozen=True)
+class ClassLabels:
+    """Labels as codes.
+
+    Attributes
+    ----------
+    codes
+        (n,) int64, position of each point's class in `classes`; -1 where unlabelled.
+    classes
+        (C,) the class labels as handed in, sorted.
+    """
+
+    codes: npt.NDArray[np.int64]
+    classes: npt.NDArray[Any]
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(C,) points in each class."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.classes)).astype(np.int64)
+
+
+def encode_labels(labels: Any, n_points: int, *, name: str = "labels") -> ClassLabels:
+    """Class labels of any kind as codes.
+
+    Parameters
+    ----------
+    labels
+        (n,) integers, whole-numbered floats, booleans, strings or categories of any array library; -1, also
+        as a float, as the string ``"-1"`` or among strings, means unlabelled.
+    n_points
+        Number of embeddings they belong to.
+    name
+        What to call them in error sentences.
+
+    Raises
+    ------
+    InputError
+        If the length differs, floats are not whole numbers, values are missing, or fewer than two classes are
+        there.
+    """
+    classes, codes = _classes(label_array(labels, n_points, name=name))
+    if len(classes) < 2:
+        counted = "no class (all points are unlabelled)" if not len(classes) else "a single class"
+        raise InputError(f"The {name} hold {counted}; at least two classes are needed.")
+    return ClassLabels(codes, classes)
+
+
+def _classes(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Sorted classes and the code of each point."""
+    classes, codes = np.unique(array, return_inverse=True)
+    codes = codes.reshape(-1).astype(np.int64, copy=False)
+    unlabelled = np.flatnonzero(classes == ("-1" if classes.dtype.kind == "U" else UNLABELLED))
+    if classes.dtype.kind not in "iU" or not unlabelled.size:
+        return classes, codes
+    # Code u becomes -1 and the codes above it move down by one: no class is left without points.
+    position = int(unlabelled[0])
+    new_codes = np.arange(len(classes), dtype=np.int64)
+    new_codes[position:] -= 1
+    new_codes[position] = UNLABELLED
+    return np.delete(classes, position), new_codes[codes]
+
+
+def label_array(labels: Any, n_points: int | None = None, *, name: str = "labels") -> npt.NDArray[Any]:
+    """Labels of any kind as a plain NumPy vector of integers, booleans or strings.
+
+    Parameters
+    ----------
+    labels
+        As `encode_labels` takes them; a single class, or none, is allowed.
+    n_points
+        Number of embeddings they belong to; None if unknown.
+    name
+        What to call them in error sentences.
+
+    Returns
+    -------
+    (n,) integers, booleans or ``str``, in main memory.
+
+    Raises
+    ------
+    InputError
+        As `encode_labels`.
+    """
+    array: Any = _categories(labels, name) if _is_categorical(labels) else as_array(labels, name=name)
+    if array_module(array) is not np:
+        array = array.get()
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array.reshape(-1)
+    if array.ndim != 1:
+        raise InputError(
+            f"The {name} have shape {tuple(array.shape)}; one label per row, (n,), is needed "
+            "(of one-hot rows take argmax(axis=1))."
+        )
+    if n_points is not None and len(array) != n_points:
+        raise InputError(f"There are {len(array)} {name}, but {n_points} embeddings; one label per row is needed.")
+    if array.dtype.kind in "OT":
+        array = _object_labels(array, name)
+    if array.dtype.kind == "f":
+        array = _whole_numbers(array, name)
+    if array.dtype.kind == "S":
+        array = _decoded(array, name)
+    if array.dtype.kind not in "iubU":
+        raise InputError(f"The {name} have dtype {array.dtype}; class labels must be integers or strings.")
+    plain: npt.NDArray[Any] = array
+    return plain
+
+
+def _is_categorical(labels: Any) -> bool:
+    """Tell whether this is a pandas or cuDF column of categories."""
+    return type(getattr(labels, "dtype", None)).__name__ == "CategoricalDtype"
+
+
+def _categories(labels: Any, name: str) -> npt.NDArray[Any]:
+    """Labels of a column of categories, made from its codes: no string is compared."""
+    columns = getattr(labels, "cat", labels)
+    codes = as_array(columns.codes, name=name)
+    categories = label_array(columns.categories, name=f"categories of the {name}")
+    if array_module(codes) is not np:
+        codes = codes.get()
+    n_missing = int((codes < 0).sum())
+    if n_missing:
+        raise InputError(_missing(n_missing, int(np.flatnonzero(codes < 0)[0]), name))
+    return categories[codes]
+
+
+def _missing(n_missing: int, first: int, name: str) -> str:
+    return (
+        f"{n_missing} of the {name} are missing (NaN or None; the first at row {first}); write -1 for points "
+        "without a class, or leave them out."
+    )
+
+
+def _object_labels(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Strings or numbers out of an array of Python objects (a data-frame column)."""
+    missing = [row for row, label in enumerate(array) if _is_missing(label)]
+    if missing:
+        raise InputError(_missing(len(missing), missing[0], name))
+    kinds = {type(label) for label in array}
+    if all(issubclass(kind, (bool, np.bool_)) for kind in kinds):
+        return array.astype(bool)
+    if all(issubclass(kind, (int, np.integer)) for kind in kinds):
+        return array.astype(np.int64)
+    if all(issubclass(kind, (int, float, np.integer, np.floating)) for kind in kinds):
+        return array.astype(np.float64)
+    if all(issubclass(kind, bytes) for kind in kinds):
+        return array.astype(bytes)
+    if all(isinstance(label, str) or (_is_number(label) and label == UNLABELLED) for label in array):
+        return np.array([label if isinstance(label, str) else "-1" for label in array], dtype=str)
+    listed = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise InputError(f"The {name} mix Python objects ({listed}); class labels must be all integers or all strings.")
+
+
+def _is_missing(label: Any) -> bool:
+    """Tell None, NaN, and the missing values of pandas."""
+    return label is None or type(label).__name__ in ("NAType", "NaTType") or (_is_number(label) and label != label)
+
+
+def _is_number(label: Any) -> bool:
+    return isinstance(label, (int, float, np.integer, np.floating))
+
+
+def _whole_numbers(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
+    """Floats as the integers they are."""
+    array = array.astype(np.float64)
+    missing = np.isnan(array)
+    if missing.any():
+        raise InputError(_missing(int(missing.sum()), int(np.flatnonzero(missing)[0]), name))
+    whole = np.isfinite(array) & (array == np.floor(array)) & (np.abs(array) <= _EXACT_FLOATS)
+    if not whole.all():
+        first = int(np.flatnonzero(~whole)[0])
+        raise InputError(
+            f"The {name} are floats that are not whole numbers (the first is {array[first]} at row {first}); "
+            "class labels must be integers or strings."
+        )
+    return array.astype(np.int64)
+
+
+def _decoded(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Byte strings as text."""
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"The {name} are byte strings that are not UTF-8: {error}.") from error

@@ -1,0 +1,72 @@
+"""Amounts of main memory: what a user allows and what there is."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from clorg_scale.errors import InputError
+
+__all__ = ["available_memory", "parse_memory"]
+
+_UNITS = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
+
+
+def parse_memory(limit: str | int | None) -> int | None:
+    """Bytes of a memory limit such as ``"8GB"``, ``"512MiB"`` or a number of bytes; None stays None.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read as a positive amount of memory.
+    """
+    if limit is None:
+        return None
+    if isinstance(limit, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", limit.lower())
+        if match is None:
+            raise InputError(f"The memory limit {limit!r} is not an amount of memory; write for example '8GB'.")
+        limit = int(float(match[1]) * _UNITS[match[2] or ""])
+    if limit <= 0:
+        raise InputError(f"The memory limit must be positive, not {limit}.")
+    return limit
+
+
+def available_memory() -> int:
+    """Bytes of main memory that can be taken now, within the limit of the container if there is one."""
+    return int(min(_free_memory(), _left_in_container()))
+
+
+def _free_memory() -> int:
+    """Bytes that the machine has free or can free."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(available[0]) * 1024
+
+
+def _left_in_container(group: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes left in this process's control group (version 2), whose file cache can be reclaimed."""
+    try:
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        if limit == "max":
+            return float("inf")
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+        statistics = (group / "memory.stat").read_text(encoding="ascii").split()
+        reclaimable = int(statistics[statistics.index("inactive_file") + 1])
+    except (OSError, ValueError, IndexError):
+        return float("inf")
+    return max(0, int(limit) - used + reclaimable)
