@@ -70,7 +70,9 @@ class DevicePoints:
         self.points, self.device, self.precision, self.resident = points, device, precision, resident
         self.n = points.n_points
         self.d = -(-points.n_features // FEATURES) * FEATURES
-        self.dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp64": torch.float64}.get(precision, torch.float32)
+        self.dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp64": torch.float64}.get(
+            precision, torch.float32
+        )
         self.codes = torch.as_tensor(points.codes.astype(np.int32), device=device)
         self.scale = self._first_scale() if precision == "fp16" else 1.0
         self._all: Panel | None = self._load_all() if resident else None

@@ -33,7 +33,6 @@ class _Tile(NamedTuple):
 
     rows: slice
     distance: Any
-    near: Any
 
 
 def kernel_sums(X: Panel, Y: Panel, rates: Any, forms: Any) -> tuple[Any, Any, Any, list[NearPairs]]:
@@ -43,7 +42,7 @@ def kernel_sums(X: Panel, Y: Panel, rates: Any, forms: Any) -> tuple[Any, Any, A
     t = len(rates)
     over_rows, over_columns = (torch.zeros((2 * t, len(P.x)), dtype=torch.float64, device=P.x.device) for P in (X, Y))
     total = torch.zeros((), dtype=torch.float64, device=X.x.device)
-    left_out = []
+    left_out: list[NearPairs] = []
     for tile in _tiles(X, Y, left_out):
         distance = tile.distance.masked_fill(tile.distance.isinf(), 0)
         total += distance.sum(dtype=torch.float64)
@@ -105,4 +104,4 @@ def _tiles(X: Panel, Y: Panel, left_out: list[NearPairs]) -> Iterator[_Tile]:
         if bool(near.any()):
             place = torch.tensor([[start], [0]], device=X.x.device)
             left_out.append(NearPairs(near[None], place[0], place[1]))
-        yield _Tile(rows, square.clamp_min_(0).sqrt_().masked_fill_(skipped, float("inf")), near)
+        yield _Tile(rows, square.clamp_min_(0).sqrt_().masked_fill_(skipped, float("inf")))

@@ -1,0 +1,394 @@
+r"""Exact RLD on a GPU: the two passes of `clorg_scale.rld.exact` over panels of points held by torch.
+
+The tiles of two panels are computed by the Triton kernels of `clorg_scale.kernels.rld_tiles`, or with plain torch
+operations where Triton cannot run (`clorg_scale.rld.torch_tiles`: any device, and float64). What both share is here:
+
+* **Input modes.** The default is fp16: the rounding of the coordinates moves RLD by about 6e-6, as tf32 does; bf16
+  by 4e-5; ``"tf32x3"`` and ``"ieee"`` keep float32 (4e-7).
+* **Near pairs** (d^2 < 1e-3 (n_i + n_j)) come back as a list and are added from differences of the coordinates.
+* **Small temperatures.** Rows whose r is near the end of float32's range are summed again by a running log-sum-exp
+  in float64, and pass 2 then works with logarithms.
+* **Memory.** All points stay on the device where they fit; else panels are streamed through pinned memory, the next
+  one while this one is worked on. A pair of panels that runs out of memory is cut into four.
+
+Sums are added in a fixed order: equal input gives equal bits on equal hardware and panels.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.errors import InputError, require
+from clorg_scale.progress import Advance
+from clorg_scale.rld.device_points import PRECISIONS, DevicePoints, Panel
+from clorg_scale.rld.exact import ExactSums
+from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.torch_tiles import NearPairs
+
+__all__ = ["Engine", "exact_sums"]
+
+Floats = npt.NDArray[np.float64]
+
+Engine = Literal["auto", "triton", "torch"]
+
+MOST_PANEL_ROWS = 1 << 16
+"""Points in a panel: 32,768 tiles of 128 x 128 on the diagonal leave the last wave of programs below 1%."""
+
+LEAST_PANEL_ROWS = 1 << 10
+"""Where a pair of panels this small does not fit, nothing helps."""
+
+N_RANDOM_PAIRS = 1 << 20
+"""Random pairs for the first estimate of mu (relative error about 2e-4, corrected to first order)."""
+
+EXACT_MEAN = 20_000
+"""Up to this many points a pass over the distances alone gives mu itself before pass 1."""
+
+LOG2_E = float(np.log2(np.e))
+
+
+def exact_sums(
+    points: ClassOrderedPoints,
+    temperatures: Floats,
+    *,
+    seed: int = 0,
+    memory_limit: int | None = None,
+    advance: Advance,
+    precision: str | None = None,
+    engine: Engine = "auto",
+    device: str = "cuda",
+) -> ExactSums:
+    """Sum the affinities of every point at every temperature, as `clorg_scale.rld.exact.exact_sums` does on the CPU.
+
+    Parameters
+    ----------
+    points
+        The embeddings in class order.
+    temperatures
+        (t,) T > 0.
+    seed
+        Of the random pairs for the first estimate of mu.
+    memory_limit
+        Bytes of device memory that may be taken; None takes 90% of what is free.
+    advance
+        Told the number of pairs done.
+    precision
+        ``"fp16"`` (default), ``"bf16"``, ``"tf32"``, ``"tf32x3"``, ``"ieee"`` (float32) or ``"fp64"``.
+    engine
+        ``"auto"`` takes Triton where it can run.
+    device
+        torch device; anything but CUDA is for tests of this code.
+
+    Raises
+    ------
+    InputError
+        If all points are identical (mu = 0), the precision is unknown, or device memory does not suffice.
+    MissingDependencyError
+        If torch is not installed, or Triton where asked for by name.
+    """
+    torch = require("torch", extra="cuda13", purpose="Exact RLD on a GPU")
+    precision = precision or "fp16"
+    if precision not in PRECISIONS:
+        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
+    place = torch.device(device)
+    triton = _use_triton(torch, engine, precision, place)
+    falling = np.argsort(-temperatures, kind="stable")
+    with torch.no_grad():
+        panel_rows, resident = _plan(torch, points, len(temperatures), precision, memory_limit, place)
+        on_device = DevicePoints(points, place, precision, resident=resident)
+        passes = _Passes(on_device, temperatures[falling], panel_rows, advance, triton=triton)
+        guess = passes.random_pair_mean(seed)
+        if precision == "fp64" or points.n_points <= EXACT_MEAN:
+            guess = _Passes(on_device, np.empty(0), panel_rows, lambda _: None, triton=triton).kernel_sums(guess)[2]
+        R, D, mu = passes.kernel_sums(guess)
+        log_r = torch.log(R) + np.log(mu / guess) * D / (R * guess * passes.temperatures[:, None])
+        n_rescued = passes.rescue(R, mu, log_r)
+        B, W = passes.affinity_sums(mu, log_r, safe=_needs_logarithms(R, points.n_points))
+        sums = torch.stack([B + W, W, log_r]).cpu().numpy()
+    ordered = np.empty((3, len(temperatures), points.n_points))
+    ordered[:, falling[:, None], points.order[None, :]] = sums
+    rescued = np.empty(len(temperatures), dtype=np.int64)
+    rescued[falling] = n_rescued
+    return ExactSums(ordered[0], ordered[1], ordered[2], mu / on_device.scale, rescued)
+
+
+def _use_triton(torch: Any, engine: Engine, precision: str, device: Any) -> bool:
+    """Whether the Triton kernels compute the tiles."""
+    if engine == "torch" or (engine == "auto" and precision == "fp64"):
+        return False
+    if precision == "fp64":
+        raise InputError("The Triton kernels have no fp64; use engine='torch' or another precision.")
+    if engine == "auto" and importlib.util.find_spec("triton") is None:
+        return False
+    require("triton", extra="cuda13", purpose="The fused tiles of exact RLD")
+    from clorg_scale.kernels.rld_launch import INTERPRETED
+
+    able = INTERPRETED or (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0))
+    if engine == "triton" and not able:
+        raise InputError(
+            "The Triton kernels need an NVIDIA GPU of compute capability 8.0 or later; use engine='torch'."
+        )
+    return able
+
+
+def _plan(
+    torch: Any, points: ClassOrderedPoints, t: int, precision: str, memory_limit: int | None, device: Any
+) -> tuple[int, bool]:
+    """Points of a panel, and whether all points stay on the device."""
+    limit = memory_limit
+    if limit is None:
+        limit = int(0.9 * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 2 << 30
+    n, point = points.n_points, DevicePoints.bytes_per_point(points.n_features, precision)
+    sums = n * (6 * t + 4) * 8
+
+    def working(rows: int) -> int:
+        blocks = -(-rows // 128)
+        partial = 2 * t * 4 * rows * (blocks + 4 * -(-blocks // 8))
+        near = 2 * blocks << 14
+        return max(partial, 4 << 20) + near + 2 * t * rows * 16
+
+    rows = min(MOST_PANEL_ROWS, n)
+    while rows > LEAST_PANEL_ROWS and sums + n * point + working(rows) > limit and working(rows) > limit // 8:
+        rows = -(-rows // 2)
+    if sums + n * point + working(rows) <= limit:
+        return rows, True
+    rows = min(MOST_PANEL_ROWS, n)
+    while rows > LEAST_PANEL_ROWS and sums + 5 * rows * point + working(rows) > limit:
+        rows = -(-rows // 2)
+    need = sums + 5 * rows * point + working(rows)
+    if need > limit:
+        raise InputError(
+            f"Exact RLD of {n} points with {points.n_features} features needs at least {need / 1e6:.0f} MB of device memory, "
+            f"of which {limit / 1e6:.0f} MB may be taken; use device='cpu' or method='sampled'."
+        )
+    return rows, False
+
+
+class _Passes:
+    """The passes over all pairs of panels; temperatures fall, distances are in units of the scaled points."""
+
+    def __init__(
+        self, points: DevicePoints, temperatures: Floats, panel_rows: int, advance: Advance, *, triton: bool
+    ) -> None:
+        import torch
+
+        self.torch, self.points, self.panel_rows, self.advance, self.triton = torch, points, panel_rows, advance, triton
+        self.temperatures = torch.as_tensor(temperatures, dtype=torch.float64, device=points.device)
+        halves = np.append(False, abs(temperatures[:-1] / temperatures[1:] - 2) < 1e-12)[: len(temperatures)]
+        self.forms = torch.tensor([2 if half else 1 for half in halves], dtype=torch.int32, device=points.device)
+        self.float = torch.float64 if points.precision == "fp64" else torch.float32
+
+    def random_pair_mean(self, seed: int) -> float:
+        """Mean distance of random pairs i, i + shift of random permutations."""
+        rng = np.random.default_rng(seed)
+        n, total, count = self.points.n, 0.0, 0
+        wanted = min(N_RANDOM_PAIRS if self.points.resident else N_RANDOM_PAIRS >> 4, n * (n - 1) // 2)
+        step = max(1, (1 << 25) // self.points.d)
+        while count < wanted:
+            chosen = rng.permutation(n)[: wanted - count + 1]
+            shift = int(rng.integers(1, len(chosen)))
+            for start in range(0, len(chosen), step):
+                here = np.arange(start, min(start + step, len(chosen)))
+                apart = self.points.rows(chosen[here]) - self.points.rows(chosen[(here + shift) % len(chosen)])
+                total += float(apart.square_().sum(1).sqrt_().sum())
+            count += len(chosen)
+        return _positive(total / count)
+
+    def kernel_sums(self, mu: float) -> tuple[Any, Any, float]:
+        """Pass 1: R and D, (t, n) each, and the exact mean distance."""
+        rates = -LOG2_E / (mu * self.temperatures)
+        n, t = self.points.n, len(rates)
+        into = self.torch.zeros((2 * t, n), dtype=self.torch.float64, device=self.points.device)
+        total = self.torch.zeros((), dtype=self.torch.float64, device=self.points.device)
+
+        def sums_of(X: Panel, Y: Panel, room: int) -> Any:
+            if self.triton:
+                from clorg_scale.kernels import rld_launch
+
+                config = rld_launch.tile_config(self.points.precision)
+                return rld_launch.kernel_sums(
+                    X,
+                    Y,
+                    rates.to(self.float),
+                    self.forms,
+                    precision=self.points.precision,
+                    config=config,
+                    capacity=room,
+                )
+            from clorg_scale.rld.torch_tiles import kernel_sums
+
+            return kernel_sums(X, Y, rates, self.forms)
+
+        def add(X: Panel, Y: Panel, sums: Any) -> None:
+            over_rows, over_columns, sum_d, left_out = sums
+            into[:, X.start : X.start + len(X.x)] += over_rows
+            into[:, Y.start : Y.start + len(Y.x)] += over_columns
+            total.add_(sum_d)
+            for i, j, distance in _near_pairs(X, Y, left_out):
+                total.add_(distance.sum())
+                e = self.torch.exp2(rates[:, None] * distance)
+                both = self.torch.cat([e, e * distance])
+                _add_at(into, i, both)
+                _add_at(into, j, both)
+
+        self._visit_all(sums_of, add)
+        return into[:t], into[t:], _positive(2 * float(total) / (n * (n - 1)))
+
+    def rescue(self, R: Any, mu: float, log_r: Any) -> npt.NDArray[np.int64]:
+        """Sum the rows again whose R is not far above float32's smallest number, by log-sum-exp in float64."""
+        torch, n = self.torch, self.points.n
+        weak = n * 2.0 ** (-126 + 27) > R
+        rows = torch.nonzero(weak.any(0)).flatten()
+        for start in range(0, len(rows), 256):
+            block = rows[start : start + 256]
+            found = self._log_sums(block, mu)
+            log_r[:, block] = torch.where(weak[:, block], found, log_r[:, block])
+        return np.asarray(weak.sum(1).cpu().numpy(), dtype=np.int64)
+
+    def _log_sums(self, positions: Any, mu: float) -> Any:
+        """(t, b) log r of some points: running log-sum-exp against all points."""
+        torch, n = self.torch, self.points.n
+        block = self.points.rows(positions if self.points.resident else positions.cpu())
+        norms = block.square().sum(1)
+        result = torch.full((len(self.temperatures), len(block)), -torch.inf, dtype=torch.float64, device=block.device)
+        step = max(1, (1 << 25) // self.points.d)
+        for start in range(0, n, step):
+            other = self.points.rows(np.arange(start, min(n, start + step)))
+            square = torch.addmm(norms[:, None] + other.square().sum(1), block, other.T, alpha=-2)
+            distance = square.clamp_min_(0).sqrt_()
+            itself = torch.nonzero((positions >= start) & (positions < start + len(other))).flatten()
+            distance[itself, positions[itself] - start] = torch.inf
+            for t, temperature in enumerate(self.temperatures.tolist()):
+                result[t] = torch.logaddexp(result[t], torch.logsumexp(distance / (-mu * temperature), 1))
+        return result
+
+    def affinity_sums(self, mu: float, log_r: Any, *, safe: bool) -> tuple[Any, Any]:
+        """Pass 2: B and W, (t, n) each."""
+        torch, t = self.torch, len(self.temperatures)
+        rates = -LOG2_E / (mu * self.temperatures)
+        weights = (log_r * LOG2_E if safe else torch.exp(-log_r)).to(self.float)
+        into = torch.zeros((2 * t, self.points.n), dtype=torch.float64, device=self.points.device)
+
+        def of(panel: Panel) -> Any:
+            return weights[:, panel.start : panel.start + len(panel.x)].contiguous()
+
+        def sums_of(X: Panel, Y: Panel, room: int) -> Any:
+            if self.triton:
+                from clorg_scale.kernels import rld_launch
+
+                config = rld_launch.tile_config(self.points.precision)
+                return rld_launch.affinity_sums(
+                    X, Y, of(X), of(Y), rates.to(self.float), self.forms,
+                    safe=safe, precision=self.points.precision, config=config, capacity=room,
+                )  # fmt: skip
+            from clorg_scale.rld.torch_tiles import affinity_sums
+
+            return affinity_sums(X, Y, of(X), of(Y), rates, self.forms, safe=safe)
+
+        def add(X: Panel, Y: Panel, sums: Any) -> None:
+            for panel, over in ((X, sums[0]), (Y, sums[1])):
+                into[:, panel.start : panel.start + len(panel.x)] += (
+                    over if safe else over * of(panel).double().repeat(2, 1)
+                )
+            for i, j, distance in _near_pairs(X, Y, sums[2]):
+                exponent = -2 * distance / (mu * self.temperatures[:, None])
+                a = torch.exp(exponent - log_r[:, i] - log_r[:, j])
+                codes = self.points.codes[i]
+                same = (codes == self.points.codes[j]) & (codes >= 0)
+                both = torch.cat([torch.where(same, 0, a), torch.where(same, a, 0)])
+                _add_at(into, i, both)
+                _add_at(into, j, both)
+
+        self._visit_all(sums_of, add)
+        return into[:t], into[t:]
+
+    def _visit_all(self, sums_of: Callable[[Panel, Panel, int], Any], add: Callable[[Panel, Panel, Any], None]) -> None:
+        """Compute and add the sums of every pair of panels, in a fixed order."""
+        for X, Y in self.points.panel_pairs(self.panel_rows):
+            self._visit(X, Y, sums_of, add)
+            same = X.start == Y.start
+            self.advance(len(X.x) * (len(X.x) - 1) / 2 if same else len(X.x) * len(Y.x))
+
+    def _visit(
+        self, X: Panel, Y: Panel, sums_of: Callable[[Panel, Panel, int], Any], add: Callable[[Panel, Panel, Any], None]
+    ) -> None:
+        """One pair of panels; in parts if memory runs out or there is no room for its near pairs."""
+        room = 2 * (-(-max(len(X.x), len(Y.x)) // 64)) + 64
+        try:
+            sums = sums_of(X, Y, room)
+            if isinstance(sums, int) and sums <= 4 * room:
+                sums = sums_of(X, Y, sums)
+            if not isinstance(sums, int):
+                add(X, Y, sums)
+                return
+            if len(X.x) <= LEAST_PANEL_ROWS:
+                add(X, Y, sums_of(X, Y, sums))
+                return
+        except self.torch.OutOfMemoryError as error:
+            if len(X.x) <= LEAST_PANEL_ROWS:
+                raise InputError(
+                    "The device ran out of memory in exact RLD even with panels of "
+                    f"{len(X.x)} points; free device memory, or use device='cpu'."
+                ) from error
+        if self.points.device.type == "cuda":
+            self.torch.cuda.empty_cache()
+        for x, y in _quarters(X, Y):
+            self._visit(x, y, sums_of, add)
+
+
+def _quarters(X: Panel, Y: Panel) -> Iterator[tuple[Panel, Panel]]:
+    """A pair of panels in four parts, three where it is a panel with itself."""
+
+    def halves(panel: Panel) -> tuple[Panel, Panel]:
+        middle = len(panel.x) // 2
+        return panel.part(0, middle), panel.part(middle, len(panel.x))
+
+    (a, b), (c, d) = halves(X), halves(Y)
+    yield from ((a, c), (a, d)) if X.start == Y.start else ((a, c), (a, d), (b, c))
+    yield b, d
+
+
+def _needs_logarithms(R: Any, n: int) -> bool:
+    """Whether products of squared exponentials and 1 / r could leave float32's range where they matter.
+
+    A row's affinities are decided by its largest E_ij >= R_i / n; their squares keep 24 bits above 2^-126 while
+    R_i > n 2^-50.
+    """
+    return bool(R.min() < n * 2.0**-50)
+
+
+def _near_pairs(X: Panel, Y: Panel, left_out: list[NearPairs]) -> Iterator[tuple[Any, Any, Any]]:
+    """Positions i, j and distances, from differences in float64, of the pairs that the tiles left out."""
+    import torch
+
+    step = max(1, (1 << 25) // X.x.shape[1])
+    tiles = 1 << 8
+    for near in left_out:
+        for first in range(0, len(near.masks), tiles):
+            tile, i, j = torch.nonzero(near.masks[first : first + tiles], as_tuple=True)
+            i, j = near.rows[first + tile] + i, near.columns[first + tile] + j
+            for start in range(0, len(i), step):
+                here, there = i[start : start + step], j[start : start + step]
+                distance = (X.x[here].double() - Y.x[there].double()).square_().sum(1).sqrt_()
+                yield X.start + here, Y.start + there, distance
+
+
+def _add_at(into: Any, positions: Any, values: Any) -> None:
+    """Into[:, positions] += values, positions repeating, in a fixed order (no atomics)."""
+    import torch
+
+    order = torch.argsort(positions, stable=True)
+    places, counts = torch.unique_consecutive(positions[order], return_counts=True)
+    sums = torch.segment_reduce(values[:, order].T.contiguous(), "sum", lengths=counts, axis=0)
+    into[:, places] += sums.T
+
+
+def _positive(mu: float) -> float:
+    """Refuse points that are all the same."""
+    if not mu > 0:
+        raise InputError("All points are identical (their mean distance is 0); RLD is not defined for them.")
+    return mu
