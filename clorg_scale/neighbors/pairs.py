@@ -15,10 +15,14 @@ from numba import njit, prange
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.neighbors.points import Points
 
-__all__ = ["pair_keys"]
+__all__ = ["mean_pair_distance", "pair_keys"]
 
 PAIR_BYTES = 64 << 20
 """Bytes of gathered coordinates at a time where the compiled loop cannot read the embeddings' dtype."""
+
+
+RANDOM_POINTS, RANDOM_PARTNERS = 8192, 8
+"""Random pairs for the mean distance: 65,536, a standard error of about 0.2 %."""
 
 
 def pair_keys(queries: Points, points: Points, rows: Array, ids: Array) -> Array:
@@ -49,6 +53,22 @@ def pair_keys(queries: Points, points: Points, rows: Array, ids: Array) -> Array
         part = slice(start, start + step)
         keys[part] = _gathered_keys(queries, points, rows[part], ids[part])
     return keys
+
+
+def mean_pair_distance(points: Points, seed: int) -> float | None:
+    """Mean distance of random pairs of points, of all pairs where these are no more; None for inner products."""
+    if points.inner_product:
+        return None
+    xp = array_module(points.embeddings)
+    rng = np.random.default_rng(seed)
+    if points.n * (points.n - 1) <= RANDOM_POINTS * RANDOM_PARTNERS:
+        rows, shifts = np.arange(points.n), np.arange(1, points.n)
+    else:
+        rows = rng.permutation(points.n)[:RANDOM_POINTS]
+        shifts = rng.integers(1, points.n, (len(rows), RANDOM_PARTNERS))
+    partners = (rows[:, None] + shifts) % points.n
+    keys = pair_keys(points, points, xp.asarray(rows), xp.asarray(partners))
+    return float(points.distances(keys).mean(dtype=np.float64))
 
 
 def _compiled_loop_reads(embeddings: Array) -> bool:

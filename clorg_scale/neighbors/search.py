@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from clorg_scale.neighbors.approximate import TARGET_RECALL, search_candidates, 
 from clorg_scale.neighbors.engines import approximate_index, automatic_index, exact_engine
 from clorg_scale.neighbors.exact import search_exact
 from clorg_scale.neighbors.memory import Budget, flat_bytes, index_bytes, search_budget
-from clorg_scale.neighbors.pairs import pair_keys
+from clorg_scale.neighbors.pairs import mean_pair_distance, pair_keys
 from clorg_scale.neighbors.points import Points, hold, prepare, prepare_like
 from clorg_scale.neighbors.recall import SAMPLE, Truth, recall_of, sample_truth
 from clorg_scale.neighbors.result import KNN, Metric, check_metric, id_dtype
@@ -106,8 +107,9 @@ def knn(
     if name != "flat":
         result = _approximate(points, k, name, place, budget, seed, progress, must_reach=index == "auto")
         if result is not None:
-            return result
-    return _exact(points, points, None, k, place, budget, progress)
+            return replace(result, mean_distance=mean_pair_distance(points, seed))
+    result = _exact(points, points, None, k, place, budget, progress)
+    return replace(result, mean_distance=mean_pair_distance(points, seed))
 
 
 def knn_of(

@@ -25,10 +25,11 @@ def save_knn(knn: KNN, path: str | Path) -> None:
     if knn.queries is not None:
         on_host["queries"] = _host(knn.queries)
     recall = np.nan if knn.measured_recall is None else knn.measured_recall
+    mean = np.nan if knn.mean_distance is None else knn.mean_distance
     with write_whole(path) as file:
         np.savez(
             file, allow_pickle=False, format=FORMAT, metric=knn.metric, index=knn.index,
-            n_points=knn.n_points, measured_recall=recall, **on_host,
+            n_points=knn.n_points, measured_recall=recall, mean_distance=mean, **on_host,
         )  # fmt: skip
 
 
@@ -46,14 +47,15 @@ def load_knn(path: str | Path) -> KNN:
         raise InputError(f"There is no k-NN table at {path}.") from error
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:
         raise InputError(f"{path} is not a k-NN table, or only a part of one ({error}).") from error
-    needed = {"format", "metric", "index", "n_points", "measured_recall", "indices", "distances"}
+    needed = {"format", "metric", "index", "n_points", "measured_recall", "mean_distance", "indices", "distances"}
     if not needed <= set(stored) or str(stored["format"]) != FORMAT:
         raise InputError(f"{path} is not a k-NN table of clorg-scale.")
-    recall = float(stored["measured_recall"])
+    recall, mean = float(stored["measured_recall"]), float(stored["mean_distance"])
     _check_contents(stored, path)
     return KNN(
         stored["indices"], stored["distances"], str(stored["metric"]), str(stored["index"]),  # type: ignore[arg-type]
         int(stored["n_points"]), stored.get("queries"), None if np.isnan(recall) else recall,
+        None if np.isnan(mean) else mean,
     )  # fmt: skip
 
 

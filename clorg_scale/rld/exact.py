@@ -33,7 +33,7 @@ from clorg_scale.rld.exp2 import smallest_exp2
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.tiles import NEAR, TILE, affinity_sums, kernel_sums, tile_pairs
 
-__all__ = ["ExactSums", "exact_sums", "n_pair_visits"]
+__all__ = ["ExactSums", "exact_sums", "n_pair_visits", "random_pair_mean"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -108,7 +108,7 @@ def exact_sums(
         distance_sum, _, _ = _kernel_pass(points, np.empty(0), 1.0, panel_rows, advance)
         guess = _mean_distance(distance_sum)
     else:
-        guess = _random_pair_mean(points, seed)
+        guess = random_pair_mean(points, seed)
     distance_sum, R, D = _kernel_pass(points, temperatures, guess, panel_rows, advance)
     mu = _mean_distance(distance_sum)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -142,7 +142,7 @@ def _panel_rows(points: ClassOrderedPoints, n_temperatures: int, memory_limit: i
     return rows
 
 
-def _random_pair_mean(points: ClassOrderedPoints, seed: int) -> float:
+def random_pair_mean(points: ClassOrderedPoints, seed: int) -> float:
     """Mean distance of random pairs i, i + shift of a random permutation (every pair at most once a shift)."""
     n = points.n_points
     rng = np.random.default_rng(seed)

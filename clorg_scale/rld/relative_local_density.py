@@ -93,7 +93,10 @@ def rld(
     if not target_error > 0:
         raise InputError(f"target_error must be positive, not {target_error}.")
     points = ClassOrderedPoints(array, classes.codes, len(classes.classes))
-    result = _exact(points, classes, chosen, resolve_device(device), parse_memory(memory_limit), seed, progress)
+    if method == "graph":
+        result = _graph(points, classes, chosen, k, device, memory_limit, seed, progress)
+    else:
+        result = _exact(points, classes, chosen, resolve_device(device), parse_memory(memory_limit), seed, progress)
     return replace(result, seconds=time.perf_counter() - started)
 
 
@@ -138,4 +141,39 @@ def _exact(
         n_points=points.n_points,
         seconds=0.0,
         details={"device": device, "precision": str(points.dtype), "rescued_rows": int(sums.n_rescued.sum())},
+    )
+
+
+def _graph(
+    points: ClassOrderedPoints,
+    classes: ClassLabels,
+    temperatures: npt.NDArray[np.float64],
+    k: int,
+    device: Device,
+    memory_limit: str | int | None,
+    seed: int,
+    progress: bool,  # noqa: FBT001
+) -> RLDResult:
+    """The graph method."""
+    from clorg_scale.neighbors import knn
+    from clorg_scale.rld.exact import random_pair_mean
+    from clorg_scale.rld.graph import graph_sums
+
+    table = knn(points.embeddings, k, device=device, memory_limit=memory_limit, seed=seed, progress=progress)
+    mu = random_pair_mean(points, seed)
+    affinities, within = graph_sums(table, classes.codes, temperatures, mu)
+    parts = label_modularity(affinities, within, classes.codes, len(classes.classes))
+    return RLDResult(
+        temperatures=temperatures,
+        values=parts.values,
+        stderr=np.zeros(len(temperatures)),
+        per_class=parts.per_class,
+        purity=parts.purity,
+        classes=classes.classes,
+        local_density=parts.local_density,
+        mean_distance=mu,
+        method="graph",
+        n_points=points.n_points,
+        seconds=0.0,
+        details={"k": k, "index": table.index},
     )

@@ -1,0 +1,155 @@
+"""An affinity graph in the terms of other libraries; each is imported when it is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clorg_scale.arrays import Array, array_module
+from clorg_scale.errors import InputError, require
+
+if TYPE_CHECKING:
+    from clorg_scale.affinity.graph import AffinityGraph
+
+__all__ = [
+    "checked_csr",
+    "to_anndata",
+    "to_cudf_edgelist",
+    "to_cugraph",
+    "to_cupy",
+    "to_igraph",
+    "to_networkx",
+    "to_pyg",
+    "to_scipy",
+]
+
+
+def checked_csr(matrix: Any) -> tuple[Array, Array, Array]:
+    """CSR arrays of a sparse matrix that is a graph."""
+    if not hasattr(matrix, "tocsr"):
+        raise InputError(f"The graph is a {type(matrix).__name__}; hand in a SciPy sparse matrix.")
+    csr = matrix.tocsr().astype(np.float32)
+    if csr.shape[0] != csr.shape[1]:
+        raise InputError(f"The graph has shape {csr.shape}; an adjacency matrix is square.")
+    xp = array_module(csr.data)
+    if len(csr.data) and not bool((xp.isfinite(csr.data) & (csr.data >= 0)).all()):
+        raise InputError("The graph has weights that are negative, NaN or infinite; repair or remove them.")
+    csr.sum_duplicates()
+    if len(csr.data) and abs(csr - csr.T).max() > 1e-6 * csr.data.max():
+        raise InputError("The graph is not symmetric; hand in for example graph.maximum(graph.T).")
+    csr = csr.tocoo()
+    rows, columns = csr.row, csr.col
+    kept = (rows != columns) & (csr.data > 0)
+    rows, columns, weights = rows[kept], columns[kept], csr.data[kept]
+    order = xp.lexsort(xp.stack([columns, rows]))
+    dtype = np.int32 if max(csr.shape[0], len(rows)) < 2**31 else np.int64
+    indptr = xp.zeros(csr.shape[0] + 1, dtype=dtype)
+    indptr[1:] = xp.cumsum(xp.bincount(rows, minlength=csr.shape[0]))
+    return indptr, columns[order].astype(dtype), weights[order]
+
+
+def to_scipy(graph: AffinityGraph) -> Any:
+    """See `AffinityGraph.to_scipy`."""
+    from scipy.sparse import csr_array
+
+    indptr, indices, weights = (_on_host(array) for array in (graph.indptr, graph.indices, graph.weights))
+    matrix = csr_array((weights, indices, indptr), shape=(graph.n_nodes, graph.n_nodes), copy=False)
+    matrix.has_canonical_format = True
+    return matrix
+
+
+def to_cupy(graph: AffinityGraph) -> Any:
+    """See `AffinityGraph.to_cupy`."""
+    if len(graph.indices) >= 2**31:
+        raise InputError(
+            f"The graph has {len(graph.indices)} entries; CuPy's sparse matrices hold at most 2^31 - 1. "
+            "Use the arrays indptr, indices and weights themselves."
+        )
+    cupy = require("cupy", extra="cuda13", purpose="A graph on the GPU")
+    sparse = require("cupyx.scipy.sparse", extra="cuda13", purpose="A graph on the GPU")
+    arrays = tuple(cupy.asarray(array) for array in (graph.weights, graph.indices, graph.indptr))
+    return sparse.csr_matrix(arrays, shape=(graph.n_nodes, graph.n_nodes))
+
+
+def to_cudf_edgelist(graph: AffinityGraph) -> Any:
+    """See `AffinityGraph.to_cudf_edgelist`."""
+    cudf = require("cudf", extra="rapids13", purpose="A cuDF edge list")
+    cupy = require("cupy", extra="cuda13", purpose="A cuDF edge list")
+    return cudf.DataFrame(
+        {
+            "source": cupy.asarray(graph.rows().astype(graph.indices.dtype)),
+            "destination": cupy.asarray(graph.indices),
+            "weight": cupy.asarray(graph.weights),
+        }
+    )
+
+
+def to_cugraph(graph: AffinityGraph) -> Any:
+    """See `AffinityGraph.to_cugraph`."""
+    cugraph = require("cugraph", extra="rapids13", purpose="A cuGraph graph")
+    cudf = require("cudf", extra="rapids13", purpose="A cuGraph graph")
+    cupy = require("cupy", extra="cuda13", purpose="A cuGraph graph")
+    # Both directions are in the list already: cuGraph is to symmetrise nothing (it would keep minima or means by
+    # its version). `vertices` keeps the isolated ones.
+    result = cugraph.Graph(directed=False)
+    result.from_cudf_edgelist(
+        to_cudf_edgelist(graph),
+        source="source",
+        destination="destination",
+        weight="weight",
+        renumber=False,
+        symmetrize=False,
+        vertices=cudf.Series(cupy.arange(graph.n_nodes, dtype=graph.indices.dtype)),
+    )
+    return result
+
+
+def to_networkx(graph: AffinityGraph) -> Any:
+    """See `AffinityGraph.to_networkx`."""
+    networkx = require("networkx", extra="interop", purpose="A NetworkX graph")
+    return networkx.from_scipy_sparse_array(to_scipy(graph))
+
+
+def to_igraph(graph: AffinityGraph) -> Any:
+    """See `AffinityGraph.to_igraph`."""
+    import igraph
+
+    rows, columns, weights = (_on_host(array) for array in (graph.rows(), graph.indices, graph.weights))
+    once = rows < columns
+    edges = np.column_stack([rows[once], columns[once]]).astype(np.int64)
+    return igraph.Graph(n=graph.n_nodes, edges=edges, edge_attrs={"weight": weights[once].astype(np.float64)})
+
+
+def to_pyg(graph: AffinityGraph) -> Any:
+    """See `AffinityGraph.to_pyg`."""
+    torch = require("torch", extra="train", purpose="A PyTorch Geometric graph")
+    data = require("torch_geometric.data", extra="test", purpose="A PyTorch Geometric graph")
+    # DLPack: no copy, on the CPU or the GPU.
+    parts = (graph.rows(), graph.indices.astype(np.int64), graph.weights)
+    rows, columns, weights = (torch.from_dlpack(_writable(part)) for part in parts)
+    return data.Data(edge_index=torch.stack([rows, columns]), edge_weight=weights, num_nodes=graph.n_nodes)
+
+
+def to_anndata(graph: AffinityGraph) -> Any:
+    """See `AffinityGraph.to_anndata`."""
+    anndata = require("anndata", extra="interop", purpose="An AnnData object")
+    scipy_sparse = require("scipy.sparse", extra="interop", purpose="An AnnData object")
+    matrix = scipy_sparse.csr_matrix(to_scipy(graph))
+    empty = scipy_sparse.csr_matrix((graph.n_nodes, 0), dtype=np.float32)
+    return anndata.AnnData(
+        X=empty,
+        obsp={"connectivities": matrix},
+        uns={"neighbors": {"connectivities_key": "connectivities", "params": {"method": "clorg-scale"}}},
+    )
+
+
+def _on_host(array: Array) -> np.ndarray[Any, Any]:
+    """The array in main memory."""
+    host: np.ndarray[Any, Any] = array.get() if array_module(array) is not np else array
+    return host
+
+
+def _writable(array: Array) -> Array:
+    """DLPack refuses read-only arrays."""
+    return array.copy() if array_module(array) is np and not array.flags.writeable else array

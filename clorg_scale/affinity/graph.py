@@ -1,0 +1,158 @@
+"""The affinity graph: three CSR arrays and their ways out to other libraries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clorg_scale.affinity import conversions
+from clorg_scale.arrays import Array, array_module
+from clorg_scale.errors import InputError
+from clorg_scale.store.atomic import write_whole
+
+__all__ = ["AffinityGraph"]
+
+
+@dataclass(frozen=True)
+class AffinityGraph:
+    """A symmetric, weighted, sparse graph without self-loops, as compressed sparse rows.
+
+    Attributes
+    ----------
+    indptr
+        (n + 1,) first entry of each row; int32 while there are fewer than 2^31 entries, int64 beyond.
+    indices
+        (entries,) column of each entry, sorted within a row; the dtype of `indptr`.
+    weights
+        (entries,) float32, finite, >= 0. Each edge is stored twice, once for either end.
+    """
+
+    indptr: Array
+    indices: Array
+    weights: Array
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes."""
+        return len(self.indptr) - 1
+
+    @property
+    def n_edges(self) -> int:
+        """Number of undirected edges."""
+        return len(self.indices) // 2
+
+    @property
+    def degrees(self) -> Array:
+        """(n,) float64 sum of the weights at each node."""
+        xp = array_module(self.weights)
+        return xp.bincount(self.rows(), weights=self.weights.astype(np.float64), minlength=self.n_nodes)
+
+    def rows(self) -> Array:
+        """(entries,) row of each entry, int64."""
+        xp = array_module(self.indptr)
+        return xp.repeat(xp.arange(self.n_nodes, dtype=np.int64), xp.diff(self.indptr))
+
+    def subgraph(self, nodes: Any) -> AffinityGraph:
+        """Keep some nodes, a boolean mask (n,), and the edges among them."""
+        xp = array_module(self.indptr)
+        mask = xp.asarray(nodes)
+        if mask.dtype != np.bool_ or mask.shape != (self.n_nodes,):
+            raise InputError(f"A subgraph needs one boolean for each of the {self.n_nodes} nodes.")
+        number = xp.cumsum(mask) - 1
+        rows = self.rows()
+        kept = mask[rows] & mask[self.indices]
+        indptr = xp.zeros(int(mask.sum()) + 1, dtype=self.indptr.dtype)
+        indptr[1:] = xp.cumsum(xp.bincount(number[rows[kept]], minlength=len(indptr) - 1))
+        return AffinityGraph(indptr, number[self.indices[kept]].astype(self.indices.dtype), self.weights[kept])
+
+    def n_components(self) -> int:
+        """Number of connected components."""
+        from scipy.sparse.csgraph import connected_components
+
+        return int(connected_components(self.to_scipy(), directed=False, return_labels=False))
+
+    @classmethod
+    def from_scipy(cls, matrix: Any) -> AffinityGraph:
+        """Take over a SciPy (or CuPy) sparse adjacency matrix.
+
+        Explicit zeros and the diagonal are dropped, duplicates summed, indices sorted.
+
+        Raises
+        ------
+        InputError
+            If it is not square and symmetric, or holds negative, NaN or infinite weights.
+        """
+        return cls(*conversions.checked_csr(matrix))
+
+    def to_scipy(self) -> Any:
+        """(n, n) `scipy.sparse.csr_array`, float32; shares memory where the graph is on the CPU."""
+        return conversions.to_scipy(self)
+
+    def to_cupy(self) -> Any:
+        """(n, n) `cupyx.scipy.sparse.csr_matrix`, float32, on the GPU.
+
+        Raises
+        ------
+        InputError
+            Beyond 2^31 entries, where CuPy's sparse matrices go wrong silently.
+        """
+        return conversions.to_cupy(self)
+
+    def to_cugraph(self) -> Any:
+        """Undirected weighted `cugraph.Graph` with all n vertices, isolated ones too."""
+        return conversions.to_cugraph(self)
+
+    def to_cudf_edgelist(self) -> Any:
+        """`cudf.DataFrame` with columns source, destination, weight; each edge in both directions."""
+        return conversions.to_cudf_edgelist(self)
+
+    def to_networkx(self) -> Any:
+        """`networkx.Graph` with edge attribute "weight"."""
+        return conversions.to_networkx(self)
+
+    def to_igraph(self) -> Any:
+        """Undirected `igraph.Graph` with edge attribute "weight"."""
+        return conversions.to_igraph(self)
+
+    def to_pyg(self) -> Any:
+        """`torch_geometric.data.Data` with edge_index (2, entries) and edge_weight (entries,)."""
+        return conversions.to_pyg(self)
+
+    def to_anndata(self) -> Any:
+        """`anndata.AnnData` with the graph in obsp["connectivities"], as Scanpy keeps it."""
+        return conversions.to_anndata(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz file, whole or not at all."""
+        host = [array.get() if array_module(array) is not np else array for array in self._arrays()]
+        with write_whole(path) as file:
+            np.savez(file, indptr=host[0], indices=host[1], weights=host[2])
+
+    @classmethod
+    def load(cls, path: str | Path) -> AffinityGraph:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, truncated or something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = stored["indptr"], stored["indices"], stored["weights"]
+        except FileNotFoundError:
+            raise InputError(f"There is no file {path}.") from None
+        except Exception as error:  # a damaged zip file raises one of many
+            raise InputError(
+                f"{path} is not an affinity graph that clorg-scale wrote, or is damaged ({error})."
+            ) from error
+        indptr, indices, weights = arrays
+        if len(indptr) < 1 or int(indptr[-1]) != len(indices) or len(indices) != len(weights):
+            raise InputError(f"{path} is damaged: its arrays do not fit together.")
+        return cls(indptr, indices, weights)
+
+    def _arrays(self) -> tuple[Array, Array, Array]:
+        return self.indptr, self.indices, self.weights

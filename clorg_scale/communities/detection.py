@@ -1,0 +1,119 @@
+"""`communities`: Leiden or Louvain on the affinity graph, with igraph on the CPU and pylibcugraph on the GPU."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.affinity import AffinityGraph
+from clorg_scale.arrays import Device, array_module, resolve_device
+from clorg_scale.communities.modularity import class_weights
+from clorg_scale.errors import InputError
+
+__all__ = ["Communities", "communities"]
+
+Method = Literal["leiden", "louvain"]
+
+
+@dataclass(frozen=True)
+class Communities:
+    """A partition of the nodes.
+
+    Attributes
+    ----------
+    labels
+        (n,) int32 community of each node, numbered by decreasing size; NumPy.
+    modularity
+        Of the partition at `resolution`, recomputed in float64.
+    sizes
+        (M,) nodes in each community.
+    method, resolution
+        As asked for.
+    details
+        Library, iterations, what cannot be promised.
+    """
+
+    labels: npt.NDArray[np.int32]
+    modularity: float
+    sizes: npt.NDArray[np.int64]
+    method: str
+    resolution: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def communities(
+    graph: AffinityGraph,
+    *,
+    method: Method = "leiden",
+    resolution: float = 1.0,
+    seed: int = 0,
+    device: Device = "auto",
+) -> Communities:
+    """Partition the graph into communities of high modularity.
+
+    Parameters
+    ----------
+    graph
+        The affinity graph; its weights are used.
+    method
+        "leiden" (Traag et al. 2019; connected communities, repeatable on the CPU for a seed) or "louvain"
+        (Blondel et al. 2008). On the GPU neither is promised to repeat to the last node, and Louvain takes no seed.
+    resolution
+        gamma > 0: larger gives more, smaller communities.
+    seed
+        Of the order in which nodes are visited.
+    device
+        "auto" computes where the graph is.
+
+    Returns
+    -------
+    Communities
+
+    Raises
+    ------
+    InputError
+        If the graph has no edges, an option is out of range, or the GPU asked for is not there.
+
+    Warns
+    -----
+    UserWarning
+        If a GPU result is one community a node, which is discarded for the CPU's.
+    """
+    if method not in ("leiden", "louvain"):
+        raise InputError(f"method must be 'leiden' or 'louvain', not {method!r}.")
+    if not (np.isfinite(resolution) and resolution > 0):
+        raise InputError(f"The resolution must be a positive number, not {resolution}.")
+    if not len(graph.indices):
+        raise InputError("The graph has no edges; there are no communities to find.")
+    on_gpu = array_module(graph.weights) is not np
+    if resolve_device(device) == "cuda" and (on_gpu or device == "cuda"):
+        from clorg_scale.communities.pylibcugraph import partition_on_gpu
+
+        found, details = partition_on_gpu(graph, method, resolution, seed)
+        if len(np.unique(found)) < graph.n_nodes or graph.n_edges == 0:
+            return _described(graph, found, method, resolution, details)
+        warnings.warn(
+            f"{method} on the GPU put every node into a community of its own; igraph on the CPU is used instead.",
+            stacklevel=2,
+        )
+    from clorg_scale.communities.igraph import partition_on_cpu
+
+    found, details = partition_on_cpu(graph, method, resolution, seed)
+    return _described(graph, found, method, resolution, details)
+
+
+def _described(
+    graph: AffinityGraph, found: npt.NDArray[np.int64], method: str, resolution: float, details: dict[str, Any]
+) -> Communities:
+    """Number the communities by size and compute their modularity."""
+    _, first, codes, sizes = np.unique(found, return_index=True, return_inverse=True, return_counts=True)
+    order = np.lexsort([first, -sizes])  # by size, ties by their first node
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    labels = rank[codes.reshape(-1)].astype(np.int32)
+    quality = class_weights(graph, labels.astype(np.int64), len(sizes)).modularity(resolution)
+    return Communities(labels, quality, sizes[order].astype(np.int64), method, resolution, details)
