@@ -10,7 +10,7 @@ from clorg_scale.arrays.device import Array
 from clorg_scale.arrays.spool import gather_blocks
 from clorg_scale.errors import InputError
 
-__all__ = ["from_arrow"]
+__all__ = ["from_arrow", "is_list"]
 
 
 def from_arrow(data: Any, *, name: str) -> Array:
@@ -41,7 +41,7 @@ def from_arrow(data: Any, *, name: str) -> Array:
     if pyarrow.types.is_dictionary(data.type):
         data = data.cast(data.type.value_type)
     chunks = [data] if isinstance(data, pyarrow.Array) else data.chunks
-    if not _is_list(data.type):
+    if not is_list(data.type):
         return np.asarray(data.to_numpy(zero_copy_only=False) if len(chunks) == 1 else data.to_numpy())
     blocks = [list_matrix(chunk, name=name) for chunk in chunks if len(chunk)]
     if len(blocks) == 1:
@@ -78,7 +78,8 @@ def list_matrix(chunk: Any, *, name: str) -> Array:
     return values.to_numpy(zero_copy_only=not pyarrow.types.is_boolean(values.type)).reshape(len(chunk), width)
 
 
-def _is_list(arrow_type: Any) -> bool:
+def is_list(arrow_type: Any) -> bool:
+    """Tell whether a column of this type holds lists."""
     import pyarrow
 
     kinds = pyarrow.types

@@ -91,9 +91,7 @@ def explain_write_errors(path: Path | str) -> Iterator[None]:
                 f"{path} cannot be written: {_FULL[error.errno]}; free some space or choose another folder."
             ) from error
         if error.errno in _REFUSED and _is_about(error, path):
-            raise InputError(
-                f"{path} cannot be written: {_REFUSED[error.errno]}; choose another folder."
-            ) from error
+            raise InputError(f"{path} cannot be written: {_REFUSED[error.errno]}; choose another folder.") from error
         raise
 
 

@@ -1,0 +1,88 @@
+"""A .npy file that grows row by row."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["GrowingNpy"]
+
+
+class GrowingNpy:
+    """A ``.npy`` file to which rows are appended; its header is corrected when it is complete.
+
+    Parameters
+    ----------
+    path
+        The file; its first `rows` rows are kept if it exists, what follows them is cut off.
+    row_shape
+        Shape of one row: (d,) for a matrix, () for a vector.
+    dtype
+        Type of the elements, kept with its byte order.
+    rows
+        Rows to keep.
+    """
+
+    def __init__(self, path: Path, row_shape: tuple[int, ...], dtype: npt.DTypeLike, *, rows: int = 0) -> None:
+        self.path = path
+        self.row_shape = row_shape
+        self.dtype = np.dtype(dtype)
+        self.rows = rows
+        self._file = path.open("r+b" if rows else "w+b")
+        self._write_header()
+        self._file.truncate(self._end)
+        self._file.seek(self._end)
+
+    def _write_header(self) -> None:
+        """Write the header for the present number of rows; NumPy pads it so that its length does not change."""
+        self._file.seek(0)
+        header = {"descr": self.dtype.str, "fortran_order": False}
+        np.lib.format.write_array_header_1_0(self._file, {**header, "shape": (self.rows, *self.row_shape)})
+        self._start = self._file.tell()
+
+    @property
+    def _row_bytes(self) -> int:
+        return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def _end(self) -> int:
+        return self._start + self.rows * self._row_bytes
+
+    def append(self, block: npt.NDArray[Any]) -> None:
+        """Append (b, ...) rows."""
+        self._file.write(np.ascontiguousarray(block, dtype=self.dtype).view(np.uint8).data)
+        self.rows += len(block)
+
+    def sync(self) -> None:
+        """Bring all rows to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def finish(self) -> None:
+        """Correct the header, sync and close."""
+        self._write_header()
+        self.sync()
+        self._file.close()
+
+    def close(self) -> None:
+        """Close without completing the file; unwritten rows that do not fit on the disk are lost."""
+        try:
+            self._file.close()
+        except OSError:
+            self._file.raw.close()
+
+    @staticmethod
+    def whole_rows(path: Path, row_shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
+        """Rows that the file holds in full; 0 if it is not there."""
+        row_bytes = int(np.prod(row_shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        try:
+            with path.open("rb") as file:
+                np.lib.format.read_magic(file)
+                np.lib.format.read_array_header_1_0(file)
+                return (os.fstat(file.fileno()).st_size - file.tell()) // row_bytes
+        except (OSError, ValueError, EOFError):
+            return 0

@@ -1,0 +1,151 @@
+"""Reading embeddings and labels of any known format."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from clorg_scale.arrays import as_embeddings, label_array
+from clorg_scale.errors import InputError
+from clorg_scale.store.contents import Contents, StoredEmbeddings, choose_embeddings, choose_labels
+
+__all__ = ["load_embeddings", "load_labels"]
+
+_EMBEDDING_FORMATS = {
+    ".npy": "npy",
+    ".npz": "npz",
+    ".safetensors": "safetensors",
+    ".zarr": "zarr",
+    ".parquet": "parquet",
+    ".h5ad": "hdf5",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+}
+"""Module of `clorg_scale.store.readers` for each ending."""
+
+_LABEL_FORMATS = _EMBEDDING_FORMATS | {".txt": "text", ".csv": "text", ".tsv": "text", ".json": "json"}
+
+
+def load_embeddings(path: Path | str, *, labels: Path | str | None = None) -> StoredEmbeddings:
+    """Read embeddings, with their labels and metadata where they are stored.
+
+    =================  ==========================================================================================
+    format             how it is read
+    =================  ==========================================================================================
+    a folder           that `save_embeddings` wrote: memory-mapped
+    ``.npy``           memory-mapped
+    ``.npz``           uncompressed arrays memory-mapped where they lie in the file, compressed ones gathered
+    ``.safetensors``   memory-mapped; bfloat16 gathered as float32
+    Zarr               gathered chunk by chunk
+    ``.parquet``       a column of equally long lists, or else all numeric columns except the labels; gathered
+    ``.h5ad``, HDF5    contiguous uncompressed arrays memory-mapped, others gathered chunk by chunk
+    =================  ==========================================================================================
+
+    *Gathered* means: into memory where the array takes less than a quarter of what is free, else into an unnamed
+    temporary file (in ``TMPDIR``) that is memory-mapped; the array is never held in memory as a whole.
+
+    Where a file holds several arrays, the one named ``embeddings``, ``X`` or ``features`` is taken, or the only
+    matrix if there is just one; ``file.npz:name`` or ``file.h5ad:obsm/X_pca`` chooses another. Labels are the
+    array (column, ``obs`` column) named ``labels``, ``y``, ``label`` or ``class``, if there is one.
+
+    Parameters
+    ----------
+    path
+        File or folder, with ``:name`` of an array in it if need be.
+    labels
+        Where the labels are instead: another file (as `load_labels` takes it), or the name of an array in `path`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, of an unknown format or holds Python objects (nothing is unpickled); if
+        it is not clear which array is meant.
+    MissingDependencyError
+        If the format needs a package that is not installed.
+    """
+    file, name = _split(path)
+    contents = _contents(file, _EMBEDDING_FORMATS, "embeddings")
+    embeddings = as_embeddings(choose_embeddings(contents, name), name=f"embeddings in {path}")
+    if labels is not None and (found := _existing(labels)) is not None:
+        return StoredEmbeddings(embeddings, _labels_from(*found, len(embeddings)), contents.metadata)
+    if labels is not None and str(labels) not in contents.members and Path(labels).suffix in _LABEL_FORMATS:
+        raise InputError(f"{labels} does not exist.")
+    stored = choose_labels(contents, None if labels is None else str(labels))
+    if stored is not None:
+        stored = label_array(stored, len(embeddings), name=f"labels in {file}")
+    return StoredEmbeddings(embeddings, stored, contents.metadata)
+
+
+def load_labels(path: Path | str) -> npt.NDArray[Any]:
+    """Read class labels.
+
+    Known are all formats of `load_embeddings`, text (``.txt``: one label a line; ``.csv``, ``.tsv``: one column,
+    or columns with a header) and ``.json`` (a list, or an object of lists). Where there are several arrays or
+    columns, the one named ``labels``, ``y``, ``label`` or ``class`` is taken; ``file.csv:column`` chooses another.
+
+    Returns
+    -------
+    (n,) integers, booleans or strings; -1 where unlabelled.
+
+    Raises
+    ------
+    InputError, MissingDependencyError
+        As `load_embeddings`.
+    """
+    return _labels_from(*_split(path), None)
+
+
+def _labels_from(file: Path, name: str | None, n_points: int | None) -> npt.NDArray[Any]:
+    """Read and check the labels in a file."""
+    contents = _contents(file, _LABEL_FORMATS, "labels")
+    return label_array(choose_labels(contents, name, required=True), n_points, name=f"labels in {file}")
+
+
+def _split(path: Path | str) -> tuple[Path, str | None]:
+    """Split ``file:name``.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    """
+    found = _existing(path)
+    if found is None:
+        raise InputError(f"{path} does not exist.")
+    return found
+
+
+def _existing(path: Path | str) -> tuple[Path, str | None] | None:
+    """Split ``file:name`` at the colon that leaves the name of a file; None if there is none."""
+    if Path(path).exists():
+        return Path(path), None
+    file, colon, name = str(path).rpartition(":")
+    return (Path(file), name) if colon and file and Path(file).exists() else None
+
+
+def _contents(path: Path, formats: dict[str, str], what: str) -> Contents:
+    """List the arrays of a file or folder."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        reader = _folder_format(path)
+    elif suffix in formats:
+        reader = formats[suffix]
+    else:
+        raise InputError(
+            f"{path} has an unknown format for {what}; known are a folder written by save_embeddings and "
+            f"{', '.join(formats)}."
+        )
+    contents: Contents = importlib.import_module(f"clorg_scale.store.readers.{reader}").contents(path)
+    return contents
+
+
+def _folder_format(path: Path) -> str:
+    """Tell what kind of store a folder is."""
+    if any((path / name).exists() for name in ("metadata.json", "progress.json")):
+        return "folder"
+    if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
+        return "zarr"
+    raise InputError(f"{path} is a folder, but neither one that save_embeddings wrote nor a Zarr store.")

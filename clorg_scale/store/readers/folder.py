@@ -1,0 +1,48 @@
+"""The folder that `save_embeddings` writes."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from clorg_scale.errors import InputError
+from clorg_scale.store.contents import Contents, Member
+from clorg_scale.store.layout import METADATA, PROGRESS, read_record
+from clorg_scale.store.readers.npy import open_npy
+
+__all__ = ["contents"]
+
+
+def contents(path: Path) -> Contents:
+    """List the embeddings and, if there are any, the labels of a store.
+
+    Raises
+    ------
+    InputError
+        If the store is unfinished, damaged or not one of this package.
+    """
+    record = read_record(path / METADATA)
+    if record is None:
+        progress = read_record(path / PROGRESS) or {}
+        raise InputError(
+            f"{path} is unfinished ({progress.get('rows', 0)} rows are written); run the command that writes it again."
+        )
+    files = record.get("files", {})
+    shape = tuple(record.get("shape", ()))
+    if "embeddings" not in files or len(shape) != 2:
+        raise InputError(f"{path / METADATA} is incomplete; the store is damaged.")
+    shapes = {"embeddings": shape, "labels": shape[:1]}
+    members = {
+        part: Member(shapes[part], partial(_open_checked, path / files[part], shapes[part]))
+        for part in shapes
+        if part in files
+    }
+    return Contents(path, members, record.get("metadata", {}))
+
+
+def _open_checked(path: Path, shape: tuple[int, ...]) -> object:
+    """Map an array whose shape the table of contents knows."""
+    array = open_npy(path)
+    if array.shape != shape:
+        raise InputError(f"{path} has shape {array.shape}, but its metadata.json says {shape}; the store is damaged.")
+    return array

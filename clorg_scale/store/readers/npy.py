@@ -1,0 +1,77 @@
+"""NumPy's .npy files."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from clorg_scale.arrays import Array
+from clorg_scale.errors import InputError
+from clorg_scale.store.contents import Contents, Member
+
+__all__ = ["contents", "map_npy", "open_npy", "read_header"]
+
+
+def contents(path: Path) -> Contents:
+    """List the one array of the file, under the name of the file."""
+    with path.open("rb") as file:
+        shape, _, _ = read_header(file, path)
+    return Contents(path, {path.stem: Member(shape, partial(open_npy, path))})
+
+
+def open_npy(path: Path) -> Array:
+    """Memory-map a ``.npy`` file.
+
+    Raises
+    ------
+    InputError
+        If it is not there, not such a file, truncated, or holds Python objects.
+    """
+    try:
+        with path.open("rb") as file:
+            header = read_header(file, path)
+            return map_npy(path, file.tell(), *header)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_header(file: IO[bytes], path: Path | str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read shape, Fortran order and dtype; the file stands at the data afterwards.
+
+    Raises
+    ------
+    InputError
+        If there is no such header, or it announces Python objects.
+    """
+    try:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        # Version 3 differs from 2 in names of fields only, which no embeddings have.
+        shape, fortran, dtype = read.get(version, np.lib.format.read_array_header_2_0)(file)
+    except (ValueError, EOFError, SyntaxError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a .npy file, or it is damaged; write it again with numpy.save.") from error
+    if dtype.hasobject:
+        raise InputError(
+            f"{path} holds Python objects, which are never unpickled; save a plain array of numbers or strings."
+        )
+    return shape, fortran, dtype
+
+
+def map_npy(path: Path, offset: int, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> Array:  # noqa: FBT001
+    """Memory-map an array whose data begin at `offset` of a file.
+
+    Raises
+    ------
+    InputError
+        If the file ends before the array does.
+    """
+    n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    there = path.stat().st_size - offset
+    if there < n_bytes:
+        raise InputError(f"{path} is truncated: {n_bytes} bytes of data are announced, {max(there, 0)} are there.")
+    if n_bytes == 0 or not shape:
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")

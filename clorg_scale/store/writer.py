@@ -1,0 +1,262 @@
+"""Writing a store of embeddings batch by batch, so that a killed process loses little and resumes."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.arrays import array_module, label_array
+from clorg_scale.errors import InputError
+from clorg_scale.store.atomic import explain_write_errors, sync_folder
+from clorg_scale.store.growing import GrowingNpy
+from clorg_scale.store.layout import METADATA, PROGRESS, read_record, remove_leftovers, write_record
+
+__all__ = ["EmbeddingsWriter"]
+
+_SYNC_BYTES = 64 << 20
+"""After so many bytes the rows are brought to the disk; a crash loses at most these."""
+
+
+class EmbeddingsWriter:
+    """Write embeddings in order, batch by batch, into the folder that `load_embeddings` reads.
+
+    A store that is there before stays readable until `finish` replaces it in one step. A process that dies
+    leaves its rows behind: a new writer with the same settings finds `rows` of them and continues there; one
+    with other settings starts again.
+
+    Parameters
+    ----------
+    path
+        Folder; made if it does not exist.
+    n_features
+        d.
+    dtype
+        Type in which the embeddings are stored.
+    metadata
+        Stored with them; anything that JSON holds. It also decides whether a partial store is continued.
+    resume
+        If False, a partial store is dropped.
+    sync_bytes
+        After so many bytes the rows are brought to the disk; a crash loses at most these.
+
+    Attributes
+    ----------
+    rows
+        Rows written; after a crash, those that are safe: the next batch starts at this row.
+
+    Raises
+    ------
+    InputError
+        If the folder holds something else, cannot be written, the disk is full, or metadata is not JSON.
+
+    Examples
+    --------
+    >>> with EmbeddingsWriter(folder, 512, np.float16, metadata={"model": "resnet18"}) as writer:
+    ...     for start in range(writer.rows, len(images), 256):
+    ...         writer.append(encode(images[start : start + 256]), targets[start : start + 256])
+    ...     writer.finish()
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        n_features: int,
+        dtype: npt.DTypeLike = np.float32,
+        *,
+        metadata: dict[str, Any] | None = None,
+        resume: bool = True,
+        sync_bytes: int = _SYNC_BYTES,
+    ) -> None:
+        self.path = Path(path)
+        self._sync_bytes = sync_bytes
+        self._unsynced = 0
+        self._n_features = int(n_features)
+        self._dtype = np.dtype(dtype)
+        self._settings = {
+            "n_features": self._n_features,
+            "dtype": self._dtype.str,
+            "metadata": _as_json(metadata or {}),
+        }
+        self._made_folder = not self.path.exists()
+        with explain_write_errors(self.path):
+            _check_folder(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._complete = read_record(self.path / METADATA)
+            files, rows = self._resumed() if resume else (None, 0)
+            self._files = files or self._fresh_files()
+            self._embeddings = GrowingNpy(
+                self.path / self._files["embeddings"], (self._n_features,), self._dtype, rows=rows
+            )
+            self._labels: GrowingNpy | None = None
+            if rows and "labels" in self._files:
+                self._labels = GrowingNpy(self.path / self._files["labels"], (), np.int64, rows=rows)
+
+    @property
+    def rows(self) -> int:
+        """Rows written so far, those of an interrupted earlier writer included."""
+        return self._embeddings.rows
+
+    def append(self, embeddings: Any, labels: Any = None) -> None:
+        """Append a batch.
+
+        Parameters
+        ----------
+        embeddings
+            (b, d) NumPy or CuPy array.
+        labels
+            (b,) integers, -1 where unlabelled; with every batch or with none.
+
+        Raises
+        ------
+        InputError
+            If shapes do not fit, labels come with some batches only, or the disk is full.
+        """
+        block = embeddings if array_module(embeddings) is np else embeddings.get()
+        if block.ndim != 2 or block.shape[1] != self._n_features:
+            raise InputError(
+                f"A batch of embeddings has shape {block.shape}, but {self.path} takes (points, {self._n_features})."
+            )
+        with explain_write_errors(self.path):
+            self._append_labels(labels, len(block))
+            self._embeddings.append(block)
+            self._unsynced += block.nbytes
+            if self._unsynced >= self._sync_bytes:
+                self.sync()
+
+    def _append_labels(self, labels: Any, n_rows: int) -> None:
+        """Append the labels of a batch to their own file."""
+        if self._labels is None and labels is not None and self.rows == 0:
+            self._files["labels"] = self._files["embeddings"].replace("embeddings", "labels", 1)
+            self._labels = GrowingNpy(self.path / self._files["labels"], (), np.int64)
+        if (self._labels is None) != (labels is None):
+            raise InputError(f"Labels for {self.path} must come with every batch or with none.")
+        if self._labels is not None:
+            codes = label_array(labels, n_rows)
+            if codes.dtype.kind not in "iub":
+                raise InputError("Labels that come with batches must be integers; hand strings to finish().")
+            self._labels.append(codes)
+
+    def sync(self) -> None:
+        """Bring all rows to the disk and note that they are safe."""
+        with explain_write_errors(self.path):
+            if self._labels is not None:
+                self._labels.sync()
+            self._embeddings.sync()
+            write_record(self.path / PROGRESS, {"files": self._files, "rows": self.rows, **self._settings})
+        self._unsynced = 0
+
+    def finish(self, labels: Any = None) -> None:
+        """Complete the store; from now on `load_embeddings` reads it.
+
+        Parameters
+        ----------
+        labels
+            (n,) of all points, integers or strings, if they did not come with the batches.
+
+        Raises
+        ------
+        InputError
+            If labels do not fit, or the disk is full.
+        """
+        if labels is not None:
+            if self._labels is not None:
+                raise InputError(f"The labels of {self.path} came with the batches already.")
+            array = label_array(labels, self.rows)
+        with explain_write_errors(self.path):
+            if labels is not None:
+                self._files["labels"] = self._files["embeddings"].replace("embeddings", "labels", 1)
+                self._labels = GrowingNpy(self.path / self._files["labels"], (), array.dtype)
+                self._labels.append(array)
+            if self._labels is not None:
+                self._labels.finish()
+            self._embeddings.finish()
+            sync_folder(self.path)
+            write_record(
+                self.path / METADATA,
+                {"files": self._files, "shape": [self.rows, self._n_features], **self._settings},
+            )
+            self._unsynced = 0
+            (self.path / PROGRESS).unlink(missing_ok=True)
+            remove_leftovers(self.path, keep=set(self._files.values()))
+
+    def discard(self) -> None:
+        """Give up: remove what this writer wrote; a store that was there before stays."""
+        self._close_files()
+        (self.path / PROGRESS).unlink(missing_ok=True)
+        remove_leftovers(self.path, keep=self._kept_files())
+        if self._made_folder:
+            self.path.rmdir()
+
+    def close(self) -> None:
+        """Close the files; an unfinished store can be resumed at `rows`."""
+        if self._unsynced:
+            with suppress(InputError, OSError):  # a full disk: what was synced before stays
+                self.sync()
+        self._close_files()
+
+    def _close_files(self) -> None:
+        self._embeddings.close()
+        if self._labels is not None:
+            self._labels.close()
+
+    def __enter__(self) -> EmbeddingsWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _kept_files(self) -> set[str]:
+        """Names of the arrays of the complete store."""
+        return set() if self._complete is None else set(self._complete["files"].values())
+
+    def _resumed(self) -> tuple[dict[str, str] | None, int]:
+        """Files and safe rows of an interrupted writer with the same settings; (None, 0) if there is none."""
+        progress = read_record(self.path / PROGRESS)
+        if progress is None or any(progress.get(key) != value for key, value in self._settings.items()):
+            return None, 0
+        files: dict[str, str] = progress["files"]
+        if self._kept_files() & set(files.values()):  # killed between the last two steps of finish
+            return None, 0
+        rows = int(progress["rows"])
+        present = GrowingNpy.whole_rows(self.path / files["embeddings"], (self._n_features,), self._dtype)
+        if "labels" in files:
+            present = min(present, GrowingNpy.whole_rows(self.path / files["labels"], (), np.int64))
+        return (files, rows) if 0 < rows <= present else (None, 0)
+
+    def _fresh_files(self) -> dict[str, str]:
+        """Name a new file for the embeddings and remove what earlier writers left."""
+        (self.path / PROGRESS).unlink(missing_ok=True)
+        remove_leftovers(self.path, keep=self._kept_files())
+        files = {"embeddings": "embeddings.npy" if self._complete is None else f"embeddings-{secrets.token_hex(4)}.npy"}
+        write_record(self.path / PROGRESS, {"files": files, "rows": 0, **self._settings})
+        return files
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse to write into something that is not a store."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; embeddings are stored in a folder: choose another path.")
+    if path.is_dir():
+        names = {name.name for name in path.iterdir() if not name.name.endswith(".tmp")}
+        if names and not names & {METADATA, PROGRESS}:
+            raise InputError(
+                f"{path} is not empty and not a store of embeddings ({min(names)!r} lies in it); choose another folder."
+            )
+
+
+def _as_json(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata as it will be read back: lists for tuples, numbers for NumPy's."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(metadata, default=lambda value: value.tolist(), allow_nan=False))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"The metadata cannot be stored as JSON: {error}.") from error
+    return plain
