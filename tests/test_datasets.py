@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from dense_rld import dense_sums, rld_values
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from clorg_scale.datasets import FASHION_MNIST_CLASSES, fashion_mnist, load_digits, load_fashion_mnist
+from clorg_scale.datasets import (
+    FASHION_MNIST_CLASSES,
+    compact_mixture,
+    fashion_mnist,
+    load_digits,
+    load_fashion_mnist,
+    locally_dense_mixture,
+    mixtures,
+)
 from clorg_scale.errors import InputError
 
 needs_fashion_mnist = pytest.mark.skipif(
@@ -102,3 +115,115 @@ def test_digits():
     assert pixels.shape == (1797, 64)
     assert pixels.dtype == np.float32
     assert digits[:10].tolist() == list(range(10))
+
+
+# --- mixtures
+
+
+def mixture(**changes):
+    """A small locally dense mixture, before its points are drawn."""
+    options = {"spread": 0.1, "n_dimensions": 3, "class_exponent": 1.0, "seed": 5, "separation": 1.0} | changes
+    return mixtures._mixture(1, 6, 4, 10, **options)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 9000), st.integers(500, 9000))
+def test_points_do_not_depend_on_the_blocks_they_are_drawn_in(n_points, block_rows):
+    points, labels = mixture().points(n_points)
+    blocks = list(mixture().blocks(n_points, block_rows))
+    assert np.array_equal(np.concatenate([block for block, _ in blocks]), points)
+    assert np.array_equal(np.concatenate([block_labels for _, block_labels in blocks]), labels)
+    start = n_points // 3
+    assert np.array_equal(mixture().rows(start, n_points)[0], points[start:])
+
+
+@pytest.mark.parametrize("draw", [locally_dense_mixture, compact_mixture])
+def test_seed_and_size(draw):
+    points, labels = draw(6000, 8, seed=1)
+    assert points.shape == (6000, 8)
+    assert points.dtype == np.float32
+    assert labels.dtype == np.int64
+    larger, larger_labels = draw(9000, 8, seed=1)
+    assert np.array_equal(larger[:6000], points)
+    assert np.array_equal(larger_labels[:6000], labels)
+    assert not np.array_equal(draw(6000, 8, seed=2)[0], points)
+
+
+def test_output_file_holds_the_same_points(tmp_path):
+    in_memory, labels = locally_dense_mixture(10_000, 8, dtype=np.float16)
+    mapped, mapped_labels = locally_dense_mixture(10_000, 8, dtype=np.float16, output=tmp_path / "x.npy")
+    assert isinstance(mapped, np.memmap)
+    assert mapped.dtype == np.float16
+    assert np.array_equal(mapped, in_memory)
+    assert np.array_equal(mapped_labels, labels)
+    assert np.array_equal(np.load(tmp_path / "x.npy"), in_memory)
+    with pytest.raises(InputError, match="its folder does not exist"):
+        compact_mixture(100, 8, output=tmp_path / "no" / "x.npy")
+
+
+@pytest.mark.slow
+def test_a_set_larger_than_the_memory_allowed(tmp_path):
+    """2 GiB of points are written by a process that may take 1 GiB for its data."""
+    code = """
+import resource, sys
+import numpy as np
+import clorg_scale.datasets as datasets
+import clorg_scale.datasets.mixtures
+resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
+points, labels = datasets.locally_dense_mixture(2_097_152, 512, dtype=np.float16, output=sys.argv[1])
+print(points.shape, points.nbytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    environment = {"OPENBLAS_NUM_THREADS": "1", "PATH": ""}
+    command = [sys.executable, "-c", code, str(tmp_path / "x.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    (tmp_path / "x.npy").unlink(missing_ok=True)
+    assert done.stdout.startswith("(2097152, 512) 2147483648"), done.stderr
+    assert int(done.stdout.split()[-1]) < 1 << 20  # KiB
+
+
+def test_zipf_classes():
+    """Shares proportional to 1 / (c + 1); counts within 5 standard deviations of the multinomial."""
+    n, n_classes = 40_000, 30
+    _, labels = locally_dense_mixture(n, 2, n_classes=n_classes, class_exponent=1.0)
+    shares = 1 / np.arange(1, n_classes + 1)
+    shares /= shares.sum()
+    deviation = np.sqrt(n * shares * (1 - shares))
+    assert (np.abs(np.bincount(labels, minlength=n_classes) - n * shares) < 5 * deviation).all()
+
+
+def test_spread_within_and_between_clusters():
+    """The mean squared distance to the cluster's centre is spread^2 q (1 + 0.01), noise included.
+
+    With n q normal deviates its relative error has standard deviation sqrt(2 / (n q)) = 0.6 %.
+    """
+    drawn = mixture(spread=0.05)
+    points, labels = drawn.points(20_000)
+    centres = drawn.centres @ drawn.basis
+    squared = ((points[:, None] - centres[labels]) ** 2).sum(axis=2).min(axis=1)
+    # A point next to another centre of its class than its own would make the mean smaller: at this spread, few.
+    assert squared.mean() == pytest.approx(0.05**2 * 3 * 1.01, rel=0.03)
+    assert np.allclose(drawn.basis @ drawn.basis.T, np.eye(3), atol=1e-6)
+
+
+def test_the_two_kinds_are_told_apart_by_rld():
+    """Locally dense classes hold together at low temperatures only, compact ones at all."""
+    values = {}
+    for draw in (locally_dense_mixture, compact_mixture):
+        points, labels = draw(1500, 64, n_classes=5, seed=3)
+        k, w, _, _ = dense_sums(points, labels, (1.0, 0.05))
+        values[draw] = rld_values(k, w, labels)
+    locally, compact = values[locally_dense_mixture], values[compact_mixture]
+    assert locally[0] < 0.1 < 0.6 < locally[1]
+    assert compact[0] > 2 * locally[0]
+    assert compact[1] > 0.6
+
+
+def test_numbers_that_make_no_sense():
+    with pytest.raises(InputError, match="n_classes must be at least 1, not 0"):
+        compact_mixture(10, 2, n_classes=0)
+    with pytest.raises(InputError, match="clusters_per_class must be at least 1"):
+        locally_dense_mixture(10, 2, clusters_per_class=-1)
+    with pytest.raises(InputError, match="must be positive"):
+        locally_dense_mixture(10, 2, spread=0.0)
+    with pytest.raises(InputError, match="must be positive"):
+        compact_mixture(10, 2, separation=float("nan"))

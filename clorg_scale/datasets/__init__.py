@@ -2,9 +2,13 @@
 
 from clorg_scale.datasets.digits import load_digits
 from clorg_scale.datasets.fashion_mnist import FASHION_MNIST_CLASSES, load_fashion_mnist
+from clorg_scale.datasets.mixtures import Mixture, compact_mixture, locally_dense_mixture
 
 __all__ = [
     "FASHION_MNIST_CLASSES",
+    "Mixture",
+    "compact_mixture",
     "load_digits",
     "load_fashion_mnist",
+    "locally_dense_mixture",
 ]
