@@ -6,7 +6,13 @@ what a report shows and a comparison needs, so that it stays small at any number
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from clorg_scale.errors import InputError
+from clorg_scale.store.atomic import write_whole
 
 __all__ = [
     "Analysis",
@@ -18,6 +24,9 @@ __all__ = [
     "StageNote",
     "Suspect",
 ]
+
+
+FORMAT = "clorg-scale analysis 1"
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class RLDSummary:
     """(t, C) W_c / K_c."""
     null_mean: list[float]
     """RLD expected of shuffled labels, at each temperature."""
-    null_std: list[float]
+    null_std: list[float | None]
+    """Its standard deviation over shufflings; None where it was not computed."""
     mean_distance: float
     method: str
     details: dict[str, str | int | float | bool]
@@ -152,3 +162,62 @@ class Analysis:
     stages: list[StageNote]
     settings: dict[str, str | int | float | bool | None]
     versions: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries and lists, as in the JSON file."""
+        return asdict(self)
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write everything to a JSON file, whole or not at all."""
+        text = json.dumps(self.to_dict() | {"format": FORMAT}, indent=1, allow_nan=False)
+        with write_whole(path, "w") as file:
+            file.write(text + "\n")
+        return Path(path)
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Analysis:
+        """Read what `to_json` wrote; `path` may also be the folder that `analyze` wrote.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, truncated, or something else.
+        """
+        file = Path(path) / "analysis.json" if Path(path).is_dir() else Path(path)
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"There is no analysis at {file}; make one with 'clorg-scale analyze'.") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file} is not an analysis, or only a part of one ({error}).") from error
+        if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+            raise InputError(f"{file} is not an analysis that this version of clorg-scale wrote.")
+        try:
+            return _analysis(document)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{file} is not a complete analysis ({error}).") from error
+
+    def report(self, path: str | Path) -> Path:
+        """Write the self-contained HTML report."""
+        from clorg_scale.report import write_report
+
+        return write_report(self, path)
+
+
+def _analysis(document: dict[str, Any]) -> Analysis:
+    """Plain data as the dataclasses it came from."""
+    probes = [ProbeScore(**p | {"accuracy_interval": tuple(p["accuracy_interval"])}) for p in document["probes"]]
+    return Analysis(
+        **document
+        | {
+            "rld": RLDSummary(**document["rld"]),
+            "class_homogeneity": {int(k): v for k, v in document["class_homogeneity"].items()},
+            "class_homogeneity_stderr": {int(k): v for k, v in document["class_homogeneity_stderr"].items()},
+            "neighbors": NeighborSummary(**document["neighbors"]),
+            "communities": CommunitySummary(**document["communities"]),
+            "probes": probes,
+            "point_map": PointMap(**document["point_map"]),
+            "suspects": [Suspect(**suspect) for suspect in document["suspects"]],
+            "stages": [StageNote(**note) for note in document["stages"]],
+        }
+    )

@@ -42,6 +42,9 @@ MOST_PANEL_ROWS = 1 << 16
 LEAST_PANEL_ROWS = 1 << 10
 """Where a pair of panels this small does not fit, nothing helps."""
 
+SPARE_TILES = 64
+"""Tiles with near pairs (16 KiB each) that there is room for, beyond those on the diagonal."""
+
 N_RANDOM_PAIRS = 1 << 20
 """Random pairs for the first estimate of mu (relative error about 2e-4, corrected to first order)."""
 
@@ -317,7 +320,7 @@ class _Passes:
         self, X: Panel, Y: Panel, sums_of: Callable[[Panel, Panel, int], Any], add: Callable[[Panel, Panel, Any], None]
     ) -> None:
         """One pair of panels; in parts if memory runs out or there is no room for its near pairs."""
-        room = 2 * (-(-max(len(X.x), len(Y.x)) // 64)) + 64
+        room = 2 * (-(-max(len(X.x), len(Y.x)) // 64)) + SPARE_TILES
         try:
             sums = sums_of(X, Y, room)
             if isinstance(sums, int) and sums <= 4 * room:

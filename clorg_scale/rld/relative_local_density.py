@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from clorg_scale.arrays import ClassLabels, Device, as_embeddings, encode_labels, parse_memory, resolve_device
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
-from clorg_scale.rld.modularity import label_modularity
+from clorg_scale.rld.modularity import label_modularity, shuffled_labels
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.result import RLDResult
 
@@ -93,10 +93,8 @@ def rld(
     if not target_error > 0:
         raise InputError(f"target_error must be positive, not {target_error}.")
     points = ClassOrderedPoints(array, classes.codes, len(classes.classes))
-    if method == "graph":
-        result = _graph(points, classes, chosen, k, device, memory_limit, seed, progress)
-    else:
-        result = _exact(points, classes, chosen, resolve_device(device), parse_memory(memory_limit), seed, progress)
+    options = _Options(resolve_device(device), k, parse_memory(memory_limit), seed, progress)
+    result = (_graph if method == "graph" else _exact)(points, classes, chosen, options)
     return replace(result, seconds=time.perf_counter() - started)
 
 
@@ -113,56 +111,67 @@ def check_temperatures(temperatures: Iterable[float]) -> npt.NDArray[np.float64]
     return chosen
 
 
+@dataclass(frozen=True)
+class _Options:
+    """What all methods are told."""
+
+    device: Literal["cpu", "cuda"]
+    k: int
+    memory_limit: int | None
+    seed: int
+    progress: bool
+
+
 def _exact(
-    points: ClassOrderedPoints,
-    classes: ClassLabels,
-    temperatures: npt.NDArray[np.float64],
-    device: str,
-    memory_limit: int | None,
-    seed: int,
-    progress: bool,  # noqa: FBT001
+    points: ClassOrderedPoints, classes: ClassLabels, temperatures: npt.NDArray[np.float64], options: _Options
 ) -> RLDResult:
-    """The exact method on a device."""
+    """The exact method."""
     from clorg_scale.rld.exact import exact_sums, n_pair_visits
 
-    with progress_bar("Exact RLD", n_pair_visits(points), unit="M pairs", scale=1e6, enabled=progress) as advance:
-        sums = exact_sums(points, temperatures, seed=seed, memory_limit=memory_limit, advance=advance)
-    parts = label_modularity(sums.k, sums.w, classes.codes, len(classes.classes))
-    return RLDResult(
-        temperatures=temperatures,
-        values=parts.values,
-        stderr=np.zeros(len(temperatures)),
-        per_class=parts.per_class,
-        purity=parts.purity,
-        classes=classes.classes,
-        local_density=parts.local_density,
-        mean_distance=sums.mean_distance,
-        method="exact",
-        n_points=points.n_points,
-        seconds=0.0,
-        details={"device": device, "precision": str(points.dtype), "rescued_rows": int(sums.n_rescued.sum())},
-    )
+    if options.device == "cuda":
+        from clorg_scale.rld.cuda import exact_sums
+
+    n_visits = n_pair_visits(points)
+    with progress_bar("exact RLD", n_visits, unit="M pairs", scale=1e6, enabled=options.progress) as advance:
+        sums = exact_sums(points, temperatures, seed=options.seed, memory_limit=options.memory_limit, advance=advance)
+    details = {"device": options.device, "precision": str(points.dtype), "rescued_rows": int(sums.n_rescued.sum())}
+    return _result("exact", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
 
 
 def _graph(
-    points: ClassOrderedPoints,
-    classes: ClassLabels,
-    temperatures: npt.NDArray[np.float64],
-    k: int,
-    device: Device,
-    memory_limit: str | int | None,
-    seed: int,
-    progress: bool,  # noqa: FBT001
+    points: ClassOrderedPoints, classes: ClassLabels, temperatures: npt.NDArray[np.float64], options: _Options
 ) -> RLDResult:
     """The graph method."""
     from clorg_scale.neighbors import knn
     from clorg_scale.rld.exact import random_pair_mean
     from clorg_scale.rld.graph import graph_sums
 
-    table = knn(points.embeddings, k, device=device, memory_limit=memory_limit, seed=seed, progress=progress)
-    mu = random_pair_mean(points, seed)
-    affinities, within = graph_sums(table, classes.codes, temperatures, mu)
-    parts = label_modularity(affinities, within, classes.codes, len(classes.classes))
+    table = knn(
+        points.embeddings,
+        options.k,
+        device=options.device,
+        memory_limit=options.memory_limit,
+        seed=options.seed,
+        progress=options.progress,
+    )
+    mu = random_pair_mean(points, options.seed)
+    k, w = graph_sums(table, classes.codes, temperatures, mu)
+    details = {"device": options.device, "k": options.k, "index": table.index}
+    return _result("graph", classes, temperatures, k, w, mu, details)
+
+
+def _result(
+    method: Literal["exact", "graph"],
+    classes: ClassLabels,
+    temperatures: npt.NDArray[np.float64],
+    k: Any,
+    w: Any,
+    mean_distance: float,
+    details: dict[str, Any],
+) -> RLDResult:
+    """RLD from the affinities of every point, without sampling error."""
+    k, w = (sums.get() if hasattr(sums, "get") else sums for sums in (k, w))
+    parts = label_modularity(k, w, classes.codes, len(classes.classes))
     return RLDResult(
         temperatures=temperatures,
         values=parts.values,
@@ -171,9 +180,11 @@ def _graph(
         purity=parts.purity,
         classes=classes.classes,
         local_density=parts.local_density,
-        mean_distance=mu,
-        method="graph",
-        n_points=points.n_points,
+        null_mean=shuffled_labels(k, classes.codes, len(classes.classes)),
+        null_std=np.full(len(temperatures), np.nan),
+        mean_distance=mean_distance,
+        method=method,
+        n_points=k.shape[1],
         seconds=0.0,
-        details={"k": k, "index": table.index},
+        details=details,
     )

@@ -32,6 +32,10 @@ class RLDResult:
     local_density
         (t, n) w_i / k_i: share of each point's affinity that goes to its own class; NaN where unlabelled.
         The smallest values are the likeliest mislabelled points.
+    null_mean
+        (t,) value expected where the labels are shuffled: what is there without any signal.
+    null_std
+        (t,) its standard deviation over shufflings; NaN where it was not computed.
     mean_distance
         mu, the mean pairwise Euclidean distance.
     method
@@ -51,6 +55,8 @@ class RLDResult:
     purity: npt.NDArray[np.float64]
     classes: npt.NDArray[Any]
     local_density: npt.NDArray[np.float32]
+    null_mean: npt.NDArray[np.float64]
+    null_std: npt.NDArray[np.float64]
     mean_distance: float
     method: Literal["exact", "sampled", "graph"]
     n_points: int

@@ -1,0 +1,429 @@
+"""`analyze`: the whole way from embeddings to a report, on one page."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import clorg_scale
+from clorg_scale.affinity import affinity_graph
+from clorg_scale.agreement import agreement
+from clorg_scale.analysis.fingerprint import fingerprint
+from clorg_scale.analysis.record import (
+    Analysis,
+    CommunitySummary,
+    NeighborSummary,
+    PointMap,
+    ProbeScore,
+    RLDSummary,
+)
+from clorg_scale.analysis.split import given_split, held_out_split
+from clorg_scale.analysis.stages import Stages
+from clorg_scale.analysis.suspects import find_suspects
+from clorg_scale.arrays import (
+    Array,
+    ClassLabels,
+    Device,
+    as_embeddings,
+    column_means,
+    encode_labels,
+    parse_memory,
+    resolve_device,
+)
+from clorg_scale.communities import Communities, communities, modularity
+from clorg_scale.communities.detection import Method as CommunityMethod
+from clorg_scale.errors import InputError
+from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_homogeneity_stderr
+from clorg_scale.neighbors import KNN, knn, knn_of
+from clorg_scale.rld import RLDResult, rld
+from clorg_scale.rld.relative_local_density import DEFAULT_TEMPERATURES, Method, check_temperatures
+
+__all__ = ["analyze"]
+
+CHI_POINTS = 5_000
+"""Points asked for their neighbours' classes where there are more; the standard error is below .007."""
+
+CHI_MOST = 1_000
+"""Largest k of class homogeneity, the paper's."""
+
+AFFINITY_TEMPERATURE = 0.1
+"""Temperature of the affinity graph that communities and graph probes see."""
+
+HELD_OUT = 0.2
+"""Share of the points held out for the probes where no test points are handed in."""
+
+
+def analyze(
+    embeddings: Any,
+    labels: Any,
+    *,
+    test_embeddings: Any = None,
+    test_labels: Any = None,
+    name: str = "embeddings",
+    temperatures: Iterable[float] = DEFAULT_TEMPERATURES,
+    method: Method = "auto",
+    target_error: float = 0.005,
+    k: int = 15,
+    community_method: CommunityMethod = "leiden",
+    resolution: float = 1.0,
+    probes: Iterable[str] | None = None,
+    map_points: int = 10_000,
+    device: Device = "auto",
+    memory_limit: str | int | None = None,
+    seed: int = 0,
+    output: str | Path | None = None,
+    resume: bool = True,
+    progress: bool = False,
+) -> Analysis:
+    """Compute everything that is known of how embeddings are organised.
+
+    Parameters
+    ----------
+    embeddings
+        (n, d) of any array library, or a memory map.
+    labels
+        (n,) integers or strings; -1 means unlabelled.
+    test_embeddings, test_labels
+        (m, d), (m,) points that the probes are scored on; default: a stratified fifth of the points is held out.
+        All else is computed on `embeddings` alone.
+    name
+        Of the model, in reports.
+    temperatures, method, target_error
+        As for `clorg_scale.rld`.
+    k
+        Neighbours in the affinity graph.
+    community_method, resolution
+        As for `clorg_scale.communities`.
+    probes
+        Names out of `clorg_scale.probes.PROBES`; default: all whose packages are installed.
+    map_points
+        Points in the two-dimensional map, at most; 0 draws none.
+    device, memory_limit, seed, progress
+        As for every stage.
+    output
+        Folder for analysis.json, report.html and the finished stages; None writes nothing.
+    resume
+        Take stages that an earlier run has finished, on the same data with the same settings, from `output`.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    InputError
+        For anything that cannot be used; nothing has been written then.
+    """
+    data = _checked(embeddings, labels, test_embeddings, test_labels)
+    wanted = check_temperatures(temperatures)
+    if not 1 <= k < len(data.points):
+        raise InputError(f"k must be from 1 to {len(data.points) - 1} for {len(data.points)} embeddings, not {k}.")
+    if map_points < 0:
+        raise InputError(f"map_points must not be negative, not {map_points}.")
+    place, limit = resolve_device(device), parse_memory(memory_limit)
+    chosen_probes = _chosen_probes(probes)
+    folder = None if output is None else Path(output)
+    stages = Stages(None if folder is None else folder / "stages", resume=resume)
+    common: dict[str, Any] = {"device": place, "memory_limit": limit, "progress": progress}
+    told = {"data": data.key, "device": place, "seed": seed}
+
+    spread, _ = stages.run(
+        "Calinski-Harabasz", _Number, told, lambda: _Number(calinski_harabasz(data.points, data.classes.codes)),
+        lambda _: "Ratio of the spread between classes to that within, over all points, in float64.",
+    )  # fmt: skip
+    homogeneity, _ = stages.run(
+        "class homogeneity", _Homogeneity, told, lambda: _homogeneity(data, seed, common), _Homogeneity.how
+    )
+    density, density_key = stages.run(
+        "RLD", RLDResult,
+        told | {"temperatures": wanted.tolist(), "method": method, "target_error": target_error, "k": k},
+        lambda: rld(data.points, data.classes.codes, temperatures=wanted, method=method, target_error=target_error,
+                    k=k, seed=seed, **common),
+        _how_rld,
+    )  # fmt: skip
+    table, table_key = stages.run(
+        "nearest neighbours", KNN, told | {"k": k}, lambda: knn(data.points, k, seed=seed, **common), _how_knn
+    )
+    graph = affinity_graph(table, temperature=AFFINITY_TEMPERATURE, mean_distance=density.mean_distance)
+    found, _ = stages.run(
+        "communities", Communities,
+        {"graph": [table_key, density_key], "method": community_method, "resolution": resolution, "seed": seed},
+        lambda: communities(graph, method=community_method, resolution=resolution, seed=seed, device=place),
+        _how_communities,
+    )  # fmt: skip
+    scores, _ = stages.run(
+        "probes", _Scores, told | {"k": k, "probes": chosen_probes, "test": data.test_key},
+        lambda: _score_probes(data, chosen_probes, k, density.mean_distance, seed, common), _Scores.how,
+    )  # fmt: skip
+    laid_out, _ = stages.run(
+        "map", _Layout, told | {"map_points": map_points},
+        lambda: _lay_out(data, map_points, seed, progress=progress), lambda layout: layout.method,
+    )  # fmt: skip
+
+    result = Analysis(
+        name=name,
+        n_points=len(data.points),
+        n_features=int(data.points.shape[1]),
+        n_test=scores.n_test,
+        test_source="held out" if data.test is None else "given",
+        classes=[str(label) for label in data.names],
+        class_sizes=data.classes.counts.tolist(),
+        n_unlabelled=int((data.classes.codes < 0).sum()),
+        rld=_summary(density),
+        class_homogeneity=dict(zip(homogeneity.ks, homogeneity.values, strict=True)),
+        class_homogeneity_stderr=dict(zip(homogeneity.ks, homogeneity.stderr, strict=True)),
+        calinski_harabasz=spread.value,
+        neighbors=NeighborSummary(k, table.metric, table.index, float(table.measured_recall or math.nan)),
+        communities=_community_summary(found, graph, data),
+        probes=[_score(probe) for probe in scores.probes],
+        point_map=_point_map(laid_out, data, found, density),
+        suspects=find_suspects(
+            graph, data.classes.codes, [str(label) for label in data.names], density.local_density[_middle(density)]
+        ),
+        stages=stages.notes,
+        settings={"k": k, "method": method, "target_error": target_error, "affinity_temperature": AFFINITY_TEMPERATURE,
+                  "community_method": community_method, "resolution": resolution, "device": place, "seed": seed},
+        versions=_versions(),
+    )  # fmt: skip
+    if folder is not None:
+        result.to_json(folder / "analysis.json")
+        result.report(folder / "report.html")
+    return result
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What was handed in, checked; labels of training and test points in one numbering."""
+
+    points: Array
+    classes: ClassLabels
+    test: Array | None
+    test_codes: npt.NDArray[np.int64] | None
+    key: str
+    test_key: str | None
+
+    @property
+    def names(self) -> npt.NDArray[Any]:
+        return self.classes.classes
+
+
+def _checked(embeddings: Any, labels: Any, test_embeddings: Any, test_labels: Any) -> _Data:
+    """Check all arrays before anything is computed."""
+    points = as_embeddings(embeddings)
+    classes = encode_labels(labels, len(points))
+    column_means(points)  # finds NaN and infinite values
+    key = f"{fingerprint(points)}-{fingerprint(classes.codes)}"
+    if (test_embeddings is None) != (test_labels is None):
+        raise InputError("Test embeddings and test labels go together; hand in both or neither.")
+    if test_embeddings is None:
+        return _Data(points, classes, None, None, key, None)
+    test = as_embeddings(test_embeddings, name="test embeddings")
+    if test.shape[1] != points.shape[1]:
+        raise InputError(f"The test embeddings have {test.shape[1]} features, the embeddings {points.shape[1]}.")
+    test_classes = encode_labels(test_labels, len(test), name="test labels")
+    column_means(test, name="test embeddings")
+    unknown = np.setdiff1d(test_classes.classes, classes.classes)
+    if len(unknown):
+        raise InputError(f"The test labels hold a class that the labels do not: {unknown[0]!r}.")
+    place = np.searchsorted(classes.classes, test_classes.classes)
+    test_codes = np.where(test_classes.codes >= 0, place[test_classes.codes], -1)
+    return _Data(points, classes, test, test_codes, key, f"{fingerprint(test)}-{fingerprint(test_codes)}")
+
+
+def _chosen_probes(probes: Iterable[str] | None) -> list[str]:
+    """Probes by name; all that can run where none are named."""
+    from importlib.util import find_spec
+
+    from clorg_scale.probes import PROBES
+    from clorg_scale.probes.comparison import TORCH_PROBES
+
+    if probes is None:
+        return [probe for probe in PROBES if probe not in TORCH_PROBES or find_spec("torch") is not None]
+    chosen = list(probes)
+    for probe in chosen:
+        if probe not in PROBES:
+            raise InputError(f"There is no probe {probe!r}; choose from {', '.join(PROBES)}.")
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Number:
+    value: float
+
+
+@dataclass(frozen=True)
+class _Homogeneity:
+    ks: list[int]
+    values: list[float]
+    stderr: list[float]
+    n_points: int
+
+    def how(self) -> str:
+        return (
+            f"Share of the k nearest neighbours (cosine, exact) that have the point's class, mean over "
+            f"{self.n_points:,} points."
+        )
+
+
+def _homogeneity(data: _Data, seed: int, common: dict[str, Any]) -> _Homogeneity:
+    """CHI of all points, or of a sample whose neighbours are sought among all."""
+    labelled = np.flatnonzero(data.classes.codes >= 0)
+    if len(labelled) > CHI_POINTS:
+        labelled = np.sort(np.random.default_rng(seed).choice(labelled, CHI_POINTS, replace=False))
+    table = knn_of(data.points, labelled, min(CHI_MOST, len(data.points) - 1), metric="cosine", **common)
+    values = class_homogeneity(table, data.classes.codes)
+    errors = class_homogeneity_stderr(table, data.classes.codes)
+    return _Homogeneity(list(values), list(values.values()), list(errors.values()), len(labelled))
+
+
+@dataclass(frozen=True)
+class _Scores:
+    probes: list[dict[str, Any]]
+    n_train: int
+    n_test: int
+
+    def how(self) -> str:
+        return (
+            f"Trained on {self.n_train:,} points, scored on {self.n_test:,} others; the graph probes see one graph "
+            "over both and no test label. Intervals: 95 % bootstrap over the test points."
+        )
+
+
+def _score_probes(
+    data: _Data, probes: list[str], k: int, mean_distance: float, seed: int, common: dict[str, Any]
+) -> _Scores:
+    """Train and score the probes on one split and one graph over it."""
+    from clorg_scale.probes import compare_probes
+
+    codes = data.classes.codes
+    if data.test is None or data.test_codes is None:
+        split = held_out_split(data.points, codes, fraction=HELD_OUT, seed=seed)
+    else:
+        split = given_split(data.points, codes, data.test, data.test_codes)
+    with split as both:
+        if not (both.codes[both.n_train :] >= 0).any():
+            return _Scores([], both.n_train, 0)
+        table = knn(both.points, k, seed=seed, **common)
+        graph = affinity_graph(table, temperature=AFFINITY_TEMPERATURE, mean_distance=mean_distance)
+        train, test = slice(None, both.n_train), slice(both.n_train, None)
+        results = compare_probes(
+            both.points[train], both.codes[train], both.points[test], both.codes[test], graph,
+            probes=probes, k=k, seed=seed, **common,
+        )  # fmt: skip
+    return _Scores([asdict(result) for result in results], both.n_train, int((both.codes[test] >= 0).sum()))
+
+
+def _score(probe: dict[str, Any]) -> ProbeScore:
+    return ProbeScore(**probe | {"accuracy_interval": tuple(probe["accuracy_interval"])})
+
+
+@dataclass(frozen=True)
+class _Layout:
+    index: npt.NDArray[np.int64]
+    xy: npt.NDArray[np.float64]
+    method: str
+
+
+def _lay_out(data: _Data, map_points: int, seed: int, *, progress: bool) -> _Layout:
+    """Two-dimensional positions of a sample of the points."""
+    from clorg_scale.layout import lay_out
+
+    if map_points == 0:
+        return _Layout(np.empty(0, np.int64), np.empty((0, 2)), "No map was asked for.")
+    return _Layout(*lay_out(data.points, data.classes.codes, n_points=map_points, seed=seed, progress=progress))
+
+
+def _point_map(layout: _Layout, data: _Data, found: Communities, density: RLDResult) -> PointMap:
+    """The map with what is known of each point on it."""
+    index, t = layout.index, _middle(density)
+    return PointMap(
+        method=layout.method,
+        index=index.tolist(),
+        x=[round(float(x), 4) for x in layout.xy[:, 0]],
+        y=[round(float(y), 4) for y in layout.xy[:, 1]],
+        class_code=data.classes.codes[index].tolist(),
+        community=found.labels[index].tolist(),
+        local_density=_numbers(np.round(density.local_density[t, index].astype(np.float64), 4)),
+        local_density_temperature=float(density.temperatures[t]),
+    )
+
+
+def _middle(density: RLDResult) -> int:
+    """Position of the temperature at which local density finds mislabelled points best, T = 0.1."""
+    return int(np.abs(np.log(density.temperatures / 0.1)).argmin())
+
+
+def _summary(density: RLDResult) -> RLDSummary:
+    return RLDSummary(
+        temperatures=density.temperatures.tolist(),
+        values=density.values.tolist(),
+        stderr=density.stderr.tolist(),
+        per_class=density.per_class.tolist(),
+        purity=_numbers(density.purity),
+        null_mean=density.null_mean.tolist(),
+        null_std=_numbers(density.null_std),
+        mean_distance=density.mean_distance,
+        method=density.method,
+        details=density.details,
+    )
+
+
+def _community_summary(found: Communities, graph: Any, data: _Data) -> CommunitySummary:
+    against = agreement(data.classes.codes, found.labels)
+    contingency = np.zeros((len(data.names), len(found.sizes)), dtype=np.int64)
+    present = (data.classes.counts > 0, np.isin(np.arange(len(found.sizes)), found.labels[data.classes.codes >= 0]))
+    contingency[np.ix_(*present)] = against.contingency
+    return CommunitySummary(
+        method=found.method,
+        resolution=found.resolution,
+        n_communities=len(found.sizes),
+        modularity=found.modularity,
+        class_modularity=modularity(graph, data.classes.codes, resolution=found.resolution),
+        nmi=against.nmi,
+        ari=against.ari,
+        sizes=found.sizes.tolist(),
+        class_by_community=contingency.tolist(),
+    )
+
+
+def _numbers(array: npt.NDArray[Any]) -> Any:
+    """Nested lists with None for NaN."""
+    return [_numbers(x) if np.ndim(x) else None if math.isnan(x) else float(x) for x in array]
+
+
+def _how_rld(density: RLDResult) -> str:
+    how: dict[str, Callable[[], str]] = {
+        "exact": lambda: f"Exact: all {density.n_points * (density.n_points - 1) // 2:,} pairs, O(n) memory",
+        "sampled": lambda: "Sampled: landmarks and near field, with a standard error",
+        "graph": lambda: "Modularity of the labels on the sparse k-NN graph, not RLD itself",
+    }
+    details = ", ".join(f"{key} {value}" for key, value in density.details.items() if np.isscalar(value))
+    return f"{how[density.method]()} ({details})."
+
+
+def _how_knn(table: KNN) -> str:
+    recall = "" if table.measured_recall is None else f", recall {table.measured_recall:.3f} measured on a sample"
+    return f"{table.k} nearest neighbours of every point, {table.metric}, index {table.index}{recall}."
+
+
+def _how_communities(found: Communities) -> str:
+    details = ", ".join(f"{key} {value}" for key, value in found.details.items())
+    return f"{found.method.capitalize()} on the affinity graph at resolution {found.resolution:g} ({details})."
+
+
+def _versions() -> dict[str, str]:
+    """Of clorg-scale and the packages the numbers come from."""
+    versions = {"clorg-scale": clorg_scale.__version__}
+    for package in ("numpy", "scipy", "numba", "faiss-cpu", "igraph", "openTSNE", "scikit-learn", "torch", "cupy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

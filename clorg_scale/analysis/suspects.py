@@ -1,0 +1,61 @@
+"""Points whose surroundings belong to another class: perhaps mislabelled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.affinity import AffinityGraph
+from clorg_scale.analysis.record import Suspect
+
+__all__ = ["find_suspects"]
+
+
+def find_suspects(
+    graph: AffinityGraph,
+    codes: npt.NDArray[np.int64],
+    classes: list[str],
+    local_density: npt.NDArray[np.float32],
+    *,
+    n_most: int = 100,
+) -> list[Suspect]:
+    """The least locally dense points whose neighbours mostly have one other class.
+
+    Parameters
+    ----------
+    graph
+        Affinity graph of the points; says which class surrounds a point.
+    codes
+        (n,) class codes, -1 where unlabelled.
+    classes
+        (C,) names.
+    local_density
+        (n,) share of each point's affinity that stays in its class; NaN where unlabelled.
+    n_most
+        How many at most; points with a local density of 1/2 or more are never among them.
+
+    Returns
+    -------
+    Lowest local density first.
+    """
+    order = np.argsort(np.where(np.isnan(local_density), np.inf, local_density), kind="stable")
+    found: list[Suspect] = []
+    for point in order:
+        if len(found) == n_most or not local_density[point] < 0.5:
+            break
+        suggested = _surrounding_class(graph, codes, int(point), len(classes))
+        if suggested not in (-1, codes[point]):
+            density = float(local_density[point])
+            found.append(Suspect(int(point), classes[codes[point]], classes[suggested], density))
+    return found
+
+
+def _surrounding_class(graph: Any, codes: npt.NDArray[np.int64], point: int, n_classes: int) -> int:
+    """Class with the largest weight among a point's neighbours, -1 if none has one."""
+    entries = slice(int(graph.indptr[point]), int(graph.indptr[point + 1]))
+    around, weights = codes[graph.indices[entries]], graph.weights[entries]
+    labelled = around >= 0
+    shares = np.bincount(around[labelled], weights[labelled], n_classes)
+    return int(shares.argmax()) if shares.any() else -1

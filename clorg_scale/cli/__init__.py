@@ -1,0 +1,5 @@
+"""The command line."""
+
+from clorg_scale.cli.app import main
+
+__all__ = ["main"]

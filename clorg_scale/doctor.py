@@ -1,0 +1,135 @@
+"""What this machine has of what clorg-scale can use."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from dataclasses import dataclass
+
+__all__ = ["Finding", "examine"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination.
+
+    Attributes
+    ----------
+    name
+        Package or part of the machine.
+    ok
+        Whether it is there and works.
+    what
+        Version, size, or what is wrong.
+    optional
+        Whether clorg-scale works without it.
+    remedy
+        What to type to get it; empty where nothing is missing.
+    """
+
+    name: str
+    ok: bool
+    what: str
+    optional: bool
+    remedy: str
+
+
+CORE = ("numpy", "scipy", "numba", "scikit-learn", "igraph", "openTSNE")
+
+OPTIONAL = {
+    "torch": ("train", "GCN and GraphSAGE probes, training of backbones"),
+    "torchvision": ("train", "backbones and data sets"),
+    "dask": ("dask", "many machines"),
+    "safetensors": ("interop", "reading .safetensors"),
+    "zarr": ("interop", "reading Zarr"),
+    "pyarrow": ("interop", "reading Parquet"),
+    "anndata": ("interop", "reading .h5ad"),
+    "networkx": ("interop", "graphs for NetworkX"),
+}
+
+GPU_PACKAGES = {
+    "cupy": "arrays and graphs on the GPU",
+    "pylibcugraph": "communities on the GPU",
+    "cuvs": "nearest neighbours on the GPU",
+    "triton": "the fused RLD kernels",
+}
+
+
+def examine() -> list[Finding]:
+    """Look at the machine, the packages and the GPU; a GPU is believed only after a kernel has run on it."""
+    from clorg_scale.arrays import available_memory
+
+    memory = f"{available_memory() / 1e9:.1f} GB available"
+    findings = [
+        Finding("Python", True, platform.python_version(), False, ""),
+        Finding("machine", True, f"{os.cpu_count()} cores, {memory}", False, ""),
+    ]
+    findings += [_core(name) for name in CORE]
+    findings.append(_faiss())
+    findings += [_optional(name, extra, purpose) for name, (extra, purpose) in OPTIONAL.items()]
+    findings.append(_gpu())
+    findings += [_optional(name, "cuda13", purpose) for name, purpose in GPU_PACKAGES.items()]
+    return findings
+
+
+def _core(name: str) -> Finding:
+    version = _version(name)
+    return Finding(
+        name, version is not None, version or "not installed", False, "" if version else "pip install clorg-scale"
+    )
+
+
+def _optional(name: str, extra: str, purpose: str) -> Finding:
+    if importlib.util.find_spec(name) is None:
+        return Finding(name, False, f"not installed ({purpose})", True, f"pip install 'clorg-scale[{extra}]'")
+    candidates = [f"{name}-cuda13x", f"{name}-cuda12x", f"{name}-cu13", f"{name}-cu12", name]
+    version = next((v for v in map(_version, candidates) if v), "installed")
+    return Finding(name, True, f"{version} ({purpose})", True, "")
+
+
+def _faiss() -> Finding:
+    """FAISS, and whether two builds of it overwrote each other."""
+    builds = [build for build in ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs") if _version(build)]
+    if len(builds) > 1:
+        remedy = f"pip uninstall -y {' '.join(builds)} && pip install {builds[-1]}"
+        return Finding("faiss", False, f"{' and '.join(builds)} share one folder and break each other", False, remedy)
+    try:
+        faiss = importlib.import_module("faiss")
+    except ImportError as error:
+        return Finding("faiss", False, f"cannot be imported ({error})", False, "pip install faiss-cpu")
+    gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    return Finding(
+        "faiss", True, f"{faiss.__version__}, {builds[0] if builds else 'own build'}, {gpus} GPUs", False, ""
+    )
+
+
+def _gpu() -> Finding:
+    """Run a kernel on the GPU: only that finds a driver too old or a build without this GPU's code."""
+    from clorg_scale.arrays import resolve_device
+    from clorg_scale.errors import InputError
+
+    try:
+        resolve_device("cuda")
+    except InputError as error:
+        reason = str(error).partition("but ")[2].partition(";")[0]
+        return Finding(
+            "GPU", False, reason, True, "everything works on the CPU; for a GPU: pip install 'clorg-scale[cuda13]'"
+        )
+    cupy = importlib.import_module("cupy")
+    try:
+        total = int((cupy.arange(1000) ** 2).sum())
+        properties = cupy.cuda.runtime.getDeviceProperties(0)
+    except Exception as error:  # any driver or compiler failure is a finding
+        return Finding("GPU", False, f"a kernel did not run ({error})", True, "update the NVIDIA driver")
+    name, memory = properties["name"].decode(), properties["totalGlobalMem"] / 1e9
+    return Finding("GPU", total == 332_833_500, f"{name}, {memory:.0f} GB, a kernel ran", True, "")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
