@@ -463,6 +463,34 @@ def test_writer_killed_while_bytes_are_written(tmp_path):
     assert np.array_equal(stored.labels, np.arange(safe + 1))
 
 
+def test_writer_that_cannot_write_the_labels_at_the_end_resumes(tmp_path):
+    def finish(labels):
+        with EmbeddingsWriter(tmp_path / "s", 6) as writer:
+            if writer.rows == 0:
+                writer.append(X)
+            writer.finish(labels)
+
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "progress.json").write_text('{"format": "clorg-scale embeddings 1"}')
+    (tmp_path / "s" / "labels.npy").mkdir()  # in the way of the file
+    with pytest.raises(OSError, match="directory"):
+        finish(["a", "b"] * 25)
+    (tmp_path / "s" / "labels.npy").rmdir()
+    finish(["a", "b"] * 25)
+    check(load_embeddings(tmp_path / "s"), labels=["a", "b"] * 25)
+
+
+def test_writer_takes_tensors_and_empty_batches(tmp_path):
+    torch = pytest.importorskip("torch")
+    with EmbeddingsWriter(tmp_path / "s", 6, np.float16) as writer:
+        writer.append(torch.from_numpy(X[:20]).bfloat16().requires_grad_(), torch.from_numpy(Y[:20]))
+        writer.append(X[20:20], Y[20:20])
+        writer.append(X[20:], Y[20:])
+        writer.finish()
+    expected = np.concatenate([torch.from_numpy(X[:20]).bfloat16().float().numpy(), X[20:]])
+    check(load_embeddings(tmp_path / "s"), expected.astype(np.float16))
+
+
 # --- formats
 
 
@@ -519,6 +547,10 @@ def test_damaged_npz(tmp_path, save_npz):
     for damaged in (whole[:-30], whole[: len(whole) // 2], b"", pickle.dumps(X)):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"is not a .npz file, or it is truncated"):
+            load_embeddings(path)
+    if save_npz is np.savez:
+        path.write_bytes(whole.replace(b"(50, 6)", b"(50, 7)"))
+        with pytest.raises(InputError, match=r"is damaged|Bad CRC-32"):
             load_embeddings(path)
     if save_npz is np.savez_compressed:
         path.write_bytes(whole[:300] + bytes(50) + whole[350:])
@@ -693,6 +725,16 @@ def test_hdf5(tmp_path):
     check(stored, X.astype(">f8"), ["a", "b"] * 25)
     assert isinstance(stored.embeddings, np.memmap)
     assert load_labels(f"{path}:flags").tolist() == (Y > 0).tolist()
+    with h5py.File(tmp_path / "link.h5", "w") as file:
+        file["X"] = h5py.ExternalLink(str(path), "features")
+    check(load_embeddings(tmp_path / "link.h5"), X.astype(">f8"), None)
+    with h5py.File(tmp_path / "user.h5", "w", userblock_size=512) as file:
+        file["X"] = X
+    check(load_embeddings(tmp_path / "user.h5"), X, None)
+    with h5py.File(tmp_path / "link.h5", "w") as file:
+        file["X"] = h5py.SoftLink("/nowhere")
+    with pytest.raises(InputError, match=r"link.h5 holds no two-dimensional array"):
+        load_embeddings(tmp_path / "link.h5")
     whole = path.read_bytes()
     for damaged in (whole[:100], whole[:-200], b"", pickle.dumps(X)):
         path.write_bytes(damaged)

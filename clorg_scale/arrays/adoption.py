@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,7 +49,7 @@ def as_array(data: Any, *, name: str = "embeddings") -> Array:
             f"The {name} are a sparse matrix; hand in a dense array, for example the leading components of a "
             "truncated SVD, or .toarray() where it fits."
         )
-    if library == "torch":
+    if _is_tensor(data):
         return _from_torch(data, name)
     if library in ("pandas", "cudf"):
         from clorg_scale.arrays.frames import from_frame
@@ -89,6 +90,12 @@ def _from_numpy(array: Array, name: str) -> Array:
 def _is_foreign_float(dtype: Any) -> bool:
     """Tell whether this is a float type that NumPy itself does not have."""
     return str(dtype).startswith(("bfloat16", "float8", "torch.bfloat16", "torch.float8"))
+
+
+def _is_tensor(data: Any) -> bool:
+    """Tell a tensor, or an instance of a class made of it, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(data, torch.Tensor)
 
 
 def _from_torch(tensor: Any, name: str) -> Array:

@@ -40,7 +40,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
         raise InputError(f"{path} cannot be read ({error}); the folder is not a store of embeddings.") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f"{path} does not belong to a store of embeddings that this version knows.")
-    names = record.get("files", {}).values()
+    files = record.get("files", {})
+    names = files.values() if isinstance(files, dict) else [None]
     if not all(isinstance(name, str) and name == Path(name).name and name.endswith(".npy") for name in names):
         raise InputError(f"{path} names files outside its folder; the store is damaged.")
     return record

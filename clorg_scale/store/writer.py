@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import array_module, label_array
+from clorg_scale.arrays import array_module, as_array, label_array
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import explain_write_errors, sync_folder
 from clorg_scale.store.growing import GrowingNpy
@@ -85,6 +85,14 @@ class EmbeddingsWriter:
             "metadata": _as_json(metadata or {}),
         }
         self._made_folder = not self.path.exists()
+        try:
+            self._open(resume=resume)
+        except BaseException:
+            self._remove_made_folder()
+            raise
+
+    def _open(self, *, resume: bool) -> None:
+        """Open the files, at the rows that are safe."""
         with explain_write_errors(self.path):
             _check_folder(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
@@ -109,7 +117,7 @@ class EmbeddingsWriter:
         Parameters
         ----------
         embeddings
-            (b, d) NumPy or CuPy array.
+            (b, d) of any array library.
         labels
             (b,) integers, -1 where unlabelled; with every batch or with none.
 
@@ -118,7 +126,9 @@ class EmbeddingsWriter:
         InputError
             If shapes do not fit, labels come with some batches only, or the disk is full.
         """
-        block = embeddings if array_module(embeddings) is np else embeddings.get()
+        block = as_array(embeddings, name="embeddings of a batch")
+        if array_module(block) is not np:
+            block = block.get()
         if block.ndim != 2 or block.shape[1] != self._n_features:
             raise InputError(
                 f"A batch of embeddings has shape {block.shape}, but {self.path} takes (points, {self._n_features})."
@@ -133,7 +143,7 @@ class EmbeddingsWriter:
     def _append_labels(self, labels: Any, n_rows: int) -> None:
         """Append the labels of a batch to their own file."""
         if self._labels is None and labels is not None and self.rows == 0:
-            self._files["labels"] = self._files["embeddings"].replace("embeddings", "labels", 1)
+            self._files["labels"] = self._labels_name()
             self._labels = GrowingNpy(self.path / self._files["labels"], (), np.int64)
         if (self._labels is None) != (labels is None):
             raise InputError(f"Labels for {self.path} must come with every batch or with none.")
@@ -142,6 +152,10 @@ class EmbeddingsWriter:
             if codes.dtype.kind not in "iub":
                 raise InputError("Labels that come with batches must be integers; hand strings to finish().")
             self._labels.append(codes)
+
+    def _labels_name(self) -> str:
+        """Name the file of the labels after that of the embeddings."""
+        return self._files["embeddings"].replace("embeddings", "labels", 1)
 
     def sync(self) -> None:
         """Bring all rows to the disk and note that they are safe."""
@@ -165,34 +179,42 @@ class EmbeddingsWriter:
         InputError
             If labels do not fit, or the disk is full.
         """
-        if labels is not None:
-            if self._labels is not None:
-                raise InputError(f"The labels of {self.path} came with the batches already.")
-            array = label_array(labels, self.rows)
+        if labels is not None and self._labels is not None:
+            raise InputError(f"The labels of {self.path} came with the batches already.")
+        if self._labels is not None and self._labels.rows != self.rows:
+            raise InputError(f"A batch could not be written to {self.path}; run the command again to resume.")
+        array = None if labels is None else label_array(labels, self.rows)
+        files = dict(self._files)
         with explain_write_errors(self.path):
-            if labels is not None:
-                self._files["labels"] = self._files["embeddings"].replace("embeddings", "labels", 1)
-                self._labels = GrowingNpy(self.path / self._files["labels"], (), array.dtype)
-                self._labels.append(array)
+            if array is not None:
+                files["labels"] = self._labels_name()
+                whole = GrowingNpy(self.path / files["labels"], (), array.dtype)
+                whole.append(array)
+                whole.finish()
             if self._labels is not None:
                 self._labels.finish()
             self._embeddings.finish()
+            self._unsynced = 0
             sync_folder(self.path)
             write_record(
                 self.path / METADATA,
-                {"files": self._files, "shape": [self.rows, self._n_features], **self._settings},
+                {"files": files, "shape": [self.rows, self._n_features], **self._settings},
             )
-            self._unsynced = 0
             (self.path / PROGRESS).unlink(missing_ok=True)
-            remove_leftovers(self.path, keep=set(self._files.values()))
+            remove_leftovers(self.path, keep=set(files.values()))
 
     def discard(self) -> None:
         """Give up: remove what this writer wrote; a store that was there before stays."""
         self._close_files()
         (self.path / PROGRESS).unlink(missing_ok=True)
         remove_leftovers(self.path, keep=self._kept_files())
+        self._remove_made_folder()
+
+    def _remove_made_folder(self) -> None:
+        """Remove the folder if it was made for this store and is empty."""
         if self._made_folder:
-            self.path.rmdir()
+            with suppress(OSError):
+                self.path.rmdir()
 
     def close(self) -> None:
         """Close the files; an unfinished store can be resumed at `rows`."""
@@ -223,10 +245,12 @@ class EmbeddingsWriter:
         progress = read_record(self.path / PROGRESS)
         if progress is None or any(progress.get(key) != value for key, value in self._settings.items()):
             return None, 0
-        files: dict[str, str] = progress["files"]
+        files: dict[str, str] = progress.get("files", {})
+        if "embeddings" not in files:
+            return None, 0
         if self._kept_files() & set(files.values()):  # killed between the last two steps of finish
             return None, 0
-        rows = int(progress["rows"])
+        rows = int(progress.get("rows", 0))
         present = GrowingNpy.whole_rows(self.path / files["embeddings"], (self._n_features,), self._dtype)
         if "labels" in files:
             present = min(present, GrowingNpy.whole_rows(self.path / files["labels"], (), np.int64))

@@ -33,7 +33,7 @@ def contents(path: Path) -> Contents:
     try:
         with h5py.File(path, "r") as file:
             _collect(file, "", path, members)
-    except OSError as error:
+    except (OSError, KeyError, RuntimeError) as error:
         raise InputError(f"{path} is not an HDF5 file, or it is truncated ({error}).") from error
     return Contents(path, members)
 
@@ -43,6 +43,8 @@ def _collect(group: Any, prefix: str, path: Path, members: dict[str, Member]) ->
     annotated = path.suffix.lower() == ".h5ad"
     for name, item in group.items():
         full = prefix + name
+        if item is None:  # a link that leads nowhere
+            continue
         if annotated and (full in _NOT_PER_POINT or name in ("_index", "__categories")):
             continue
         encoding = item.attrs.get("encoding-type", "")
@@ -71,9 +73,11 @@ def _read(path: Path, name: str) -> Array:
             if dataset.dtype.kind not in "fiub":
                 raise InputError(f"The dataset {name!r} in {path} has type {dataset.dtype}; numbers are needed.")
             offset = dataset.id.get_offset()
-            if offset is None or dataset.external or dataset.dtype.kind == "b" or not dataset.size:
+            in_one_piece = offset is not None and not dataset.external and not dataset.file.userblock_size
+            if not in_one_piece or dataset.dtype.kind == "b" or not dataset.size:
                 return as_array(dataset)
-            return np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
+            # A link may lead to another file.
+            return np.memmap(dataset.file.filename, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,9 +61,11 @@ def _read(path: Path, info: zipfile.ZipInfo) -> Array:
             with path.open("rb") as file:
                 file.seek(info.header_offset)
                 name_length, extra_length = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-                file.seek(name_length + extra_length, 1)
-                header = read_header(file, label)
-                return map_npy(path, file.tell(), *header)
+                start = file.seek(name_length + extra_length, 1)
+                shape, fortran, dtype = read_header(file, label)
+                if file.tell() - start + prod(shape) * dtype.itemsize != info.file_size:
+                    raise InputError(f"{label} is damaged: its header announces an array of another size.")
+                return map_npy(path, file.tell(), shape, fortran, dtype)
         with zipfile.ZipFile(path) as archive, archive.open(info) as file:
             shape, fortran, dtype = read_header(file, label)
             stored = shape[::-1] if fortran else shape
