@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clorg_scale.probes.comparison import PROBES, ProbeResult, compare_probes
+    from clorg_scale.probes.gcn import GCNProbe, SAGEProbe
     from clorg_scale.probes.linear import LinearProbe
     from clorg_scale.probes.nearest import KNNProbe
     from clorg_scale.probes.propagation import LabelPropagationProbe
+    from clorg_scale.probes.study import StudyRow, study_probes
 
 __all__ = [
     "PROBES",
+    "GCNProbe",
     "KNNProbe",
     "LabelPropagationProbe",
     "LinearProbe",
     "ProbeResult",
+    "SAGEProbe",
+    "StudyRow",
     "compare_probes",
+    "study_probes",
 ]
 
 # Imported at first use: scikit-learn and FAISS take a second that `import clorg_scale` should not.
@@ -30,9 +36,13 @@ _HOME = {
     "PROBES": "comparison",
     "ProbeResult": "comparison",
     "compare_probes": "comparison",
+    "GCNProbe": "gcn",
+    "SAGEProbe": "gcn",
     "LinearProbe": "linear",
     "KNNProbe": "nearest",
     "LabelPropagationProbe": "propagation",
+    "StudyRow": "study",
+    "study_probes": "study",
 }
 
 

@@ -17,7 +17,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import Metric
 from clorg_scale.probes.transductive import read_graph
 
-__all__ = ["PROBES", "ProbeResult", "compare_probes"]
+__all__ = ["GRAPH_PROBES", "PROBES", "ProbeResult", "compare_probes", "joint_codes"]
 
 PROBES = ("linear", "knn", "label_propagation", "gcn", "sage")
 """Names that `compare_probes` knows; the last two need PyTorch."""
@@ -61,7 +61,7 @@ def compare_probes(
     test_labels: Any,
     graph: Any,
     *,
-    probes: Sequence[str] = PROBES[:3],
+    probes: Sequence[str] = PROBES,
     k: int = 15,
     metric: Metric = "euclidean",
     seed: int = 0,
@@ -110,14 +110,14 @@ def compare_probes(
         raise InputError(
             f"The graph has {n_nodes} nodes; {n} training points followed by {m} test points are needed."
         )
-    codes, test_codes = _joint_codes(labels, n, test_labels, m)
+    codes, test_codes = joint_codes(labels, n, test_labels, m)
     settings = _Settings(k, metric, seed, device, memory_limit, progress)
     return [
         _run(name, settings, X, codes, X_test, test_codes, graph) for name in _available(probes)
     ]  # fmt: skip
 
 
-def _joint_codes(
+def joint_codes(
     labels: Any, n: int, test_labels: Any, m: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Codes of training and test labels in one numbering; -1 where unlabelled."""

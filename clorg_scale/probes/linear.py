@@ -16,14 +16,13 @@ from clorg_scale.arrays import (
     Array,
     Device,
     as_embeddings,
-    column_means,
     encode_labels,
     resolve_device,
-    row_block,
     row_slices,
 )
 from clorg_scale.errors import InputError
 from clorg_scale.probes.splits import stratified_hold_out
+from clorg_scale.probes.standardise import StandardisedReader, standardisation
 from clorg_scale.progress import progress_bar
 
 __all__ = ["LinearProbe"]
@@ -113,10 +112,10 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = as_embeddings(X)
         labels = encode_labels(y, X.shape[0])
         xp = _compute_module(self.device)
-        mean, scale = _standardisation(X, labels.codes >= 0)
+        mean, scale = standardisation(X, labels.codes >= 0)
         rng = np.random.default_rng(self.seed)
         kept, held_out = stratified_hold_out(labels.codes, self.validation_fraction, rng)
-        reader = _StandardisedReader(X, mean, scale, xp)
+        reader = StandardisedReader(X, mean, scale, xp)
         weights = _train(reader, labels.codes, kept, held_out, len(labels.classes), rng, self)
         folded = weights[:-1].astype(np.float64) * scale[:, None]
         self.classes_ = labels.classes
@@ -160,7 +159,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "coef_")
         X = _as_rows(X, self.n_features_in_)
         xp = _compute_module(self.device)
-        reader = _StandardisedReader(X, self._mean, self._scale, xp)
+        reader = StandardisedReader(X, self._mean, self._scale, xp)
         weights = xp.asarray(self._weights)
         logits = np.empty((X.shape[0], len(self.classes_)), dtype=np.float32)
         for rows in row_slices(*X.shape, itemsize=8):
@@ -191,44 +190,8 @@ def _to_host(array: Array) -> npt.NDArray[Any]:
     return array if isinstance(array, np.ndarray) else array.get()
 
 
-def _standardisation(
-    X: Array, labelled: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and inverse standard deviation of the labelled rows, in float64; 0 for a constant feature."""
-    shift = column_means(X)
-    sums, squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    for rows in row_slices(*X.shape, itemsize=8):
-        shifted = row_block(X, rows, dtype=np.float64, mean=shift)
-        if not labelled[rows].all():
-            shifted = shifted[np.flatnonzero(labelled[rows])]
-        sums += _to_host(shifted.sum(axis=0))
-        squares += _to_host((shifted * shifted).sum(axis=0))
-    offset = sums / np.count_nonzero(labelled)
-    mean = _to_host(shift) + offset
-    std = np.sqrt(np.maximum(squares / np.count_nonzero(labelled) - offset**2, 0))
-    constant = std <= 1e-12 * np.abs(mean)
-    return mean, np.divide(1.0, std, out=np.zeros_like(std), where=~constant)
-
-
-class _StandardisedReader:
-    """Reads rows of the embeddings as standardised float32 on the computing device."""
-
-    def __init__(
-        self, X: Array, mean: npt.NDArray[np.float64], scale: npt.NDArray[np.float64], xp: ModuleType
-    ) -> None:
-        self.X = X
-        self.xp = xp
-        self.mean = mean if isinstance(X, np.ndarray) else xp.asarray(mean)
-        self.scale = xp.asarray(scale, dtype=np.float32)
-
-    def __call__(self, rows: slice | npt.NDArray[np.int64]) -> Array:
-        block = self.xp.asarray(row_block(self.X, rows, mean=self.mean))
-        block *= self.scale
-        return block
-
-
 def _train(
-    reader: _StandardisedReader,
+    reader: StandardisedReader,
     codes: npt.NDArray[np.int64],
     kept: npt.NDArray[np.int64],
     held_out: npt.NDArray[np.int64],
@@ -276,7 +239,7 @@ POOL_BYTES = 32 << 20
 
 
 def _batches(
-    reader: _StandardisedReader, codes: npt.NDArray[np.int64], order: npt.NDArray[np.int64], batch_size: int
+    reader: StandardisedReader, codes: npt.NDArray[np.int64], order: npt.NDArray[np.int64], batch_size: int
 ) -> Iterator[tuple[Array, Array]]:
     """Read standardised batches and their class codes in the given order of rows."""
     row_bytes = 4 * reader.X.shape[1]
@@ -324,7 +287,7 @@ def _adamw_step(
 
 def _cross_entropy(
     weights: Array,
-    reader: _StandardisedReader,
+    reader: StandardisedReader,
     codes: npt.NDArray[np.int64],
     rows: npt.NDArray[np.int64],
     batch_size: int,

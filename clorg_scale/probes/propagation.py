@@ -111,7 +111,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         return self
 
     def _best_alpha(self, adjacency: Any, labels: ClassLabels, xp: ModuleType) -> float:
-        """Choose the alpha that best predicts a tenth of the training nodes; the middle one if none is left."""
+        """Choose the alpha that best predicts a tenth of the training nodes; or the middle one."""
         rng = np.random.default_rng(self.seed)
         kept, held_out = stratified_hold_out(labels.codes, 0.1, rng)
         if len(held_out) == 0:
@@ -153,7 +153,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[self.predict_proba().argmax(axis=1)])
 
     def predict_proba(self) -> npt.NDArray[np.float32]:
-        """(n, C) float32, Y with rows scaled to sum 1; the class shares in training where no label arrives."""
+        """(n, C) float32, Y with rows scaled to sum 1; the share of training labels where none arrives."""
         check_is_fitted(self, "classes_")
         xp = array_module(self._scores)
         total = self._scores.sum(axis=1, keepdims=True)

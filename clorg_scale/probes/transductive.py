@@ -19,12 +19,14 @@ def read_graph(graph: Any) -> tuple[Array, Array, Array]:
     Raises
     ------
     InputError
-        If it is neither, is not square, or holds weights that are negative, NaN or infinite.
+        If it is neither, is not square or symmetric, or holds weights that are negative, NaN or infinite.
     """
     if hasattr(graph, "tocsr"):
         graph = graph.tocsr()
         if graph.shape[0] != graph.shape[1]:
             raise InputError(f"The graph has shape {graph.shape}; an adjacency matrix is square.")
+        if abs(graph - graph.T).sum() > 1e-5 * abs(graph).sum():
+            raise InputError("The graph is not symmetric; hand in for example graph.maximum(graph.T).")
         arrays = graph.indptr, graph.indices, graph.data
     elif hasattr(graph, "indptr") and hasattr(graph, "weights"):
         arrays = graph.indptr, graph.indices, graph.weights

@@ -1,0 +1,62 @@
+"""What a graph network is told of the nodes: the labels it may see, their features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from clorg_scale.probes.standardise import StandardisedReader
+
+__all__ = ["Nodes"]
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The nodes of a transductive task on the training device.
+
+    Attributes
+    ----------
+    codes
+        (n,) int64 class codes of the training nodes; C for every other node, so no test label is here.
+    fitted
+        Training nodes that the loss may be taken on.
+    held_out
+        Training nodes that early stopping is decided on; masked while training.
+    n_classes
+        C.
+    features
+        Reads standardised features of nodes; None where the network sees none.
+    resident
+        (n, d) the same features on the device, where they fit (full-batch training); else None.
+    """
+
+    codes: Tensor
+    fitted: npt.NDArray[np.int64]
+    held_out: npt.NDArray[np.int64]
+    n_classes: int
+    features: StandardisedReader | None
+    resident: Tensor | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is trained."""
+        return self.codes.device
+
+    def shown(self, *hidden: npt.NDArray[np.int64]) -> Tensor:
+        """(n,) labels shown to the network: all training labels but those of the `hidden` nodes."""
+        shown = self.codes.clone()
+        for nodes in hidden:
+            shown[torch.from_numpy(nodes).to(self.device)] = self.n_classes
+        return shown
+
+    def read_features(self, nodes: slice | npt.NDArray[np.int64]) -> Tensor | None:
+        """(b, d) features of some nodes on the device, or None."""
+        if self.features is None:
+            return None
+        if self.resident is not None:
+            return self.resident[nodes if isinstance(nodes, slice) else torch.from_numpy(nodes)]
+        return torch.from_numpy(self.features(nodes)).to(self.device)

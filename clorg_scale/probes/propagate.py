@@ -1,0 +1,114 @@
+"""The propagation matrix of a graph: normalised weights, whole, in row ranges and in sampled blocks, for PyTorch."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clorg_scale.arrays import Array, array_module
+from clorg_scale.probes.layers import Propagation
+from clorg_scale.probes.sampler import Block, NeighborSampler
+
+__all__ = ["PropagationMatrix", "block_propagation"]
+
+Normalization = Literal["symmetric", "row"]
+
+
+class PropagationMatrix:
+    """D^-1/2 A D^-1/2 (``"symmetric"``) or D^-1 A (``"row"``) in CSR form; rows of isolated nodes are empty.
+
+    Parameters
+    ----------
+    indptr, indices, weights
+        Symmetric adjacency matrix A in CSR form.
+    normalization
+        Which of the two.
+
+    Attributes
+    ----------
+    n, nnz
+        Nodes, and stored entries.
+    values, values_t
+        (nnz,) float32, entries of the matrix, and of its transpose, which has the same pattern.
+    """
+
+    def __init__(self, indptr: Array, indices: Array, weights: Array, normalization: Normalization) -> None:
+        indptr, indices, weights = _host(indptr), _host(indices), _host(weights)
+        self.n, self.nnz = len(indptr) - 1, len(indices)
+        # One type for both: int32, which the CSR product is fastest with, while it can count the entries.
+        index_type = np.int32 if self.nnz < 2**31 else np.int64
+        self.indptr = indptr.astype(index_type, copy=False)
+        self.indices = indices.astype(index_type, copy=False)
+        lengths = np.diff(self.indptr)
+        filled = np.flatnonzero(lengths)
+        degrees = np.zeros(self.n)
+        degrees[filled] = np.add.reduceat(weights, self.indptr[filled], dtype=np.float64)
+        inverse = np.divide(1.0, degrees, out=np.zeros(self.n), where=degrees > 0)
+        if normalization == "symmetric":
+            root = np.sqrt(inverse)
+            self.values = (weights * np.repeat(root, lengths) * root[self.indices]).astype(np.float32)
+            self.values_t = self.values
+        else:
+            self.values = (weights * np.repeat(inverse, lengths)).astype(np.float32)
+            self.values_t = (weights * inverse[self.indices]).astype(np.float32)
+
+    def whole(self, device: torch.device) -> Propagation:
+        """The whole matrix, for full-batch training."""
+        shape = (self.n, self.n)
+        matrix = _csr_tensor(self.indptr, self.indices, self.values, shape, device)
+        if self.values_t is self.values:
+            return Propagation(matrix, matrix, slice(None))
+        transposed = _csr_tensor(self.indptr, self.indices, self.values_t, shape, device)
+        return Propagation(matrix, transposed, slice(None))
+
+    def rows(self, rows: slice, device: torch.device) -> Propagation:
+        """A range of rows over all nodes, for inference."""
+        first, last = self.indptr[rows.start], self.indptr[rows.stop]
+        indptr = self.indptr[rows.start : rows.stop + 1] - first
+        shape = (rows.stop - rows.start, self.n)
+        matrix = _csr_tensor(indptr, self.indices[first:last], self.values[first:last], shape, device)
+        return Propagation(matrix, None, rows)
+
+    def sampler(self) -> NeighborSampler:
+        """A sampler of its rows."""
+        return NeighborSampler(self.indptr, self.indices, self.values)
+
+
+def block_propagation(block: Block, device: torch.device) -> Propagation:
+    """A sampled block on the training device."""
+    n_sources = len(block.sources)
+    return Propagation(
+        _csr_tensor(block.indptr, block.indices, block.values, (block.n_targets, n_sources), device),
+        _csr_tensor(block.indptr_t, block.indices_t, block.values_t, (n_sources, block.n_targets), device),
+        slice(0, block.n_targets),
+    )
+
+
+def _host(array: Array) -> npt.NDArray[Any]:
+    return np.asarray(array if array_module(array) is np else array.get())
+
+
+def _csr_tensor(
+    indptr: npt.NDArray[Any],
+    indices: npt.NDArray[Any],
+    values: npt.NDArray[np.float32],
+    shape: tuple[int, int],
+    device: torch.device,
+) -> torch.Tensor:
+    """A sparse CSR tensor that shares memory with the arrays where the device is the CPU."""
+    with warnings.catch_warnings():
+        # PyTorch calls its CSR tensors "in beta state"; the product used here is a plain library call.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+        parts = [_tensor(part).to(device) for part in (indptr, indices, values)]
+        return torch.sparse_csr_tensor(*parts, size=shape, check_invariants=False)
+
+
+def _tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+    """Share an array's memory; read-only arrays (memory maps) are only read, whatever PyTorch warns of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

@@ -1,0 +1,147 @@
+"""How the probes' accuracy depends on the graph and on the share of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from clorg_scale.affinity import affinity_graph
+from clorg_scale.arrays import Device, as_embeddings
+from clorg_scale.errors import InputError
+from clorg_scale.neighbors import KNN, knn
+from clorg_scale.neighbors.result import Metric
+from clorg_scale.probes.comparison import GRAPH_PROBES, ProbeResult, compare_probes, joint_codes
+from clorg_scale.probes.splits import stratified_share
+
+__all__ = ["StudyRow", "study_probes"]
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One probe in one setting.
+
+    Attributes
+    ----------
+    label_fraction
+        Share of each class's training labels that the probe was shown.
+    k
+        Neighbours of each point in the graph, or of the k-NN probe; None where it plays no part.
+    temperature
+        Of the graph's weights; None where it plays no part.
+    result
+        Name, accuracy with interval, parameters, time, settings.
+    """
+
+    label_fraction: float
+    k: int | None
+    temperature: float | None
+    result: ProbeResult
+
+
+def study_probes(
+    embeddings: Any,
+    labels: Any,
+    test_embeddings: Any,
+    test_labels: Any,
+    *,
+    probes: Sequence[str] = ("linear", "knn", "label_propagation", "gcn"),
+    ks: Sequence[int] = (5, 15, 50),
+    temperatures: Sequence[float] = (0.05, 0.1, 0.5),
+    label_fractions: Sequence[float] = (0.01, 0.1, 1.0),
+    neighbors: KNN | None = None,
+    metric: Metric = "euclidean",
+    seed: int = 0,
+    device: Device = "auto",
+    memory_limit: str | int | None = None,
+    progress: bool = False,
+) -> list[StudyRow]:
+    """Run the probes for every number of neighbours, temperature and share of labels.
+
+    One k-NN search serves the whole study: fewer neighbours are the first columns of the table. A point whose
+    label is not shown stays in the graph.
+
+    Parameters
+    ----------
+    embeddings, labels, test_embeddings, test_labels
+        As for `compare_probes`.
+    probes
+        Names out of `PROBES`. The linear probe runs once a share of labels, the k-NN probe once a share and k,
+        the graph probes for every combination.
+    ks
+        Neighbours of each point.
+    temperatures
+        Of the affinity graph.
+    label_fractions
+        Shares of each class's training labels, in (0, 1]; at least one label of each class is shown. A larger
+        share contains the smaller ones' labels only by chance.
+    neighbors
+        k-NN table over the training points followed by the test points, if there is one already; otherwise the
+        embeddings are stacked and searched.
+    metric, seed, device, memory_limit, progress
+        As for `compare_probes` and `clorg_scale.knn`.
+
+    Returns
+    -------
+    One `StudyRow` for each run, by share of labels, then k, then temperature.
+
+    Raises
+    ------
+    InputError
+        If a share or k is out of range, or the arrays do not fit together.
+    """
+    X, X_test = as_embeddings(embeddings), as_embeddings(test_embeddings, name="test embeddings")
+    codes, test_codes = joint_codes(labels, X.shape[0], test_labels, X_test.shape[0])
+    wrong = [share for share in label_fractions if not 0 < share <= 1]
+    if wrong:
+        raise InputError(f"label_fractions must lie in (0, 1]; {wrong[0]!r} does not.")
+    if not ks or min(ks) < 1:
+        raise InputError(f"ks must be at least 1, not {list(ks)!r}.")
+    if neighbors is None:
+        both = np.concatenate([X, X_test])
+        neighbors = knn(
+            both,
+            max(ks),
+            metric=metric,
+            device=device,
+            memory_limit=memory_limit,
+            seed=seed,
+            progress=progress,
+        )
+    elif neighbors.k < max(ks):
+        raise InputError(f"The k-NN table has k = {neighbors.k}; ks asks for {max(ks)}.")
+    rows: list[StudyRow] = []
+    for share in label_fractions:
+        shown = np.full(len(codes), -1, dtype=np.int64)
+        chosen = stratified_share(codes, share, np.random.default_rng(seed))
+        shown[chosen] = codes[chosen]
+        for number, k in enumerate(ks):
+            table = replace(neighbors, indices=neighbors.indices[:, :k], distances=neighbors.distances[:, :k])
+            for step, temperature in enumerate(temperatures):
+                # Probes that do not see the temperature, or k either, run the first time only.
+                names = [
+                    name
+                    for name in probes
+                    if name in GRAPH_PROBES
+                    or (name == "knn" and step == 0)
+                    or (name == "linear" and step == number == 0)
+                ]
+                results = compare_probes(
+                    X, shown, X_test, test_codes, affinity_graph(table, temperature=temperature),
+                    probes=names, k=k, metric=metric, seed=seed, device=device, memory_limit=memory_limit,
+                    progress=progress,
+                )  # fmt: skip
+                rows += [_row(share, k, temperature, result) for result in results]
+    return rows
+
+
+def _row(share: float, k: int, temperature: float, result: ProbeResult) -> StudyRow:
+    """Name the settings that play a part in this probe."""
+    return StudyRow(
+        label_fraction=share,
+        k=None if result.name == "linear" else k,
+        temperature=temperature if result.name in GRAPH_PROBES else None,
+        result=result,
+    )

@@ -1,0 +1,194 @@
+"""Training of a graph network by predicting masked labels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from clorg_scale.probes.checkpoint import load_checkpoint, save_checkpoint
+from clorg_scale.probes.inference import infer
+from clorg_scale.probes.layers import GraphNetwork, Propagation
+from clorg_scale.probes.nodes import Nodes
+from clorg_scale.probes.propagate import PropagationMatrix, block_propagation
+from clorg_scale.probes.sampler import Block, NeighborSampler
+from clorg_scale.progress import Advance
+
+__all__ = ["Schedule", "Trainer"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How to train: see `GCNProbe` for each setting. `batch_size` None is full batch."""
+
+    learning_rate: float
+    weight_decay: float
+    label_smoothing: float
+    mask_share: tuple[float, float]
+    batch_size: int | None
+    fanouts: tuple[int, ...]
+    max_epochs: int
+    patience: int
+    seed: int
+
+
+@dataclass
+class Trainer:
+    """A training run: network, optimiser, and what has been reached.
+
+    Every random choice of an epoch comes from (seed, epoch), so a run resumed from a checkpoint needs no state
+    of a random generator to go on exactly as if it had never stopped.
+    """
+
+    network: GraphNetwork
+    matrix: PropagationMatrix
+    nodes: Nodes
+    schedule: Schedule
+    epoch: int = 0
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"sampling": 0.0, "training": 0.0, "validation": 0.0}
+    )
+
+    def __post_init__(self) -> None:
+        parameters = list(self.network.parameters())
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=self.schedule.learning_rate, weight_decay=self.schedule.weight_decay
+        )
+        self.whole: Propagation | None = None
+        self.sampler: NeighborSampler | None = None
+        if self.schedule.batch_size is None:
+            self.whole = self.matrix.whole(self.nodes.device)
+        else:
+            self.sampler = self.matrix.sampler()
+        self.best = _copy(self.network)
+
+    def run(
+        self, checkpoint: Path | str | None, checkpoint_every: int, fingerprint: str, advance: Advance
+    ) -> None:
+        """Train until patience or epochs run out; leaves the best epoch's weights in the network."""
+        state = load_checkpoint(checkpoint, fingerprint, self.nodes.device) if checkpoint else None
+        if state is not None:
+            self._resume(state)
+            advance(self.epoch)
+        while self.epoch < self.schedule.max_epochs and self.epoch - self.best_epoch < self.schedule.patience:
+            self.train_epoch()
+            self._validate()
+            advance(1)
+            if checkpoint and self.epoch % checkpoint_every == 0:
+                save_checkpoint(checkpoint, self._state(fingerprint))
+        if checkpoint:
+            save_checkpoint(checkpoint, self._state(fingerprint))
+        self.network.load_state_dict(self.best)
+
+    def train_epoch(self) -> None:
+        """Mask a random share of the training labels and learn to predict them, in one step or in batches."""
+        rng = np.random.default_rng([self.schedule.seed, self.epoch])
+        self.epoch += 1
+        masked = self._mask(rng)
+        shown = self.nodes.shown(self.nodes.held_out, masked)
+        total_loss, n_correct = 0.0, 0
+        for seeds, logits in self._passes(masked, shown, rng):
+            start = time.perf_counter()
+            target = self.nodes.codes[torch.from_numpy(seeds).to(self.nodes.device)]
+            loss = functional.cross_entropy(logits, target, label_smoothing=self.schedule.label_smoothing)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            total_loss += loss.item() * len(seeds)
+            n_correct += int((logits.argmax(dim=1) == target).sum())
+            self.seconds["training"] += time.perf_counter() - start
+        self.history.append({"loss": total_loss / len(masked), "masked_accuracy": n_correct / len(masked)})
+
+    def _mask(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Training nodes whose labels are hidden in this epoch, which the loss is taken on; at least one."""
+        share = rng.uniform(*self.schedule.mask_share)
+        fitted = self.nodes.fitted
+        masked = fitted[rng.random(len(fitted)) < share]
+        return masked if len(masked) else fitted[[rng.integers(len(fitted))]]
+
+    def _passes(
+        self, masked: npt.NDArray[np.int64], shown: Tensor, rng: np.random.Generator
+    ) -> Iterator[tuple[npt.NDArray[np.int64], Tensor]]:
+        """Logits of the masked nodes: all at once, or batch by batch on sampled neighbourhoods."""
+        if self.whole is not None:
+            start = time.perf_counter()
+            h = self.network.embed(shown, self.nodes.resident)
+            logits = self.network([self.whole] * len(self.network.layers), h)
+            chosen = logits[torch.from_numpy(masked).to(self.nodes.device)]
+            self.seconds["training"] += time.perf_counter() - start
+            yield masked, chosen
+            return
+        n_batches = -(-len(masked) // self.schedule.batch_size)  # type: ignore[operator]
+        for seeds in np.array_split(rng.permutation(masked), n_batches):
+            start = time.perf_counter()
+            blocks = self._sample(seeds, int(rng.integers(2**62)))
+            sampled = time.perf_counter()
+            device, sources = self.nodes.device, blocks[0].sources
+            h = self.network.embed(
+                shown[torch.from_numpy(sources).to(device)], self.nodes.read_features(sources)
+            )
+            logits = self.network([block_propagation(block, device) for block in blocks], h)
+            self.seconds["sampling"] += sampled - start
+            self.seconds["training"] += time.perf_counter() - sampled
+            yield seeds, logits
+
+    def _sample(self, seeds: npt.NDArray[np.int64], seed: int) -> list[Block]:
+        """Sample neighbourhoods, leaving PyTorch's number of threads as it is.
+
+        Numba's OpenMP layer sets it for the whole process, and the order of PyTorch's sums depends on it.
+        """
+        threads = torch.get_num_threads()
+        blocks = self.sampler.sample(seeds, self.schedule.fanouts, seed=seed)  # type: ignore[union-attr]
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        return blocks
+
+    def _validate(self) -> None:
+        """Score the held-out nodes and keep the weights if they are the best so far."""
+        start = time.perf_counter()
+        record = self.history[-1]
+        loss = record["loss"]  # where no node is held out
+        if len(self.nodes.held_out):
+            shown = self.nodes.shown(self.nodes.held_out)
+            logits = infer(self.network, self.matrix, self.nodes, shown, whole=self.whole)
+            held_out = torch.from_numpy(self.nodes.held_out).to(self.nodes.device)
+            logits, target = logits[held_out], self.nodes.codes[held_out]
+            loss = float(functional.cross_entropy(logits, target))
+            accuracy = float((logits.argmax(dim=1) == target).float().mean())
+            record |= {"validation_loss": loss, "validation_accuracy": accuracy}
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch, self.best = loss, self.epoch, _copy(self.network)
+        self.seconds["validation"] += time.perf_counter() - start
+
+    def _state(self, fingerprint: str) -> dict[str, Any]:
+        return {
+            "fingerprint": fingerprint,
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+            "history": self.history,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+        }
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
+        self.best_loss, self.history, self.best = state["best_loss"], state["history"], state["best"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _copy(network: GraphNetwork) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
