@@ -110,7 +110,9 @@ def _batches(path: Path, names: list[str]) -> Iterator[Any]:
     import pyarrow.parquet
 
     try:
+        # One row group at a time: asked for all, PyArrow keeps what it has read until the last batch.
         with pyarrow.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(_BATCH_ROWS, columns=names)
+            for group in range(file.num_row_groups):
+                yield from file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=names)
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path} cannot be read ({error}); the file is damaged.") from error
