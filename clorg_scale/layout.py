@@ -19,6 +19,9 @@ PCA_FEATURES = 50
 FEWEST_FOR_TSNE = 10
 """Fewer points are placed on their first two principal components."""
 
+FEWEST_FOR_THREADS = 2_000
+"""Fewer points take longer on several threads than on one."""
+
 EXAGGERATION_STEPS, STEPS = 250, 500
 """openTSNE's own defaults."""
 
@@ -113,7 +116,7 @@ def _tsne(
             negative_gradient_method="fft" if len(components) > 5_000 else "bh",
             callbacks=step,
             callbacks_every_iters=50,
-            n_jobs=os.cpu_count() or 1,
+            n_jobs=1 if len(components) < FEWEST_FOR_THREADS else os.cpu_count() or 1,
             random_state=seed,
         )
         return np.asarray(model.fit(components), np.float64)
