@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from dense_rld import dense_sums, rld_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import clorg_scale
 from clorg_scale.datasets import (
     FASHION_MNIST_CLASSES,
     compact_mixture,
@@ -210,8 +210,7 @@ def test_the_two_kinds_are_told_apart_by_rld():
     values = {}
     for draw in (locally_dense_mixture, compact_mixture):
         points, labels = draw(1500, 64, n_classes=5, seed=3)
-        k, w, _, _ = dense_sums(points, labels, (1.0, 0.05))
-        values[draw] = rld_values(k, w, labels)
+        values[draw] = clorg_scale.rld(points, labels, temperatures=(1.0, 0.05), method="exact", device="cpu").values
     locally, compact = values[locally_dense_mixture], values[compact_mixture]
     assert locally[0] < 0.1 < 0.6 < locally[1]
     assert compact[0] > 2 * locally[0]
