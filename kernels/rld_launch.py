@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 import triton
-
 from clorg_scale.kernels.rld_tiles import CONFIGS, TileConfig, affinity_sums_kernel, kernel_sums_kernel
+
 from clorg_scale.rld.device_points import Panel
 from clorg_scale.rld.torch_tiles import NearPairs
 
@@ -117,8 +117,8 @@ def _grid(X: Panel, Y: Panel, config: TileConfig) -> tuple[int]:
 
 
 def _constants(X: Panel, precision: str, config: TileConfig) -> dict[str, Any]:
-    """Compile-time arguments; tensor descriptors where the device has the copy engine."""
-    tma = X.x.is_cuda and torch.cuda.get_device_capability(X.x.device)[0] >= 9
+    """Compile-time arguments; tensor descriptors where the copy engine is there and tensor cores read the tiles."""
+    tma = precision != "ieee" and X.x.is_cuda and torch.cuda.get_device_capability(X.x.device)[0] >= 9
     if tma:
         triton.set_allocator(_scratch)
     return {

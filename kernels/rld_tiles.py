@@ -6,7 +6,8 @@ rounded points, c_t = -log2(e) / (mu T_t):
     d_ij = sqrt(max(0, n_i + n_j - 2 g_ij))
     pass 1:   R_i = sum_j e_ij,  D_i = sum_j d_ij e_ij,  S = sum d_ij        e_ij = 2^(c_t d_ij)
     pass 2:   B_i = sum_{j of another class} a_ij,  W_i = sum_{j of the same class} a_ij
-              a_ij = q_ij w_i w_j, q = e^2, w = 1 / r; or, SAFE at any temperature, 2^(2 c_t d_ij - l_i - l_j), l = log2 r
+              a_ij = q_ij w_i w_j, q = e^2, w = 1 / r
+              a_ij = 2^(2 c_t d_ij - l_i - l_j), l = log2 r                     (SAFE at any temperature)
 
 Every sum is taken over rows and over columns of the same tile, so half of the tiles suffice. A temperature half
 of the one before it takes the square of its exponentials (form 2: two of T = 1, .5, .2, .1, .05 pay for a 2^x of
@@ -86,6 +87,8 @@ CONFIGS = {
     "tall": TileConfig(256, 128, 64, pieces=4, warps=8, stages=3),
     "float32": TileConfig(128, 128, 32, pieces=4, warps=4, stages=3),
     "emulated": TileConfig(64, 128, 32, pieces=4, warps=4, stages=2),
+    "landmarks": TileConfig(128, 128, 64, pieces=4, warps=8, stages=3),
+    "landmarks_float32": TileConfig(64, 128, 32, pieces=4, warps=4, stages=2),
 }
 """By name; `clorg_scale.rld.cuda` says which serves which precision, `bench/gpu_check.py` times them all."""
 
@@ -196,10 +199,12 @@ def affinity_sums_kernel(
                     if _class_in_common(x_code, y_code, row_block * BLOCK_M, first, n_rows, n_columns,
                                         BLOCK_M, BLOCK_N):  # fmt: skip
                         _affinities(part, rows, cols, n_rows, n_columns, n_temperatures, rates, forms,
-                                    x_weight, y_weight, x_code, y_code, into_rows, into_columns, True, SAFE)  # fmt: skip
+                                    x_weight, y_weight, x_code, y_code,
+                                    into_rows, into_columns, True, SAFE)  # fmt: skip
                     else:
                         _affinities(part, rows, cols, n_rows, n_columns, n_temperatures, rates, forms,
-                                    x_weight, y_weight, x_code, y_code, into_rows, into_columns, False, SAFE)  # fmt: skip
+                                    x_weight, y_weight, x_code, y_code,
+                                    into_rows, into_columns, False, SAFE)  # fmt: skip
                 else:
                     _affinities(part, rows, cols, n_rows, n_columns, n_temperatures, rates, forms,
                                 x_weight, y_weight, x_code, y_code, into_rows, into_columns, False, SAFE)  # fmt: skip
@@ -246,7 +251,7 @@ def _affinities(dist, rows, cols, n_rows, n_columns, n_temperatures, rates, form
 
 @triton.jit
 def _place(n_rows, n_columns, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, RUN: tl.constexpr, GROUP: tl.constexpr):
-    """This program's block of rows and strip of columns: GROUP row blocks go through all strips together."""
+    """Choose this program's block of rows and strip of columns: GROUP row blocks go through all strips together."""
     row_blocks = tl.cdiv(n_rows, BLOCK_M)
     strips = tl.cdiv(tl.cdiv(n_columns, BLOCK_N), RUN)
     number = tl.program_id(0)
@@ -350,7 +355,7 @@ def _halves(tile):
 @triton.jit
 def _exponential(before, distance, rate, form):
     """2^(rate distance), or the square of the temperature before where that is the same."""
-    if form == 2:
+    if form == 2:  # noqa: SIM108 (a branch of tensors, taken by all threads alike)
         e = before * before
     else:
         e = tl.exp2(rate * distance)

@@ -1,36 +1,39 @@
-"""The dense float64 definition of RLD (arXiv 2305.10229), the oracle of every engine; O(n^2) memory."""
+"""RLD's sums from the dense definition in float64: the oracle of the engines' tests."""
+
+from __future__ import annotations
 
 import numpy as np
+from scipy.special import logsumexp
 
 
-def dense_affinity(X, temperature):
+def dense_sums(X, codes, temperatures):
+    """k (t, n), w (t, n), log r (t, n) and mu of A = E^2 / (r_i r_j), E = exp(-d / (mu T)), E_ii = 0."""
     X = np.asarray(X, np.float64)
-    d = np.sqrt(((X[:, None, :] - X[None, :, :]) ** 2).sum(-1)) if len(X) * X.shape[1] < 40_000 else _by_rows(X)
     n = len(X)
-    mu = d.sum() / (n * (n - 1))
-    x = d / (mu * temperature)
-    np.fill_diagonal(x, np.inf)
-    smallest = x.min(axis=1, keepdims=True)
-    log_r = -smallest[:, 0] + np.log(np.exp(smallest - x).sum(axis=1))
-    return np.exp(2 * np.log(n) - 2 * x - log_r[:, None] - log_r[None, :]), mu
+    distance = np.sqrt(((X[:, None] - X[None]) ** 2).sum(2))
+    mu = distance.sum() / (n * (n - 1))
+    same = (codes[:, None] == codes[None]) & (codes >= 0)[:, None]
+    k, w, log_r = (np.empty((len(temperatures), n)) for _ in range(3))
+    for t, temperature in enumerate(temperatures):
+        exponents = -distance / (mu * temperature)
+        np.fill_diagonal(exponents, -np.inf)
+        log_r[t] = logsumexp(exponents, axis=1)
+        A = np.exp(2 * exponents - log_r[t][:, None] - log_r[t])
+        k[t], w[t] = A.sum(1), (A * same).sum(1)
+    return k, w, log_r, mu
 
 
-def _by_rows(X):
-    return np.stack([np.sqrt(((X - x) ** 2).sum(1)) for x in X])
+def rld_values(k, w, codes):
+    """(t,) modularity of the classes."""
+    two_m = k.sum(1)
+    classes = [codes == c for c in range(codes.max() + 1)]
+    return sum(w[:, c].sum(1) / two_m - (k[:, c].sum(1) / two_m) ** 2 for c in classes)
 
 
-def dense_rld(X, codes, temperatures):
-    """Values (t,), per-class shares (t, C), local density (t, n), mu."""
-    codes = np.asarray(codes)
-    n_classes = codes.max() + 1
-    values, per_class, local = [], [], []
-    for temperature in temperatures:
-        A, mu = dense_affinity(X, temperature)
-        k, two_m = A.sum(1), A.sum()
-        same = (codes[:, None] == codes[None, :]) & (codes >= 0)[:, None]
-        w = (A * same).sum(1)
-        shares = [w[codes == c].sum() / two_m - (k[codes == c].sum() / two_m) ** 2 for c in range(n_classes)]
-        values.append(sum(shares))
-        per_class.append(shares)
-        local.append(np.where(codes >= 0, w / k, np.nan))
-    return np.array(values), np.array(per_class), np.array(local), mu
+def clustered_points(seed, n, d, *, offset=0.0):
+    """Points of five classes and some without; an exact and a near duplicate, within and across classes."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(-1, 5, n)
+    X = rng.normal(size=(6, d))[codes + 1] + rng.normal(size=(n, d)) + offset
+    X[1], X[n // 2], X[3] = X[0], X[n // 3], X[2] + 1e-4
+    return X.astype(np.float32), codes.astype(np.int64)

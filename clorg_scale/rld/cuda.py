@@ -104,9 +104,10 @@ def exact_sums(
         panel_rows, resident = _plan(torch, points, len(temperatures), precision, memory_limit, place)
         on_device = DevicePoints(points, place, precision, resident=resident)
         passes = _Passes(on_device, temperatures[falling], panel_rows, advance, triton=triton)
-        guess = passes.random_pair_mean(seed)
         if precision == "fp64" or points.n_points <= EXACT_MEAN:
-            guess = _Passes(on_device, np.empty(0), panel_rows, lambda _: None, triton=triton).kernel_sums(guess)[2]
+            guess = _Passes(on_device, np.empty(0), panel_rows, lambda _: None, triton=triton).kernel_sums(1.0)[2]
+        else:
+            guess = passes.random_pair_mean(seed)
         R, D, mu = passes.kernel_sums(guess)
         log_r = torch.log(R) + np.log(mu / guess) * D / (R * guess * passes.temperatures[:, None])
         n_rescued = passes.rescue(R, mu, log_r)
@@ -135,7 +136,7 @@ def _use_triton(torch: Any, engine: Engine, precision: str, device: Any) -> bool
         raise InputError(
             "The Triton kernels need an NVIDIA GPU of compute capability 8.0 or later; use engine='torch'."
         )
-    return able
+    return bool(able)
 
 
 def _plan(
@@ -165,8 +166,8 @@ def _plan(
     need = sums + 5 * rows * point + working(rows)
     if need > limit:
         raise InputError(
-            f"Exact RLD of {n} points with {points.n_features} features needs at least {need / 1e6:.0f} MB of device memory, "
-            f"of which {limit / 1e6:.0f} MB may be taken; use device='cpu' or method='sampled'."
+            f"Exact RLD of {n} points with {points.n_features} features needs at least {need / 1e6:.0f} MB of device "
+            f"memory, of which {limit / 1e6:.0f} MB may be taken; use device='cpu' or method='sampled'."
         )
     return rows, False
 

@@ -1,0 +1,192 @@
+"""The Triton kernels on the CPU, in Triton's interpreter; run by test_kernels_rld.py in a process of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from clorg_scale.kernels import landmark_launch, rld_landmarks, rld_launch, rld_tiles
+from dense_rld import clustered_points, dense_sums, rld_values
+
+from clorg_scale.rld import cuda
+from clorg_scale.rld.device_points import DevicePoints, Panel
+from clorg_scale.rld.points import ClassOrderedPoints
+
+TEMPERATURES = np.array([1, 0.5, 0.2, 0.1])
+FORMS = [1, 2, 1, 2]
+
+
+def test_interpreter_is_on():
+    assert rld_launch.INTERPRETED
+
+
+def panel(X, codes, precision, start=0):
+    """Points as the engine holds them, and the rounded coordinates."""
+    points = ClassOrderedPoints(X, codes, 8)
+    points.mean[:] = 0
+    held = DevicePoints(points, torch.device("cpu"), precision, resident=True)
+    x = held._all
+    return Panel(x.x, x.norms, x.codes, start), x.x[:, : X.shape[1]].double().numpy(), x.codes.numpy()
+
+
+def near_pairs(left_out):
+    """Row and column numbers of the pairs that a pass left out."""
+    found = [torch.nonzero(near.masks, as_tuple=True) for near in left_out]
+    i = [near.rows[tile] + i for near, (tile, i, _) in zip(left_out, found, strict=True)]
+    j = [near.columns[tile] + j for near, (tile, _, j) in zip(left_out, found, strict=True)]
+    return (torch.cat(i).numpy(), torch.cat(j).numpy()) if i else (np.empty(0, int), np.empty(0, int))
+
+
+# n, m (None: the panel with itself), d, precision, rows, columns, pieces of a tile
+SHAPES = [
+    (37, None, 2, "ieee", 16, 32, 2),
+    (70, None, 17, "tf32x3", 32, 16, 1),
+    (33, None, 128, "fp16", 16, 16, 2),
+    (41, 21, 17, "tf32", 16, 32, 4),
+    (16, 33, 128, "fp16", 16, 32, 2),
+    (1, 2, 2, "ieee", 16, 16, 1),
+]
+
+
+@pytest.mark.parametrize(("n", "m", "d", "precision", "rows", "columns", "pieces"), SHAPES)
+def test_passes_against_coordinates(n, m, d, precision, rows, columns, pieces):
+    config = rld_launch.tile_config(precision)._replace(m=rows, n=columns, k=32, pieces=pieces, run=2, group=2)
+    X, codes = clustered_points(n, max(n, 8), d)
+    P, x, cx = panel(X[:n], codes[:n], precision)
+    Q, y, cy = P, x, cx
+    if m is not None:
+        Y, other = clustered_points(n + 1, max(m, 8), d)
+        Y[0] = X[-1]
+        Q, y, cy = panel(Y[:m], other[:m] % 3 + 4 * (m == 33), precision, start=n)
+    scale = np.sqrt((x**2).sum(1).mean())
+    rates = -np.log2(np.e) / (1.4 * scale * TEMPERATURES)
+    forms, c = torch.tensor(FORMS, dtype=torch.int32), torch.tensor(rates, dtype=torch.float32)
+
+    if m is None and n > 1:
+        needed = rld_launch.kernel_sums(P, Q, c, forms, precision=precision, config=config, capacity=0)
+        assert isinstance(needed, int)
+        assert needed >= -(-n // max(rows, columns))
+    result = rld_launch.kernel_sums(P, Q, c, forms, precision=precision, config=config, capacity=64)
+    over_rows, over_columns, total = (part.numpy() for part in result[:3])
+    i, j = near_pairs(result[3])
+    assert (i < j).all() if m is None else True
+    distance = np.sqrt(((x[i] - y[j]) ** 2).sum(1))
+    assert (distance**2 < 1.2e-3 * ((x[i] ** 2).sum(1) + (y[j] ** 2).sum(1))).all()
+    e = np.exp2(rates[:, None] * distance)
+    np.add.at(over_rows.T, i, np.concatenate([e, e * distance]).T)
+    np.add.at(over_columns.T, j, np.concatenate([e, e * distance]).T)
+    R, D, R_columns, D_columns, S = rld_tiles.kernel_sums_reference(x, y, rates, diagonal=m is None)
+    np.testing.assert_allclose(over_rows, np.concatenate([R, D]), rtol=2e-5, atol=0)
+    np.testing.assert_allclose(over_columns, np.concatenate([R_columns, D_columns]), rtol=2e-5, atol=0)
+    np.testing.assert_allclose(total + distance.sum(), S, rtol=1e-5)
+
+    r = R + R_columns if m is None else R
+    logs = np.log2(r), np.log2(r if m is None else R_columns)
+    expected = rld_tiles.affinity_sums_reference(x, y, rates, logs, (cx, cy), diagonal=m is None)
+    for safe in (False, True):
+        weights = logs if safe else (np.exp2(-logs[0]), np.exp2(-logs[1]))
+        over_rows, over_columns, left_out = rld_launch.affinity_sums(
+            P, Q, *(torch.tensor(w, dtype=torch.float32) for w in weights), c, forms,
+            safe=safe, precision=precision, config=config, capacity=64,
+        )  # fmt: skip
+        over_rows, over_columns = over_rows.numpy(), over_columns.numpy()
+        if not safe:
+            over_rows, over_columns = (
+                over * np.tile(w, (2, 1)) for over, w in zip((over_rows, over_columns), weights, strict=True)
+            )
+        i, j = near_pairs(left_out)
+        distance = np.sqrt(((x[i] - y[j]) ** 2).sum(1))
+        a = np.exp2(2 * rates[:, None] * distance - logs[0][:, i] - logs[1][:, j])
+        same = (cx[i] == cy[j]) & (cx[i] >= 0)
+        both = np.concatenate([a * ~same, a * same])
+        np.add.at(over_rows.T, i, both.T)
+        np.add.at(over_columns.T, j, both.T)
+        np.testing.assert_allclose(over_rows, np.concatenate(expected[:2]), rtol=5e-5, atol=1e-12)
+        np.testing.assert_allclose(over_columns, np.concatenate(expected[2:]), rtol=5e-5, atol=1e-12)
+
+
+def test_engine(monkeypatch):
+    """The whole engine on ragged panels, with small tiles, some temperatures beyond float32's range."""
+    small = rld_tiles.TileConfig(32, 32, 32, pieces=2, warps=4, stages=2, run=2)
+    monkeypatch.setattr(rld_launch, "tile_config", lambda precision: small)
+    monkeypatch.setattr(cuda, "_plan", lambda *_: (50, False))
+    X, codes = clustered_points(5, 97, 24, offset=100.0)
+    temperatures = np.array([0.1, 1, 0.2, 0.5, 0.01, 0.003])
+    k, w, log_r, mu = dense_sums(X, codes, temperatures)
+    points = ClassOrderedPoints(X, codes, 5)
+    done = []
+    sums = cuda.exact_sums(
+        points, temperatures, precision="tf32x3", engine="triton", device="cpu", advance=done.append
+    )
+    assert sum(done) == 2 * 97 * 96 / 2
+    assert abs(sums.mean_distance / mu - 1) < 1e-6
+    assert sums.n_rescued[-1] > 0
+    assert not sums.n_rescued[:4].any()
+    # float32 exponents of up to 1000 at T = 0.003: 1000 x 6e-8
+    np.testing.assert_allclose(sums.log_r, log_r, atol=3e-4)
+    np.testing.assert_allclose(sums.k[:4], k[:4], rtol=5e-5)
+    np.testing.assert_allclose(rld_values(sums.k, sums.w, codes)[:4], rld_values(k, w, codes)[:4], atol=1e-6)
+    np.testing.assert_allclose(rld_values(sums.k, sums.w, codes), rld_values(k, w, codes), atol=2e-5)
+
+
+def test_engine_is_deterministic_and_splits_where_lists_overflow(monkeypatch):
+    """Points so close together that every pair is near: panels are cut until their lists fit."""
+    small = rld_tiles.TileConfig(16, 16, 32, pieces=1, warps=4, stages=2, run=2)
+    monkeypatch.setattr(rld_launch, "tile_config", lambda precision: small)
+    monkeypatch.setattr(cuda, "LEAST_PANEL_ROWS", 8)
+    monkeypatch.setattr(cuda, "SPARE_TILES", -1)
+    rng = np.random.default_rng(0)
+    codes = np.arange(60) % 2
+    X = (np.eye(2)[codes] * 1000 + rng.normal(size=(60, 2))).astype(np.float32)
+    k, w, _, _ = dense_sums(X, codes, [1.0, 0.1])
+    cut = []
+    quarters = cuda._quarters
+    monkeypatch.setattr(cuda, "_quarters", lambda X, Y: cut.append(len(X.x)) or quarters(X, Y))
+    first, second = (
+        cuda.exact_sums(
+            ClassOrderedPoints(X, codes, 2), np.array([1.0, 0.1]),
+            precision="ieee", engine="triton", device="cpu", advance=lambda _: None,
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    assert 60 in cut
+    np.testing.assert_allclose(rld_values(first.k, first.w, codes), rld_values(k, w, codes), atol=1e-6)
+    np.testing.assert_array_equal(first.k, second.k)
+    np.testing.assert_array_equal(first.log_r, second.log_r)
+
+
+@pytest.mark.parametrize(("n", "m", "d", "precision"), [(37, 21, 17, "tf32"), (16, 40, 64, "fp16"), (5, 3, 2, "ieee")])
+def test_landmarks(n, m, d, precision):
+    rng = np.random.default_rng(n)
+    X, codes = clustered_points(n, max(n, 8), d)
+    P, x, cx = panel(X[:n], codes[:n], precision)
+    chosen = np.sort(rng.permutation(n)[: min(m, n)])
+    if m > n:
+        chosen = np.sort(rng.integers(0, n, m))
+    Q = Panel(P.x[chosen], P.norms[chosen], P.codes[chosen], 0)
+    y, cy = x[chosen], cx[chosen]
+    m = len(chosen)
+    itself = np.stack([chosen, np.arange(m)], 1)
+    skip = np.concatenate([itself, np.stack([rng.integers(0, n, 9), rng.integers(0, m, 9)], 1)])
+    near = ((x[:, None] - y[None]) ** 2).sum(2) < 1e-3 * ((x**2).sum(1)[:, None] + (y**2).sum(1))
+    skip = np.unique(np.concatenate([skip, np.argwhere(near)]), axis=0)
+    rates = -np.log2(np.e) / (np.sqrt(2 * (x**2).sum(1).mean()) * TEMPERATURES)
+    shifts = rng.normal(size=(4, n)), rng.normal(size=(4, m))
+    for weights in (rng.random((4, m, 17)), rng.random((1, m, 17))):
+        total, own = landmark_launch.landmark_sums(
+            P, Q, torch.tensor(rates, dtype=torch.float32),
+            tuple(torch.tensor(s, dtype=torch.float32) for s in shifts), torch.tensor(weights, dtype=torch.float32),
+            torch.tensor(skip), same_class=True, precision=precision,
+            config=rld_tiles.TileConfig(16, 16, 32, pieces=2, warps=4, stages=2),
+        )  # fmt: skip
+        expected, expected_own = rld_landmarks.landmark_sums_reference(x, y, rates, shifts, (cx, cy), weights, skip)
+        np.testing.assert_allclose(total.numpy(), expected, rtol=3e-5, atol=1e-7)
+        np.testing.assert_allclose(own.numpy(), expected_own, rtol=3e-5, atol=1e-7)
+        alone, nothing = landmark_launch.landmark_sums(
+            P, Q, torch.tensor(rates, dtype=torch.float32),
+            tuple(torch.tensor(s, dtype=torch.float32) for s in shifts), torch.tensor(weights, dtype=torch.float32),
+            torch.tensor(skip), same_class=False, precision=precision,
+            config=rld_tiles.TileConfig(16, 16, 32, pieces=4, warps=4, stages=2),
+        )  # fmt: skip
+        assert nothing is None
+        np.testing.assert_allclose(alone.numpy(), expected, rtol=3e-5, atol=1e-7)
