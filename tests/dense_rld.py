@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
 
@@ -10,7 +11,7 @@ def dense_sums(X, codes, temperatures):
     """k (t, n), w (t, n), log r (t, n) and mu of A = E^2 / (r_i r_j), E = exp(-d / (mu T)), E_ii = 0."""
     X = np.asarray(X, np.float64)
     n = len(X)
-    distance = np.sqrt(((X[:, None] - X[None]) ** 2).sum(2))
+    distance = cdist(X, X)  # from differences of the coordinates
     mu = distance.sum() / (n * (n - 1))
     same = (codes[:, None] == codes[None]) & (codes >= 0)[:, None]
     k, w, log_r = (np.empty((len(temperatures), n)) for _ in range(3))
@@ -28,6 +29,16 @@ def rld_values(k, w, codes):
     two_m = k.sum(1)
     classes = [codes == c for c in range(codes.max() + 1)]
     return sum(w[:, c].sum(1) / two_m - (k[:, c].sum(1) / two_m) ** 2 for c in classes)
+
+
+def dense_rld(X, codes, temperatures):
+    """Values (t,), per-class shares (t, C), local density (t, n; NaN where unlabelled) and mu."""
+    codes = np.asarray(codes)
+    k, w, _, mu = dense_sums(X, codes, temperatures)
+    two_m = k.sum(1, keepdims=True)
+    classes = [codes == c for c in range(codes.max() + 1)]
+    W, K = (np.stack([sums[:, c].sum(1) for c in classes], axis=1) / two_m for sums in (w, k))
+    return (W - K**2).sum(1), W - K**2, np.where(codes >= 0, w / k, np.nan), mu
 
 
 def clustered_points(seed, n, d, *, offset=0.0):

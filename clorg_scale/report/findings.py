@@ -1,0 +1,128 @@
+"""What the numbers say, in plain sentences: each is computed, none goes beyond its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clorg_scale.analysis.record import Analysis, ProbeScore
+
+__all__ = ["comparison_findings", "comparison_headline", "findings", "headline", "probe_title"]
+
+GRAPH_PROBES = ("label_propagation", "gcn", "sage")
+
+_PROBE_TITLES = {
+    "linear": "Linear",
+    "knn": "k-NN vote",
+    "label_propagation": "Label propagation",
+    "gcn": "GCN",
+    "sage": "GraphSAGE",
+}
+
+
+def probe_title(name: str) -> str:
+    """What a probe is called in print."""
+    return _PROBE_TITLES.get(name, name)
+
+
+def headline(analysis: Analysis) -> str:
+    """The answer in one sentence: at which scales the classes are dense."""
+    (far, at_far), (near, at_near) = _ends(analysis)
+    bound = 1 - sum((size / sum(analysis.class_sizes)) ** 2 for size in analysis.class_sizes)
+    numbers = (
+        f"RLD is {at_near:.2f} among near neighbours (T = {near:g}) "
+        f"and {at_far:.2f} across the whole set (T = {far:g})"
+    )
+    if len(analysis.rld.temperatures) == 1:
+        return f"RLD is {at_near:.2f} at T = {near:g}, of at most {bound:.2f} for these classes."
+    if at_near < 0.1 * bound:
+        return f"The classes are hardly denser than their surroundings at any scale: {numbers}."
+    if at_far < 0.2 * at_near:
+        return f"The classes are dense locally but hardly globally: {numbers}."
+    if at_far < 0.6 * at_near:
+        return f"The classes are denser locally than globally: {numbers}."
+    return f"The classes are dense at every scale: {numbers}."
+
+
+def findings(analysis: Analysis) -> list[str]:
+    """The other results, a sentence each."""
+    sentences = []
+    chi = analysis.class_homogeneity
+    if len(chi) > 1:
+        first, last = min(chi), max(chi)
+        sentences.append(
+            f"Of a point's nearest neighbour{'' if first == 1 else 's'} {chi[first]:.0%} share its class, "
+            f"of its {last:,} nearest {chi[last]:.0%}."
+        )
+    found = analysis.communities
+    sentences.append(
+        f"{found.method.capitalize()} finds {found.n_communities:,} communities of modularity {found.modularity:.2f}; "
+        f"the class labels reach {found.class_modularity:.2f} on the same graph (agreement NMI {found.nmi:.2f})."
+    )
+    if analysis.probes:
+        sentences.append(_probe_sentence(analysis.probes))
+    return sentences
+
+
+def comparison_headline(analyses: Mapping[str, Analysis]) -> str:
+    """Which model's classes are denser near, and which far."""
+    (far, _), (near, _) = _ends(next(iter(analyses.values())))
+    at_far = {name: _ends(analysis)[0][1] for name, analysis in analyses.items()}
+    at_near = {name: _ends(analysis)[1][1] for name, analysis in analyses.items()}
+    if any(_ends(analysis)[0][0] != far or _ends(analysis)[1][0] != near for analysis in analyses.values()):
+        return "The analyses are at different temperatures; compare their curves where these meet."
+    best_far, best_near = max(at_far, key=at_far.__getitem__), max(at_near, key=at_near.__getitem__)
+    far_list, near_list = _listed(at_far), _listed(at_near)
+    if best_far == best_near:
+        return (
+            f"The classes are densest in “{best_far}” at both ends of scale: RLD across the whole set (T = {far:g}) is "
+            f"{far_list}; among near neighbours (T = {near:g}) {near_list}."
+        )
+    return (
+        f"Across the whole set (T = {far:g}) the classes are densest in “{best_far}” (RLD {far_list}), "
+        f"among near neighbours (T = {near:g}) in “{best_near}” ({near_list})."
+    )
+
+
+def comparison_findings(analyses: Mapping[str, Analysis]) -> list[str]:
+    """How class homogeneity falls, and which probe reads which model best."""
+    sentences = []
+    for name, analysis in analyses.items():
+        chi = analysis.class_homogeneity
+        if len(chi) > 1:
+            first, last = min(chi), max(chi)
+            sentences.append(
+                f"“{name}”: class homogeneity goes from {chi[first]:.3f} at k = {first} "
+                f"to {chi[last]:.3f} at k = {last:,}."
+            )
+    sentences += [f"“{name}”: {_probe_sentence(a.probes)}" for name, a in analyses.items() if a.probes]
+    return sentences
+
+
+def _ends(analysis: Analysis) -> tuple[tuple[float, float], tuple[float, float]]:
+    """(T, RLD) at the largest and at the smallest temperature."""
+    points = sorted(zip(analysis.rld.temperatures, analysis.rld.values, strict=True))
+    return points[-1], points[0]
+
+
+def _listed(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{value:.2f} for “{name}”" for name, value in values.items())
+
+
+def _probe_sentence(probes: list[ProbeScore]) -> str:
+    """The best probe, and the best graph probe against the linear one where both ran."""
+    best = max(probes, key=lambda probe: probe.accuracy)
+    sentence = f"The most accurate probe is {probe_title(best.name)} ({best.accuracy:.3f})"
+    linear = next((probe for probe in probes if probe.name == "linear"), None)
+    on_graph = [probe for probe in probes if probe.name in GRAPH_PROBES]
+    if linear is None or not on_graph:
+        return sentence + "."
+    graph = max(on_graph, key=lambda probe: probe.accuracy)
+    low, high = max(graph, linear, key=lambda p: p.accuracy), min(graph, linear, key=lambda p: p.accuracy)
+    apart = low.accuracy_interval[0] > high.accuracy_interval[1]
+    relation = "apart" if apart else "within each other's 95 % intervals"
+    return (
+        f"{sentence}; {probe_title(graph.name)} on the graph scores {graph.accuracy:.3f} with {graph.n_parameters:,} "
+        f"parameters, the linear probe {linear.accuracy:.3f} with {linear.n_parameters:,}, {relation}."
+    )

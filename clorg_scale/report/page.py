@@ -1,0 +1,104 @@
+"""The HTML page: template, style, script and data in one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clorg_scale.report.findings import (
+    comparison_findings,
+    comparison_headline,
+    findings,
+    headline,
+    probe_title,
+)
+from clorg_scale.store.atomic import write_whole
+
+if TYPE_CHECKING:
+    from clorg_scale.analysis.record import Analysis
+
+__all__ = ["write_comparison", "write_report"]
+
+HERE = Path(__file__).parent
+
+
+def write_report(analysis: Analysis, path: str | Path) -> Path:
+    """Write the report of one analysis.
+
+    Parameters
+    ----------
+    analysis
+        What `clorg_scale.analyze` returns.
+    path
+        File to write, whole or not at all; everything the page needs is in it.
+    """
+    page = _render({analysis.name: analysis}, analysis.name, headline(analysis), findings(analysis))
+    return _write(page, path)
+
+
+def write_comparison(analyses: Mapping[str, Analysis], path: str | Path) -> Path:
+    """Write several analyses side by side.
+
+    Parameters
+    ----------
+    analyses
+        By the name of the model.
+    path
+        File to write, whole or not at all.
+    """
+    title = " against ".join(analyses)
+    page = _render(analyses, title, comparison_headline(analyses), comparison_findings(analyses))
+    return _write(page, path)
+
+
+def _render(analyses: Mapping[str, Analysis], title: str, lead: str, sentences: list[str]) -> str:
+    """Fill the template; everything of the user's is escaped, in the markup and in the data."""
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
+
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = _number
+    environment.filters["seconds"] = _seconds
+    environment.filters["probe_title"] = probe_title
+    data = {"analyses": [{**analysis.to_dict(), "name": name} for name, analysis in analyses.items()]}
+    return environment.get_template("template.html").render(
+        title=title,
+        lead=lead,
+        sentences=sentences,
+        analyses=analyses,
+        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        script=Markup((HERE / "charts.js").read_text(encoding="utf-8")),
+        data=Markup(_script_json(data)),
+    )
+
+
+def _script_json(data: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _write(page: str, path: str | Path) -> Path:
+    with write_whole(path, "w") as file:
+        file.write(page)
+    return Path(path)
+
+
+def _number(value: float | None) -> str:
+    """Four digits, or thousands separated."""
+    if value is None:
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}"
+
+
+def _seconds(value: float) -> str:
+    """Time in the unit a person would use."""
+    if value < 60:
+        return f"{value:.1f} s"
+    return f"{value / 60:.1f} min" if value < 3600 else f"{value / 3600:.1f} h"
