@@ -41,6 +41,7 @@ def test_estimator_manners_and_unlabelled_points(points):
     some = probe.fit(X, hidden).predict_proba(X_test)
     np.testing.assert_array_equal(some, KNNProbe(5).fit(X[1::2], y[1::2]).predict_proba(X_test))
     assert probe.score(X_test, y_test) > 0.95
+    np.testing.assert_array_equal(probe.predict_proba(X_test[:1]), some[:1])
 
 
 @pytest.mark.parametrize(

@@ -94,11 +94,13 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """(m, C) float32, share of the votes for each class in the order of `classes_`."""
         check_is_fitted(self, "classes_")
+        X, n = _at_least_three(X)
         neighbours = knn_between(
-            X, self._X, self.k, metric=self.metric, device=self.device, memory_limit=self.memory_limit,
+            X,
+            self._X, self.k, metric=self.metric, device=self.device, memory_limit=self.memory_limit,
             progress=self.progress,
         )  # fmt: skip
-        return self._shares(neighbours)
+        return self._shares(neighbours)[:n]
 
     def _shares(self, neighbours: KNN) -> npt.NDArray[np.float32]:
         """Votes of the neighbours as shares, in row blocks."""
@@ -119,6 +121,12 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         coincident = distances <= 0
         inverse = np.divide(1.0, distances, where=~coincident, out=np.zeros(distances.shape))
         return np.asarray(np.where(coincident.any(axis=1, keepdims=True), coincident, inverse))
+
+
+def _at_least_three(X: Any) -> tuple[Any, int]:
+    """Repeat one or two points to the three that a search starts from; and the number of points."""
+    n = len(X)
+    return (np.concatenate([np.asarray(X)] * 3), n) if 0 < n < 3 else (X, n)
 
 
 def _to_host(array: Any) -> npt.NDArray[Any]:
