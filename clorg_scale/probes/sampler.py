@@ -159,27 +159,40 @@ def _sample_rows(  # type: ignore[no-untyped-def] # noqa: ANN202
     for row in numba.prange(len(targets)):
         node = targets[row]
         out, end, c = starts[row], starts[row + 1], scale[node]
+        first, last = indptr[node], indptr[node + 1]
+        if c == np.inf:
+            nodes[out:end] = indices[first:last]
+            values[out:end] = weights[first:last]
+            continue
         random_bits = _hash(seed + _GOLDEN * np.uint64(node + 1))
         # Below 1 by more than rounding of the running sum, so that all `fanout` marks are reached.
         mark = (np.float64(random_bits >> np.uint64(11)) + 0.5) * 2.0**-53 * (1 - 1e-9)
+        least = np.float32(1 / c)
         reached = 0.0
-        skipped = -1
-        for entry in range(indptr[node], indptr[node + 1]):
-            if out == end:
-                break
-            weight = np.float64(weights[entry])
-            p = 1.0 if c == np.inf else min(1.0, c * weight)
-            reached += p
-            if reached > mark:
-                mark += 1
-                nodes[out] = indices[entry]
-                values[out] = weight / p
-                out += 1
-            elif p > 0:
-                skipped = entry
-        if out < end:  # two marks fell, by rounding, within one entry at the very end
-            nodes[out] = indices[skipped]
-            values[out] = weights[skipped] / min(1.0, c * weights[skipped])
+        entry = first
+        while out < end and entry < last:
+            # Written always, kept or overwritten without a branch: which it is cannot be predicted.
+            reached += min(1.0, c * np.float64(weights[entry]))
+            nodes[out] = indices[entry]
+            values[out] = max(weights[entry], least)  # w / min(1, c w)
+            kept = reached > mark
+            mark += kept
+            out += kept
+            entry += 1
+        if out < end:
+            _take_last(indices, weights, first, last, starts[row], out, nodes, values, least)
+
+
+@numba.njit(cache=True, nogil=True)
+def _take_last(  # type: ignore[no-untyped-def] # noqa: ANN202
+    indices, weights, first, last, start, out, nodes, values, least  # noqa: ANN001
+):  # fmt: skip
+    """Add the last entry that is not in the sample: two marks fell, by rounding, within one at the very end."""
+    for entry in range(last - 1, first - 1, -1):
+        if weights[entry] > 0 and indices[entry] not in nodes[start:out]:
+            nodes[out] = indices[entry]
+            values[out] = max(weights[entry], least)
+            return
 
 
 @numba.njit(cache=True, nogil=True)
