@@ -293,6 +293,23 @@ def test_foreign_or_damaged_checkpoint(blocks_graph, tmp_path):
         GCNProbe(max_epochs=2, checkpoint=path).fit(A, labels, mask)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("batch_size", ["full", 64])
+def test_gpu_agrees_with_cpu(blocks_graph, batch_size):
+    A, labels, mask = blocks_graph
+    X = np.random.default_rng(5).normal(size=(N, 6))
+    settings = {"inputs": "both", "batch_size": batch_size, "fanout": 5, "max_epochs": 1}
+    cpu, gpu = (
+        GCNProbe(device=device, **settings).fit(A, labels, mask, X).predict_proba()
+        for device in ("cpu", "cuda")
+    )
+    # After one epoch of steps of at most 0.1 a weight, rounding has had no time to grow.
+    np.testing.assert_allclose(gpu, cpu, atol=1e-2)
+    learnt = GCNProbe(device="cuda", batch_size=batch_size, max_epochs=60).fit(A, labels, mask)
+    assert learnt.score(labels, ~mask) > 0.9
+
+
 def test_few_nodes_of_a_class_need_no_held_out_part():
     A = sp.csr_matrix(np.kron(np.eye(2), np.ones((4, 4)) - np.eye(4)).astype(np.float32))
     labels = np.repeat([7, 9], 4)

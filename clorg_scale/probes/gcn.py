@@ -233,7 +233,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         rng = np.random.default_rng(self.seed)
         fitted, held_out = stratified_hold_out(encoded.codes, self.validation_fraction, rng)
         codes = torch.from_numpy(np.where(encoded.codes >= 0, encoded.codes, n_classes)).to(device)
-        resident = torch.from_numpy(reader(slice(None))).to(device) if reader and full_batch else None
+        resident = torch.as_tensor(reader(slice(None)), device=device) if reader and full_batch else None
         nodes = Nodes(codes, fitted, held_out, n_classes, reader, resident)
         network = layers.GraphNetwork(
             getattr(layers, self._layer),

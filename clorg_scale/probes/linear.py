@@ -22,7 +22,7 @@ from clorg_scale.arrays import (
 )
 from clorg_scale.errors import InputError
 from clorg_scale.probes.splits import stratified_hold_out
-from clorg_scale.probes.standardise import StandardisedReader, standardisation
+from clorg_scale.probes.standardise import StandardisedReader, host, standardisation
 from clorg_scale.progress import progress_bar
 
 __all__ = ["LinearProbe"]
@@ -163,7 +163,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights = xp.asarray(self._weights)
         logits = np.empty((X.shape[0], len(self.classes_)), dtype=np.float32)
         for rows in row_slices(*X.shape, itemsize=8):
-            logits[rows] = _to_host(reader(rows) @ weights[:-1] + weights[-1])
+            logits[rows] = host(reader(rows) @ weights[:-1] + weights[-1])
         wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         if len(wrong):
             raise InputError(
@@ -184,10 +184,6 @@ def _as_rows(X: Any, n_features: int) -> Array:
 def _compute_module(device: Device) -> ModuleType:
     """NumPy or, on the GPU, CuPy."""
     return np if resolve_device(device) == "cpu" else importlib.import_module("cupy")
-
-
-def _to_host(array: Array) -> npt.NDArray[Any]:
-    return array if isinstance(array, np.ndarray) else array.get()
 
 
 def _train(
@@ -231,7 +227,7 @@ def _train(
                 best, best_weights, best_epoch = loss, weights.copy(), epoch
             elif epoch - best_epoch >= patience:
                 break
-    return np.ascontiguousarray(_to_host(best_weights))
+    return np.ascontiguousarray(host(best_weights))
 
 
 POOL_BYTES = 32 << 20
@@ -252,7 +248,7 @@ def _batches(
         places = np.searchsorted(ascending, pool)
         for first in range(0, len(pool), batch_size):
             chosen = places[first : first + batch_size]
-            yield x[chosen], reader.xp.asarray(codes[ascending[chosen]])
+            yield x[reader.xp.asarray(chosen)], reader.xp.asarray(codes[ascending[chosen]])
 
 
 def _gradient(weights: Array, x: Array, y: Array, xp: ModuleType) -> Array:

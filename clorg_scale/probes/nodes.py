@@ -58,5 +58,5 @@ class Nodes:
         if self.features is None:
             return None
         if self.resident is not None:
-            return self.resident[nodes if isinstance(nodes, slice) else torch.from_numpy(nodes)]
-        return torch.from_numpy(self.features(nodes)).to(self.device)
+            return self.resident[nodes if isinstance(nodes, slice) else torch.as_tensor(nodes)]
+        return torch.as_tensor(self.features(nodes), device=self.device)

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays import Array
 from clorg_scale.probes.layers import Propagation
 from clorg_scale.probes.sampler import Block, NeighborSampler
+from clorg_scale.probes.standardise import host
 
 __all__ = ["PropagationMatrix", "block_propagation"]
 
@@ -37,7 +38,7 @@ class PropagationMatrix:
     """
 
     def __init__(self, indptr: Array, indices: Array, weights: Array, normalization: Normalization) -> None:
-        indptr, indices, weights = _host(indptr), _host(indices), _host(weights)
+        indptr, indices, weights = host(indptr), host(indices), host(weights)
         self.n, self.nnz = len(indptr) - 1, len(indices)
         # One type for both: int32, which the CSR product is fastest with, while it can count the entries.
         index_type = np.int32 if self.nnz < 2**31 else np.int64
@@ -86,10 +87,6 @@ def block_propagation(block: Block, device: torch.device) -> Propagation:
         _csr_tensor(block.indptr_t, block.indices_t, block.values_t, (n_sources, block.n_targets), device),
         slice(0, block.n_targets),
     )
-
-
-def _host(array: Array) -> npt.NDArray[Any]:
-    return np.asarray(array if array_module(array) is np else array.get())
 
 
 def _csr_tensor(

@@ -119,9 +119,9 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         shown = np.full_like(labels.codes, -1)
         shown[kept] = labels.codes[kept]
         y0 = _one_hot(shown, len(labels.classes), xp)
-        truth = xp.asarray(labels.codes[held_out])
+        rows, truth = xp.asarray(held_out), xp.asarray(labels.codes[held_out])
         correct = [
-            int((self._iterate(adjacency, y0, alpha, xp)[0][held_out].argmax(axis=1) == truth).sum())
+            int((self._iterate(adjacency, y0, alpha, xp)[0][rows].argmax(axis=1) == truth).sum())
             for alpha in ALPHAS
         ]
         return ALPHAS[int(np.argmax(correct))]

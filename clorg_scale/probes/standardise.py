@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ def standardisation(
     for rows in row_slices(*X.shape, itemsize=8):
         shifted = row_block(X, rows, dtype=np.float64, mean=shift)
         if not chosen[rows].all():
-            shifted = shifted[np.flatnonzero(chosen[rows])]
+            shifted = shifted[array_module(X).asarray(np.flatnonzero(chosen[rows]))]
         sums += host(shifted.sum(axis=0))
         squares += host((shifted * shifted).sum(axis=0))
     offset = sums / np.count_nonzero(chosen)
@@ -37,7 +38,7 @@ def standardisation(
     return mean, np.divide(1.0, std, out=np.zeros_like(std), where=~constant)
 
 
-def host(array: Array) -> npt.NDArray[np.float64]:
+def host(array: Array) -> npt.NDArray[Any]:
     """Bring an array to main memory."""
     return np.asarray(array if array_module(array) is np else array.get())
 
@@ -50,11 +51,14 @@ class StandardisedReader:
     ) -> None:
         self.X = X
         self.xp = xp
-        self.mean = mean if isinstance(X, np.ndarray) else xp.asarray(mean)
+        self.mean = array_module(X).asarray(mean)
         self.scale = xp.asarray(scale, dtype=np.float32)
 
     def __call__(self, rows: slice | npt.NDArray[np.int64]) -> Array:
         """(b, d) float32, C-contiguous."""
-        block = self.xp.asarray(row_block(self.X, rows, mean=self.mean))
+        if not isinstance(rows, slice):
+            rows = array_module(self.X).asarray(rows)
+        block = row_block(self.X, rows, mean=self.mean)
+        block = host(block) if self.xp is np else self.xp.asarray(block)
         block *= self.scale
         return block
