@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,8 @@ import scipy.sparse as sp
 from clorg_scale.kernels import graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from clorg_scale.errors import InputError
 
 FILES = ["symmetrise", "label_modularity", "class_matches", "sample_neighbours"]
 SHIM = Path(__file__).with_name("cuda_shim.h")
@@ -67,6 +73,60 @@ class Shim:
             else:
                 converted.append((ctypes.c_longlong if "long" in words else ctypes.c_int)(argument))
         getattr(self.library, f"run_{kernel}")(blocks, threads, *converted)
+
+
+class HostArray(np.ndarray):
+    """A NumPy array with CuPy's way to the host."""
+
+    def get(self):
+        return np.array(self)
+
+
+@pytest.fixture(scope="module")
+def serial_cupy(tmp_path_factory):
+    """Enough of CuPy to run the launchers here: NumPy's functions, and kernels by the serial shim."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    folder = tmp_path_factory.mktemp("cupy")
+
+    class RawModule:
+        def __init__(self, code, options):
+            name = next(name for name in FILES if graph.source(name) == code)
+            (define,) = (option for option in options if option.startswith("-DINDEX="))
+            self.shim = Shim(name, define.partition("=")[2], Path(tempfile.mkdtemp(dir=folder)))
+
+        def get_function(self, kernel):
+            def run(grid, block, arguments):
+                assert all(isinstance(argument, (np.ndarray, np.generic)) for argument in arguments)
+                self.shim(kernel, *arguments, blocks=grid[0], threads=block[0])
+
+            return run
+
+    module = types.ModuleType("cupy")
+    for name in ("zeros", "empty", "asarray", "arange", "ascontiguousarray"):
+        make = getattr(np, name)
+        setattr(module, name, lambda *a, make=make, **k: make(*a, **k).view(HostArray))
+    module.RawModule = RawModule
+    module.__getattr__ = lambda name: getattr(np, name)
+    return module
+
+
+def test_launchers_and_the_checks_of_the_benchmark(serial_cupy, monkeypatch):
+    """Argument orders, shapes, dtypes of the launchers; what bench/gpu_check.py compares on a GPU holds here too."""
+    monkeypatch.setitem(sys.modules, "cupy", serial_cupy)
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "bench"))
+    graph._module.cache_clear()
+    gpu_check = importlib.import_module("gpu_check")
+    run = gpu_check.Run(dry=True, seconds=60)
+    monkeypatch.setattr(run, "cupy", lambda: serial_cupy)
+    try:
+        gpu_check.check_graph_kernels(run)
+    finally:
+        graph._module.cache_clear()
+    assert len(run.rows) == 14
+    assert all(row["ok"] for row in run.rows), run.rows
+    with pytest.raises(InputError, match="'max', 'mean' or 'mutual'"):
+        graph.symmetrise(serial_cupy.zeros((3, 1), np.int32), serial_cupy.zeros((3, 1)), "min")
 
 
 @pytest.fixture(scope="module", params=list(INTEGERS))

@@ -45,8 +45,8 @@ LEAST_PANEL_ROWS = 1 << 10
 SPARE_TILES = 64
 """Tiles with near pairs (16 KiB each) that there is room for, beyond those on the diagonal."""
 
-N_RANDOM_PAIRS = 1 << 20
-"""Random pairs for the first estimate of mu (relative error about 2e-4, corrected to first order)."""
+N_RANDOM_PAIRS = 1 << 19
+"""Random pairs for the first estimate of mu (relative error about 3e-4, corrected to first order)."""
 
 EXACT_MEAN = 20_000
 """Up to this many points a pass over the distances alone gives mu itself before pass 1."""
@@ -190,7 +190,7 @@ class _Passes:
         """Mean distance of random pairs i, i + shift of random permutations."""
         rng = np.random.default_rng(seed)
         n, total, count = self.points.n, 0.0, 0
-        wanted = min(N_RANDOM_PAIRS if self.points.resident else N_RANDOM_PAIRS >> 4, n * (n - 1) // 2)
+        wanted = min(N_RANDOM_PAIRS if self.points.resident else N_RANDOM_PAIRS >> 3, n * (n - 1) // 2)
         step = max(1, (1 << 25) // self.points.d)
         while count < wanted:
             chosen = rng.permutation(n)[: wanted - count + 1]

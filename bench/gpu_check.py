@@ -1,0 +1,660 @@
+"""Everything that runs on a GPU, in one command: correct against float64 on the CPU, then how fast beside the hardware.
+
+    python bench/gpu_check.py --out gpu.json [--seconds 600]
+
+Needs torch, CuPy, Triton, NumPy, SciPy, Numba, scikit-learn; uses cuVS, faiss-gpu, pylibcugraph and KeOps where they
+are. Runs from a checkout that is not installed. Each check stands alone: one that fails is reported and the next
+one runs; those that no longer fit into --seconds are left out and said so. `--cpu-dry-run` runs the same code in tiny
+sizes on torch's CPU tensors, to keep this file working where there is no GPU.
+
+Columns: what was computed, seconds (best of repetitions, device synchronised), the floor in seconds (its matrix FLOPs
+at the product rate measured in the same run, or its bytes at the copy bandwidth), floor / seconds, and the error
+against float64 where it is a check of correctness.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+ALLOWED = {"ieee": 2e-6, "tf32x3": 2e-6, "tf32": 1e-4, "fp16": 1e-4, "bf16": 1e-3}
+"""Error of exact RLD in each input mode on points of few features, where rounding shows most."""
+
+TEMPERATURES = np.array([1.0, 0.5, 0.2, 0.1, 0.05])
+PACKAGES = (
+    "torch", "triton", "cupy-cuda13x", "cuvs-cu13", "pylibcugraph-cu13", "faiss-gpu", "pykeops", "numpy", "scipy",
+)  # fmt: skip
+
+
+def import_from_checkout() -> None:
+    """Make `clorg_scale` and `clorg_scale.kernels` importable where the package is not installed."""
+    sys.path[:0] = [str(ROOT)]
+    if importlib.util.find_spec("clorg_scale.kernels") is None:
+        folder = ROOT / "kernels"
+        spec = importlib.util.spec_from_file_location(
+            "clorg_scale.kernels", folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["clorg_scale.kernels"] = module
+        spec.loader.exec_module(module)
+
+
+class SkippedError(Exception):
+    """A check that cannot run here, with the reason."""
+
+
+class Run:
+    """The machine, the floors, the rows of the report."""
+
+    def __init__(self, *, dry: bool, seconds: float) -> None:
+        self.dry, self.seconds, self.started = dry, seconds, time.perf_counter()
+        self.device = torch.device("cpu" if dry else "cuda")
+        self.engine = "torch" if dry else "triton"
+        self.rows: list[dict[str, Any]] = []
+        self.matrix_rate = self.copy_rate = float("nan")
+
+    @property
+    def left(self) -> float:
+        """Seconds until no further check is started."""
+        return self.seconds - (time.perf_counter() - self.started)
+
+    def cupy(self) -> Any:
+        """CuPy, or a reason to skip."""
+        if self.dry:
+            raise SkippedError("CuPy needs a GPU")
+        return importlib.import_module("cupy")
+
+    def synchronise(self) -> None:
+        """Wait for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def best(self, compute: Callable[[], Any], repeats: int = 3) -> float:
+        """Seconds of the fastest of `repeats` calls after one that compiles."""
+        compute()
+        times = []
+        for _ in range(1 if self.dry else repeats):
+            self.synchronise()
+            start = time.perf_counter()
+            compute()
+            self.synchronise()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    def report(self, what: str, **numbers: Any) -> None:
+        """Keep and print one row."""
+        self.rows.append({"what": what} | numbers)
+        shown = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
+        print(f"{what:<58} {shown}", flush=True)
+
+    def timing(self, what: str, seconds: float, *, flops: float = 0.0, moved: float = 0.0, **more: Any) -> None:
+        """Report a time beside its floor."""
+        floor = max(flops / self.matrix_rate, moved / self.copy_rate)
+        self.report(what, seconds=seconds, floor=floor, share=floor / seconds, **more)
+
+    def correct(self, what: str, error: float, allowed: float) -> None:
+        """Report an error beside what is allowed; too large is a failed check."""
+        self.report(what, error=float(error), allowed=allowed, ok=bool(error <= allowed))
+
+    def attempt(self, check: Callable[[Run], None]) -> None:
+        """Run one check, whatever happens in it."""
+        name = check.__name__
+        if self.left <= 0:
+            self.report(name, skipped="no time left")
+            return
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        start = time.perf_counter()
+        try:
+            check(self)
+        except SkippedError as reason:
+            self.report(name, skipped=str(reason))
+            return
+        except Exception as error:
+            self.report(name, failed=f"{type(error).__name__}: {error}".splitlines()[0][:300])
+            traceback.print_exc()
+            return
+        memory = {"peak_GB": torch.cuda.max_memory_allocated() / 1e9} if self.device.type == "cuda" else {}
+        self.report(f"[{name}]", wall=time.perf_counter() - start, **memory)
+
+
+# --- floors ---------------------------------------------------------------------------------------------------------
+
+
+def floors(run: Run) -> None:
+    """Rate of a large fp16 product of random numbers, and of a copy, counting bytes read and written."""
+    size = 256 if run.dry else 8192
+    a, b = (torch.randn(size, size, device=run.device).to(torch.float32 if run.dry else torch.float16) for _ in "ab")
+    run.matrix_rate = 2 * size**3 / run.best(lambda: a @ b, 10)
+    source = torch.empty((1 << 20) if run.dry else (1 << 31), dtype=torch.float32, device=run.device)
+    target = torch.empty_like(source)
+    run.copy_rate = 2 * source.numel() * 4 / run.best(lambda: target.copy_(source), 5)
+    run.report("floors", matrix_TFLOPs=run.matrix_rate / 1e12, copy_GBs=run.copy_rate / 1e9)
+
+
+# --- correctness ----------------------------------------------------------------------------------------------------
+
+
+def clustered(n: int, d: int, *, classes: int = 10, spread: float = 1.0, seed: int = 0) -> tuple[Any, Any]:
+    """Points of classes far from the origin, some unlabelled, one pair identical, one nearly."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(-1, classes, n)
+    X = 5 + rng.normal(size=(classes + 1, d))[codes + 1] + spread * rng.normal(size=(n, d))
+    X[1], X[3] = X[0], X[2] + 1e-4
+    return X.astype(np.float32), codes.astype(np.int64)
+
+
+def dense_rld(X: Any, codes: Any, temperatures: Any) -> Any:
+    """The definition, in float64, on the CPU."""
+    X = X.astype(np.float64)
+    n = len(X)
+    distance = np.sqrt(np.maximum(((X**2).sum(1)[:, None] + (X**2).sum(1) - 2 * X @ X.T), 0))
+    for i, j in ((0, 1), (2, 3)):
+        distance[i, j] = distance[j, i] = np.sqrt(((X[i] - X[j]) ** 2).sum())
+    np.fill_diagonal(distance, 0)
+    mu = distance.sum() / (n * (n - 1))
+    values = []
+    for temperature in temperatures:
+        E = np.exp(-distance / (mu * temperature))
+        np.fill_diagonal(E, 0)
+        r = E.sum(1)
+        A = E * E / r[:, None] / r
+        values.append(modularity_of(A.sum(1), A, codes))
+    return np.array(values)
+
+
+def modularity_of(k: Any, A: Any, codes: Any) -> float:
+    """Modularity of labels from a dense matrix."""
+    two_m = k.sum()
+    members = [np.flatnonzero(codes == c) for c in range(codes.max() + 1)]
+    return float(sum(A[np.ix_(c, c)].sum() / two_m - (k[c].sum() / two_m) ** 2 for c in members))
+
+
+def rld_of(run: Run, X: Any, codes: Any, **options: Any) -> Any:
+    """Exact RLD of the GPU engine."""
+    from clorg_scale.rld.cuda import exact_sums
+    from clorg_scale.rld.modularity import label_modularity
+    from clorg_scale.rld.points import ClassOrderedPoints
+
+    n_classes = int(codes.max()) + 1
+    options = {"device": run.device.type, "advance": lambda _: None} | options
+    sums = exact_sums(ClassOrderedPoints(X, codes, n_classes), TEMPERATURES, **options)
+    return label_modularity(sums.k, sums.w, codes, n_classes).values
+
+
+def check_exact_rld(run: Run) -> None:
+    """Every engine and precision against the dense definition, ragged n, two widths."""
+    for n, d in ((311, 17),) if run.dry else ((2999, 17), (3001, 300)):
+        X, codes = clustered(n, d)
+        expected = dense_rld(X, codes, TEMPERATURES)
+        for engine in ("torch",) if run.dry else ("triton", "torch"):
+            for precision, allowed in ALLOWED.items():
+                error = abs(rld_of(run, X, codes, engine=engine, precision=precision) - expected).max()
+                run.correct(f"exact RLD {n} x {d} {engine} {precision}", error, allowed)
+
+
+def check_near_pairs(run: Run) -> None:
+    """Classes so tight that every pair within one is recomputed; twice, bit for bit."""
+    X, codes = clustered(300 if run.dry else 3000, 32, spread=1e-3)
+    expected = dense_rld(X, codes, TEMPERATURES)
+    first, second = (rld_of(run, X, codes, engine=run.engine, precision="ieee") for _ in range(2))
+    run.correct("exact RLD of collapsed classes", abs(first - expected).max(), 5e-5)
+    run.correct("the same twice (difference)", abs(first - second).max(), 0.0)
+
+
+def check_streaming(run: Run) -> None:
+    """Panels copied while others are worked on give what resident points give."""
+    from clorg_scale.rld import cuda
+
+    n, d, panel_rows = (600, 32, 200) if run.dry else (60_000, 512, 8192)
+    X, codes = clustered(n, d)
+    resident = rld_of(run, X, codes, engine=run.engine)
+    plan = cuda._plan
+    cuda._plan = lambda *_: (panel_rows, False)
+    try:
+        start = time.perf_counter()
+        streamed = rld_of(run, X, codes, engine=run.engine)
+        seconds = time.perf_counter() - start
+    finally:
+        cuda._plan = plan
+    run.correct(f"exact RLD {n} x {d}, panels of {panel_rows} streamed", abs(streamed - resident).max(), 1e-6)
+    run.report("  streamed, all of it", seconds=seconds)
+
+
+def check_landmarks(run: Run) -> None:
+    """Weighted landmark sums against float64."""
+    if run.dry:
+        raise SkippedError("the landmark kernel is Triton's")
+    from clorg_scale.kernels.landmark_launch import landmark_sums
+    from clorg_scale.kernels.rld_landmarks import landmark_sums_reference
+
+    from clorg_scale.rld.device_points import DevicePoints
+    from clorg_scale.rld.points import ClassOrderedPoints
+
+    n, m, d, t = 1000, 300, 200, len(TEMPERATURES)
+    X, codes = clustered(n, d)
+    rng = np.random.default_rng(1)
+    chosen = np.sort(rng.permutation(n)[:m])
+    skip = np.stack([chosen, np.arange(m)], 1)
+    weights = rng.random((t, m, 17))
+    for precision in ("fp16", "tf32", "ieee"):
+        held = DevicePoints(ClassOrderedPoints(X, codes, 10), run.device, precision, resident=True)._all
+        part = type(held)(held.x[chosen], held.norms[chosen], held.codes[chosen], 0)
+        x = held.x.double().cpu().numpy()
+        rates = -np.log2(np.e) / (np.sqrt(2 * (x**2).sum(1).mean()) * TEMPERATURES)
+        shifts = rng.normal(size=(t, n)), rng.normal(size=(t, m))
+        tensors = [torch.tensor(a, dtype=torch.float32, device=run.device) for a in (rates, *shifts, weights)]
+        total, own = landmark_sums(
+            held, part, tensors[0], (tensors[1], tensors[2]), tensors[3], torch.tensor(skip, device=run.device),
+            same_class=True, precision=precision,
+        )  # fmt: skip
+        y, ordered = held.codes.cpu().numpy(), x[chosen]
+        expected = landmark_sums_reference(x, ordered, rates, shifts, (y, y[chosen]), weights, skip)
+        for name, ours, theirs in (("all", total, expected[0]), ("own class", own, expected[1])):
+            error = abs(ours.double().cpu().numpy() - theirs).max() / abs(theirs).max()
+            run.correct(f"landmark sums {precision}, {name}", error, 2e-5)
+
+
+def check_graph_kernels(run: Run) -> None:
+    """Symmetrising, label sums, class matches, sampling: both index widths, against SciPy and the CPU sampler."""
+    cupy = run.cupy()
+    import scipy.sparse as sp
+    from clorg_scale.kernels import graph
+
+    from clorg_scale.probes import sampler
+
+    rng = np.random.default_rng(2)
+    n, k = 20_000, 15
+    table = np.argpartition(rng.random((n, 64)), k, axis=1)[:, :k] * (n // 64) + rng.integers(0, n // 64, (n, k))
+    table[table == np.arange(n)[:, None]] = -1
+    weights = rng.random((n, k)).astype(np.float32)
+    rows, listed = np.repeat(np.arange(n), k), table.ravel() >= 0
+    W = sp.csr_matrix((weights.ravel()[listed], (rows[listed], table.ravel()[listed])), shape=(n, n))
+    codes = rng.integers(-1, 50, n).astype(np.int32)
+    for index in (np.int32, np.int64):
+        name = np.dtype(index).name
+        rules = {"max": W.maximum(W.T), "mean": (W + W.T) * np.float32(0.5), "mutual": W.minimum(W.T)}
+        for rule, graph_of_rule in rules.items():
+            expected = graph_of_rule.tocsr()
+            expected.sort_indices()
+            ours = [a.get() for a in graph.symmetrise(cupy.asarray(table.astype(index)), cupy.asarray(weights), rule)]
+            theirs = (expected.indptr, expected.indices, expected.data)
+            same = all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+            run.correct(f"symmetrise {rule} {name} (0: identical)", float(not same), 0.0)
+        indptr, indices, values = graph.symmetrise(cupy.asarray(table.astype(index)), cupy.asarray(weights), "max")
+        own, total, two_m = graph.label_sums(indptr, indices, values, cupy.asarray(codes), 50)
+        A = W.maximum(W.T).astype(np.float64).tocsr()
+        labelled = np.flatnonzero(codes >= 0)
+        members = sp.csr_matrix((np.ones(len(labelled)), (codes[labelled], labelled)), shape=(50, n))
+        error = abs(own.get() - (members @ A @ members.T).diagonal()).max() / two_m
+        run.correct(f"label sums {name}", max(error, abs(total.get() - members @ A.sum(1).A1).max() / two_m), 1e-12)
+        ks = [1, 5, 15]
+        matches = graph.class_matches(cupy.asarray(table.astype(index)), cupy.arange(n), cupy.asarray(codes), ks).get()
+        mates = (codes[table] == codes[:, None]) & (table >= 0)
+        wanted = np.where(codes[:, None] < 0, -1, np.stack([mates[:, :k].sum(1) for k in ks], 1))
+        run.correct(f"class matches {name} (0: identical)", float((matches != wanted).sum()), 0.0)
+        inclusion = graph.inclusion_scale(indptr, values, 10)
+        targets = rng.permutation(n)[:5000].astype(np.int64)
+        starts, nodes, kept = graph.sample_rows(indptr, indices, values, inclusion, cupy.asarray(targets), seed=7)
+        scale = inclusion[0].get()
+        expected_nodes, expected_kept = np.empty(len(nodes), index), np.empty(len(nodes), np.float32)
+        on_cpu = (indptr.get(), indices.get(), values.get(), scale, targets, np.uint64(7), starts.get())
+        sampler._sample_rows(*on_cpu, expected_nodes, expected_kept)
+        run.correct(f"sampled nodes {name} (0: identical)", float((nodes.get() != expected_nodes).sum()), 0.0)
+        run.correct(f"sampled values {name}", abs(kept.get() - expected_kept).max(), 1e-5)
+
+
+def check_stages(run: Run) -> None:
+    """k-NN, affinity graph, modularity, CHI: the same calls on GPU and CPU arrays."""
+    from clorg_scale.affinity import affinity_graph
+    from clorg_scale.communities import modularity
+    from clorg_scale.measures import class_homogeneity
+    from clorg_scale.neighbors import KNN
+
+    n = 400 if run.dry else 5000
+    X, codes = clustered(n, 32)
+    from sklearn.neighbors import NearestNeighbors
+
+    distances, indices = NearestNeighbors(n_neighbors=16, algorithm="brute").fit(X).kneighbors(X)
+    own = indices == np.arange(n)[:, None]
+    own[~own.any(1), -1] = True
+    indices, distances = (a[~own].reshape(n, 15) for a in (indices, distances))
+    xp = np if run.dry else run.cupy()
+    results = []
+    for module in (np, xp):
+        arrays = module.asarray(indices.astype(np.int32)), module.asarray(distances.astype(np.float32))
+        table = KNN(*arrays, "euclidean", "flat", n)
+        graph = affinity_graph(table)
+        chi = class_homogeneity(table, codes, ks=[1, 15])
+        results.append(np.array([modularity(graph, codes), chi[1], chi[15], graph.n_edges]))
+    run.correct("affinity graph, modularity, CHI: GPU against CPU", abs(results[0] - results[1]).max(), 1e-6)
+
+
+def check_knn(run: Run) -> None:
+    """The exact index on the GPU finds scikit-learn's neighbours (ties aside)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    from clorg_scale.neighbors import knn
+
+    X, _ = clustered(500 if run.dry else 5000, 64)
+    table = knn(X, 15, index="flat", device=run.device.type)
+    distances = table.distances if isinstance(table.distances, np.ndarray) else table.distances.get()
+    expected = NearestNeighbors(n_neighbors=16, algorithm="brute").fit(X).kneighbors(X)[0][:, 1:]
+    run.correct(f"k-NN distances ({table.index})", abs(distances - expected).max() / expected.max(), 1e-3)
+
+
+def check_communities(run: Run) -> None:
+    """Leiden and Louvain on the GPU: modularity recomputed, sizes complete."""
+    if importlib.util.find_spec("pylibcugraph") is None and not run.dry:
+        raise SkippedError("pylibcugraph is not installed")
+    from clorg_scale.affinity import affinity_graph
+    from clorg_scale.communities import communities, modularity
+    from clorg_scale.neighbors import knn
+
+    X, codes = clustered(400 if run.dry else 20_000, 32, spread=0.3)
+    graph = affinity_graph(knn(X, 15, device=run.device.type))
+    for method in ("leiden", "louvain"):
+        start = time.perf_counter()
+        found = communities(graph, method=method, device=run.device.type)
+        seconds = time.perf_counter() - start
+        error = abs(found.modularity - modularity(graph, found.labels)) + abs(int(found.sizes.sum()) - len(X))
+        run.correct(f"{method}: {len(found.sizes)} communities, Q {found.modularity:.4f}", error, 1e-6)
+        run.report(f"  {method}", seconds=seconds, labels_Q=modularity(graph, codes))
+
+
+# --- timings --------------------------------------------------------------------------------------------------------
+
+
+class GeneratedPoints:
+    """A seeded mixture in class order, made on the device block by block, in the place of `ClassOrderedPoints`."""
+
+    def __init__(self, n: int, d: int, n_classes: int, device: Any) -> None:
+        self.n_points, self.n_features, self.device = n, d, device
+        self.order = np.arange(n)
+        self.codes = np.sort(np.arange(n) % n_classes)
+        generator = torch.Generator(device).manual_seed(0)
+        self.centres = torch.randn(n_classes, 8, d, device=device, generator=generator)
+        self.centres -= self.centres.mean((0, 1))
+
+    def rows(self, which: Any, dtype: Any = np.float32) -> Any:
+        """Rows of the mixture: class centre, one of eight sub-clusters, noise."""
+        generator = torch.Generator(self.device).manual_seed(int(which[0]) + 1)
+        codes = torch.as_tensor(self.codes[which], device=self.device)
+        cluster = torch.as_tensor(np.asarray(which) % 8, device=self.device)
+        noise = torch.randn(len(which), self.n_features, device=self.device, generator=generator)
+        return 0.4 * self.centres[codes, cluster] + 0.6 * self.centres[codes, 0] + noise
+
+
+def time_exact_rld(run: Run, n: int, d: int, *, engine: str, precision: str = "fp16", tile: str | None = None) -> float:
+    """Seconds of the two passes on resident points; reported beside their 2 n^2 d FLOP."""
+    from clorg_scale.rld import cuda
+    from clorg_scale.rld.device_points import DevicePoints
+
+    points = GeneratedPoints(n, d, min(1000, n // 20), run.device)
+    panel_rows, resident = cuda._plan(torch, points, len(TEMPERATURES), precision, None, run.device)
+    if not resident:
+        raise SkippedError(f"{n} x {d} does not fit on the device")
+    held = DevicePoints(points, run.device, precision, resident=True)
+    passes = cuda._Passes(held, TEMPERATURES, panel_rows, lambda _: None, triton=engine == "triton")
+    plain = None
+    if tile is not None:
+        from clorg_scale.kernels import rld_launch
+
+        plain = rld_launch.tile_config
+        rld_launch.tile_config = lambda precision, name=None: plain(precision, name or tile)
+    try:
+        guess = passes.random_pair_mean(0)
+        times: dict[str, float] = {}
+        for attempt in range(2 if n <= 300_000 else 1):
+            run.synchronise()
+            start = time.perf_counter()
+            R, D, mu = passes.kernel_sums(guess)
+            run.synchronise()
+            times["pass1"] = time.perf_counter() - start
+            log_r = torch.log(R) + np.log(mu / guess) * D / (R * guess * passes.temperatures[:, None])
+            safe = cuda._needs_logarithms(R, n)
+            run.synchronise()
+            start = time.perf_counter()
+            passes.affinity_sums(mu, log_r, safe=safe)
+            run.synchronise()
+            times["pass2"] = time.perf_counter() - start
+            del attempt
+    finally:
+        if plain is not None:
+            rld_launch.tile_config = plain
+    label = f"exact RLD {n} x {d} {engine} {precision}" + (f" tile={tile}" if tile else "")
+    total = sum(times.values())
+    run.timing(label, total, flops=2.0 * n * n * d, TFLOPs=2.0 * n * n * d / total / 1e12, logs=safe, **times)
+    return total
+
+
+def timing_exact_rld(run: Run) -> None:
+    """50,000 x 512 (goal 60 ms), then as large as time allows, up to 1.28M x 2048 (goal 15 s)."""
+    if run.dry:
+        time_exact_rld(run, 500, 64, engine="torch")
+        return
+    time_exact_rld(run, 4096, 512, engine="triton")  # compiles
+    time_exact_rld(run, 50_000, 512, engine="triton")
+    last = time_exact_rld(run, 131_072, 2048, engine="triton")
+    for n in (409_600, 1_280_000):
+        predicted = last * (n / 131_072) ** 2
+        if predicted > 0.6 * run.left:
+            run.report(f"exact RLD {n} x 2048", skipped=f"would take {predicted:.0f} s")
+            continue
+        time_exact_rld(run, n, 2048, engine="triton")
+
+
+def timing_variants(run: Run) -> None:
+    """Input modes, tile shapes, and torch's own operations, at sizes that take a fraction of a second."""
+    if run.dry:
+        time_exact_rld(run, 300, 32, engine="torch", precision="tf32")
+        return
+    for d in (512, 2048):
+        for tile in ("two_programs", "wide", "tall"):
+            time_exact_rld(run, 65_536, d, engine="triton", tile=tile)
+    for precision in ("bf16", "tf32", "tf32x3"):
+        time_exact_rld(run, 32_768, 512, engine="triton", precision=precision)
+    time_exact_rld(run, 50_000, 512, engine="torch")
+
+
+def timing_dense(run: Run) -> None:
+    """The paper's way: n x n tensors in float32, for as many points as fit."""
+    for n in (200,) if run.dry else (10_000, 20_000, 50_000):
+        X = torch.randn(n, 64 if run.dry else 512, device=run.device)
+        codes = torch.arange(n, device=run.device) % 10
+
+        def dense(X: Any = X, codes: Any = codes) -> Any:
+            distance = torch.cdist(X, X) / X.shape[1] ** 0.5
+            mu = distance.sum() / (len(X) * (len(X) - 1))
+            same = codes[:, None] == codes
+            values = []
+            for temperature in TEMPERATURES.tolist():
+                E = torch.exp(-distance / (mu * temperature)).fill_diagonal_(0)
+                P = E / E.sum(1, keepdim=True)
+                A = P * P.T
+                k = A.sum(1)
+                K = torch.zeros(10, device=X.device).index_add_(0, codes, k)
+                values.append((A * same).sum() / k.sum() - ((K / k.sum()) ** 2).sum())
+            return torch.stack(values)
+
+        try:
+            seconds = run.best(dense, 1)
+            run.timing(f"dense tensors {n} x {X.shape[1]} (the paper's way)", seconds, flops=2.0 * n * n * X.shape[1])
+        except torch.OutOfMemoryError:
+            run.report(f"dense tensors {n} x {X.shape[1]} (the paper's way)", skipped="out of memory")
+        if not run.dry:
+            torch.cuda.empty_cache()
+            time_exact_rld(run, n, X.shape[1], engine="triton")
+
+
+def timing_keops(run: Run) -> None:
+    """The same two kernel sums as KeOps reductions, one temperature."""
+    if importlib.util.find_spec("pykeops") is None:
+        raise SkippedError("KeOps is not installed")
+    from pykeops.torch import LazyTensor
+
+    for n, d in ((300, 16),) if run.dry else ((50_000, 64), (50_000, 512)):
+        X = torch.randn(n, d, device=run.device)
+        ones = torch.ones(n, 1, device=run.device)
+
+        def sums(X: Any = X, ones: Any = ones) -> Any:
+            rows, columns = LazyTensor(X[:, None, :]), LazyTensor(X[None, :, :])
+            K = (-((rows - columns) ** 2).sum(-1).sqrt()).exp()
+            r = K @ ones
+            return (K * K) @ (1 / r)
+
+        run.timing(f"KeOps, one temperature {n} x {d}", run.best(sums, 1), flops=4.0 * n * n * d)
+
+
+def timing_graph(run: Run) -> None:
+    """Graph kernels at 1.28M points, 15 neighbours, beside the bytes of their heads."""
+    cupy = run.cupy()
+    from clorg_scale.kernels import graph
+
+    n, k = 1_280_000, 15
+    cupy.random.seed(0)
+    table = (cupy.arange(n)[:, None] + cupy.random.randint(1, 2000, (n, k)).cumsum(axis=1)) % n
+    table, weights = table.astype(np.int32), cupy.random.random((n, k)).astype(np.float32)
+    codes = cupy.sort(cupy.random.randint(0, 1000, n)).astype(np.int32)
+
+    def timed(what: str, moved: float, compute: Callable[[], Any]) -> Any:
+        results: list[Any] = []
+
+        def once() -> None:
+            results[:] = [compute()]
+            cupy.cuda.Device().synchronize()
+
+        run.timing(what, run.best(once), moved=moved)
+        return results[0]
+
+    symmetric = timed("symmetrise 1.28M x 15", n * k * 8.0 * 6, lambda: graph.symmetrise(table, weights, "max"))
+    indptr, indices, values = symmetric
+    entries = len(indices)
+    timed("label sums", entries * 12.0, lambda: graph.label_sums(indptr, indices, values, codes, 1000))
+    owners = cupy.arange(n)
+    timed("class matches, 3 k", n * k * 8.0, lambda: graph.class_matches(table, owners, codes, [1, 5, 15]))
+    inclusion = timed("inclusion scale", entries * 4.0, lambda: graph.inclusion_scale(indptr, values, 10))
+    targets = cupy.random.permutation(n)[:100_000].astype(np.int64)
+    timed(
+        "sample 10 of 100,000 rows", 1e5 * (entries / n * 8 + 10 * 8),
+        lambda: graph.sample_rows(indptr, indices, values, inclusion, targets, seed=1),
+    )  # fmt: skip
+
+
+def timing_stages(run: Run) -> None:
+    """k-NN, affinity graph, CHI, modularity through the public functions."""
+    from clorg_scale.affinity import affinity_graph
+    from clorg_scale.communities import modularity
+    from clorg_scale.measures import class_homogeneity
+    from clorg_scale.neighbors import knn
+
+    n, d = (400, 16) if run.dry else (100_000, 512)
+    X, codes = clustered(n, d)
+    if not run.dry:
+        X = run.cupy().asarray(X)
+    found: dict[str, Any] = {}
+
+    def keep(name: str, compute: Callable[[], Any]) -> Callable[[], None]:
+        return lambda: found.update({name: compute()})
+
+    seconds = run.best(keep("table", lambda: knn(X, 15, index="flat", device=run.device.type)), 1)
+    run.timing(f"k-NN flat {n} x {d} ({found['table'].index})", seconds, flops=2.0 * n * n * d)
+    run.timing("affinity graph", run.best(keep("graph", lambda: affinity_graph(found["table"]))), moved=n * 15 * 16.0)
+    run.timing("CHI, 15 neighbours", run.best(lambda: class_homogeneity(found["table"], codes)), moved=n * 15 * 8.0)
+    seconds = run.best(lambda: modularity(found["graph"], codes))
+    run.timing("modularity of labels", seconds, moved=found["graph"].n_edges * 16.0)
+
+
+CHECKS: tuple[Callable[[Run], None], ...] = (
+    floors,
+    check_exact_rld,
+    timing_exact_rld,
+    check_near_pairs,
+    check_streaming,
+    check_landmarks,
+    check_graph_kernels,
+    check_knn,
+    check_stages,
+    check_communities,
+    timing_variants,
+    timing_dense,
+    timing_keops,
+    timing_graph,
+    timing_stages,
+)
+
+
+def machine(device: Any) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    facts: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "versions": versions,
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {
+            "gpu": properties.name,
+            "capability": f"{properties.major}.{properties.minor}",
+            "memory_GB": properties.total_memory / 1e9,
+            "multiprocessors": properties.multi_processor_count,
+            "cuda": torch.version.cuda,
+        }
+    return facts
+
+
+def main() -> int:
+    """Run all checks; exit 1 if any failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="write the report as JSON to this file")
+    parser.add_argument("--seconds", type=float, default=600, help="start no check after this long (600)")
+    parser.add_argument("--only", default="", help="run only checks whose name contains this")
+    parser.add_argument("--cpu-dry-run", action="store_true", help="tiny sizes on torch's CPU tensors")
+    options = parser.parse_args()
+    if not options.cpu_dry_run and not torch.cuda.is_available():
+        print("gpu_check: torch sees no GPU; --cpu-dry-run runs the same code without one.", file=sys.stderr)
+        return 2
+    import_from_checkout()
+    run = Run(dry=options.cpu_dry_run, seconds=options.seconds)
+    facts = machine(run.device)
+    print(json.dumps(facts), flush=True)
+    for check in CHECKS:
+        if check is floors or options.only in check.__name__:
+            run.attempt(check)
+            if options.out:  # after each, so that a run that is killed leaves what it has
+                partial = options.out.with_suffix(".tmp")
+                partial.write_text(json.dumps({"machine": facts, "dry_run": run.dry, "rows": run.rows}, indent=1))
+                partial.replace(options.out)
+    failed = [row["what"] for row in run.rows if "failed" in row or row.get("ok") is False]
+    print(f"{len(failed)} failed" + (": " + "; ".join(failed) if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
