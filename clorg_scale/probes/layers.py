@@ -1,8 +1,8 @@
 """Graph layers of the neural probes, in PyTorch.
 
 The layers take a sparse matrix M over nodes and multiply with it, so one code serves the whole graph and sampled
-blocks of it. They are our own rather than PyTorch Geometric's: the paper's layer is not among those, its mean
-aggregation is one of these products, and a CSR product is many times faster than messages along an edge list.
+blocks of it. They are our own rather than PyTorch Geometric's: the paper's layer is not among those, GraphSAGE's
+mean is a product of the same kind, and a CSR product is many times faster than messages along an edge list.
 """
 
 from __future__ import annotations
