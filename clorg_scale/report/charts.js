@@ -69,7 +69,7 @@ function separate(labels, gap) {  // moves direct labels apart, keeping their or
   for (let i = 1; i < labels.length; i++) labels[i].y = Math.max(labels[i].y, labels[i - 1].y + gap);
 }
 function lines(parent, series, { xLabel, yLabel, title }) {
-  const W = 540, H = 320, left = 46, right = several ? 120 : 26, top = 14, bottom = 44;
+  const W = 540, H = 320, left = 46, right = several ? 168 : 26, top = 14, bottom = 44;
   const root = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title }, parent);
   const xs = [...new Set(series.flatMap(s => s.points.map(p => p.x)))].sort((a, b) => a - b);
   const ys = series.flatMap(s => s.points.flatMap(p => [p.y - (p.e || 0), p.y + (p.e || 0)]));
@@ -105,7 +105,7 @@ function lines(parent, series, { xLabel, yLabel, title }) {
     if (several && !s.dotted) names.push({ y: Y(end.y) + 4, s });
   }
   separate(names, 16);
-  for (const { y, s } of names) text(root, W - right + 10, y, clip(s.name, 17), { class: "strong", style: `fill:${s.color}` });
+  for (const { y, s } of names) text(root, W - right + 10, y, clip(s.name, 24), { class: "strong", style: `fill:${s.color}` });
 }
 
 function drawRld() {

@@ -31,8 +31,7 @@ def headline(analysis: Analysis) -> str:
     (far, at_far), (near, at_near) = _ends(analysis)
     bound = 1 - sum((size / sum(analysis.class_sizes)) ** 2 for size in analysis.class_sizes)
     numbers = (
-        f"RLD is {at_near:.2f} among near neighbours (T = {near:g}) "
-        f"and {at_far:.2f} across the whole set (T = {far:g})"
+        f"RLD is {at_near:.2f} among near neighbours (T = {near:g}) and {at_far:.2f} across the whole set (T = {far:g})"
     )
     if len(analysis.rld.temperatures) == 1:
         return f"RLD is {at_near:.2f} at T = {near:g}, of at most {bound:.2f} for these classes."
