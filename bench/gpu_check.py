@@ -254,13 +254,18 @@ def check_landmarks(run: Run) -> None:
     X, codes = clustered(n, d)
     rng = np.random.default_rng(1)
     chosen = np.sort(rng.permutation(n)[:m])
-    skip = np.stack([chosen, np.arange(m)], 1)
+    itself = np.stack([chosen, np.arange(m)], 1)
     weights = rng.random((t, m, 17))
     for precision in ("fp16", "tf32", "ieee"):
         held = DevicePoints(ClassOrderedPoints(X, codes, 10), run.device, precision, resident=True)._all
         part = type(held)(held.x[chosen], held.norms[chosen], held.codes[chosen], 0)
         x = held.x.double().cpu().numpy()
-        rates = -np.log2(np.e) / (np.sqrt(2 * (x**2).sum(1).mean()) * TEMPERATURES)
+        norms = (x**2).sum(1)
+        square = norms[:, None] + norms[chosen] - 2 * x @ x[chosen].T
+        # Near pairs are the near field's; the landmarks leave them out like the point itself.
+        near = np.argwhere(square < 1e-3 * (norms[:, None] + norms[chosen]))
+        skip = np.unique(np.concatenate([itself, near]), axis=0)
+        rates = -np.log2(np.e) / (np.sqrt(2 * norms.mean()) * TEMPERATURES)
         shifts = rng.normal(size=(t, n)), rng.normal(size=(t, m))
         tensors = [torch.tensor(a, dtype=torch.float32, device=run.device) for a in (rates, *shifts, weights)]
         total, own = landmark_sums(

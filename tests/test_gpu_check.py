@@ -75,3 +75,15 @@ def test_without_a_gpu_it_says_so():
     result = run()
     assert result.returncode == 2
     assert "--cpu-dry-run" in result.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_every_check_on_the_gpu(tmp_path):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+    result = run("--only", "check_", "--seconds", "300", "--out", tmp_path / "report.json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert rows_of(tmp_path / "report.json")["exact RLD 3001 x 300 triton fp16"]["ok"]

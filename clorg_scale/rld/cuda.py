@@ -37,7 +37,7 @@ Floats = npt.NDArray[np.float64]
 Engine = Literal["auto", "triton", "torch"]
 
 MOST_PANEL_ROWS = 1 << 16
-"""Points in a panel: 32,768 tiles of 128 x 128 on the diagonal leave the last wave of programs below 1%."""
+"""Points in a panel: 32,768 programs of 8 tiles, so that the last, partly filled wave of them is below 1% of all."""
 
 LEAST_PANEL_ROWS = 1 << 10
 """Where a pair of panels this small does not fit, nothing helps."""
