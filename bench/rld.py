@@ -1,0 +1,188 @@
+"""`python -m bench rld`: exact RLD on this CPU beside its floor, and beside the dense way it replaces.
+
+The floor is the time of the matrix products alone: 2 n^2 d FLOP (two half passes) at the float32 rate that NumPy
+reaches on a 4096 x d by d x 4096 product in the same process, measured before and after. The peer is the dense definition as the
+paper's code computes it, in torch: all distances, then full n x n matrices for every temperature.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05)
+
+
+def main(argv: list[str]) -> int:
+    """Print the table; `--json FILE` writes it too."""
+    parser = argparse.ArgumentParser(prog="python -m bench rld", description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=60_000)
+    parser.add_argument("--features", type=int, nargs="*", default=[784, 128])
+    parser.add_argument(
+        "--dense-n", type=int, default=10_000, help="points of the comparison with dense torch; 0: none"
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--child", choices=["exact", "dense", "keops"], help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.child:
+        print(json.dumps(_run_alone(options.child, options.n, options.features[0])))
+        return 0
+    rows = [_against_floor(options.n, d, options.repeats) for d in options.features]
+    if options.dense_n:
+        rows += _against_peers(options.dense_n, 512)
+    _print(rows)
+    if options.json:
+        machine = {"processor": platform.processor() or platform.machine(), "python": platform.python_version()}
+        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    return 0
+
+
+def _mixture(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ten overlapping classes."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 10, n)
+    return rng.standard_normal((10, d), np.float32)[codes] + rng.standard_normal((n, d), np.float32), codes
+
+
+def _gemm_rate(d: int, n: int = 4096) -> float:
+    """FLOP/s of one float32 product, the best of three."""
+    X = np.random.default_rng(0).standard_normal((n, d), np.float32)
+    Y, G = X.copy(), np.empty((n, n), np.float32)
+    np.matmul(X, Y.T, out=G)
+    best = np.inf
+    for _ in range(3):
+        started = time.perf_counter()
+        np.matmul(X, Y.T, out=G)
+        best = min(best, time.perf_counter() - started)
+    return 2 * n * n * d / best
+
+
+def _against_floor(n: int, d: int, repeats: int) -> dict[str, object]:
+    """Exact RLD over its floor; the median of several runs, the floor measured around each."""
+    import clorg_scale as cs
+
+    X, codes = _mixture(n, d)
+    cs.rld(X[:1500], codes[:1500], method="exact", temperatures=TEMPERATURES)  # compile
+    pairs = []
+    for _ in range(repeats):
+        before = _gemm_rate(d)
+        seconds = cs.rld(X, codes, method="exact", temperatures=TEMPERATURES).seconds
+        pairs.append((seconds, 2 * n * n * d / ((before + _gemm_rate(d)) / 2)))
+    ratios = [seconds / floor for seconds, floor in pairs]
+    middle = int(np.argsort(ratios)[len(ratios) // 2])
+    seconds, floor = pairs[middle]
+    return {"what": f"exact, {n:,} x {d}", "seconds": seconds, "beside": "matrix products alone", "their_seconds": floor,
+            "ratio": seconds / floor}  # fmt: skip
+
+
+def _against_peers(n: int, d: int) -> list[dict[str, object]]:
+    """Exact RLD and its peers, each in a process of its own so that the peak memory is its own."""
+    ours, rows = _measure("exact", n, d), []
+    for peer, name in (("dense", "dense torch"), ("keops", "KeOps")):
+        theirs = _measure(peer, n, d)
+        if theirs is None:
+            rows.append({"what": f"exact, {n:,} x {d}", "beside": f"{name}: not installed"})
+            continue
+        difference = max(abs(a - b) for a, b in zip(ours["values"], theirs["values"], strict=True))
+        rows.append(
+            {
+                "what": f"exact, {n:,} x {d}", "seconds": ours["seconds"], "beside": name,
+                "their_seconds": theirs["seconds"], "ratio": ours["seconds"] / theirs["seconds"],
+                "memory": ours["memory"], "their_memory": theirs["memory"], "largest_difference": difference,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _measure(child: str, n: int, d: int) -> dict | None:
+    command = [sys.executable, "-m", "bench", "rld", "--child", child, "--n", str(n), "--features", str(d)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def _run_alone(child: str, n: int, d: int) -> dict[str, object]:
+    """One method: seconds, memory beyond what was there before, values."""
+    X, codes = _mixture(n, d)
+    run = {"exact": _exact, "dense": _dense_torch, "keops": _keops}[child]
+    run(X[:600], codes[:600])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    values = run(X, codes)
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "memory": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024,
+            "values": [float(value) for value in values]}  # fmt: skip
+
+
+def _exact(X: np.ndarray, codes: np.ndarray) -> list[float]:
+    import clorg_scale as cs
+
+    return list(cs.rld(X, codes, method="exact", temperatures=TEMPERATURES).values)
+
+
+def _dense_torch(X: np.ndarray, codes: np.ndarray) -> list[float]:
+    """As the paper's code: pairwise distances, then E, A and the modularity matrix in full."""
+    import torch
+
+    x, y = torch.from_numpy(X), torch.from_numpy(codes)
+    n = len(x)
+    d = torch.cdist(x, x)
+    d.fill_diagonal_(0)
+    mu = d.sum(dtype=torch.float64) / (n * (n - 1))
+    same = y[:, None] == y[None]
+    values = []
+    for temperature in TEMPERATURES:
+        E = torch.exp(-d / (mu.float() * temperature)).fill_diagonal_(0)
+        P = E / E.sum(1, keepdim=True)
+        A = P * P.T * n**2
+        k = A.sum(1, dtype=torch.float64)
+        B = A / k.sum() - (k[:, None] * k[None] / k.sum() ** 2)
+        values.append(float((B * same).sum()))
+    return values
+
+
+def _keops(X: np.ndarray, codes: np.ndarray) -> list[float]:
+    """The kernel sums as KeOps reductions."""
+    import torch
+    from pykeops.torch import LazyTensor
+
+    x, y = torch.from_numpy(X), torch.from_numpy(codes).float()
+    xi, xj = LazyTensor(x[:, None]), LazyTensor(x[None])
+    yi, yj = LazyTensor(y[:, None, None]), LazyTensor(y[None, :, None])
+    d = ((xi - xj) ** 2).sum(-1).sqrt()
+    n = len(x)
+    mu = float(d.sum(1).double().sum()) / (n * (n - 1))
+    values = []
+    for temperature in TEMPERATURES:
+        r = (-d / (mu * temperature)).exp().sum(1)[:, 0] - 1
+        log_r = r.log()[:, None]
+        A = (-2 * d / (mu * temperature) - LazyTensor(log_r[:, None]) - LazyTensor(log_r[None])).exp()
+        itself = (-2 * log_r[:, 0]).exp()
+        k = (A.sum(1)[:, 0] - itself).double()
+        same = (0.5 - (yi - yj).abs()).step()
+        w = ((A * same).sum(1)[:, 0] - itself).double()
+        shares = torch.zeros(10, dtype=torch.float64).index_add_(0, torch.from_numpy(codes), k) / k.sum()
+        values.append(float(w.sum() / k.sum() - (shares**2).sum()))
+    return values
+
+
+def _print(rows: list[dict]) -> None:
+    print(
+        f"{'':<24}{'seconds':>9}  {'beside':<24}{'seconds':>9}{'ratio':>8}{'memory':>10}{'theirs':>10}{'difference':>12}"
+    )
+    for row in rows:
+        if "ratio" not in row:
+            print(f"{row['what']:<24}{'':>9}  {row['beside']}")
+            continue
+        memory = [f"{row[key] / 1e6:,.0f} MB" if key in row else "" for key in ("memory", "their_memory")]
+        difference = f"{row['largest_difference']:.1e}" if "largest_difference" in row else ""
+        print(f"{row['what']:<24}{row['seconds']:>9.2f}  {row['beside']:<24}{row['their_seconds']:>9.2f}{row['ratio']:>8.2f}"
+              f"{memory[0]:>10}{memory[1]:>10}{difference:>12}")  # fmt: skip
