@@ -105,6 +105,14 @@ def test_passes_against_coordinates(n, m, d, precision, rows, columns, pieces):
         np.testing.assert_allclose(over_columns, np.concatenate(expected[2:]), rtol=5e-5, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", SHAPES[2:4])
+def test_passes_with_tensor_descriptors(monkeypatch, shape):
+    """The loads that Hopper uses."""
+    constants = rld_launch._constants
+    monkeypatch.setattr(rld_launch, "_constants", lambda *a: constants(*a) | {"TMA": True})
+    test_passes_against_coordinates(*shape)
+
+
 def test_engine(monkeypatch):
     """The whole engine on ragged panels, with small tiles, some temperatures beyond float32's range."""
     small = rld_tiles.TileConfig(32, 32, 32, pieces=2, warps=4, stages=2, run=2)
@@ -115,9 +123,7 @@ def test_engine(monkeypatch):
     k, w, log_r, mu = dense_sums(X, codes, temperatures)
     points = ClassOrderedPoints(X, codes, 5)
     done = []
-    sums = cuda.exact_sums(
-        points, temperatures, precision="tf32x3", engine="triton", device="cpu", advance=done.append
-    )
+    sums = cuda.exact_sums(points, temperatures, precision="tf32x3", engine="triton", device="cpu", advance=done.append)
     assert sum(done) == 2 * 97 * 96 / 2
     assert abs(sums.mean_distance / mu - 1) < 1e-6
     assert sums.n_rescued[-1] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ SCRIPT = Path(__file__).resolve().parent.parent / "bench" / "gpu_check.py"
 
 
 def run(*options, **more):
-    return subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True, check=False, **more)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, SCRIPT, *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **more)
 
 
 def rows_of(path):

@@ -19,6 +19,15 @@ from clorg_scale.rld.points import ClassOrderedPoints  # noqa: E402
 TEMPERATURES = np.array([0.1, 1, 0.2, 0.5, 0.05])
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Threads of torch that wait for each other cost more than they bring on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def sums_of(X, codes, temperatures=TEMPERATURES, **options):
     points = ClassOrderedPoints(X, codes, int(codes.max()) + 1)
     options = {"engine": "torch", "device": "cpu", "advance": lambda _: None} | options

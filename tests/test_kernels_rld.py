@@ -27,7 +27,7 @@ SHARED_LIMIT = {80: 163 << 10, 90: 227 << 10}
 def test_interpreted():
     """In a process of its own: TRITON_INTERPRET must be set before the kernels are imported."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "interpreted_kernels.py"]
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
     assert re.search(r"\.{10,}", run.stdout), run.stdout
