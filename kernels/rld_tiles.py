@@ -43,6 +43,8 @@ Near pairs: where d^2 < 1e-3 (n_i + n_j), cancellation has eaten digits. One min
 holds any. If so they are left out of the tile's sums and marked in a list of tiles (16 KiB each); the host adds
 them from differences of the coordinates. A pass marks exactly what it left out, so no pair is lost or counted
 twice, whatever the rounding. The diagonal, the lower half and ragged edges are left out by index.
+
+These costs are counted from the source and the compiled code; `bench/gpu_check.py` measures, all `CONFIGS` among it.
 """
 
 from __future__ import annotations
