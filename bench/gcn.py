@@ -60,9 +60,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python -m bench gcn", description=__doc__, formatter_class=formatter
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench gcn", description=__doc__, formatter_class=formatter)
     parser.add_argument("--only", choices=["speed", "accuracy"])
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--nodes", type=int, default=1_000_000, help="of --scale")
@@ -281,17 +279,13 @@ def _scale(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     train = np.random.default_rng(arguments.seed).random(len(labels)) < 0.8
     # Batches first: the peak of memory only grows, so each kind of epoch shows its own.
     for kind, batch_size in (("batches", arguments.batch_size), ("full batch", "full")):
-        probe = GCNProbe(
-            batch_size=batch_size, fanout=arguments.fanout, mask_share=(SHARE, SHARE), device="cpu"
-        )
+        probe = GCNProbe(batch_size=batch_size, fanout=arguments.fanout, mask_share=(SHARE, SHARE), device="cpu")
         trainer = probe._prepare(graph, np.where(train, labels, -1), train, None)[0]
         start = time.perf_counter()
         trainer.train_epoch()
         epoch = time.perf_counter() - start
         start = time.perf_counter()
-        logits = infer(
-            trainer.network, trainer.matrix, trainer.nodes, trainer.nodes.shown(), whole=trainer.whole
-        )
+        logits = infer(trainer.network, trainer.matrix, trainer.nodes, trainer.nodes.shown(), whole=trainer.whole)
         inference = time.perf_counter() - start
         predicted = logits.argmax(dim=1).numpy()
         report[kind] = {

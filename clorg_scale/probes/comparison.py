@@ -107,9 +107,7 @@ def compare_probes(
         raise InputError(f"The test embeddings have {X_test.shape[1]} features, the embeddings {X.shape[1]}.")
     n_nodes = len(read_graph(graph)[0]) - 1
     if n_nodes != n + m:
-        raise InputError(
-            f"The graph has {n_nodes} nodes; {n} training points followed by {m} test points are needed."
-        )
+        raise InputError(f"The graph has {n_nodes} nodes; {n} training points followed by {m} test points are needed.")
     codes, test_codes = joint_codes(labels, n, test_labels, m)
     settings = _Settings(k, metric, seed, device, memory_limit, progress)
     return [
@@ -117,9 +115,7 @@ def compare_probes(
     ]  # fmt: skip
 
 
-def joint_codes(
-    labels: Any, n: int, test_labels: Any, m: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def joint_codes(labels: Any, n: int, test_labels: Any, m: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Codes of training and test labels in one numbering; -1 where unlabelled."""
     train, test = encode_labels(labels, n), encode_labels(test_labels, m, name="test labels")
     if (train.classes.dtype.kind in "SU") != (test.classes.dtype.kind in "SU"):
@@ -198,18 +194,14 @@ def _build(name: str, s: _Settings) -> Any:
     if name == "linear":
         return probes.LinearProbe(seed=s.seed, device=s.device, progress=s.progress)
     if name == "knn":
-        return probes.KNNProbe(
-            s.k, metric=s.metric, device=s.device, memory_limit=s.memory_limit, progress=s.progress
-        )
+        return probes.KNNProbe(s.k, metric=s.metric, device=s.device, memory_limit=s.memory_limit, progress=s.progress)
     if name == "label_propagation":
         return probes.LabelPropagationProbe(seed=s.seed, progress=s.progress)
     graph_network = probes.GCNProbe if name == "gcn" else probes.SAGEProbe
     return graph_network(seed=s.seed, device=s.device, progress=s.progress)
 
 
-def accuracy_interval(
-    n_correct: int, n: int, *, seed: int = 0, resamples: int = 10_000
-) -> tuple[float, float]:
+def accuracy_interval(n_correct: int, n: int, *, seed: int = 0, resamples: int = 10_000) -> tuple[float, float]:
     """95 % percentile bootstrap interval of an accuracy.
 
     Resampling n outcomes of which n_correct are right, with replacement, gives Binomial(n, n_correct / n)

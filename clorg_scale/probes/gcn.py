@@ -191,9 +191,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         if not 0 < low <= high < 1:
             raise InputError(f"mask_share must be a range within (0, 1), not {self.mask_share!r}.")
         if not 0 <= self.validation_fraction < 1:
-            raise InputError(
-                f"validation_fraction must be at least 0 and below 1, not {self.validation_fraction!r}."
-            )
+            raise InputError(f"validation_fraction must be at least 0 and below 1, not {self.validation_fraction!r}.")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate must be positive, not {self.learning_rate!r}.")
         whole = ["hidden", "n_layers", "max_epochs", "patience", "checkpoint_every"]
@@ -204,8 +202,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
                 raise InputError(f"{name} must be a whole number of at least 1, not {value!r}.")
         if len(self._fanouts()) != self.n_layers or min(self._fanouts()) < 1:
             raise InputError(
-                f"fanout must be at least 1, one number or one for each of {self.n_layers} layers, "
-                f"not {self.fanout!r}."
+                f"fanout must be at least 1, one number or one for each of {self.n_layers} layers, not {self.fanout!r}."
             )
 
     def _fanouts(self) -> tuple[int, ...]:

@@ -72,10 +72,7 @@ def _inputs(network: GraphNetwork, n: int, nodes: Nodes, shown: Tensor) -> Tenso
     """(n, hidden) input of every node, features read in blocks."""
     if nodes.features is None:
         return network.embed(shown, None)
-    parts = [
-        network.embed(shown[rows], nodes.read_features(rows))
-        for rows in row_slices(n, nodes.features.X.shape[1])
-    ]
+    parts = [network.embed(shown[rows], nodes.read_features(rows)) for rows in row_slices(n, nodes.features.X.shape[1])]
     return torch.cat(parts)
 
 

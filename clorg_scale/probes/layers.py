@@ -147,9 +147,7 @@ class GraphNetwork(nn.Module):  # type: ignore[misc]
         widths = [hidden] * n_layers + [n_classes]
         self.layers = nn.ModuleList(layer(a, b, generator) for a, b in pairwise(widths))
         # No running statistics: the paper normalises by those of the whole graph, in training and in use.
-        self.norms = nn.ModuleList(
-            nn.BatchNorm1d(hidden, track_running_stats=False) for _ in range(n_layers - 1)
-        )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(hidden, track_running_stats=False) for _ in range(n_layers - 1))
 
     def embed(self, shown: Tensor, features: Tensor | None) -> Tensor:
         """(b, hidden) input of nodes from the labels shown (b,), C where masked, and features (b, d)."""

@@ -127,9 +127,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_settings(self) -> None:
         if not 0 <= self.validation_fraction < 1:
-            raise InputError(
-                f"validation_fraction must be at least 0 and below 1, not {self.validation_fraction!r}."
-            )
+            raise InputError(f"validation_fraction must be at least 0 and below 1, not {self.validation_fraction!r}.")
         for name in ("batch_size", "max_epochs", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -207,9 +205,7 @@ def _train(
     step = 0
     best, best_weights, best_epoch = np.inf, weights, 0
     probe.validation_loss_ = []
-    with progress_bar(
-        "linear probe", max_epochs * len(kept), unit="points", enabled=probe.progress
-    ) as advance:
+    with progress_bar("linear probe", max_epochs * len(kept), unit="points", enabled=probe.progress) as advance:
         for epoch in range(1, max_epochs + 1):
             for x, y in _batches(reader, codes, rng.permutation(kept), batch_size):
                 gradient = _gradient(weights, x, y, xp)

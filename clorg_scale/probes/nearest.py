@@ -79,9 +79,7 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labelled = labels.codes >= 0
         n_labelled = int(np.count_nonzero(labelled))
         if isinstance(self.k, bool) or not 1 <= self.k <= n_labelled:
-            raise InputError(
-                f"k must be from 1 to the {n_labelled} labelled training points, not {self.k!r}."
-            )
+            raise InputError(f"k must be from 1 to the {n_labelled} labelled training points, not {self.k!r}.")
         self.classes_ = labels.classes
         self.n_features_in_ = int(X.shape[1])
         self._X = X if n_labelled == len(labelled) else X[np.flatnonzero(labelled)]

@@ -121,8 +121,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         y0 = _one_hot(shown, len(labels.classes), xp)
         rows, truth = xp.asarray(held_out), xp.asarray(labels.codes[held_out])
         correct = [
-            int((self._iterate(adjacency, y0, alpha, xp)[0][rows].argmax(axis=1) == truth).sum())
-            for alpha in ALPHAS
+            int((self._iterate(adjacency, y0, alpha, xp)[0][rows].argmax(axis=1) == truth).sum()) for alpha in ALPHAS
         ]
         return ALPHAS[int(np.argmax(correct))]
 

@@ -61,9 +61,7 @@ class NeighborSampler:
         CSR propagation matrix (n, n), values at least 0.
     """
 
-    def __init__(
-        self, indptr: npt.NDArray[Any], indices: npt.NDArray[Any], values: npt.NDArray[np.float32]
-    ) -> None:
+    def __init__(self, indptr: npt.NDArray[Any], indices: npt.NDArray[Any], values: npt.NDArray[np.float32]) -> None:
         self.indptr = indptr
         self.indices = indices
         self.values = values

@@ -38,13 +38,9 @@ def stratified_hold_out(
     return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held_out))
 
 
-def stratified_share(
-    codes: npt.NDArray[np.int64], fraction: float, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def stratified_share(codes: npt.NDArray[np.int64], fraction: float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Row numbers, ascending, of a share of every class: rounded, at least one point of each."""
-    chosen = [
-        rng.choice(rows, max(1, round(fraction * len(rows))), replace=False) for rows in _rows_by_class(codes)
-    ]
+    chosen = [rng.choice(rows, max(1, round(fraction * len(rows))), replace=False) for rows in _rows_by_class(codes)]
     return np.sort(np.concatenate(chosen))
 
 

@@ -13,9 +13,7 @@ from clorg_scale.arrays import Array, array_module, column_means, row_block, row
 __all__ = ["StandardisedReader", "standardisation"]
 
 
-def standardisation(
-    X: Array, chosen: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def standardisation(X: Array, chosen: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Mean and inverse standard deviation of the chosen rows, in float64; 0 for a constant feature.
 
     Raises
@@ -46,9 +44,7 @@ def host(array: Array) -> npt.NDArray[Any]:
 class StandardisedReader:
     """Reads rows of the embeddings as standardised float32 on the computing device."""
 
-    def __init__(
-        self, X: Array, mean: npt.NDArray[np.float64], scale: npt.NDArray[np.float64], xp: ModuleType
-    ) -> None:
+    def __init__(self, X: Array, mean: npt.NDArray[np.float64], scale: npt.NDArray[np.float64], xp: ModuleType) -> None:
         self.X = X
         self.xp = xp
         self.mean = array_module(X).asarray(mean)

@@ -56,9 +56,7 @@ class Trainer:
     best_epoch: int = 0
     best_loss: float = float("inf")
     history: list[dict[str, float]] = field(default_factory=list)
-    seconds: dict[str, float] = field(
-        default_factory=lambda: {"sampling": 0.0, "training": 0.0, "validation": 0.0}
-    )
+    seconds: dict[str, float] = field(default_factory=lambda: {"sampling": 0.0, "training": 0.0, "validation": 0.0})
 
     def __post_init__(self) -> None:
         parameters = list(self.network.parameters())
@@ -73,9 +71,7 @@ class Trainer:
             self.sampler = self.matrix.sampler()
         self.best = _copy(self.network)
 
-    def run(
-        self, checkpoint: Path | str | None, checkpoint_every: int, fingerprint: str, advance: Advance
-    ) -> None:
+    def run(self, checkpoint: Path | str | None, checkpoint_every: int, fingerprint: str, advance: Advance) -> None:
         """Train until patience or epochs run out; leaves the best epoch's weights in the network."""
         state = load_checkpoint(checkpoint, fingerprint, self.nodes.device) if checkpoint else None
         if state is not None:
@@ -135,9 +131,7 @@ class Trainer:
             blocks = self._sample(seeds, int(rng.integers(2**62)))
             sampled = time.perf_counter()
             device, sources = self.nodes.device, blocks[0].sources
-            h = self.network.embed(
-                shown[torch.from_numpy(sources).to(device)], self.nodes.read_features(sources)
-            )
+            h = self.network.embed(shown[torch.from_numpy(sources).to(device)], self.nodes.read_features(sources))
             logits = self.network([block_propagation(block, device) for block in blocks], h)
             self.seconds["sampling"] += sampled - start
             self.seconds["training"] += time.perf_counter() - sampled

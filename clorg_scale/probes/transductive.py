@@ -31,16 +31,12 @@ def read_graph(graph: Any) -> tuple[Array, Array, Array]:
     elif hasattr(graph, "indptr") and hasattr(graph, "weights"):
         arrays = graph.indptr, graph.indices, graph.weights
     else:
-        raise InputError(
-            f"The graph is a {type(graph).__name__}; hand in an AffinityGraph or a SciPy sparse matrix."
-        )
+        raise InputError(f"The graph is a {type(graph).__name__}; hand in an AffinityGraph or a SciPy sparse matrix.")
     weights = arrays[2]
     if len(weights):
         xp = array_module(weights)
         if not bool(xp.isfinite(weights.sum(dtype=np.float64))) or float(weights.min()) < 0:
-            raise InputError(
-                "The graph has weights that are negative, NaN or infinite; repair or remove them."
-            )
+            raise InputError("The graph has weights that are negative, NaN or infinite; repair or remove them.")
     return arrays
 
 
