@@ -30,9 +30,7 @@ def test_bootstrap_interval_is_that_of_resampled_outcomes():
     resampled = [rng.choice(outcomes, 300).mean() for _ in range(4000)]
     # The 2.5 % quantile of 4,000 draws has standard error sqrt(.025 * .975 / 4000) / density, at most .0025;
     # the grid of accuracies is 1/300 wide.
-    np.testing.assert_allclose(
-        accuracy_interval(240, 300), np.quantile(resampled, [0.025, 0.975]), atol=0.0075
-    )
+    np.testing.assert_allclose(accuracy_interval(240, 300), np.quantile(resampled, [0.025, 0.975]), atol=0.0075)
     assert accuracy_interval(300, 300) == (1.0, 1.0)
 
 

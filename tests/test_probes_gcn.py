@@ -301,8 +301,7 @@ def test_gpu_agrees_with_cpu(blocks_graph, batch_size):
     X = np.random.default_rng(5).normal(size=(N, 6))
     settings = {"inputs": "both", "batch_size": batch_size, "fanout": 5, "max_epochs": 1}
     cpu, gpu = (
-        GCNProbe(device=device, **settings).fit(A, labels, mask, X).predict_proba()
-        for device in ("cpu", "cuda")
+        GCNProbe(device=device, **settings).fit(A, labels, mask, X).predict_proba() for device in ("cpu", "cuda")
     )
     # After one epoch of steps of at most 0.1 a weight, rounding has had no time to grow.
     np.testing.assert_allclose(gpu, cpu, atol=1e-2)

@@ -43,9 +43,7 @@ def test_equals_the_closed_form(seed, alpha):
     strong = Y[reached].sum(axis=1) > 1e-3
     np.testing.assert_allclose(probe.predict_proba()[reached][strong], shares[strong], atol=2e-3)
     prior = np.bincount(labels[mask]) / mask.sum()
-    np.testing.assert_allclose(
-        probe.predict_proba()[~reached], np.tile(prior, ((~reached).sum(), 1)), atol=1e-6
-    )
+    np.testing.assert_allclose(probe.predict_proba()[~reached], np.tile(prior, ((~reached).sum(), 1)), atol=1e-6)
 
 
 def test_equals_scikit_learn_label_spreading():

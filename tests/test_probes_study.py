@@ -59,9 +59,7 @@ def torch_on_one_thread():
 def test_graph_networks_in_the_comparison(split):
     X, y, X_test, y_test = split
     graph = affinity_graph(knn(np.concatenate([X, X_test]), 8))
-    propagation, gcn, sage = compare_probes(
-        X, y, X_test, y_test, graph, probes=("label_propagation", "gcn", "sage")
-    )
+    propagation, gcn, sage = compare_probes(X, y, X_test, y_test, graph, probes=("label_propagation", "gcn", "sage"))
     assert gcn.n_parameters == 652
     assert sage.n_parameters == 1066
     # Within four standard deviations of label propagation, .0095 each at an accuracy of .955.
