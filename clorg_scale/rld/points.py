@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
 
-from clorg_scale.arrays import column_means, row_block
+from clorg_scale.arrays import Array, array_module, column_means, row_block
 
 __all__ = ["ClassOrderedPoints"]
 
@@ -43,8 +43,9 @@ class ClassOrderedPoints:
         float64 where the embeddings are float64 or wide integers, float32 otherwise.
     """
 
-    def __init__(self, embeddings: npt.NDArray[Any], codes: npt.NDArray[np.int64], n_classes: int) -> None:
-        self.embeddings = np.asarray(embeddings)
+    def __init__(self, embeddings: Array, codes: npt.NDArray[np.int64], n_classes: int) -> None:
+        self.on_gpu = array_module(embeddings) is not np
+        self.embeddings = embeddings if self.on_gpu else np.asarray(embeddings)
         self.n_points: int = embeddings.shape[0]
         self.n_features: int = embeddings.shape[1]
         self.order = np.argsort(codes, kind="stable")
@@ -60,7 +61,10 @@ class ClassOrderedPoints:
         return rows, np.einsum("ij,ij->i", rows, rows)
 
     def rows(self, which: npt.NDArray[np.int64], dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-        """Centred coordinates of given rows of the embeddings."""
+        """Centred coordinates of given rows of the embeddings, in the embeddings' own array library."""
+        if self.on_gpu:
+            xp = array_module(self.embeddings)
+            return row_block(self.embeddings, xp.asarray(which), dtype=dtype or self.dtype, mean=self.mean)
         out = np.empty((len(which), self.n_features), dtype=self.dtype if dtype is None else dtype)
         native = self.embeddings.dtype.isnative and self.embeddings.dtype not in (np.float16, np.bool_)
         if native and self.embeddings.flags.aligned:

@@ -10,7 +10,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import ClassLabels, Device, as_embeddings, encode_labels, parse_memory, resolve_device
+from clorg_scale.arrays import (
+    ClassLabels,
+    Device,
+    array_module,
+    as_embeddings,
+    encode_labels,
+    parse_memory,
+    resolve_device,
+)
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
 from clorg_scale.rld.modularity import label_modularity, shuffled_labels
@@ -92,8 +100,11 @@ def rld(
         raise InputError(f"method must be 'auto', 'exact', 'sampled' or 'graph', not {method!r}.")
     if not target_error > 0:
         raise InputError(f"target_error must be positive, not {target_error}.")
+    place = resolve_device(device)
+    if place == "cpu" and array_module(array) is not np:
+        array = array.get()
     points = ClassOrderedPoints(array, classes.codes, len(classes.classes))
-    options = _Options(resolve_device(device), k, parse_memory(memory_limit), seed, progress)
+    options = _Options(place, k, parse_memory(memory_limit), seed, progress)
     result = (_graph if method == "graph" else _exact)(points, classes, chosen, options)
     return replace(result, seconds=time.perf_counter() - started)
 
@@ -143,7 +154,6 @@ def _graph(
 ) -> RLDResult:
     """The graph method."""
     from clorg_scale.neighbors import knn
-    from clorg_scale.rld.exact import random_pair_mean
     from clorg_scale.rld.graph import graph_sums
 
     table = knn(
@@ -154,7 +164,9 @@ def _graph(
         seed=options.seed,
         progress=options.progress,
     )
-    mu = random_pair_mean(points, options.seed)
+    mu = table.mean_distance or 0.0
+    if not mu > 0:
+        raise InputError("All points are identical (their mean distance is 0); RLD is not defined for them.")
     k, w = graph_sums(table, classes.codes, temperatures, mu)
     details = {"device": options.device, "k": options.k, "index": table.index}
     return _result("graph", classes, temperatures, k, w, mu, details)
