@@ -119,6 +119,11 @@ def _match_counts(knn: KNN, labels: Any, ks: list[int]) -> Iterable[Array]:
         )
     if not bool((codes[owners] >= 0).any()):
         raise InputError("No point of the k-NN table has a label, so class homogeneity is not defined.")
+    if xp is not np:
+        from clorg_scale.kernels.graph import class_matches
+
+        yield class_matches(knn.indices, owners, codes.astype(np.int32), ks)[codes[owners] >= 0].astype(np.int64)
+        return
     columns = xp.asarray(ks) - 1
     for rows in row_slices(len(owners), knn.k, itemsize=17):
         own = codes[owners[rows]]

@@ -50,16 +50,20 @@ def symmetrise(neighbours: Any, weights: Any, rule: Rule) -> tuple[Any, Any, Any
     Raises
     ------
     InputError
-        If an int32 table gives 2^31 or more entries, or the rule is unknown.
+        If an int32 table has, or gives, 2^31 or more entries, the rule is unknown, or a neighbour is none of the points.
     """
     cupy = _cupy()
     if rule not in RULES:
         raise InputError(f"symmetrize must be 'max', 'mean' or 'mutual', not {rule!r}.")
     n, k = neighbours.shape
-    order = cupy.argsort(neighbours, axis=1)
-    neighbours = cupy.ascontiguousarray(cupy.take_along_axis(neighbours, order, axis=1))
-    weights = cupy.ascontiguousarray(cupy.take_along_axis(weights, order, axis=1), dtype=np.float32)
     index = neighbours.dtype
+    if n * k >= 2**31 and index == np.int32:
+        raise InputError(f"The k-NN table has {n * k} entries, too many for int32; hand in an int64 table.")
+    _check_range(neighbours, n)
+    # Copies: the rows are sorted in place. CuPy's own argsort along an axis would sort the whole table at once.
+    neighbours, weights = cupy.array(neighbours, order="C"), cupy.array(weights, dtype=np.float32, order="C")
+    rows = cupy.arange(n + 1, dtype=index) * index.type(k)
+    _launch("symmetrise", "sort_rows", index, n, (rows, np.int64(n), neighbours, weights))
     degree = cupy.zeros(n, dtype=np.int32)
     shape = (np.int64(n), np.int32(k), np.int32(RULES[rule]))
     _launch("symmetrise", "count_edges", index, n * k, (neighbours, *shape, degree))
@@ -95,6 +99,7 @@ def label_sums(indptr: Any, indices: Any, weights: Any, codes: Any, n_classes: i
     """
     cupy = _cupy()
     n = len(codes)
+    indptr, indices, weights = (cupy.ascontiguousarray(array) for array in (indptr, indices, weights))
     total, own = cupy.empty(n, dtype=np.float64), cupy.empty(n, dtype=np.float64)
     W, K = cupy.zeros(n_classes, dtype=np.float64), cupy.zeros(n_classes, dtype=np.float64)
     index = indices.dtype
@@ -120,9 +125,16 @@ def class_matches(neighbours: Any, owners: Any, codes: Any, ks: Sequence[int]) -
     Returns
     -------
     (q, len(ks)) int32; -1 in rows of unlabelled points.
+
+    Raises
+    ------
+    InputError
+        If a neighbour is none of the points.
     """
     cupy = _cupy()
     q, width = neighbours.shape
+    _check_range(neighbours, len(codes))
+    neighbours, owners = cupy.ascontiguousarray(neighbours), cupy.ascontiguousarray(owners, dtype=np.int64)
     matches = cupy.empty((q, len(ks)), dtype=np.int32)
     wanted = cupy.asarray(ks, dtype=np.int32)
     arguments = (neighbours, owners, codes, np.int64(q), np.int32(width), wanted, np.int32(len(ks)), matches)
@@ -174,6 +186,13 @@ def sample_rows(
 def source(name: str) -> str:
     """The text of a kernel file."""
     return resources.files(__package__).joinpath(f"{name}.cu").read_text(encoding="utf-8")
+
+
+def _check_range(neighbours: Any, n: int) -> None:
+    """Refuse what a kernel would read beyond its arrays for."""
+    largest = int(neighbours.max()) if neighbours.size else -1
+    if largest >= n:
+        raise InputError(f"The k-NN table lists neighbour {largest}, but there are only {n} points.")
 
 
 def _launch(name: str, kernel: str, index: Any, n_threads: int, arguments: tuple[Any, ...]) -> None:

@@ -83,7 +83,7 @@ def rld_weights(edges: Edges, scaled_distances: Array) -> Array:
     """(e,) float64 n^2 E_ij^2 / (r_i r_j) of the edges, computed in logarithms: no temperature is too small."""
     xp = array_module(scaled_distances)
     log_r = log_row_sums(edges, -scaled_distances)
-    return xp.exp(2 * math.log(edges.n_nodes) - 2 * scaled_distances - log_r[edges.i] - log_r[edges.j])
+    return xp.exp(2 * math.log(edges.n_nodes) - 2 * scaled_distances - (log_r[edges.i] + log_r[edges.j]))
 
 
 def _mean_distance(knn: KNN, edges: Edges, given: float | None) -> float:

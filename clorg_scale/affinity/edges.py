@@ -1,9 +1,13 @@
-"""The undirected edges of a k-NN table, and symmetric CSR arrays made of them; NumPy or CuPy alike."""
+"""The undirected edges of a k-NN table, and symmetric CSR arrays made of them; NumPy or CuPy alike.
+
+On the CPU each pair is there once, found by sorting all of them. On a GPU `clorg_scale.kernels.graph.symmetrise` writes
+the CSR matrix without that sort, and the pairs are its entries.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,19 +15,19 @@ from clorg_scale.arrays import Array, array_module
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN
 
-__all__ = ["Edges", "Symmetrize", "edges_of", "log_row_sums", "to_csr"]
+__all__ = ["Edges", "Symmetrize", "edges_of", "log_row_sums", "row_numbers", "to_csr"]
 
 Symmetrize = Literal["max", "mean", "mutual"]
 
 
 @dataclass(frozen=True)
 class Edges:
-    """Pairs of neighbours, each once.
+    """Pairs of neighbours, each once (i < j), or the entries of a symmetric CSR matrix: each from either end.
 
     Attributes
     ----------
     i, j
-        (e,) int64, i < j, sorted by i, then j.
+        (e,) int64, sorted by i, then j; j of a CSR matrix has the dtype of `indptr`.
     distances
         (e,) float64.
     shares
@@ -31,6 +35,8 @@ class Edges:
         points lists the other.
     n_nodes
         Number of points n.
+    indptr
+        (n + 1,) first entry of each row of the CSR matrix; None where each pair is there once.
     """
 
     i: Array
@@ -38,9 +44,12 @@ class Edges:
     distances: Array
     shares: Array
     n_nodes: int
+    indptr: Array | None = None
 
     def both_ways(self, values: Array) -> tuple[Array, Array]:
-        """(2e,) node and value of each edge, seen from either end."""
+        """Node and value of each edge, seen from either end."""
+        if self.indptr is not None:
+            return self.i, values
         xp = array_module(values)
         return xp.concatenate([self.i, self.j]), xp.concatenate([values, values])
 
@@ -58,13 +67,16 @@ def edges_of(knn: KNN, symmetrize: Symmetrize) -> Edges:
     Raises
     ------
     InputError
-        If the table is of a sample of the points, or the rule is unknown.
+        If the table is of a sample of the points, or the rule is unknown; on a GPU also if it holds neighbours that
+        are none of the points.
     """
     if symmetrize not in ("max", "mean", "mutual"):
         raise InputError(f"symmetrize must be 'max', 'mean' or 'mutual', not {symmetrize!r}.")
     if knn.queries is not None:
         raise InputError("The k-NN table holds a sample of the points; a graph needs the neighbours of all of them.")
-    xp = array_module(knn.indices)
+    if array_module(knn.indices) is not np:
+        return _edges_on_gpu(knn, symmetrize)
+    xp = np
     n, k = knn.n_points, knn.k
     here, there = xp.repeat(xp.arange(n, dtype=np.int64), k), knn.indices.reshape(-1).astype(np.int64)
     listed = (there >= 0) & (there != here)
@@ -83,6 +95,37 @@ def edges_of(knn: KNN, symmetrize: Symmetrize) -> Edges:
     return Edges(keys // n, keys % n, distances, shares, n)
 
 
+def _edges_on_gpu(knn: KNN, symmetrize: Symmetrize) -> Edges:
+    """Edges of a CuPy table by the CUDA kernel."""
+    from clorg_scale.kernels.graph import symmetrise
+
+    n, k = knn.n_points, knn.k
+    table = knn.indices.astype(_index_dtype(n, 2 * n * k), copy=False)
+    # A distance is the same from either end, so the smaller of two and the larger of two are that distance.
+    indptr, columns, distances = symmetrise(table, knn.distances, "mutual" if symmetrize == "mutual" else "max")
+    ones = array_module(distances).ones_like
+    # The mean of 1 and 1 where both ends list the other, of 1 and 0 where one does; entries in the same order.
+    shares = symmetrise(table, ones(knn.distances), "mean")[2] if symmetrize == "mean" else ones(distances)
+    dtype = _index_dtype(n, len(columns))
+    indptr, columns = indptr.astype(dtype, copy=False), columns.astype(dtype, copy=False)
+    return Edges(row_numbers(indptr), columns, distances.astype(np.float64), shares.astype(np.float64), n, indptr)
+
+
+def row_numbers(indptr: Array) -> Array:
+    """(entries,) int64 row of each entry of a CSR matrix."""
+    xp = array_module(indptr)
+    n_rows = len(indptr) - 1
+    if xp is np:
+        return np.repeat(np.arange(n_rows, dtype=np.int64), np.diff(indptr))
+    # CuPy repeats by no array of counts before 14.1.
+    return xp.searchsorted(indptr[1:], xp.arange(int(indptr[-1]), dtype=indptr.dtype), side="right")
+
+
+def _index_dtype(n_nodes: int, n_entries: int) -> type[np.signedinteger[Any]]:
+    """Integers that hold node numbers and positions of entries."""
+    return np.int32 if max(n_nodes, n_entries) < 2**31 else np.int64
+
+
 def log_row_sums(edges: Edges, exponents: Array) -> Array:
     """(n,) log of the sum of exp(exponent) over the edges of each node; -inf for a node without edges."""
     xp = array_module(exponents)
@@ -98,12 +141,14 @@ def to_csr(edges: Edges, weights: Array) -> tuple[Array, Array, Array]:
 
     Indices are int32 while both the number of nodes and of entries are below 2^31, int64 beyond.
     """
+    if edges.indptr is not None:
+        return edges.indptr, edges.j, weights.astype(np.float32)
     xp = array_module(weights)
     n = edges.n_nodes
     rows, values = edges.both_ways(weights.astype(np.float32))
     columns = xp.concatenate([edges.j, edges.i])
     order = xp.argsort(rows * n + columns)
-    dtype = np.int32 if max(n, len(rows)) < 2**31 else np.int64
+    dtype = _index_dtype(n, len(rows))
     indptr = xp.zeros(n + 1, dtype=dtype)
     indptr[1:] = xp.cumsum(xp.bincount(rows, minlength=n))
     return indptr, columns[order].astype(dtype), values[order]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.affinity import conversions
+from clorg_scale.affinity.edges import row_numbers
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
@@ -52,8 +53,7 @@ class AffinityGraph:
 
     def rows(self) -> Array:
         """(entries,) row of each entry, int64."""
-        xp = array_module(self.indptr)
-        return xp.repeat(xp.arange(self.n_nodes, dtype=np.int64), xp.diff(self.indptr))
+        return row_numbers(self.indptr)
 
     def subgraph(self, nodes: Any) -> AffinityGraph:
         """Keep some nodes, a boolean mask (n,), and the edges among them."""

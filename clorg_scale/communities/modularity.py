@@ -74,17 +74,30 @@ def class_weights(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWe
     n_classes
         Number of classes C.
     """
-    xp = array_module(graph.weights)
-    codes = xp.asarray(codes)
-    total = float(graph.weights.sum(dtype=np.float64))
-    if not total > 0:
+    sums = _sums_on_cpu if array_module(graph.weights) is np else _sums_on_gpu
+    found = sums(graph, codes, n_classes)
+    if not found.total > 0:
         raise InputError("The graph has no edges; modularity is not defined on it.")
+    return found
+
+
+def _sums_on_cpu(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWeights:
+    """The sums of a NumPy graph."""
+    codes = codes if isinstance(codes, np.ndarray) else codes.get()
     weights = graph.weights.astype(np.float64)
     ends, others = codes[graph.rows()], codes[graph.indices]
     labelled, same = ends >= 0, (ends == others) & (ends >= 0)
-    within = xp.bincount(ends[same], weights=weights[same], minlength=n_classes)
-    degrees = xp.bincount(ends[labelled], weights=weights[labelled], minlength=n_classes)
-    return ClassWeights(within, degrees, total)
+    within = np.bincount(ends[same], weights=weights[same], minlength=n_classes)
+    degrees = np.bincount(ends[labelled], weights=weights[labelled], minlength=n_classes)
+    return ClassWeights(within, degrees, float(weights.sum()))
+
+
+def _sums_on_gpu(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWeights:
+    """The sums of a CuPy graph, by the CUDA kernel."""
+    from clorg_scale.kernels.graph import label_sums
+
+    own = array_module(graph.weights).asarray(codes, dtype=np.int32)
+    return ClassWeights(*label_sums(graph.indptr, graph.indices, graph.weights, own, n_classes))
 
 
 def _codes(labels: Any, n_nodes: int) -> Array:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from clorg_scale.affinity.edges import row_numbers
 from clorg_scale.arrays import Array, ClassLabels, array_module
 from clorg_scale.errors import InputError
 from clorg_scale.probes.splits import stratified_hold_out
@@ -173,8 +174,7 @@ def _normalised_adjacency(indptr: Array, indices: Array, weights: Array, xp: Mod
     adjacency = sparse.csr_matrix((weights, indices, indptr), shape=(n, n))
     degrees = adjacency @ xp.ones(n)
     root = xp.where(degrees > 0, 1 / xp.sqrt(xp.where(degrees > 0, degrees, 1)), 0)
-    rows = xp.repeat(root, xp.diff(indptr).astype(np.int64))
-    values = (weights * rows * root[indices]).astype(np.float32)
+    values = (weights * root[row_numbers(indptr)] * root[indices]).astype(np.float32)
     return sparse.csr_matrix((values, indices, indptr), shape=(n, n))
 
 
