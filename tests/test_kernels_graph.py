@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
-import types
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +14,10 @@ import scipy.sparse as sp
 from clorg_scale.kernels import graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serial_cupy import FILES, Shim, serial_cupy
 
 from clorg_scale.errors import InputError
 
-FILES = ["symmetrise", "label_modularity", "class_matches", "sample_neighbours"]
-SHIM = Path(__file__).with_name("cuda_shim.h")
 INTEGERS = {"int": np.int32, "long long": np.int64}
 
 
@@ -39,94 +34,31 @@ def test_compiles(name, arch, index):
         assert kernel.encode() in cubin.code
 
 
-class Shim:
-    """Kernels of one file as functions of NumPy arrays and Python numbers."""
-
-    def __init__(self, name: str, index: str, folder: Path) -> None:
-        kernels = re.findall(r'extern "C" __global__ void (\w+)\(([^)]*)\)', graph.source(name))
-        wrappers = []
-        for kernel, parameters in kernels:
-            names = ", ".join(part.split()[-1].lstrip("*") for part in parameters.split(","))
-            wrappers.append(
-                f'extern "C" void run_{kernel}(unsigned blocks, unsigned threads, {parameters}) '
-                f"{{ launch(blocks, threads, {kernel}, {names}); }}"
-            )
-        text = f'#define INDEX {index}\n#include "{SHIM}"\n{graph.source(name)}\n' + "\n".join(wrappers)
-        program, library = folder / f"{name}.cpp", folder / f"{name}.so"
-        program.write_text(text)
-        subprocess.run(
-            ["g++", "-O1", "-std=c++17", "-ffp-contract=off", "-shared", "-fPIC", "-fsanitize=undefined",
-             "-fno-sanitize-recover", "-o", str(library), str(program)],
-            check=True,
-        )  # fmt: skip
-        self.library = ctypes.CDLL(str(library))
-        self.types = {kernel: [part.split() for part in p.split(",")] for kernel, p in kernels}
-
-    def __call__(self, kernel, *arguments, blocks=3, threads=4):
-        converted = []
-        for argument, words in zip(arguments, self.types[kernel], strict=True):
-            if isinstance(argument, np.ndarray):
-                assert argument.flags.c_contiguous
-                converted.append(argument.ctypes.data_as(ctypes.c_void_p))
-            elif "unsigned" in words:
-                converted.append(ctypes.c_ulonglong(argument))
-            else:
-                converted.append((ctypes.c_longlong if "long" in words else ctypes.c_int)(argument))
-        getattr(self.library, f"run_{kernel}")(blocks, threads, *converted)
-
-
-class HostArray(np.ndarray):
-    """A NumPy array with CuPy's way to the host."""
-
-    def get(self):
-        return np.array(self)
-
-
-@pytest.fixture(scope="module")
-def serial_cupy(tmp_path_factory):
-    """Enough of CuPy to run the launchers here: NumPy's functions, and kernels by the serial shim."""
+@pytest.fixture
+def cupy(monkeypatch):
+    """CuPy's stand-in, with the real launchers on it."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed")
-    folder = tmp_path_factory.mktemp("cupy")
-
-    class RawModule:
-        def __init__(self, code, options):
-            name = next(name for name in FILES if graph.source(name) == code)
-            (define,) = (option for option in options if option.startswith("-DINDEX="))
-            self.shim = Shim(name, define.partition("=")[2], Path(tempfile.mkdtemp(dir=folder)))
-
-        def get_function(self, kernel):
-            def run(grid, block, arguments):
-                assert all(isinstance(argument, (np.ndarray, np.generic)) for argument in arguments)
-                self.shim(kernel, *arguments, blocks=grid[0], threads=block[0])
-
-            return run
-
-    module = types.ModuleType("cupy")
-    for name in ("zeros", "empty", "asarray", "arange", "ascontiguousarray"):
-        make = getattr(np, name)
-        setattr(module, name, lambda *a, make=make, **k: make(*a, **k).view(HostArray))
-    module.RawModule = RawModule
-    module.__getattr__ = lambda name: getattr(np, name)
-    return module
-
-
-def test_launchers_and_the_checks_of_the_benchmark(serial_cupy, monkeypatch):
-    """Argument orders, shapes, dtypes of the launchers; what bench/gpu_check.py compares on a GPU holds here too."""
-    monkeypatch.setitem(sys.modules, "cupy", serial_cupy)
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "bench"))
+    module = serial_cupy()
+    monkeypatch.setitem(sys.modules, "cupy", module)
     graph._module.cache_clear()
+    yield module
+    graph._module.cache_clear()
+
+
+def test_launchers_and_the_checks_of_the_benchmark(cupy, monkeypatch):
+    """Argument orders, shapes, dtypes of the launchers; what bench/gpu_check.py compares on a GPU holds here too."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "bench"))
     gpu_check = importlib.import_module("gpu_check")
     run = gpu_check.Run(dry=True, seconds=60)
-    monkeypatch.setattr(run, "cupy", lambda: serial_cupy)
-    try:
-        gpu_check.check_graph_kernels(run)
-    finally:
-        graph._module.cache_clear()
+    monkeypatch.setattr(run, "cupy", lambda: cupy)
+    gpu_check.check_graph_kernels(run)
     assert len(run.rows) == 14
     assert all(row["ok"] for row in run.rows), run.rows
     with pytest.raises(InputError, match="'max', 'mean' or 'mutual'"):
-        graph.symmetrise(serial_cupy.zeros((3, 1), np.int32), serial_cupy.zeros((3, 1)), "min")
+        graph.symmetrise(cupy.zeros((3, 1), np.int32), cupy.zeros((3, 1)), "min")
+    with pytest.raises(InputError, match="neighbour 3, but there are only 3"):
+        graph.symmetrise(cupy.full((3, 1), 3, np.int32), cupy.zeros((3, 1)), "max")
 
 
 @pytest.fixture(scope="module", params=list(INTEGERS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -67,7 +68,7 @@ def communities(
     seed
         Of the order in which nodes are visited.
     device
-        "auto" computes where the graph is.
+        "auto" computes where the graph is; on the CPU where pylibcugraph is not installed.
 
     Returns
     -------
@@ -89,8 +90,7 @@ def communities(
         raise InputError(f"The resolution must be a positive number, not {resolution}.")
     if not len(graph.indices):
         raise InputError("The graph has no edges; there are no communities to find.")
-    on_gpu = array_module(graph.weights) is not np
-    if resolve_device(device) == "cuda" and (on_gpu or device == "cuda"):
+    if _where(graph, device) == "cuda":
         from clorg_scale.communities.pylibcugraph import partition_on_gpu
 
         found, details = partition_on_gpu(graph, method, resolution, seed)
@@ -104,6 +104,24 @@ def communities(
 
     found, details = partition_on_cpu(graph, method, resolution, seed)
     return _described(graph, found, method, resolution, details)
+
+
+def _where(graph: AffinityGraph, device: Device) -> Literal["cpu", "cuda"]:
+    """Where to compute: a GPU is used for a graph that is there already, or where it is asked for by name."""
+    chosen = resolve_device(device)
+    if device == "auto" and chosen == "cuda":
+        on_gpu = array_module(graph.weights) is not np
+        return "cuda" if on_gpu and _can_import("pylibcugraph") else "cpu"
+    return chosen
+
+
+def _can_import(module: str) -> bool:
+    """Whether an optional package is there and its libraries load."""
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def _described(

@@ -1,0 +1,269 @@
+"""CuPy arrays through every stage: NumPy in CuPy's place here, the real one where there is a GPU."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import types
+from importlib.machinery import ModuleSpec
+
+import numpy as np
+import pytest
+from clorg_scale.kernels import graph as kernels
+from serial_cupy import serial_cupy
+
+from clorg_scale.affinity import AffinityGraph, affinity_graph
+from clorg_scale.affinity.edges import edges_of, row_numbers
+from clorg_scale.communities import class_weights, communities, modularity
+from clorg_scale.errors import InputError
+from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_homogeneity_stderr
+from clorg_scale.neighbors import KNN, knn, knn_between, knn_of
+from clorg_scale.rld.graph import graph_sums
+
+
+def real_cupy():
+    """CuPy where it finds a GPU, else None."""
+    try:
+        import cupy
+
+        return cupy if cupy.cuda.runtime.getDeviceCount() else None
+    except Exception:  # CuPy's own errors cannot be named where it is absent
+        return None
+
+
+@pytest.fixture(params=["serial", pytest.param("gpu", marks=pytest.mark.gpu)])
+def cupy(request, monkeypatch):
+    """Either of the two."""
+    if request.param == "gpu":
+        found = real_cupy()
+        if found is None:
+            pytest.skip("there is no GPU, or CuPy is not installed")
+        yield found
+        return
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    module = serial_cupy()
+    module.__spec__ = ModuleSpec("cupy", None)
+    runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 32, 1 << 32))
+    module.cuda = types.SimpleNamespace(runtime=runtime)
+    module.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    kernels._module.cache_clear()
+    yield module
+    kernels._module.cache_clear()
+
+
+def host(array):
+    return array if isinstance(array, np.ndarray) else array.get()
+
+
+def points(n=400, d=6, seed=0):
+    """Points of five classes, some unlabelled, two identical; float32, as the distances of a table are made from."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(-1, 5, n)
+    X = 3 * rng.normal(size=(6, d))[codes + 1] + rng.normal(size=(n, d))
+    X[1] = X[0]
+    return X.astype(np.float32), codes
+
+
+def tables(cupy, metric="euclidean", k=9):
+    """One table for NumPy and for CuPy, with the labels of its points."""
+    X, codes = points()
+    table = knn(X, k, metric=metric, index="flat", device="cpu")
+    on_device = KNN(
+        cupy.asarray(table.indices), cupy.asarray(table.distances), metric, table.index, table.n_points,
+        mean_distance=table.mean_distance,
+    )  # fmt: skip
+    return table, on_device, codes
+
+
+def assert_same_graph(ours, theirs):
+    """Structure bit for bit, weights to float32 rounding, and symmetric to the bit."""
+    for name in ("indptr", "indices"):
+        assert getattr(ours, name).dtype == getattr(theirs, name).dtype
+        np.testing.assert_array_equal(host(getattr(ours, name)), getattr(theirs, name))
+    assert ours.weights.dtype == np.float32
+    np.testing.assert_allclose(host(ours.weights), theirs.weights, rtol=3e-7)
+    A = ours.to_scipy()
+    assert (A != A.T).nnz == 0
+
+
+@pytest.mark.parametrize("symmetrize", ["max", "mean", "mutual"])
+@pytest.mark.parametrize("weighting", ["rld", "laplacian", "gaussian", "binary"])
+def test_affinity_graph(cupy, weighting, symmetrize):
+    table, on_device, _ = tables(cupy)
+    options = {"weighting": weighting, "symmetrize": symmetrize, "temperature": 0.05}
+    ours, theirs = affinity_graph(on_device, **options), affinity_graph(table, **options)
+    assert type(ours.weights).__module__.startswith("cupy")
+    assert_same_graph(ours, theirs)
+
+
+@pytest.mark.parametrize(("metric", "weighting"), [("cosine", "cosine"), ("cosine", "rld"), ("inner_product", "binary")])
+def test_affinity_graph_of_other_metrics(cupy, metric, weighting):
+    table, on_device, _ = tables(cupy, metric)
+    assert_same_graph(affinity_graph(on_device, weighting=weighting), affinity_graph(table, weighting=weighting))
+
+
+def test_affinity_graph_without_a_sort_of_all_edges(cupy, monkeypatch):
+    """The kernels make it: sorting all pairs is what they are there to spare."""
+    _, on_device, _ = tables(cupy)
+
+    def refuse(*_, **__):
+        raise AssertionError("sorted")
+
+    for name in ("argsort", "sort", "lexsort"):
+        monkeypatch.setattr(cupy, name, refuse, raising=False)
+    assert affinity_graph(on_device).n_edges > 0
+
+
+def test_an_int64_table_gives_the_graph_of_an_int32_table(cupy):
+    table, on_device, _ = tables(cupy)
+    wide = KNN(on_device.indices.astype(np.int64), on_device.distances, "euclidean", "flat", table.n_points)
+    narrow = KNN(table.indices, table.distances, "euclidean", "flat", table.n_points)
+    assert_same_graph(affinity_graph(wide), affinity_graph(narrow))
+
+
+def test_a_neighbour_that_is_no_point_is_refused(cupy):
+    """A kernel would read beyond its arrays."""
+    indices = cupy.asarray(np.array([[1], [2], [3]], np.int32))
+    table = KNN(indices, cupy.asarray(np.ones((3, 1), np.float32)), "euclidean", "mine", 3)
+    with pytest.raises(InputError, match="neighbour 3, but there are only 3 points"):
+        affinity_graph(table)
+    with pytest.raises(InputError, match="neighbour 3, but there are only 3 points"):
+        class_homogeneity(table, [0, 0, 1])
+
+
+def test_the_caller_keeps_its_table(cupy):
+    """Rows are sorted in copies."""
+    table, on_device, _ = tables(cupy)
+    affinity_graph(on_device, symmetrize="mean")
+    np.testing.assert_array_equal(on_device.indices.get(), table.indices)
+    np.testing.assert_array_equal(on_device.distances.get(), table.distances)
+
+
+def test_tables_from_elsewhere_are_cleaned_alike(cupy):
+    table, _, codes = tables(cupy)
+    indices, distances = np.array(table.indices, np.int64), np.array(table.distances)
+    indices[3, 2], indices[5, 1], distances[7, 0] = 3, indices[5, 0], np.inf
+    with pytest.warns(UserWarning, match="Dropped"):
+        theirs = KNN.from_arrays(indices, distances, metric="euclidean")
+    with pytest.warns(UserWarning, match="Dropped"):
+        ours = KNN.from_arrays(cupy.asarray(indices), cupy.asarray(distances), metric="euclidean")
+    np.testing.assert_array_equal(ours.indices.get(), theirs.indices)
+    assert_same_graph(affinity_graph(ours), affinity_graph(theirs))
+    assert class_homogeneity(ours, codes) == class_homogeneity(theirs, codes)
+
+
+def test_graph_arithmetic(cupy):
+    table, on_device, codes = tables(cupy)
+    ours, theirs = affinity_graph(on_device), affinity_graph(table)
+    np.testing.assert_array_equal(row_numbers(ours.indptr).get(), theirs.rows())
+    np.testing.assert_allclose(ours.degrees.get(), theirs.degrees, rtol=1e-6)
+    assert_same_graph(ours.subgraph(codes >= 0), theirs.subgraph(codes >= 0))
+    assert ours.n_components() == theirs.n_components()
+    with_gaps = cupy.asarray(np.array([0, 0, 2, 2, 5, 5], np.int32))
+    np.testing.assert_array_equal(row_numbers(with_gaps).get(), [1, 1, 3, 3, 3])
+
+
+def test_modularity_of_labels(cupy):
+    table, on_device, codes = tables(cupy)
+    ours, theirs = affinity_graph(on_device), affinity_graph(table)
+    for labels in (codes, cupy.asarray(codes), np.where(codes < 0, 7, codes), [f"class {c}" for c in codes]):
+        plain = labels.get() if hasattr(labels, "get") else labels
+        assert modularity(ours, labels) == pytest.approx(modularity(theirs, plain), abs=1e-7)
+    sums, expected = (class_weights(graph, codes, 5) for graph in (ours, theirs))
+    np.testing.assert_allclose(sums.within.get(), expected.within, rtol=1e-6)
+    np.testing.assert_allclose(sums.degrees.get(), expected.degrees, rtol=1e-6)
+    assert sums.total == pytest.approx(expected.total, rel=1e-6)
+    assert modularity(theirs, cupy.asarray(codes)) == pytest.approx(modularity(theirs, codes), abs=1e-15)
+    empty = AffinityGraph(cupy.zeros(4, np.int32), cupy.zeros(0, np.int32), cupy.zeros(0, np.float32))
+    with pytest.raises(InputError, match="no edges"):
+        modularity(empty, [0, 1, 1])
+
+
+def test_class_homogeneity(cupy):
+    table, on_device, codes = tables(cupy)
+    for ks in (None, [1, 4, 9]):
+        assert class_homogeneity(on_device, codes, ks=ks) == class_homogeneity(table, codes, ks=ks)
+    rows = np.arange(0, 400, 3)
+    parts = [
+        KNN(t.indices[rows], t.distances[rows], "euclidean", "flat", 400, queries=q)
+        for t, q in ((table, rows), (on_device, cupy.asarray(rows)))
+    ]
+    assert class_homogeneity(parts[1], codes) == class_homogeneity(parts[0], codes)
+    assert class_homogeneity_stderr(parts[1], codes) == class_homogeneity_stderr(parts[0], codes)
+    with pytest.raises(InputError, match="No point of the k-NN table has a label"):
+        class_homogeneity(parts[1], np.where(np.arange(400) % 3 == 0, -1, np.arange(400) % 3))
+
+
+def test_calinski_harabasz(cupy):
+    X, codes = points()
+    assert calinski_harabasz(cupy.asarray(X), codes) == pytest.approx(calinski_harabasz(X, codes), rel=1e-12)
+
+
+def test_graph_method_of_rld(cupy):
+    table, on_device, codes = tables(cupy)
+    for ours, theirs in zip(
+        graph_sums(on_device, codes, np.array([1, 0.1, 0.02]), 3.0),
+        graph_sums(table, codes, np.array([1, 0.1, 0.02]), 3.0), strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(ours.get(), theirs, rtol=1e-12)
+
+
+def test_edges_of_both_kinds_hold_the_same_pairs(cupy):
+    table, on_device, _ = tables(cupy)
+    for rule in ("max", "mean", "mutual"):
+        ours, theirs = edges_of(on_device, rule), edges_of(table, rule)
+        once = host(ours.i) < host(ours.j)
+        for name in ("i", "j", "distances", "shares"):
+            np.testing.assert_array_equal(host(getattr(ours, name))[once], getattr(theirs, name), err_msg=name)
+
+
+def brute_force(queries, block, k, inner_product):
+    """An engine for the search: float32 products, as a GPU's."""
+    module = np if isinstance(queries, np.ndarray) else sys.modules["cupy"]
+    x, y = host(queries), host(block)
+    keys = -(x @ y.T) if inner_product else (x * x).sum(1)[:, None] - 2 * x @ y.T + (y * y).sum(1)
+    ids = np.argpartition(keys, k - 1, axis=1)[:, :k] if k < keys.shape[1] else np.tile(np.arange(k), (len(x), 1))
+    return module.asarray(np.take_along_axis(keys, ids, 1)), module.asarray(ids)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "inner_product"])
+def test_searches(cupy, metric, monkeypatch):
+    """Candidates checked, measured and sorted in CuPy give the table that NumPy gives."""
+    if hasattr(cupy, "launched"):  # the stand-in
+        monkeypatch.setattr("clorg_scale.neighbors.search.exact_engine", lambda *_: ("flat(test)", brute_force))
+    X, _ = points()
+    X[50:90] = X[50]  # more duplicates than candidates: rows that are searched again
+    on_device = cupy.asarray(X)
+    found = {
+        "all": (knn(on_device, 7, metric=metric, index="flat", device="cuda"), knn(X, 7, metric=metric, device="cpu")),
+        "inverted lists": (knn(on_device, 7, metric=metric, index="ivf", device="cuda"),) * 2,
+        "some": (
+            knn_of(on_device, [3, 60, 399], 7, metric=metric, device="cuda"),
+            knn_of(X, [3, 60, 399], 7, metric=metric, device="cpu"),
+        ),
+        "others": (
+            knn_between(on_device[:20], on_device, 7, metric=metric, device="cuda"),
+            knn_between(X[:20], X, 7, metric=metric, device="cpu"),
+        ),
+    }
+    for name, (ours, theirs) in found.items():
+        assert type(ours.indices).__module__.startswith("cupy"), name
+        assert ours.indices.dtype == np.int32
+        np.testing.assert_allclose(host(ours.distances), host(theirs.distances), rtol=1e-6, atol=1e-6, err_msg=name)
+        if name == "inverted lists":
+            assert ours.measured_recall > 0.9
+        elif metric != "inner_product":  # sums of products are rounded in another order
+            np.testing.assert_array_equal(host(ours.indices), theirs.indices, err_msg=name)
+    assert found["all"][0].recall(on_device) > 0.99
+
+
+def test_automatic_communities_without_pylibcugraph_are_igraphs(cupy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pylibcugraph", None)
+    table, on_device, _ = tables(cupy)
+    ours = communities(affinity_graph(on_device))
+    theirs = communities(affinity_graph(table), device="cpu")
+    assert isinstance(ours.labels, np.ndarray)
+    assert ours.details["library"].startswith("igraph")
+    assert ours.modularity == pytest.approx(theirs.modularity, abs=0.02)
