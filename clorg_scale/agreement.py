@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.arrays import label_array
 from clorg_scale.errors import InputError
 
 __all__ = ["Agreement", "agreement"]
@@ -47,7 +48,7 @@ def agreement(labels_a: Any, labels_b: Any) -> Agreement:
     """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-    a, b = np.asarray(labels_a).reshape(-1), np.asarray(labels_b).reshape(-1)
+    a, b = (label_array(labels) for labels in (labels_a, labels_b))
     if len(a) != len(b):
         raise InputError(f"The labelings have {len(a)} and {len(b)} points; they must be of the same points.")
     both = (a != -1) & (b != -1)

@@ -85,7 +85,7 @@ def checked(name, function):
             raise ValueError("cupy.ndaray cannot be specified as `repeats` argument.")
         if name == "lexsort" and not isinstance(args[0], DeviceArray):
             raise AttributeError("'tuple' object has no attribute 'ndim'")
-        if name == "bincount" and args[0].host.size and not isinstance(kwargs.get("weights"), (DeviceArray, type(None))):
+        if name == "bincount" and args[0].host.size and not isinstance(kwargs.get("weights", args[0]), DeviceArray):
             raise TypeError("weights must be a cupy.ndarray")
         return wrapped(function(*unwrapped(args), **{key: unwrapped(value) for key, value in kwargs.items()}))
 

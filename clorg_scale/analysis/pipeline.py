@@ -155,7 +155,7 @@ def analyze(
     found, _ = stages.run(
         "communities", Communities,
         {"graph": [table_key, density_key], "method": community_method, "resolution": resolution, "seed": seed},
-        lambda: communities(graph, method=community_method, resolution=resolution, seed=seed, device=place),
+        lambda: communities(graph, method=community_method, resolution=resolution, seed=seed, device=device),
         _how_communities,
     )  # fmt: skip
     scores, _ = stages.run(

@@ -75,11 +75,12 @@ def _stacked(parts: list[Array], rows: list[npt.NDArray[np.int64] | None]) -> It
 
 
 def _fill(stacked: Array, parts: list[Array], chosen: list[npt.NDArray[Any]]) -> Array:
-    """Copy the rows block by block."""
+    """Copy the rows block by block; parts in main memory too where the whole is on a GPU."""
+    xp = array_module(stacked)
     start = 0
     for part, rows in zip(parts, chosen, strict=True):
         for block in row_slices(len(rows), part.shape[1], itemsize=part.dtype.itemsize):
             taken = rows[block]
-            stacked[start : start + len(taken)] = part[taken]
+            stacked[start : start + len(taken)] = xp.asarray(part[taken])
             start += len(taken)
     return stacked

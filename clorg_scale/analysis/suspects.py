@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from clorg_scale.affinity import AffinityGraph
 from clorg_scale.analysis.record import Suspect
+from clorg_scale.arrays import Array, array_module
 
 __all__ = ["find_suspects"]
 
@@ -40,22 +41,28 @@ def find_suspects(
     -------
     Lowest local density first.
     """
+    starts = _on_host(graph.indptr)
     order = np.argsort(np.where(np.isnan(local_density), np.inf, local_density), kind="stable")
     found: list[Suspect] = []
     for point in order:
         if len(found) == n_most or not local_density[point] < 0.5:
             break
-        suggested = _surrounding_class(graph, codes, int(point), len(classes))
+        entries = slice(int(starts[point]), int(starts[point + 1]))
+        around, weights = codes[_on_host(graph.indices[entries])], _on_host(graph.weights[entries])
+        suggested = _surrounding_class(around, weights, len(classes))
         if suggested not in (-1, codes[point]):
             density = float(local_density[point])
             found.append(Suspect(int(point), classes[codes[point]], classes[suggested], density))
     return found
 
 
-def _surrounding_class(graph: Any, codes: npt.NDArray[np.int64], point: int, n_classes: int) -> int:
-    """Class with the largest weight among a point's neighbours, -1 if none has one."""
-    entries = slice(int(graph.indptr[point]), int(graph.indptr[point + 1]))
-    around, weights = codes[graph.indices[entries]], graph.weights[entries]
+def _surrounding_class(around: npt.NDArray[np.int64], weights: npt.NDArray[np.float32], n_classes: int) -> int:
+    """Class with the largest weight among the neighbours of these classes, -1 if none has one."""
     labelled = around >= 0
     shares = np.bincount(around[labelled], weights[labelled], n_classes)
     return int(shares.argmax()) if shares.any() else -1
+
+
+def _on_host(array: Array) -> npt.NDArray[Any]:
+    host: npt.NDArray[Any] = array if array_module(array) is np else array.get()
+    return host
