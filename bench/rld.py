@@ -105,7 +105,7 @@ def _against_peers(n: int, d: int) -> list[dict[str, object]]:
 def _measure(child: str, n: int, d: int) -> dict | None:
     command = [sys.executable, "-m", "bench", "rld", "--child", child, "--n", str(n), "--features", str(d)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return json.loads(done.stdout) if done.returncode == 0 else None
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
 
 def _run_alone(child: str, n: int, d: int) -> dict[str, object]:

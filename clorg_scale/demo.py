@@ -82,9 +82,9 @@ def _load() -> _Images:
         test, test_labels = load_fashion_mnist("test")
     except InputError:
         points, labels = load_digits()
-        points = np.asarray(points, np.float32).reshape(len(points), -1) / 16
+        flat = np.asarray(points, np.float32).reshape(len(points), -1) / np.float32(16)
         here, fitted = slice(600, None), slice(600)
-        return _Images("digits", points[here], labels[here], points[fitted], labels[fitted], None, None)
+        return _Images("digits", flat[here], labels[here], flat[fitted], labels[fitted], None, None)
     names = np.array(FASHION_MNIST_CLASSES)
     points = _flat(images[: N_POINTS + N_FITTED])
     here, fitted = slice(N_POINTS), slice(N_POINTS, None)
@@ -97,7 +97,7 @@ def _load() -> _Images:
 
 def _flat(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """One row an image, 0 .. 1."""
-    return np.asarray(images.reshape(len(images), -1), np.float32) / 255
+    return np.asarray(images.reshape(len(images), -1), np.float32) / np.float32(255)
 
 
 def _discriminant_projection(points: npt.NDArray[np.float32], labels: npt.NDArray[Any]) -> Any:

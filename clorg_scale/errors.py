@@ -38,6 +38,5 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     except ImportError as error:
         package = module.partition(".")[0]
         raise MissingDependencyError(
-            f"{purpose} needs the package '{package}' ({error}); install it with: "
-            f"pip install 'clorg-scale[{extra}]'"
+            f"{purpose} needs the package '{package}' ({error}); install it with: pip install 'clorg-scale[{extra}]'"
         ) from error

@@ -12,9 +12,7 @@ Advance = Callable[[float], None]
 
 
 @contextmanager
-def progress_bar(
-    description: str, total: float, *, unit: str, scale: float = 1.0, enabled: bool
-) -> Iterator[Advance]:
+def progress_bar(description: str, total: float, *, unit: str, scale: float = 1.0, enabled: bool) -> Iterator[Advance]:
     """Show a progress bar on stderr while the block runs.
 
     Parameters

@@ -50,7 +50,7 @@ def symmetrise(neighbours: Any, weights: Any, rule: Rule) -> tuple[Any, Any, Any
     Raises
     ------
     InputError
-        If an int32 table has, or gives, 2^31 or more entries, the rule is unknown, or a neighbour is none of the points.
+        If an int32 table has or gives 2^31 or more entries, the rule is unknown, or a neighbour is none of the points.
     """
     cupy = _cupy()
     if rule not in RULES:

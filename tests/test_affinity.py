@@ -107,7 +107,9 @@ def test_default_scale_is_the_mean_distance_of_the_points_else_of_the_kept_pairs
     assert own.mean_distance is None
     edges = edges_of(own, "max")
     default = affinity_graph(own, weighting="laplacian", temperature=1.0)
-    given = affinity_graph(own, weighting="laplacian", temperature=1.0, mean_distance=float(edges.distances.mean()))
+    given = affinity_graph(
+        own, weighting="laplacian", temperature=1.0, mean_distance=float(edges.distances.mean(dtype=np.float64))
+    )
     np.testing.assert_array_equal(default.weights, given.weights)
 
 

@@ -117,7 +117,7 @@ def test_no_edges_and_wrong_labels_get_a_sentence():
         communities(empty)
     with pytest.raises(InputError, match="no edges"):
         modularity(empty, [0, 1, 0, 1, 0])
-    with pytest.raises(InputError, match="one label per row|One label|label"):
+    with pytest.raises(InputError, match="label"):
         modularity(random_graph(0), [0, 1])
     with pytest.raises(InputError, match="resolution"):
         modularity(random_graph(0), np.arange(40) % 2, resolution=-1)

@@ -289,8 +289,9 @@ def test_the_analysis_parts(cupy):
     for test in (X[:50], cupy.asarray(X[:50])):
         with given_split(cupy.asarray(X), codes, test, codes[:50]) as split:
             np.testing.assert_array_equal(split.points.get(), np.concatenate([X, X[:50]]))
-    with held_out_split(cupy.asarray(X), codes, fraction=0.2, seed=1) as a, held_out_split(
-        X, codes, fraction=0.2, seed=1
-    ) as b:
+    with (
+        held_out_split(cupy.asarray(X), codes, fraction=0.2, seed=1) as a,
+        held_out_split(X, codes, fraction=0.2, seed=1) as b,
+    ):
         np.testing.assert_array_equal(a.points.get(), b.points)
     assert agreement(cupy.asarray(codes), given).nmi == agreement(codes, given).nmi

@@ -32,14 +32,14 @@ def browser(tmp_path_factory):
 
 
 def opened(browser, path):
-    """The page, drawn, with its console and its requests since the last one."""
+    """The page, drawn, with its console and its requests since the last one (the browser's own pages left out)."""
     browser.get_log("browser"), browser.get_log("performance")
     browser.get(path.as_uri())
     assert browser.execute_script("return document.documentElement.dataset.ready") == "true"
     console = browser.get_log("browser")
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return console, [url for url in requests if not url.startswith(("file:", "data:", "blob:"))]
+    return console, [url for url in requests if not url.startswith(("file:", "data:", "blob:", "chrome:"))]
 
 
 @pytest.mark.browser

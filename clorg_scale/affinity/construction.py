@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from clorg_scale.affinity.edges import Edges, Symmetrize, edges_of, log_row_sums, to_csr
+from clorg_scale.affinity.edges import EdgeBlock, Edges, Symmetrize, edges_of, log_row_sums
 from clorg_scale.affinity.graph import AffinityGraph
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.errors import InputError
@@ -47,8 +47,9 @@ def affinity_graph(
         Which pairs are edges: "max" if either point lists the other; "mean" the same, with half the weight
         where only one does (the paper's (A + A^T) / 2); "mutual" only if both do.
     mean_distance
-        mu, the mean distance of *all* pairs of points. Default: the table's own estimate; for a table that has
-        none (`KNN.from_arrays`) the mean of the kept distances, which is smaller: the same T looks less far.
+        mu, the mean distance of *all* pairs of points, in the metric of the table. Default: the table's own estimate;
+        for a table that has none (`KNN.from_arrays`) the mean of the kept distances, which is smaller: the same T
+        looks less far.
 
     Returns
     -------
@@ -58,32 +59,59 @@ def affinity_graph(
     Raises
     ------
     InputError
-        If the temperature or mean distance is not positive, a name is unknown, the metric does not fit the
-        weighting, or the table is of a sample.
+        If the temperature or mean distance is not positive, a name is unknown, the metric does not fit the weighting,
+        the table is of a sample or lists what is no point, or all weights come out as 0.
     """
     _check(knn, temperature, weighting, mean_distance)
     edges = edges_of(knn, symmetrize)
     xp = array_module(edges.distances)
+    scale = temperature * _mean_distance(knn, edges, mean_distance)
+    log_r = log_row_sums(edges, scale) if weighting == "rld" else None
+    weights = xp.empty(len(edges.indices), dtype=np.float32)
+    for block in edges.blocks():
+        values = _weights(block, weighting, scale, log_r)
+        if edges.in_both is not None:
+            values *= xp.where(edges.in_both[block.entries], 1.0, 0.5)
+        weights[block.entries] = values
+    if len(weights) and not bool(weights.any()):
+        raise InputError(
+            f"All {weighting} weights are 0 in float32: temperature {temperature} is too small for these distances; "
+            "use a larger one, or weighting='rld'."
+            if weighting != "cosine"
+            else "All cosine weights are 0: no point has a positive cosine with a neighbour; use weighting='rld'."
+        )
+    return AffinityGraph(edges.indptr, edges.indices, weights)
+
+
+def _weights(block: EdgeBlock, weighting: Weighting, scale: float, log_r: Array | None) -> Array:
+    """(b,) float64 weights of the edges of a block, before shares."""
+    distances = block.distances
+    xp = array_module(distances)
     if weighting == "binary":
-        weights = xp.ones(len(edges.distances))
-    elif weighting == "cosine":
-        weights = xp.maximum(0.0, 1.0 - edges.distances)
-    else:
-        scale = temperature * _mean_distance(knn, edges, mean_distance)
-        if weighting == "rld":
-            weights = rld_weights(edges, edges.distances / scale)
-        elif weighting == "laplacian":
-            weights = xp.exp(-edges.distances / scale)
-        else:
-            weights = xp.exp(-((edges.distances / scale) ** 2) / 2)
-    return AffinityGraph(*to_csr(edges, weights * edges.shares))
+        return xp.ones(len(distances))
+    if weighting == "cosine":
+        return xp.maximum(0.0, 1.0 - distances)
+    if weighting == "rld":
+        return rld_weights(block, scale, log_r)
+    return xp.exp(-distances / scale if weighting == "laplacian" else -((distances / scale) ** 2) / 2)
 
 
-def rld_weights(edges: Edges, scaled_distances: Array) -> Array:
-    """(e,) float64 n^2 E_ij^2 / (r_i r_j) of the edges, computed in logarithms: no temperature is too small."""
-    xp = array_module(scaled_distances)
-    log_r = log_row_sums(edges, -scaled_distances)
-    return xp.exp(2 * math.log(edges.n_nodes) - 2 * scaled_distances - (log_r[edges.i] + log_r[edges.j]))
+def rld_weights(block: EdgeBlock, scale: float, log_r: Array) -> Array:
+    """(b,) float64 n^2 E_ij^2 / (r_i r_j), computed in logarithms: no temperature is too small.
+
+    Parameters
+    ----------
+    block
+        Some edges.
+    scale
+        mu T.
+    log_r
+        (n,) what `log_row_sums` gives at that scale.
+    """
+    xp = array_module(log_r)
+    # One sum, whichever end comes first: the matrix is symmetric to the last bit.
+    log_sums = log_r[block.rows][block.own_row] + log_r[block.indices]
+    return xp.exp(2 * math.log(block.edges.n_nodes) - 2 * (block.distances / scale) - log_sums)
 
 
 def _mean_distance(knn: KNN, edges: Edges, given: float | None) -> float:
@@ -91,7 +119,7 @@ def _mean_distance(knn: KNN, edges: Edges, given: float | None) -> float:
     for known in (given, knn.mean_distance):
         if known:
             return known
-    return (float(edges.distances.mean()) if len(edges.i) else 0.0) or 1.0
+    return (float(edges.distances.mean(dtype=np.float64)) if len(edges.indices) else 0.0) or 1.0
 
 
 def _check(knn: KNN, temperature: float, weighting: str, mean_distance: float | None) -> None:

@@ -1,12 +1,10 @@
-"""The undirected edges of a k-NN table, and symmetric CSR arrays made of them; NumPy or CuPy alike.
-
-On the CPU each pair is there once, found by sorting all of them. On a GPU `clorg_scale.kernels.graph.symmetrise` writes
-the CSR matrix without that sort, and the pairs are its entries.
-"""
+"""The undirected edges of a k-NN table, as a symmetric CSR matrix of distances; NumPy or CuPy alike."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -15,43 +13,80 @@ from clorg_scale.arrays import Array, array_module
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN
 
-__all__ = ["Edges", "Symmetrize", "edges_of", "log_row_sums", "row_numbers", "to_csr"]
+__all__ = ["EdgeBlock", "Edges", "Symmetrize", "edges_of", "log_row_sums", "row_blocks", "row_numbers"]
 
 Symmetrize = Literal["max", "mean", "mutual"]
+
+BLOCK_ENTRIES = 2**22
+"""Entries handled at once: float64 work on them takes some 100 MB however large the graph is."""
 
 
 @dataclass(frozen=True)
 class Edges:
-    """Pairs of neighbours, each once (i < j), or the entries of a symmetric CSR matrix: each from either end.
+    """Pairs of neighbours, each from either end: the entries of a symmetric CSR matrix.
 
     Attributes
     ----------
-    i, j
-        (e,) int64, sorted by i, then j; j of a CSR matrix has the dtype of `indptr`.
-    distances
-        (e,) float64.
-    shares
-        (e,) float64, what symmetrising leaves of a weight: 1, or under "mean" 1/2 where only one of the two
-        points lists the other.
-    n_nodes
-        Number of points n.
     indptr
-        (n + 1,) first entry of each row of the CSR matrix; None where each pair is there once.
+        (n + 1,) first entry of each row; int32 while there are fewer than 2^31 nodes and entries, int64 beyond.
+    indices
+        (e,) the other end of each entry, sorted within a row; the dtype of `indptr`.
+    distances
+        (e,) float32, the same from either end.
+    in_both
+        (e,) whether either end lists the other; None where nobody asks.
     """
 
-    i: Array
-    j: Array
+    indptr: Array
+    indices: Array
     distances: Array
-    shares: Array
-    n_nodes: int
-    indptr: Array | None = None
+    in_both: Array | None = None
 
-    def both_ways(self, values: Array) -> tuple[Array, Array]:
-        """Node and value of each edge, seen from either end."""
-        if self.indptr is not None:
-            return self.i, values
+    @property
+    def n_nodes(self) -> int:
+        """Number of points n."""
+        return len(self.indptr) - 1
+
+    def blocks(self) -> Iterator[EdgeBlock]:
+        """All edges, some whole rows at a time."""
+        for rows, entries in row_blocks(self.indptr):
+            bounds = self.indptr[rows.start : rows.stop + 1]
+            yield EdgeBlock(rows, entries, row_numbers(bounds - bounds[0]), self)
+
+
+@dataclass(frozen=True)
+class EdgeBlock:
+    """The edges of some consecutive rows.
+
+    Attributes
+    ----------
+    rows, entries
+        Where they are in the matrix.
+    own_row
+        (b,) int64 row of each entry, counted from the first row of the block.
+    edges
+        What they are a part of.
+    """
+
+    rows: slice
+    entries: slice
+    own_row: Array
+    edges: Edges
+
+    @property
+    def distances(self) -> Array:
+        """(b,) float64."""
+        return self.edges.distances[self.entries].astype(np.float64)
+
+    @property
+    def indices(self) -> Array:
+        """(b,) the other end of each entry."""
+        return self.edges.indices[self.entries]
+
+    def row_sums(self, values: Array) -> Array:
+        """(rows,) float64 sum of the values (b,) in each row."""
         xp = array_module(values)
-        return xp.concatenate([self.i, self.j]), xp.concatenate([values, values])
+        return xp.bincount(self.own_row, weights=values, minlength=self.rows.stop - self.rows.start)
 
 
 def edges_of(knn: KNN, symmetrize: Symmetrize) -> Edges:
@@ -62,53 +97,59 @@ def edges_of(knn: KNN, symmetrize: Symmetrize) -> Edges:
     knn
         Table of all points.
     symmetrize
-        "max" and "mean" keep a pair if either point lists the other, "mutual" if both do.
+        "max" and "mean" keep a pair if either point lists the other, "mutual" if both do; "mean" remembers which.
 
     Raises
     ------
     InputError
-        If the table is of a sample of the points, or the rule is unknown; on a GPU also if it holds neighbours that
-        are none of the points.
+        If the table is of a sample of the points, lists neighbours that are none of them, holds distances that are not
+        finite, or the rule is unknown.
     """
     if symmetrize not in ("max", "mean", "mutual"):
         raise InputError(f"symmetrize must be 'max', 'mean' or 'mutual', not {symmetrize!r}.")
     if knn.queries is not None:
         raise InputError("The k-NN table holds a sample of the points; a graph needs the neighbours of all of them.")
-    if array_module(knn.indices) is not np:
-        return _edges_on_gpu(knn, symmetrize)
-    xp = np
-    n, k = knn.n_points, knn.k
-    here, there = xp.repeat(xp.arange(n, dtype=np.int64), k), knn.indices.reshape(-1).astype(np.int64)
-    listed = (there >= 0) & (there != here)
-    here, there = here[listed], there[listed]
-    keys = xp.minimum(here, there) * n + xp.maximum(here, there)
-    order = xp.argsort(keys)
-    keys, distances = keys[order], knn.distances.reshape(-1)[listed][order].astype(np.float64)
-    first = xp.concatenate([xp.ones(1, dtype=bool), keys[1:] != keys[:-1]])
-    starts = xp.flatnonzero(first)
-    counts = xp.diff(xp.concatenate([starts, xp.full(1, len(keys), dtype=starts.dtype)]))
-    keys, distances = keys[starts], distances[starts]
-    if symmetrize == "mutual":
-        kept = counts > 1
-        keys, distances, counts = keys[kept], distances[kept], counts[kept]
-    shares = xp.where(counts > 1, 1.0, 0.5) if symmetrize == "mean" else xp.ones(len(keys))
-    return Edges(keys // n, keys % n, distances, shares, n)
+    xp = array_module(knn.indices)
+    largest = int(knn.indices.max())
+    if largest >= knn.n_points:
+        raise InputError(f"The k-NN table lists neighbour {largest}, but there are only {knn.n_points} points.")
+    if not bool(xp.isfinite(knn.distances).all()):
+        raise InputError("The k-NN table holds NaN or infinite distances; clean it with KNN.from_arrays.")
+    if xp is np:
+        from clorg_scale.affinity.symmetrise import symmetrise
+
+        found: tuple[Array, Array, Array, Array | None]
+        found = symmetrise(knn.indices, knn.distances.astype(np.float32, copy=False), mutual=symmetrize == "mutual")
+    else:
+        found = _symmetrised_on_gpu(knn, symmetrize)
+    indptr, indices, distances, in_both = found
+    dtype = _index_dtype(knn.n_points, len(indices))
+    indptr, indices = indptr.astype(dtype, copy=False), indices.astype(dtype, copy=False)
+    return Edges(indptr, indices, distances, in_both if symmetrize == "mean" else None)
 
 
-def _edges_on_gpu(knn: KNN, symmetrize: Symmetrize) -> Edges:
-    """Edges of a CuPy table by the CUDA kernel."""
+def _symmetrised_on_gpu(knn: KNN, symmetrize: Symmetrize) -> tuple[Array, Array, Array, Array | None]:
+    """What `symmetrise` gives on the CPU, by the CUDA kernel."""
     from clorg_scale.kernels.graph import symmetrise
 
-    n, k = knn.n_points, knn.k
-    table = knn.indices.astype(_index_dtype(n, 2 * n * k), copy=False)
-    # A distance is the same from either end, so the smaller of two and the larger of two are that distance.
-    indptr, columns, distances = symmetrise(table, knn.distances, "mutual" if symmetrize == "mutual" else "max")
-    ones = array_module(distances).ones_like
+    table = knn.indices.astype(_index_dtype(knn.n_points, 2 * knn.n_points * knn.k), copy=False)
+    indptr, indices, distances = symmetrise(table, knn.distances, "mutual" if symmetrize == "mutual" else "max")
+    if symmetrize != "mean":
+        return indptr, indices, distances, None
     # The mean of 1 and 1 where both ends list the other, of 1 and 0 where one does; entries in the same order.
-    shares = symmetrise(table, ones(knn.distances), "mean")[2] if symmetrize == "mean" else ones(distances)
-    dtype = _index_dtype(n, len(columns))
-    indptr, columns = indptr.astype(dtype, copy=False), columns.astype(dtype, copy=False)
-    return Edges(row_numbers(indptr), columns, distances.astype(np.float64), shares.astype(np.float64), n, indptr)
+    shares = symmetrise(table, array_module(distances).ones_like(knn.distances), "mean")[2]
+    return indptr, indices, distances, shares > 0.75
+
+
+def row_blocks(indptr: Array) -> Iterator[tuple[slice, slice]]:
+    """Consecutive rows of a CSR matrix and their entries, about `BLOCK_ENTRIES` of them at a time."""
+    xp = array_module(indptr)
+    n_rows, n_entries = len(indptr) - 1, int(indptr[-1])
+    marks = xp.arange(BLOCK_ENTRIES, max(n_entries, BLOCK_ENTRIES), BLOCK_ENTRIES, dtype=np.int64)
+    cuts = xp.searchsorted(indptr, marks.astype(indptr.dtype), side="right") - 1
+    bounds = sorted({0, *(int(cut) for cut in cuts), n_rows})
+    for start, stop in pairwise(bounds):
+        yield slice(start, stop), slice(int(indptr[start]), int(indptr[stop]))
 
 
 def row_numbers(indptr: Array) -> Array:
@@ -126,29 +167,17 @@ def _index_dtype(n_nodes: int, n_entries: int) -> type[np.signedinteger[Any]]:
     return np.int32 if max(n_nodes, n_entries) < 2**31 else np.int64
 
 
-def log_row_sums(edges: Edges, exponents: Array) -> Array:
-    """(n,) log of the sum of exp(exponent) over the edges of each node; -inf for a node without edges."""
-    xp = array_module(exponents)
-    nodes, values = edges.both_ways(exponents)
-    highest = xp.full(edges.n_nodes, -xp.inf)
-    xp.maximum.at(highest, nodes, values)
-    sums = xp.bincount(nodes, weights=xp.exp(values - highest[nodes]), minlength=edges.n_nodes)
-    return highest + xp.log(xp.where(sums > 0, sums, 1.0))
+def log_row_sums(edges: Edges, scale: float) -> Array:
+    """(n,) float64 log of the sum of exp(-distance / scale) over the edges of each node; -inf for one without edges.
 
-
-def to_csr(edges: Edges, weights: Array) -> tuple[Array, Array, Array]:
-    """Symmetric CSR arrays (indptr, indices, float32 weights) with sorted indices.
-
-    Indices are int32 while both the number of nodes and of entries are below 2^31, int64 beyond.
+    The largest term is taken out of each sum first, so that no scale is too small.
     """
-    if edges.indptr is not None:
-        return edges.indptr, edges.j, weights.astype(np.float32)
-    xp = array_module(weights)
-    n = edges.n_nodes
-    rows, values = edges.both_ways(weights.astype(np.float32))
-    columns = xp.concatenate([edges.j, edges.i])
-    order = xp.argsort(rows * n + columns)
-    dtype = _index_dtype(n, len(rows))
-    indptr = xp.zeros(n + 1, dtype=dtype)
-    indptr[1:] = xp.cumsum(xp.bincount(rows, minlength=n))
-    return indptr, columns[order].astype(dtype), values[order]
+    xp = array_module(edges.distances)
+    result = xp.full(edges.n_nodes, -xp.inf)
+    for block in edges.blocks():
+        exponents = -block.distances / scale
+        highest = result[block.rows]
+        xp.maximum.at(highest, block.own_row, exponents)
+        sums = block.row_sums(xp.exp(exponents - highest[block.own_row]))
+        result[block.rows] = highest + xp.log(xp.maximum(sums, 1.0))
+    return result

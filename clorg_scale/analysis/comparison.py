@@ -26,7 +26,7 @@ class Comparison:
 
     def table(self) -> list[dict[str, str | float | int | None]]:
         """One row a quantity: its name, then each model's value (None where a model lacks it)."""
-        quantities: dict[str, dict[str, float | int]] = {}
+        quantities: dict[str, dict[str, float | int | None]] = {}
         for name, analysis in self.analyses.items():
             for quantity, value in _quantities(analysis).items():
                 quantities.setdefault(quantity, {})[name] = value
@@ -71,9 +71,9 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
     return Comparison(dict(analyses))
 
 
-def _quantities(analysis: Analysis) -> dict[str, float | int]:
+def _quantities(analysis: Analysis) -> dict[str, float | int | None]:
     """Everything comparable, in the order of a report."""
-    rows: dict[str, float | int] = {}
+    rows: dict[str, float | int | None] = {}
     for temperature, value in zip(analysis.rld.temperatures, analysis.rld.values, strict=True):
         rows[f"RLD, T = {temperature:g}"] = value
     for k, value in analysis.class_homogeneity.items():

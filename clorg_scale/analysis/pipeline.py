@@ -15,7 +15,7 @@ import numpy.typing as npt
 import clorg_scale
 from clorg_scale.affinity import affinity_graph
 from clorg_scale.agreement import agreement
-from clorg_scale.analysis.fingerprint import fingerprint
+from clorg_scale.analysis.inputs import Inputs, check_inputs, check_memory, check_settings
 from clorg_scale.analysis.record import (
     Analysis,
     CommunitySummary,
@@ -27,16 +27,7 @@ from clorg_scale.analysis.record import (
 from clorg_scale.analysis.split import given_split, held_out_split
 from clorg_scale.analysis.stages import Stages
 from clorg_scale.analysis.suspects import find_suspects
-from clorg_scale.arrays import (
-    Array,
-    ClassLabels,
-    Device,
-    as_embeddings,
-    column_means,
-    encode_labels,
-    parse_memory,
-    resolve_device,
-)
+from clorg_scale.arrays import Device, parse_memory, resolve_device
 from clorg_scale.communities import Communities, communities, modularity
 from clorg_scale.communities.detection import Method as CommunityMethod
 from clorg_scale.errors import InputError
@@ -121,16 +112,16 @@ def analyze(
     InputError
         For anything that cannot be used; nothing has been written then.
     """
-    data = _checked(embeddings, labels, test_embeddings, test_labels)
-    wanted = check_temperatures(temperatures)
-    if not 1 <= k < len(data.points):
-        raise InputError(f"k must be from 1 to {len(data.points) - 1} for {len(data.points)} embeddings, not {k}.")
-    if map_points < 0:
-        raise InputError(f"map_points must not be negative, not {map_points}.")
+    wanted, chosen_probes = check_temperatures(temperatures), _chosen_probes(probes)
     place, limit = resolve_device(device), parse_memory(memory_limit)
-    chosen_probes = _chosen_probes(probes)
+    data = check_inputs(embeddings, labels, test_embeddings, test_labels)
+    check_settings(
+        len(data.points), k=k, method=method, target_error=target_error, community_method=community_method,
+        resolution=resolution, map_points=map_points, seed=seed,
+    )  # fmt: skip
+    check_memory(data, k, *_homogeneity_size(data), limit)
     folder = None if output is None else Path(output)
-    stages = Stages(None if folder is None else folder / "stages", resume=resume)
+    stages = Stages(folder, resume=resume)
     common: dict[str, Any] = {"device": place, "memory_limit": limit, "progress": progress}
     told = {"data": data.key, "device": place, "seed": seed}
 
@@ -173,19 +164,19 @@ def analyze(
         n_features=int(data.points.shape[1]),
         n_test=scores.n_test,
         test_source="held out" if data.test is None else "given",
-        classes=[str(label) for label in data.names],
+        classes=data.names,
         class_sizes=data.classes.counts.tolist(),
         n_unlabelled=int((data.classes.codes < 0).sum()),
         rld=_summary(density),
         class_homogeneity=dict(zip(homogeneity.ks, homogeneity.values, strict=True)),
         class_homogeneity_stderr=dict(zip(homogeneity.ks, homogeneity.stderr, strict=True)),
-        calinski_harabasz=spread.value,
-        neighbors=NeighborSummary(k, table.metric, table.index, float(table.measured_recall or math.nan)),
+        calinski_harabasz=spread.value if math.isfinite(spread.value) else None,
+        neighbors=NeighborSummary(k, table.metric, table.index, table.measured_recall),
         communities=_community_summary(found, graph, data),
         probes=[_score(probe) for probe in scores.probes],
         point_map=_point_map(laid_out, data, found, density),
         suspects=find_suspects(
-            graph, data.classes.codes, [str(label) for label in data.names], density.local_density[_middle(density)]
+            graph, data.classes.codes, data.names, density.local_density[_middle(density)]
         ),
         stages=stages.notes,
         settings={"k": k, "method": method, "target_error": target_error, "affinity_temperature": AFFINITY_TEMPERATURE,
@@ -196,45 +187,6 @@ def analyze(
         result.to_json(folder / "analysis.json")
         result.report(folder / "report.html")
     return result
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What was handed in, checked; labels of training and test points in one numbering."""
-
-    points: Array
-    classes: ClassLabels
-    test: Array | None
-    test_codes: npt.NDArray[np.int64] | None
-    key: str
-    test_key: str | None
-
-    @property
-    def names(self) -> npt.NDArray[Any]:
-        return self.classes.classes
-
-
-def _checked(embeddings: Any, labels: Any, test_embeddings: Any, test_labels: Any) -> _Data:
-    """Check all arrays before anything is computed."""
-    points = as_embeddings(embeddings)
-    classes = encode_labels(labels, len(points))
-    column_means(points)  # finds NaN and infinite values
-    key = f"{fingerprint(points)}-{fingerprint(classes.codes)}"
-    if (test_embeddings is None) != (test_labels is None):
-        raise InputError("Test embeddings and test labels go together; hand in both or neither.")
-    if test_embeddings is None:
-        return _Data(points, classes, None, None, key, None)
-    test = as_embeddings(test_embeddings, name="test embeddings")
-    if test.shape[1] != points.shape[1]:
-        raise InputError(f"The test embeddings have {test.shape[1]} features, the embeddings {points.shape[1]}.")
-    test_classes = encode_labels(test_labels, len(test), name="test labels")
-    column_means(test, name="test embeddings")
-    unknown = np.setdiff1d(test_classes.classes, classes.classes)
-    if len(unknown):
-        raise InputError(f"The test labels hold a class that the labels do not: {unknown[0]!r}.")
-    place = np.searchsorted(classes.classes, test_classes.classes)
-    test_codes = np.where(test_classes.codes >= 0, place[test_classes.codes], -1)
-    return _Data(points, classes, test, test_codes, key, f"{fingerprint(test)}-{fingerprint(test_codes)}")
 
 
 def _chosen_probes(probes: Iterable[str] | None) -> list[str]:
@@ -272,15 +224,21 @@ class _Homogeneity:
         )
 
 
-def _homogeneity(data: _Data, seed: int, common: dict[str, Any]) -> _Homogeneity:
+def _homogeneity(data: Inputs, seed: int, common: dict[str, Any]) -> _Homogeneity:
     """CHI of all points, or of a sample whose neighbours are sought among all."""
     labelled = np.flatnonzero(data.classes.codes >= 0)
-    if len(labelled) > CHI_POINTS:
-        labelled = np.sort(np.random.default_rng(seed).choice(labelled, CHI_POINTS, replace=False))
-    table = knn_of(data.points, labelled, min(CHI_MOST, len(data.points) - 1), metric="cosine", **common)
+    n_asked, k = _homogeneity_size(data)
+    if len(labelled) > n_asked:
+        labelled = np.sort(np.random.default_rng(seed).choice(labelled, n_asked, replace=False))
+    table = knn_of(data.points, labelled, k, metric="cosine", **common)
     values = class_homogeneity(table, data.classes.codes)
     errors = class_homogeneity_stderr(table, data.classes.codes)
     return _Homogeneity(list(values), list(values.values()), list(errors.values()), len(labelled))
+
+
+def _homogeneity_size(data: Inputs) -> tuple[int, int]:
+    """Points asked for their neighbours, and how many neighbours."""
+    return min(CHI_POINTS, int(data.classes.counts.sum())), min(CHI_MOST, len(data.points) - 1)
 
 
 @dataclass(frozen=True)
@@ -297,7 +255,7 @@ class _Scores:
 
 
 def _score_probes(
-    data: _Data, probes: list[str], k: int, mean_distance: float, seed: int, common: dict[str, Any]
+    data: Inputs, probes: list[str], k: int, mean_distance: float, seed: int, common: dict[str, Any]
 ) -> _Scores:
     """Train and score the probes on one split and one graph over it."""
     from clorg_scale.probes import compare_probes
@@ -331,7 +289,7 @@ class _Layout:
     method: str
 
 
-def _lay_out(data: _Data, map_points: int, seed: int, *, progress: bool) -> _Layout:
+def _lay_out(data: Inputs, map_points: int, seed: int, *, progress: bool) -> _Layout:
     """Two-dimensional positions of a sample of the points."""
     from clorg_scale.layout import lay_out
 
@@ -340,7 +298,7 @@ def _lay_out(data: _Data, map_points: int, seed: int, *, progress: bool) -> _Lay
     return _Layout(*lay_out(data.points, data.classes.codes, n_points=map_points, seed=seed, progress=progress))
 
 
-def _point_map(layout: _Layout, data: _Data, found: Communities, density: RLDResult) -> PointMap:
+def _point_map(layout: _Layout, data: Inputs, found: Communities, density: RLDResult) -> PointMap:
     """The map with what is known of each point on it."""
     index, t = layout.index, _middle(density)
     return PointMap(
@@ -375,7 +333,7 @@ def _summary(density: RLDResult) -> RLDSummary:
     )
 
 
-def _community_summary(found: Communities, graph: Any, data: _Data) -> CommunitySummary:
+def _community_summary(found: Communities, graph: Any, data: Inputs) -> CommunitySummary:
     against = agreement(data.classes.codes, found.labels)
     contingency = np.zeros((len(data.names), len(found.sizes)), dtype=np.int64)
     present = (data.classes.counts > 0, np.isin(np.arange(len(found.sizes)), found.labels[data.classes.codes >= 0]))
@@ -404,7 +362,9 @@ def _how_rld(density: RLDResult) -> str:
         "sampled": lambda: "Sampled: landmarks and near field, with a standard error",
         "graph": lambda: "Modularity of the labels on the sparse k-NN graph, not RLD itself",
     }
-    details = ", ".join(f"{key} {value}" for key, value in density.details.items() if np.isscalar(value))
+    details = ", ".join(
+        f"{key} {value}" for key, value in density.details.items() if isinstance(value, (str, int, float))
+    )
     return f"{how[density.method]()} ({details})."
 
 

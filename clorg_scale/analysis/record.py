@@ -56,8 +56,8 @@ class NeighborSummary:
     k: int
     metric: str
     index: str
-    recall: float
-    """Share of true neighbours found, measured against exact search on a sample."""
+    recall: float | None
+    """Share of true neighbours found, measured against exact search on a sample; None where nobody measured it."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,8 @@ class Analysis:
     """CHI at each k."""
     class_homogeneity_stderr: dict[int, float]
     """0 where every point was asked, else the standard error of the sample of points."""
-    calinski_harabasz: float
+    calinski_harabasz: float | None
+    """None where it is infinite: no point differs from the mean of its class."""
     neighbors: NeighborSummary
     communities: CommunitySummary
     probes: list[ProbeScore]

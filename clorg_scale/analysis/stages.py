@@ -108,12 +108,10 @@ def _write(file: Path, result: Any, seconds: float, peak: int) -> None:
     arrays = {name: _on_host(part) for name, part in parts.items() if hasattr(part, "dtype") and np.ndim(part)}
     rest = {name: part for name, part in parts.items() if name not in arrays}
     document = json.dumps({"parts": rest, "seconds": seconds, "peak": peak}, default=_plain)
+    named: dict[str, Any] = {f"array_{name}": array for name, array in arrays.items()}
+    named["json"] = np.frombuffer(document.encode(), np.uint8)
     with write_whole(file) as target:
-        np.savez(
-            target,
-            **{"json": np.frombuffer(document.encode(), np.uint8)},
-            **{f"array_{k}": v for k, v in arrays.items()},
-        )
+        np.savez(target, **named)
 
 
 def _on_host(array: Any) -> Any:

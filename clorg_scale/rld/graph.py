@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.affinity.construction import rld_weights
-from clorg_scale.affinity.edges import edges_of
+from clorg_scale.affinity.edges import edges_of, log_row_sums
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.neighbors import KNN
 
@@ -42,12 +42,14 @@ def graph_sums(
     edges = edges_of(knn, "max")
     xp = array_module(edges.distances)
     codes = xp.asarray(codes)
-    same = (codes[edges.i] == codes[edges.j]) & (codes[edges.i] >= 0)
     k = xp.empty((len(temperatures), knn.n_points))
     w = xp.empty_like(k)
     for t, temperature in enumerate(temperatures):
-        weights = rld_weights(edges, edges.distances / (mean_distance * float(temperature)))
-        for sums, values in ((k, weights), (w, weights * same)):
-            nodes, both = edges.both_ways(values)
-            sums[t] = xp.bincount(nodes, weights=both, minlength=knn.n_points)
+        scale = mean_distance * float(temperature)
+        log_r = log_row_sums(edges, scale)
+        for block in edges.blocks():
+            own = codes[block.rows][block.own_row]
+            weights = rld_weights(block, scale, log_r)
+            k[t, block.rows] = block.row_sums(weights)
+            w[t, block.rows] = block.row_sums(weights * ((own == codes[block.indices]) & (own >= 0)))
     return k, w

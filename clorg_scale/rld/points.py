@@ -64,7 +64,10 @@ class ClassOrderedPoints:
         """Centred coordinates of given rows of the embeddings, in the embeddings' own array library."""
         if self.on_gpu:
             xp = array_module(self.embeddings)
-            return row_block(self.embeddings, xp.asarray(which), dtype=dtype or self.dtype, mean=self.mean)
+            block: npt.NDArray[Any] = row_block(
+                self.embeddings, xp.asarray(which), dtype=dtype or self.dtype, mean=self.mean
+            )
+            return block
         out = np.empty((len(which), self.n_features), dtype=self.dtype if dtype is None else dtype)
         native = self.embeddings.dtype.isnative and self.embeddings.dtype not in (np.float16, np.bool_)
         if native and self.embeddings.flags.aligned:

@@ -113,7 +113,7 @@ def _kmeans(points: Points, n_lists: int, seed: int, search_block: BlockSearch) 
     sample = points.block(xp.asarray(np.sort(rng.choice(points.n, size=size, replace=False))))
     centroids = sample[xp.asarray(rng.choice(size, size=n_lists, replace=False))]
     for _ in range(KMEANS_ITERATIONS):
-        nearest = search_block(sample, centroids, 1, False)[1][:, 0]  # noqa: FBT003
+        nearest = search_block(sample, centroids, 1, False)[1][:, 0]
         order = xp.argsort(nearest, kind="stable")
         starts = xp.searchsorted(nearest[order], xp.arange(n_lists + 1))
         for number in range(n_lists):
