@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from clorg_scale.errors import InputError
+from clorg_scale.store.temporary import hold, remove_strays_of, temporary_name
 
-__all__ = ["explain_write_errors", "sync_folder", "temporary_name", "write_whole"]
+__all__ = [
+    "check_target",
+    "explain_write_errors",
+    "make_folder",
+    "sync_folder",
+    "write_whole",
+]
 
 _FULL = {
     errno.ENOSPC: "the disk is full",
@@ -27,6 +34,8 @@ _REFUSED = {
     errno.ENOENT: "its folder does not exist",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.ENAMETOOLONG: "its name is too long",
+    errno.EEXIST: "a file of that name lies there",
+    errno.ELOOP: "its path is a loop of symbolic links",
 }
 
 
@@ -36,7 +45,8 @@ def write_whole(path: Path | str, mode: Literal["wb", "w"] = "wb") -> Iterator[I
 
     The block writes to a temporary file in the same folder. When the block ends, that file is synced to the
     disk and takes the name `path` in one step; when the block raises, it is removed and a file that was there
-    before stays as it was. A process killed in the middle leaves the old file and a stray ``.name.*.tmp``.
+    before stays as it was. A process killed in the middle leaves the old file and a stray ``.name.*.tmp``, which
+    the next write of the same file removes.
 
     Parameters
     ----------
@@ -54,14 +64,14 @@ def write_whole(path: Path | str, mode: Literal["wb", "w"] = "wb") -> Iterator[I
     InputError
         If the folder is missing or not writable, the disk is full, or `path` is not a regular file.
     """
-    target = Path(path).resolve()
-    if target.exists() and not target.is_file():
-        raise InputError(f"{path} cannot be written: it exists and is not a file.")
-    temporary = temporary_name(target)
     with explain_write_errors(path):
+        target = check_target(path)
+        temporary = temporary_name(target)
+        remove_strays_of(target)
         # os.open rather than tempfile: the umask decides who may read the file, as for any other.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         encoding, newline = ("utf-8", "\n") if mode == "w" else (None, None)
+        hold(descriptor)
         try:
             with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
                 yield file
@@ -72,6 +82,52 @@ def write_whole(path: Path | str, mode: Literal["wb", "w"] = "wb") -> Iterator[I
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(target.parent)
+
+
+def check_target(path: Path | str) -> Path:
+    """Check that a file can be written there, as far as this shows without writing; give its path without links.
+
+    Raises
+    ------
+    InputError
+        If its folder is missing or not writable, or `path` is there and not a regular file.
+    """
+    with explain_write_errors(path):
+        target = _real(path)
+        if target.exists() and not target.is_file():
+            raise InputError(f"{path} cannot be written: it exists and is not a file; choose another name.")
+        folder = target.parent.stat()  # raises where it is missing
+        if not stat.S_ISDIR(folder.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "", str(target))
+        if not os.access(target.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "", str(target))
+    return target
+
+
+def make_folder(path: Path) -> list[Path]:
+    """Make a folder and those above it.
+
+    Returns
+    -------
+    The folders that were missing, innermost first; removed again if one of them cannot be made.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made or written to.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        with explain_write_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "", str(path))
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+    return missing
 
 
 @contextmanager
@@ -96,15 +152,16 @@ def explain_write_errors(path: Path | str) -> Iterator[None]:
 
 
 def _is_about(error: OSError, path: Path | str) -> bool:
-    """Tell whether the error names a file in the folder of `path` (the block may read from elsewhere)."""
-    named = error.filename
-    return named is None or Path(os.fsdecode(named)).resolve().is_relative_to(Path(path).resolve().parent)
+    """Tell whether the error names a file in the folder of `path` or one above (the block may read from elsewhere)."""
+    if error.filename is None:
+        return True
+    named, target = _real(os.fsdecode(error.filename)), _real(path)
+    return named.is_relative_to(target.parent) or target.is_relative_to(named)
 
 
-def temporary_name(target: Path) -> Path:
-    """Give a name that is free, in the folder of `target`, hidden and ending in ``.tmp``."""
-    # A long name is shortened, so that the temporary one does not exceed the 255 bytes of a file name.
-    return target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+def _real(path: Path | str) -> Path:
+    """Give the path without symbolic links; a loop of them stays (`Path.resolve` raises its own error for one)."""
+    return Path(os.path.realpath(path))
 
 
 def sync_folder(folder: Path) -> None:
