@@ -289,11 +289,8 @@ def test_the_analysis_parts(cupy):
     assert ours == theirs
     assert len(ours) > 5
     for test in (X[:50], cupy.asarray(X[:50])):
-        with given_split(cupy.asarray(X), codes, test, codes[:50]) as split:
-            np.testing.assert_array_equal(split.points.get(), np.concatenate([X, X[:50]]))
-    with (
-        held_out_split(cupy.asarray(X), codes, fraction=0.2, seed=1) as a,
-        held_out_split(X, codes, fraction=0.2, seed=1) as b,
-    ):
-        np.testing.assert_array_equal(a.points.get(), b.points)
+        split = given_split(cupy.asarray(X), codes, test, codes[:50])
+        np.testing.assert_array_equal(split.points.get(), np.concatenate([X, X[:50]]))
+    on_gpu, on_host = (held_out_split(array, codes, fraction=0.2, seed=1) for array in (cupy.asarray(X), X))
+    np.testing.assert_array_equal(on_gpu.points.get(), on_host.points)
     assert agreement(cupy.asarray(codes), given).nmi == agreement(codes, given).nmi

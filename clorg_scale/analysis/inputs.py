@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -22,12 +23,30 @@ from clorg_scale.arrays import (
 from clorg_scale.communities.detection import Method as CommunityMethod
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.memory import flat_bytes, search_budget
+from clorg_scale.rld.exact import check_exact_memory
+from clorg_scale.rld.points import computing_dtype
 from clorg_scale.rld.relative_local_density import Method
 
-__all__ = ["Inputs", "check_inputs", "check_memory", "check_settings"]
+__all__ = [
+    "MOST_SEED",
+    "Inputs",
+    "check_choice",
+    "check_inputs",
+    "check_memory",
+    "check_positive",
+    "check_settings",
+    "check_spread",
+    "check_whole",
+]
 
 MOST_SEED = 2**32 - 1
 """The largest that every library behind the stages takes."""
+
+LEAST_ON_MAP = 3
+"""Fewer points than that are no map."""
+
+SPREADS = (1e-15, 1e15)
+"""Squares of distances beyond leave the range of float32, in which much is computed."""
 
 _LISTED = 5
 """Bad rows that an error sentence names."""
@@ -77,7 +96,8 @@ def check_inputs(embeddings: Any, labels: Any, test_embeddings: Any, test_labels
     if classes.counts.max() < 2:
         raise InputError("Every labelled point is a class of its own; no class has a density to measure.")
     column_means(points)  # finds NaN and infinite values
-    _check_rows(points)
+    check_spread(points)
+    _check_directions(points)
     key = f"{fingerprint(points)}-{fingerprint(classes.codes)}"
     if test_embeddings is None:
         return Inputs(points, classes, None, None, key, None)
@@ -107,26 +127,81 @@ def check_settings(
     InputError
         For what some stage would refuse.
     """
-    for name, value, known in (
-        ("method", method, get_args(Method)), ("community_method", community_method, get_args(CommunityMethod)),
-    ):  # fmt: skip
-        if value not in known:
-            raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}.")
-    for name, number in (("target_error", target_error), ("resolution", resolution)):
-        if not (np.isfinite(number) and number > 0):
-            raise InputError(f"{name} must be a positive number, not {number}.")
-    for name, whole, least, most in (
-        ("k", k, 1, n_points - 1), ("map_points", map_points, 0, None), ("seed", seed, 0, MOST_SEED),
-    ):  # fmt: skip
-        is_whole = isinstance(whole, (int, np.integer)) and not isinstance(whole, bool)
-        if not is_whole or whole < least or (most is not None and whole > most):
-            span = f"{least} or more" if most is None else f"from {least} to {most}"
-            where = f" for {n_points} embeddings" if name == "k" else ""
-            raise InputError(f"{name} must be a whole number {span}{where}, not {whole!r}.")
+    check_choice("method", method, get_args(Method))
+    check_choice("community_method", community_method, get_args(CommunityMethod))
+    check_positive("target_error", target_error)
+    check_positive("resolution", resolution)
+    check_whole("k", k, 1, n_points - 1, where=f" for {n_points} embeddings")
+    check_whole("seed", seed, 0, MOST_SEED)
+    if map_points != 0:
+        check_whole("map_points", map_points, LEAST_ON_MAP, where=" (or 0 for no map)")
 
 
-def check_memory(inputs: Inputs, k: int, chi_points: int, chi_k: int, memory_limit: int | None) -> None:
-    """Check that the largest of the neighbour searches fits.
+def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
+    """Check that an option is one of those known.
+
+    Raises
+    ------
+    InputError
+        If it is not; lists them.
+    """
+    if value not in known:
+        raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}.")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Check that an option is a finite number above 0.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    if not (np.isfinite(value) and value > 0):
+        raise InputError(f"{name} must be a positive number, not {value}.")
+
+
+def check_whole(name: str, value: Any, least: int, most: int | None = None, *, where: str = "") -> None:
+    """Check that an option is a whole number in a range.
+
+    Raises
+    ------
+    InputError
+        If it is not; says the range.
+    """
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_whole or value < least or (most is not None and value > most):
+        span = f"of {least} or more" if most is None else f"from {least} to {most}"
+        raise InputError(f"{name} must be a whole number {span}{where}, not {value!r}.")
+
+
+def check_spread(points: Array) -> None:
+    """Check that points differ, and by distances whose squares a computer holds.
+
+    Raises
+    ------
+    InputError
+        If all points are identical, or their differences too large or too small.
+    """
+    xp = array_module(points)
+    first, differ, spread = points[:1], False, 0.0
+    for rows in row_slices(*points.shape, itemsize=8):
+        block = points[rows]
+        differ = differ or bool((block != first).any())
+        spread = max(spread, float(xp.abs(block.astype(np.float64) - first).max()))
+    if not differ:
+        raise InputError("All points are identical (their mean distance is 0); nothing can be measured of them.")
+    if not SPREADS[0] <= spread <= SPREADS[1]:
+        raise InputError(
+            f"The embeddings differ by up to {spread:.1e}, beyond {SPREADS[0]:.0e} .. {SPREADS[1]:.0e}, where "
+            "distances can be computed; multiply all of them by a common factor, which changes no result."
+        )
+
+
+def check_memory(
+    inputs: Inputs, *, k: int, chi_points: int, chi_k: int, n_temperatures: int, memory_limit: int | None
+) -> None:
+    """Check that exact RLD and the largest of the neighbour searches fit.
 
     Raises
     ------
@@ -134,21 +209,20 @@ def check_memory(inputs: Inputs, k: int, chi_points: int, chi_k: int, memory_lim
         If it does not; says what would.
     """
     n, d = inputs.points.shape
+    if memory_limit is not None:
+        check_exact_memory(n, d, computing_dtype(inputs.points.dtype).itemsize, n_temperatures, memory_limit)
     both = n + (0 if inputs.test is None else len(inputs.test))
     needed = max(flat_bytes(n, d, chi_points, chi_k), flat_bytes(both, d, both, k))
     search_budget(needed, needed, memory_limit, f"Analysing {n} points with {k} neighbours each")
 
 
-def _check_rows(points: Array) -> None:
-    """Refuse rows of zeros, which have no cosine, and points that are all the same."""
+def _check_directions(points: Array) -> None:
+    """Refuse rows of zeros, which have no cosine."""
     xp = array_module(points)
-    first, differ, zero = points[:1], False, []
-    for rows in row_slices(*points.shape, itemsize=points.dtype.itemsize):
-        block = points[rows]
-        differ = differ or bool((block != first).any())
-        zero.append(rows.start + xp.flatnonzero(~block.astype(bool).any(axis=1)))
-    if not differ:
-        raise InputError("All points are identical (their mean distance is 0); nothing can be measured of them.")
+    zero = [
+        rows.start + xp.flatnonzero(~points[rows].astype(bool).any(axis=1))
+        for rows in row_slices(*points.shape, itemsize=points.dtype.itemsize)
+    ]
     found = xp.concatenate(zero)
     if len(found):
         listed = ", ".join(str(int(row)) for row in found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")

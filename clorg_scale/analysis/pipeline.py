@@ -50,6 +50,9 @@ AFFINITY_TEMPERATURE = 0.1
 HELD_OUT = 0.2
 """Share of the points held out for the probes where no test points are handed in."""
 
+FEWEST_TEST_POINTS = 3
+"""With fewer held out, no probe is trained."""
+
 
 def analyze(
     embeddings: Any,
@@ -95,7 +98,7 @@ def analyze(
     probes
         Names out of `clorg_scale.probes.PROBES`; default: all whose packages are installed.
     map_points
-        Points in the two-dimensional map, at most; 0 draws none.
+        Points in the two-dimensional map, at most (3 or more); 0 draws none.
     device, memory_limit, seed, progress
         As for every stage.
     output
@@ -119,22 +122,27 @@ def analyze(
         len(data.points), k=k, method=method, target_error=target_error, community_method=community_method,
         resolution=resolution, map_points=map_points, seed=seed,
     )  # fmt: skip
-    check_memory(data, k, *_homogeneity_size(data), limit)
+    chi_points, chi_k = _homogeneity_size(data)
+    check_memory(
+        data, k=k, chi_points=chi_points, chi_k=chi_k, n_temperatures=len(wanted), memory_limit=limit
+    )  # fmt: skip
     folder = None if output is None else Path(output)
     stages = Stages(folder, resume=resume)
     common: dict[str, Any] = {"device": place, "memory_limit": limit, "progress": progress}
     told = {"data": data.key, "device": place, "seed": seed}
 
     spread, _ = stages.run(
-        "Calinski-Harabasz", _Number, told, lambda: _Number(calinski_harabasz(data.points, data.classes.codes)),
+        "Calinski-Harabasz", _Number, {"data": data.key},
+        lambda: _Number(calinski_harabasz(data.points, data.classes.codes)),
         lambda _: "Ratio of the spread between classes to that within, over all points, in float64.",
     )  # fmt: skip
     homogeneity, _ = stages.run(
         "class homogeneity", _Homogeneity, told, lambda: _homogeneity(data, seed, common), _Homogeneity.how
     )
-    density, density_key = stages.run(
+    density, _ = stages.run(
         "RLD", RLDResult,
-        told | {"temperatures": wanted.tolist(), "method": method, "target_error": target_error, "k": k},
+        told | {"temperatures": wanted.tolist(), "method": method}
+        | ({} if method == "exact" else {"target_error": target_error, "k": k}),
         lambda: rld(data.points, data.classes.codes, temperatures=wanted, method=method, target_error=target_error,
                     k=k, seed=seed, **common),
         _how_rld,
@@ -145,13 +153,16 @@ def analyze(
     graph = affinity_graph(table, temperature=AFFINITY_TEMPERATURE, mean_distance=density.mean_distance)
     found, _ = stages.run(
         "communities", Communities,
-        {"graph": [table_key, density_key], "method": community_method, "resolution": resolution, "seed": seed},
+        {"table": table_key, "mean_distance": density.mean_distance, "method": community_method,
+         "resolution": resolution, "seed": seed, "device": place},
         lambda: communities(graph, method=community_method, resolution=resolution, seed=seed, device=device),
         _how_communities,
     )  # fmt: skip
     scores, _ = stages.run(
-        "probes", _Scores, told | {"k": k, "probes": chosen_probes, "test": data.test_key},
-        lambda: _score_probes(data, chosen_probes, k, density.mean_distance, seed, common), _Scores.how,
+        "probes", _Scores,
+        told | {"k": k, "probes": chosen_probes, "test": data.test_key, "mean_distance": density.mean_distance},
+        lambda: _score_probes(data, chosen_probes, k, density.mean_distance, seed, common),
+        lambda scores: scores.how,
     )  # fmt: skip
     laid_out, _ = stages.run(
         "map", _Layout, told | {"map_points": map_points},
@@ -244,14 +255,8 @@ def _homogeneity_size(data: Inputs) -> tuple[int, int]:
 @dataclass(frozen=True)
 class _Scores:
     probes: list[dict[str, Any]]
-    n_train: int
     n_test: int
-
-    def how(self) -> str:
-        return (
-            f"Trained on {self.n_train:,} points, scored on {self.n_test:,} others; the graph probes see one graph "
-            "over both and no test label. Intervals: 95 % bootstrap over the test points."
-        )
+    how: str
 
 
 def _score_probes(
@@ -260,22 +265,27 @@ def _score_probes(
     """Train and score the probes on one split and one graph over it."""
     from clorg_scale.probes import compare_probes
 
+    if not probes:
+        return _Scores([], 0, "No probe was asked for.")
     codes = data.classes.codes
     if data.test is None or data.test_codes is None:
-        split = held_out_split(data.points, codes, fraction=HELD_OUT, seed=seed)
+        both = held_out_split(data.points, codes, fraction=HELD_OUT, seed=seed)
     else:
-        split = given_split(data.points, codes, data.test, data.test_codes)
-    with split as both:
-        if not (both.codes[both.n_train :] >= 0).any():
-            return _Scores([], both.n_train, 0)
-        table = knn(both.points, k, seed=seed, **common)
-        graph = affinity_graph(table, temperature=AFFINITY_TEMPERATURE, mean_distance=mean_distance)
-        train, test = slice(None, both.n_train), slice(both.n_train, None)
-        results = compare_probes(
-            both.points[train], both.codes[train], both.points[test], both.codes[test], graph,
-            probes=probes, k=k, seed=seed, **common,
-        )  # fmt: skip
-    return _Scores([asdict(result) for result in results], both.n_train, int((both.codes[test] >= 0).sum()))
+        both = given_split(data.points, codes, data.test, data.test_codes)
+    train, test = slice(None, both.n_train), slice(both.n_train, None)
+    if len(both.codes[test]) < FEWEST_TEST_POINTS:
+        return _Scores([], 0, f"Not trained: fewer than {FEWEST_TEST_POINTS} labelled points could be held out.")
+    table = knn(both.points, k, seed=seed, **common)
+    graph = affinity_graph(table, temperature=AFFINITY_TEMPERATURE, mean_distance=mean_distance)
+    results = compare_probes(
+        both.points[train], both.codes[train], both.points[test], both.codes[test], graph,
+        probes=probes, k=min(k, int((both.codes[train] >= 0).sum())), seed=seed, **common,
+    )  # fmt: skip
+    how = (
+        f"Trained on {both.n_train:,} points, scored on {len(both.codes[test]):,} others; the graph probes see one "
+        "graph over both and no test label. Intervals: 95 % bootstrap over the test points."
+    )
+    return _Scores([asdict(result) for result in results], int((both.codes[test] >= 0).sum()), how)
 
 
 def _score(probe: dict[str, Any]) -> ProbeScore:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import Array, array_module, available_memory, row_slices
+from clorg_scale.arrays import Array, array_module, row_slices
+from clorg_scale.arrays.spool import gather_blocks
 
 __all__ = ["ProbeSplit", "given_split", "held_out_split"]
 
@@ -36,19 +33,15 @@ class ProbeSplit:
     n_train: int
 
 
-@contextmanager
 def given_split(
     train: Array, codes: npt.NDArray[np.int64], test: Array, test_codes: npt.NDArray[np.int64]
-) -> Iterator[ProbeSplit]:
+) -> ProbeSplit:
     """The user's own test points behind the training points."""
-    with _stacked([train, test], [None, None]) as points:
-        yield ProbeSplit(points, np.concatenate([codes, test_codes]), len(train))
+    points = _stacked([train, test], [np.arange(len(train)), np.arange(len(test))])
+    return ProbeSplit(points, np.concatenate([codes, test_codes]), len(train))
 
 
-@contextmanager
-def held_out_split(
-    embeddings: Array, codes: npt.NDArray[np.int64], *, fraction: float, seed: int
-) -> Iterator[ProbeSplit]:
+def held_out_split(embeddings: Array, codes: npt.NDArray[np.int64], *, fraction: float, seed: int) -> ProbeSplit:
     """A stratified share of the labelled points held out as test points; the unlabelled ones are training points."""
     from clorg_scale.probes.splits import stratified_hold_out
 
@@ -56,31 +49,26 @@ def held_out_split(
     kept = np.ones(len(codes), dtype=bool)
     kept[test] = False
     train = np.flatnonzero(kept)
-    with _stacked([embeddings, embeddings], [train, test]) as points:
-        yield ProbeSplit(points, codes[np.concatenate([train, test])], len(train))
+    points = _stacked([embeddings, embeddings], [train, test])
+    return ProbeSplit(points, codes[np.concatenate([train, test])], len(train))
 
 
-@contextmanager
-def _stacked(parts: list[Array], rows: list[npt.NDArray[np.int64] | None]) -> Iterator[Array]:
-    """Rows of several arrays in one: in memory, or in a temporary memory map where they would take half of it."""
-    xp = array_module(*parts)
+def _stacked(parts: list[Array], chosen: list[npt.NDArray[np.int64]]) -> Array:
+    """Rows of several arrays in one: where it is large against the free memory, in an unnamed file."""
     dtype = np.result_type(*(part.dtype for part in parts)).newbyteorder("=")
-    chosen = [np.arange(len(part)) if some is None else some for part, some in zip(parts, rows, strict=True)]
     shape = (sum(map(len, chosen)), parts[0].shape[1])
-    if xp is not np or np.prod(shape) * dtype.itemsize < available_memory() // 2:
-        yield _fill(xp.empty(shape, dtype), parts, chosen)
-        return
-    with tempfile.TemporaryDirectory(prefix="clorg-scale-") as folder:
-        yield _fill(np.lib.format.open_memmap(Path(folder) / "points.npy", "w+", dtype, shape), parts, chosen)
+    xp = array_module(*parts)
+    if xp is np:
+        return gather_blocks(_blocks(parts, chosen), shape, dtype)
+    stacked, start = xp.empty(shape, dtype), 0
+    for block in _blocks(parts, chosen):
+        stacked[start : start + len(block)] = xp.asarray(block)
+        start += len(block)
+    return stacked
 
 
-def _fill(stacked: Array, parts: list[Array], chosen: list[npt.NDArray[Any]]) -> Array:
-    """Copy the rows block by block; parts in main memory too where the whole is on a GPU."""
-    xp = array_module(stacked)
-    start = 0
+def _blocks(parts: list[Array], chosen: list[npt.NDArray[np.int64]]) -> Iterator[Array]:
+    """The rows block by block; parts in main memory too where the whole is on a GPU."""
     for part, rows in zip(parts, chosen, strict=True):
         for block in row_slices(len(rows), part.shape[1], itemsize=part.dtype.itemsize):
-            taken = rows[block]
-            stacked[start : start + len(taken)] = xp.asarray(part[taken])
-            start += len(taken)
-    return stacked
+            yield part[rows[block]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
-import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from clorg_scale.analysis.record import StageNote
-from clorg_scale.store.atomic import explain_write_errors, write_whole
+from clorg_scale.store.atomic import make_folder, write_whole
+from clorg_scale.store.temporary import remove_strays
 
 __all__ = ["Stages"]
 
@@ -23,6 +24,9 @@ Result = TypeVar("Result")
 
 FORMAT = 1
 """Changes whenever a stage's result for the same input does."""
+
+_FILE_NAMES = re.compile(r"[\w-]+-[0-9a-f]{16}\.npz|analysis\.json|report\.html")
+"""Files that an analysis writes."""
 
 
 class Stages:
@@ -49,9 +53,9 @@ class Stages:
         self.folder = folder
         self.resume = resume
         self.notes: list[StageNote] = []
+        self._made = [] if folder is None else make_folder(folder)
         if folder is not None:
-            with explain_write_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
+            remove_strays(folder, _FILE_NAMES)
 
     def run(
         self,
@@ -84,22 +88,39 @@ class Stages:
         file = None if self.folder is None else self.folder / f"{name.replace(' ', '-')}-{key}.npz"
         kept = _read(file, kind) if file is not None and self.resume else None
         if kept is None:
-            _reset_peak_memory()
-            started = time.perf_counter()
-            result = compute()
-            seconds, peak = time.perf_counter() - started, _peak_memory()
-            if file is not None:
-                _write(file, result, seconds, peak)
+            with self._nothing_left_behind():
+                result, seconds, peak = _measured(compute)
+                if file is not None:
+                    _write(file, result, seconds, peak)
         else:
             result, seconds, peak = kept
         self.notes.append(StageNote(name, how(result), seconds, peak))
         return result, key
+
+    @contextmanager
+    def _nothing_left_behind(self) -> Iterator[None]:
+        """Remove the folders that were made for this run, while they are empty, if a stage fails."""
+        try:
+            yield
+        except BaseException:
+            for folder in self._made:
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
 
 
 def _digest(depends: dict[str, Any]) -> str:
     """16 hexadecimal digits."""
     text = json.dumps(depends, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _measured(compute: Callable[[], Result]) -> tuple[Result, float, int]:
+    """Result, seconds, and the largest memory meanwhile in bytes."""
+    _reset_peak_memory()
+    started = time.perf_counter()
+    result = compute()
+    return result, time.perf_counter() - started, _peak_memory()
 
 
 def _write(file: Path, result: Any, seconds: float, peak: int) -> None:
@@ -111,7 +132,7 @@ def _write(file: Path, result: Any, seconds: float, peak: int) -> None:
     named: dict[str, Any] = {f"array_{name}": array for name, array in arrays.items()}
     named["json"] = np.frombuffer(document.encode(), np.uint8)
     with write_whole(file) as target:
-        np.savez(target, **named)
+        np.savez(target, allow_pickle=False, **named)
 
 
 def _on_host(array: Any) -> Any:
@@ -132,7 +153,9 @@ def _read(file: Path, kind: type[Result]) -> tuple[Result, float, int] | None:
             document = json.loads(stored["json"].tobytes())
             arrays = {name.removeprefix("array_"): stored[name] for name in stored.files if name != "json"}
         return kind(**document["parts"], **arrays), document["seconds"], document["peak"]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except FileNotFoundError:
+        return None
+    except Exception:  # NumPy, zipfile and json raise a dozen kinds for a damaged file; all mean: compute it again
         return None
 
 

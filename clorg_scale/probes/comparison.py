@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import Device, as_embeddings, encode_labels
+from clorg_scale.arrays import UNLABELLED, Device, as_embeddings, encode_labels, label_array
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import Metric
 from clorg_scale.probes.transductive import read_graph
@@ -117,18 +117,18 @@ def compare_probes(
 
 def joint_codes(labels: Any, n: int, test_labels: Any, m: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Codes of training and test labels in one numbering; -1 where unlabelled."""
-    train, test = encode_labels(labels, n), encode_labels(test_labels, m, name="test labels")
-    if (train.classes.dtype.kind in "SU") != (test.classes.dtype.kind in "SU"):
+    train, test = encode_labels(labels, n), label_array(test_labels, m, name="test labels")
+    if (train.classes.dtype.kind == "U") != (test.dtype.kind == "U"):
         raise InputError(
-            f"The labels have dtype {train.classes.dtype}, the test labels {test.classes.dtype}; "
-            "name the classes in one way."
+            f"The labels have dtype {train.classes.dtype}, the test labels {test.dtype}; name the classes in one way."
         )
-    classes = np.unique(np.concatenate([train.classes, test.classes]))
-    both = []
-    for part in (train, test):
-        place = np.searchsorted(classes, part.classes)
-        both.append(np.where(part.codes >= 0, place[part.codes], -1))
-    return both[0], both[1]
+    unlabelled = test == ("-1" if test.dtype.kind == "U" else UNLABELLED)
+    if unlabelled.all():
+        raise InputError("None of the test points has a label, so no probe can be scored.")
+    classes = np.unique(np.concatenate([train.classes, test[~unlabelled]]))
+    place = np.searchsorted(classes, train.classes)
+    codes = np.where(train.codes >= 0, place[train.codes], UNLABELLED)
+    return codes, np.where(unlabelled, UNLABELLED, np.searchsorted(classes, test)).astype(np.int64)
 
 
 def _available(probes: Sequence[str]) -> list[str]:

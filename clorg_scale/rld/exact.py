@@ -33,7 +33,7 @@ from clorg_scale.rld.exp2 import smallest_exp2
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.tiles import NEAR, TILE, affinity_sums, kernel_sums, tile_pairs
 
-__all__ = ["ExactSums", "exact_sums", "n_pair_visits", "random_pair_mean"]
+__all__ = ["ExactSums", "check_exact_memory", "exact_bytes", "exact_sums", "n_pair_visits", "random_pair_mean"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -123,23 +123,36 @@ def exact_sums(
 def _panel_rows(points: ClassOrderedPoints, n_temperatures: int, memory_limit: int | None) -> int:
     """The largest panel that the memory limit allows."""
     n, d, size = points.n_points, points.n_features, points.dtype.itemsize
-
-    def need(rows: int) -> int:
-        tiles = max(1, rows // TILE) ** 2
-        sums = (6 * n_temperatures + 4) * n * 8
-        return sums + rows * (2 * d * size + 16) + tiles * 2 * (1 + 2 * n_temperatures) * TILE * 8
-
     rows = min(MOST_PANEL_ROWS, -(-n // TILE) * TILE)
     if memory_limit is None:
         return rows
-    while rows > TILE and need(rows) > memory_limit:
+    while rows > TILE and exact_bytes(n, d, size, n_temperatures, rows) > memory_limit:
         rows -= TILE
-    if need(rows) > memory_limit:
+    check_exact_memory(n, d, size, n_temperatures, memory_limit)
+    return rows
+
+
+def exact_bytes(n: int, d: int, itemsize: int, n_temperatures: int, panel_rows: int = TILE) -> int:
+    """Memory of the exact method beside the embeddings; by default with its smallest panels."""
+    tiles = max(1, panel_rows // TILE) ** 2
+    sums = (6 * n_temperatures + 4) * n * 8
+    return sums + panel_rows * (2 * d * itemsize + 16) + tiles * 2 * (1 + 2 * n_temperatures) * TILE * 8
+
+
+def check_exact_memory(n: int, d: int, itemsize: int, n_temperatures: int, memory_limit: int) -> None:
+    """Check that the exact method fits.
+
+    Raises
+    ------
+    InputError
+        If it does not; says what would.
+    """
+    least = exact_bytes(n, d, itemsize, n_temperatures)
+    if least > memory_limit:
         raise InputError(
             f"The memory limit of {memory_limit / 1e6:.0f} MB is too small for exact RLD of {n} points "
-            f"with {d} features; at least {-(-need(TILE) // 1_000_000)} MB are needed."
+            f"with {d} features; at least {-(-least // 1_000_000)} MB are needed."
         )
-    return rows
 
 
 def random_pair_mean(points: ClassOrderedPoints, seed: int) -> float:

@@ -10,7 +10,7 @@ from numba import njit, prange
 
 from clorg_scale.arrays import Array, array_module, column_means, row_block
 
-__all__ = ["ClassOrderedPoints"]
+__all__ = ["ClassOrderedPoints", "computing_dtype"]
 
 _CHUNK_ROWS = 256
 """Rows converted at a time where compiled code cannot read the dtype; keeps the float64 copy in cache."""
@@ -52,8 +52,7 @@ class ClassOrderedPoints:
         self.codes = codes[self.order]
         self.starts = np.searchsorted(self.codes, np.arange(n_classes + 1))
         self.mean = column_means(embeddings)
-        wide = embeddings.dtype.itemsize > (4 if embeddings.dtype.kind == "f" else 2)
-        self.dtype = np.dtype(np.float64 if wide else np.float32)
+        self.dtype = computing_dtype(embeddings.dtype)
 
     def panel(self, start: int, stop: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Points at positions start..stop: (p, d) centred coordinates and (p,) their squared norms."""
@@ -87,6 +86,12 @@ class ClassOrderedPoints:
         first = np.where(labelled, self.starts[codes], 0) - other_start
         last = np.where(labelled, self.starts[np.minimum(codes + 1, len(self.starts) - 1)], 0) - other_start
         return first, last
+
+
+def computing_dtype(dtype: Any) -> np.dtype[Any]:
+    """Give float64 for embeddings that float32 does not hold exactly (float64, wide integers), else float32."""
+    wide = dtype.itemsize > (4 if dtype.kind == "f" else 2)
+    return np.dtype(np.float64 if wide else np.float32)
 
 
 @njit(nogil=True, parallel=True, cache=True)

@@ -31,6 +31,9 @@ __all__ = ["DEFAULT_TEMPERATURES", "check_temperatures", "rld"]
 DEFAULT_TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05)
 """The paper's temperatures 1, 0.5, 0.2, 0.1 and the 0.05 of its two-dimensional examples."""
 
+LEAST_TEMPERATURE = 1e-4
+"""Distances in float32 are exact to about 1e-7, so that d / (mu T) is exact to 1e-3 here."""
+
 Method = Literal["auto", "exact", "sampled", "graph"]
 
 
@@ -122,6 +125,11 @@ def check_temperatures(temperatures: Iterable[float]) -> npt.NDArray[np.float64]
         raise InputError("No temperature was given; at least one is needed.")
     if not (np.isfinite(chosen).all() and (chosen > 0).all()):
         raise InputError(f"The temperatures must be positive numbers, not {[float(t) for t in chosen]}.")
+    if chosen.min() < LEAST_TEMPERATURE:
+        raise InputError(
+            f"The temperature {chosen.min():g} is too small: below {LEAST_TEMPERATURE:g} the rounding of the distances "
+            "decides; give larger ones."
+        )
     return chosen
 
 
