@@ -9,7 +9,7 @@ from pathlib import Path
 from clorg_scale.analysis.record import Analysis
 from clorg_scale.errors import InputError
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "quantities"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Comparison:
 
     def table(self) -> list[dict[str, str | float | int | None]]:
         """One row a quantity: its name, then each model's value (None where a model lacks it)."""
-        quantities: dict[str, dict[str, float | int | None]] = {}
+        rows: dict[str, dict[str, float | int | None]] = {}
         for name, analysis in self.analyses.items():
-            for quantity, value in _quantities(analysis).items():
-                quantities.setdefault(quantity, {})[name] = value
+            for quantity, value in quantities(analysis).items():
+                rows.setdefault(quantity, {})[name] = value
         return [
             {"quantity": quantity} | {name: values.get(name) for name in self.analyses}
-            for quantity, values in quantities.items()
+            for quantity, values in rows.items()
         ]
 
     def report(self, path: str | Path) -> Path:
@@ -71,7 +71,7 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
     return Comparison(dict(analyses))
 
 
-def _quantities(analysis: Analysis) -> dict[str, float | int | None]:
+def quantities(analysis: Analysis) -> dict[str, float | int | None]:
     """Everything comparable, in the order of a report."""
     rows: dict[str, float | int | None] = {}
     for temperature, value in zip(analysis.rld.temperatures, analysis.rld.values, strict=True):

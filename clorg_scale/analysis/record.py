@@ -7,9 +7,12 @@ what a report shows and a comparison needs, so that it stays small at any number
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sized
+from contextlib import suppress
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
@@ -38,8 +41,8 @@ class RLDSummary:
     stderr: list[float]
     per_class: list[list[float]]
     """(t, C) share of each class; a row sums to the value."""
-    purity: list[list[float]]
-    """(t, C) W_c / K_c."""
+    purity: list[list[float | None]]
+    """(t, C) W_c / K_c; None for a class without affinity."""
     null_mean: list[float]
     """RLD expected of shuffled labels, at each temperature."""
     null_std: list[float | None]
@@ -186,17 +189,40 @@ class Analysis:
         """
         file = Path(path) / "analysis.json" if Path(path).is_dir() else Path(path)
         try:
-            document = json.loads(file.read_text(encoding="utf-8"))
+            document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
         except FileNotFoundError:
             raise InputError(f"There is no analysis at {file}; make one with 'clorg-scale analyze'.") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{file} is not an analysis, or only a part of one ({error}).") from error
         if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
             raise InputError(f"{file} is not an analysis that this version of clorg-scale wrote.")
         try:
-            return _analysis(document)
-        except (TypeError, KeyError, AttributeError) as error:
+            analysis: Analysis = _built(cls, document, "the document")
+            analysis._check_lengths()
+        except ValueError as error:
             raise InputError(f"{file} is not a complete analysis ({error}).") from error
+        return analysis
+
+    def _check_lengths(self) -> None:
+        """Check that lists which belong together are equally long.
+
+        Raises
+        ------
+        ValueError
+            If they are not.
+        """
+        rld, points, n_classes = self.rld, self.point_map, len(self.classes)
+        together: list[tuple[int, list[Sized]]] = [
+            (
+                len(rld.temperatures),
+                [rld.values, rld.stderr, rld.null_mean, rld.null_std, rld.per_class, rld.purity],
+            ),
+            (n_classes, [self.class_sizes, self.communities.class_by_community, *rld.per_class, *rld.purity]),
+            (len(points.index), [points.x, points.y, points.class_code, points.community, points.local_density]),
+        ]
+        for length, lists in together:
+            if any(len(values) != length for values in lists):
+                raise ValueError("lists that belong together differ in length")
 
     def report(self, path: str | Path) -> Path:
         """Write the self-contained HTML report."""
@@ -205,20 +231,40 @@ class Analysis:
         return write_report(self, path)
 
 
-def _analysis(document: dict[str, Any]) -> Analysis:
-    """Plain data as the dataclasses it came from."""
-    probes = [ProbeScore(**p | {"accuracy_interval": tuple(p["accuracy_interval"])}) for p in document["probes"]]
-    return Analysis(
-        **document
-        | {
-            "rld": RLDSummary(**document["rld"]),
-            "class_homogeneity": {int(k): v for k, v in document["class_homogeneity"].items()},
-            "class_homogeneity_stderr": {int(k): v for k, v in document["class_homogeneity_stderr"].items()},
-            "neighbors": NeighborSummary(**document["neighbors"]),
-            "communities": CommunitySummary(**document["communities"]),
-            "probes": probes,
-            "point_map": PointMap(**document["point_map"]),
-            "suspects": [Suspect(**suspect) for suspect in document["suspects"]],
-            "stages": [StageNote(**note) for note in document["stages"]],
-        }
-    )
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _built(kind: Any, value: Any, where: str) -> Any:
+    """Plain data as the dataclass, or other type, that it is said to be.
+
+    Raises
+    ------
+    ValueError
+        If it is something else; says where.
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if is_dataclass(kind) and isinstance(value, dict):
+        types = get_type_hints(kind)
+        if value.keys() != types.keys():
+            differing = sorted(value.keys() ^ types.keys())[0]
+            raise ValueError(f"{differing!r} is {'unknown' if differing in value else 'missing'} in {where}")
+        return kind(**{name: _built(part, value[name], name) for name, part in types.items()})  # type: ignore[operator]
+    if origin in (UnionType, Union):
+        for part in parts:
+            with suppress(ValueError):
+                return _built(part, value, where)
+    elif origin is list and isinstance(value, list):
+        return [_built(parts[0], item, where) for item in value]
+    elif origin is tuple and isinstance(value, list) and len(value) == len(parts):
+        return tuple(_built(part, item, where) for part, item in zip(parts, value, strict=True))
+    elif origin is dict and isinstance(value, dict):
+        # The keys of a JSON object are strings.
+        return {parts[0](key): _built(parts[1], item, where) for key, item in value.items()}
+    elif kind is type(None) and value is None:
+        return None
+    elif kind is float and type(value) in (int, float):
+        return float(value)
+    elif type(value) is kind:
+        return value
+    raise ValueError(f"{where!r} holds {value!r:.40}")

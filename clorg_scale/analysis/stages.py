@@ -6,8 +6,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from clorg_scale.analysis.record import StageNote
-from clorg_scale.store.atomic import make_folder, write_whole
+from clorg_scale.store.atomic import make_folder, remove_empty, write_whole
 from clorg_scale.store.temporary import remove_strays
 
 __all__ = ["Stages"]
@@ -88,25 +88,17 @@ class Stages:
         file = None if self.folder is None else self.folder / f"{name.replace(' ', '-')}-{key}.npz"
         kept = _read(file, kind) if file is not None and self.resume else None
         if kept is None:
-            with self._nothing_left_behind():
+            try:
                 result, seconds, peak = _measured(compute)
                 if file is not None:
                     _write(file, result, seconds, peak)
+            except BaseException:
+                remove_empty(self._made)
+                raise
         else:
             result, seconds, peak = kept
         self.notes.append(StageNote(name, how(result), seconds, peak))
         return result, key
-
-    @contextmanager
-    def _nothing_left_behind(self) -> Iterator[None]:
-        """Remove the folders that were made for this run, while they are empty, if a stage fails."""
-        try:
-            yield
-        except BaseException:
-            for folder in self._made:
-                with suppress(OSError):
-                    folder.rmdir()
-            raise
 
 
 def _digest(depends: dict[str, Any]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -23,35 +25,76 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line: exit code 0, 2 with one sentence for a user's mistake, 130 when interrupted."""
-    from clorg_scale.cli import commands  # noqa: F401  registers them
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        sys.exit(_run(sys.argv[1:]))
 
-    if len(sys.argv) == 1:
-        sys.argv.append("--help")
-    warnings.showwarning = _show_warning
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; gives the exit code."""
     try:
-        result = app(standalone_mode=False)
+        from clorg_scale.cli import commands, stages  # noqa: F401  registers them
+
+        result = app(arguments or ["--help"], prog_name="clorg-scale", standalone_mode=False)
+        sys.stdout.flush()
     except (InputError, MissingDependencyError) as error:
-        _leave(f"error: {error}", 2)
+        return _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
-        _leave("Interrupted; finished stages are kept, run the same command again to go on.", 130)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is still running at once
+        _say("Interrupted; run the same command again, finished stages of an analysis are kept.")
+        return 130
     except MemoryError as error:
-        _leave(f"error: Memory does not suffice ({error}); give a --memory-limit, or fewer points.", 2)
+        return _fail(f"The memory does not suffice ({error}); give a --memory-limit, or fewer points.")
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        _close_stdout()
+        return 0
+    except OSError as error:
+        _close_stdout()
+        where = "Standard output" if error.filename is None else os.fsdecode(error.filename)
+        return _fail(f"{where} cannot be read or written: {error.strerror}.")
     except Exception as error:
         # Typer's own errors (unknown option, missing argument) come from Click or from a copy of it, by its version.
         if not hasattr(error, "format_message"):
             raise
-        _leave(f"error: {error.format_message()} See 'clorg-scale --help'.", 2)
-    sys.exit(result if isinstance(result, int) else 0)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "clorg-scale"
+        return _fail(f"{error.format_message().rstrip('.')}; see '{command} --help'.")
+    return result if isinstance(result, int) else 0
 
 
-def _leave(sentence: str, code: int) -> None:
+def _fail(sentence: str) -> int:
+    _say(f"error: {sentence}")
+    return 2
+
+
+def _say(sentence: str) -> None:
+    """One line on stderr."""
     print(" ".join(sentence.split()), file=sys.stderr)
-    sys.exit(code)
+
+
+def _close_stdout() -> None:
+    """Let what is still to be written to a broken pipe or a full disk vanish, so that Python does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    """One line on stderr, without the place in the code."""
-    print(f"warning: {message}", file=sys.stderr)
+    """One line, without the place in the code."""
+    _say(f"warning: {message}")
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001  Typer calls it so
+    if asked:
+        from clorg_scale import __version__
+
+        print(f"clorg-scale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """How embeddings are organised: local density, class homogeneity, communities and probes, at any size."""

@@ -17,6 +17,8 @@ __all__ = [
     "check_target",
     "explain_write_errors",
     "make_folder",
+    "remove_empty",
+    "result_folder",
     "sync_folder",
     "write_whole",
 ]
@@ -123,11 +125,33 @@ def make_folder(path: Path) -> list[Path]:
             if not os.access(path, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "", str(path))
     except BaseException:
-        for folder in missing:
-            with suppress(OSError):
-                folder.rmdir()
+        remove_empty(missing)
         raise
     return missing
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove those of the folders, in this order, that are there and empty."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def result_folder(path: Path) -> Iterator[None]:
+    """Make a folder for the results of the block; if it raises and left nothing there, remove it again.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made or written to.
+    """
+    made = make_folder(path)
+    try:
+        yield
+    except BaseException:
+        remove_empty(made)
+        raise
 
 
 @contextmanager

@@ -1,0 +1,211 @@
+"""The commands of single stages, each a thin layer over one public function."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from clorg_scale.cli.app import app
+from clorg_scale.cli.options import (
+    DEFAULT_TEMPERATURES,
+    DeviceName,
+    Embeddings,
+    Json,
+    Labels,
+    MemoryLimit,
+    Method,
+    Neighbors,
+    Resolution,
+    Seed,
+    TargetError,
+    Temperatures,
+    print_json,
+    print_table,
+    read_points,
+    read_temperatures,
+)
+from clorg_scale.errors import InputError
+
+__all__: list[str] = []
+
+LISTED_SIZES = 15
+"""Communities whose sizes are printed."""
+
+
+@app.command(short_help="Relative Local Density at each temperature.")
+def rld(
+    embeddings: Embeddings,
+    *,
+    labels: Labels = None,
+    out: Annotated[Path | None, typer.Option(help="File for everything, as JSON.", metavar="FILE.json")] = None,
+    temperatures: Temperatures = DEFAULT_TEMPERATURES,
+    method: Method = "auto",
+    target_error: TargetError = 0.005,
+    k: Annotated[int, typer.Option("--k", help="Neighbours of the graph and sampled methods.", metavar="K")] = 15,
+    seed: Seed = 0,
+    device: DeviceName = "auto",
+    memory_limit: MemoryLimit = None,
+    as_json: Json = False,
+) -> None:
+    """Compute the Relative Local Density at each temperature, beside what shuffled labels would give."""
+    from clorg_scale.rld import rld as run
+    from clorg_scale.store.atomic import check_target, write_whole
+
+    if out is not None:
+        check_target(out)
+    chosen = read_temperatures(temperatures)
+    points, classes = read_points(embeddings, labels)
+    if classes is None:
+        raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
+    result = run(
+        points, classes, temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
+        seed=seed, device=device, memory_limit=memory_limit, progress=sys.stderr.isatty(),  # type: ignore[arg-type]
+    )  # fmt: skip
+    per_class = {str(name): shares.tolist() for name, shares in zip(result.classes, result.per_class.T, strict=True)}
+    document = {
+        "method": result.method, "n_points": result.n_points, "mean_distance": result.mean_distance,
+        "temperatures": result.temperatures.tolist(), "values": result.values.tolist(),
+        "stderr": result.stderr.tolist(), "null_mean": result.null_mean.tolist(), "per_class": per_class,
+        "details": result.details, "seconds": result.seconds,
+    }  # fmt: skip
+    if out is not None:
+        with write_whole(out, "w") as file:
+            file.write(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    if as_json:
+        print_json(document)
+        return
+    print(f"RLD of {result.n_points:,} points in {len(result.classes):,} classes, {result.method} method\n")
+    print(f"{'T':>8} {'RLD':>10} {'stderr':>10} {'shuffled labels':>16}")
+    for t, value, error, null in zip(
+        result.temperatures, result.values, result.stderr, result.null_mean, strict=True
+    ):  # fmt: skip
+        print(f"{t:8g} {value:10.6f} {f'{error:.6f}' if error else '0':>10} {null:16.6f}")
+
+
+@app.command(short_help="The k nearest neighbours of every point.")
+def knn(
+    embeddings: Embeddings,
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the table: indices and distances.", metavar="FILE.npz")
+    ] = None,
+    k: Neighbors = 15,
+    metric: Annotated[str, typer.Option(help="euclidean, cosine or inner_product.", metavar="NAME")] = "euclidean",
+    index: Annotated[
+        str,
+        typer.Option(help="auto, flat, ivf, hnsw, nndescent, cagra or a FAISS factory string.", metavar="NAME"),
+    ] = "auto",
+    seed: Seed = 0,
+    device: DeviceName = "auto",
+    memory_limit: MemoryLimit = None,
+    as_json: Json = False,
+) -> None:
+    """Find the k nearest neighbours of every point; `clorg_scale.KNN.load` reads the table."""
+    from clorg_scale.neighbors import knn as run
+    from clorg_scale.store.atomic import check_target
+
+    if out is not None:
+        check_target(out)
+    points, _ = read_points(embeddings)
+    table = run(
+        points, k, metric=metric, index=index, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
+        progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    if out is not None:
+        table.save(out)
+    if as_json:
+        print_json(
+            {
+                "n_points": table.n_points, "k": table.k, "metric": table.metric, "index": table.index,
+                "recall": table.measured_recall, "mean_distance": table.mean_distance,
+            }
+        )  # fmt: skip
+        return
+    recall, mean = table.measured_recall, table.mean_distance
+    print_table(
+        [
+            ("points", f"{table.n_points:,}"), ("neighbours each", f"{table.k}"), ("metric", table.metric),
+            ("index", table.index), ("recall", "not measured" if recall is None else f"{recall:.4f}"),
+            ("mean distance", "none" if mean is None else f"{mean:.6g}"), *_written(out),
+        ]
+    )  # fmt: skip
+
+
+@app.command(short_help="Communities of the affinity graph.")
+def communities(
+    embeddings: Embeddings,
+    *,
+    labels: Labels = None,
+    out: Annotated[Path | None, typer.Option(help="File for the community of each point.", metavar="FILE.npy")] = None,
+    k: Neighbors = 15,
+    method: Annotated[str, typer.Option(help="leiden or louvain.", metavar="NAME")] = "leiden",
+    resolution: Resolution = 1.0,
+    temperature: Annotated[float, typer.Option(help="Of the affinity graph's weights.", metavar="T")] = 0.1,
+    seed: Seed = 0,
+    device: DeviceName = "auto",
+    memory_limit: MemoryLimit = None,
+    as_json: Json = False,
+) -> None:
+    """Find communities of the affinity graph, and compare them with the classes where there are labels."""
+    from clorg_scale.affinity import affinity_graph
+    from clorg_scale.agreement import agreement
+    from clorg_scale.analysis.inputs import check_choice, check_positive
+    from clorg_scale.arrays import encode_labels
+    from clorg_scale.communities import communities as run
+    from clorg_scale.communities import modularity
+    from clorg_scale.communities.detection import Method as CommunityMethod
+    from clorg_scale.neighbors import knn as neighbors
+    from clorg_scale.store.atomic import check_target, write_whole
+
+    check_choice("method", method, get_args(CommunityMethod))
+    check_positive("resolution", resolution)
+    check_positive("temperature", temperature)
+    if out is not None:
+        check_target(out)
+    points, classes = read_points(embeddings, labels)
+    codes = None if classes is None else encode_labels(classes, len(points)).codes
+    progress = sys.stderr.isatty()
+    table = neighbors(points, k, seed=seed, device=device, memory_limit=memory_limit, progress=progress)  # type: ignore[arg-type]
+    graph = affinity_graph(table, temperature=temperature)
+    found = run(graph, method=method, resolution=resolution, seed=seed, device=device)  # type: ignore[arg-type]
+    summary: dict[str, Any] = {
+        "method": found.method, "resolution": found.resolution, "n_points": graph.n_nodes,
+        "n_communities": len(found.sizes), "modularity": found.modularity, "sizes": found.sizes.tolist(),
+    }  # fmt: skip
+    if codes is not None:
+        against = agreement(codes, found.labels)
+        of_classes = modularity(graph, codes, resolution=resolution)
+        summary |= {"class_modularity": of_classes, "nmi": against.nmi, "ari": against.ari}
+    if out is not None:
+        import numpy as np
+
+        with write_whole(out) as file:
+            np.save(file, found.labels)
+    if as_json:
+        print_json(summary)
+        return
+    rows = [
+        ("points", f"{graph.n_nodes:,}"), ("method", found.method), ("resolution", f"{resolution:g}"),
+        ("communities", f"{len(found.sizes):,}"), ("sizes", _listed(found.sizes.tolist())),
+        ("modularity", f"{found.modularity:.4f}"),
+    ]  # fmt: skip
+    if codes is not None:
+        rows += [
+            ("modularity of the classes", f"{summary['class_modularity']:.4f}"),
+            ("NMI with the classes", f"{summary['nmi']:.4f}"), ("ARI with the classes", f"{summary['ari']:.4f}"),
+        ]  # fmt: skip
+    print_table(rows + _written(out))
+
+
+def _written(out: Path | None) -> list[tuple[str, str]]:
+    return [] if out is None else [("written to", str(out))]
+
+
+def _listed(sizes: list[int]) -> str:
+    """The largest ones, and how many more there are."""
+    more = f" and {len(sizes) - LISTED_SIZES:,} smaller" if len(sizes) > LISTED_SIZES else ""
+    return " ".join(f"{size:,}" for size in sizes[:LISTED_SIZES]) + more
