@@ -143,6 +143,18 @@ def test_outliers_and_tiny_temperatures_do_not_underflow(dtype):
         assert result.details["rescued_rows"] > 0
 
 
+def test_local_density_of_points_whose_affinities_are_tiny():
+    """An outlier's k is many orders below the others'; the share of its own class in it is as good as theirs."""
+    X, codes = mixture(600, 20)
+    X[:5] *= np.linspace(2, 4, 5, dtype=np.float32)[:, None]
+    temperatures = (0.2, 0.1, 0.05, 0.025, 0.0125)
+    result = cs.rld(X.astype(np.float32), codes, temperatures=temperatures, method="exact")
+    _, _, local, _ = dense_rld(X.astype(np.float32).astype(np.float64), codes, temperatures)
+    held = np.isfinite(local)  # where the oracle itself does not underflow
+    assert held[:, :5].sum() > 10
+    np.testing.assert_allclose(result.local_density[held], local[held], atol=3e-4)
+
+
 def test_unlabelled_points_are_in_the_graph_and_in_no_class():
     X, codes = mixture(900, 12)
     codes[np.random.default_rng(1).random(900) < 0.3] = -1

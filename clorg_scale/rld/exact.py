@@ -12,7 +12,7 @@ mu_0 from random pairs (relative error about 4e-4) stands in, and the pass sums 
 
 whose remainder is below 1e-7. In float64 a pass over the distances alone gives mu first.
 **Pass 2** gives k and w with the exponent 2 d / (mu T) + log r_i + log r_j in one piece, so that nothing under-
-or overflows. Rows whose r is too small for float32 (outliers; T below about 0.01) are summed again in float64.
+or overflows. Rows whose r or k is too small for float32 (outliers at small T) are summed again in float64.
 
 Work: 2 n^2 d FLOP in matrix products for any number of temperatures; memory: O(n) and two panels of points.
 """
@@ -59,7 +59,7 @@ class ExactSums:
     mean_distance
         mu.
     n_rescued
-        (t,) rows whose r was summed again in float64.
+        (t,) rows whose r or k was summed again in float64.
     """
 
     k: Floats
@@ -113,8 +113,10 @@ def exact_sums(
     mu = _mean_distance(distance_sum)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_r = np.log(R) + np.log(mu / guess) * D / (R * guess * temperatures[:, None])
-    n_rescued = _rescue(points, temperatures, mu, R, log_r, panel_rows)
+    crowded = _rescue_log_r(points, temperatures, mu, R, log_r, panel_rows)
     k, w = _affinity_pass(points, temperatures, mu, log_r, panel_rows, advance)
+    linked = _rescue_affinities(points, temperatures, mu, log_r, k, w, panel_rows)
+    n_rescued = (~(crowded & linked)).sum(axis=1)
     back = np.empty_like(points.order)
     back[points.order] = np.arange(points.n_points)
     return ExactSums(k[:, back], w[:, back], log_r[:, back], mu, n_rescued)
@@ -274,42 +276,93 @@ def _squares(temperatures: Floats) -> npt.NDArray[np.int64]:
     return squared
 
 
-def _rescue(
+def _rescue_log_r(
     points: ClassOrderedPoints, temperatures: Floats, mu: float, R: Floats, log_r: Floats, panel_rows: int
-) -> npt.NDArray[np.int64]:
-    """Sum the rows again whose R is not far above what `exp2` returns for zero, in float64 with a running maximum."""
+) -> npt.NDArray[np.bool_]:
+    """Sum again, in float64 with a running maximum, the rows whose R is not far above what `exp2` returns for zero.
+
+    Returns
+    -------
+    (t, n) whether the first sum was good.
+    """
+    good: npt.NDArray[np.bool_] = R >= points.n_points * smallest_exp2(points.dtype) * 2.0**27
+    for rows in _groups(~good):
+        highest = np.full((len(temperatures), len(rows)), -np.inf)
+        total = np.zeros_like(highest)
+        for _, distances in _distances_to_all(points, rows, panel_rows):
+            for t, temperature in enumerate(temperatures):
+                exponents = -distances / (mu * temperature)
+                new = np.maximum(highest[t], exponents.max(axis=1))
+                total[t] = total[t] * np.exp(highest[t] - new) + np.exp(exponents - new[:, None]).sum(axis=1)
+                highest[t] = new
+        log_r[:, rows] = np.where(good[:, rows], log_r[:, rows], highest + np.log(total))
+    return good
+
+
+def _rescue_affinities(
+    points: ClassOrderedPoints,
+    temperatures: Floats,
+    mu: float,
+    log_r: Floats,
+    k: Floats,
+    w: Floats,
+    panel_rows: int,
+) -> npt.NDArray[np.bool_]:
+    """Sum again in float64 the affinities of rows whose k is not far above what pass 2 makes of zero.
+
+    Returns
+    -------
+    (t, n) whether the first sum was good.
+    """
     n = points.n_points
-    trusted = n * smallest_exp2(points.dtype) * 2.0**27
-    weak = R < trusted
-    for start in range(0, n, TILE):
-        rows = start + np.flatnonzero(weak[:, start : start + TILE].any(axis=0))
-        if len(rows):
-            log_r[:, rows] = np.where(
-                weak[:, rows], _log_sums(points, temperatures, mu, rows, panel_rows), log_r[:, rows]
-            )
-    return np.asarray(weak.sum(axis=1), dtype=np.int64)
+    _, factors = _logs_and_factors(temperatures, log_r)
+    zero = smallest_exp2(points.dtype) * factors.max(axis=1, keepdims=True) ** 2
+    good: npt.NDArray[np.bool_] = k >= n * zero * 2.0**20
+    for rows in _groups(~good):
+        same_start, same_stop = points.same_class(0, n, 0)
+        again = np.zeros((2, len(temperatures), len(rows)))
+        for span, distances in _distances_to_all(points, rows, panel_rows):
+            columns = np.arange(span.start, span.stop)
+            same = (columns >= same_start[rows, None]) & (columns < same_stop[rows, None])
+            for t, temperature in enumerate(temperatures):
+                A = np.exp(-2 * distances / (mu * temperature) - log_r[t, rows, None] - log_r[t, span])
+                again[0, t] += A.sum(axis=1)
+                again[1, t] += (A * same).sum(axis=1)
+        k[:, rows] = np.where(good[:, rows], k[:, rows], again[0])
+        w[:, rows] = np.where(good[:, rows], w[:, rows], again[1])
+    return good
 
 
-def _log_sums(
-    points: ClassOrderedPoints, temperatures: Floats, mu: float, rows: npt.NDArray[np.int64], panel_rows: int
-) -> Floats:
-    """(t, b) log r of some positions: log-sum-exp against all points, in float64."""
+def _groups(wanted: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.int64]]:
+    """Positions wanted at any temperature, a tile's height of them at a time."""
+    rows = np.flatnonzero(wanted.any(axis=0))
+    for start in range(0, len(rows), TILE):
+        yield rows[start : start + TILE]
+
+
+def _distances_to_all(
+    points: ClassOrderedPoints, rows: npt.NDArray[np.int64], panel_rows: int
+) -> Iterator[tuple[slice, Floats]]:
+    """Distances (b, p) of some positions to all points in float64, a panel at a time; infinite to themselves."""
     block = points.rows(points.order[rows], dtype=np.float64)
     norms = np.einsum("ij,ij->i", block, block)
-    highest = np.full((len(temperatures), len(rows)), -np.inf)
-    total = np.zeros_like(highest)
     for start in range(0, points.n_points, panel_rows):
         other = points.rows(points.order[start : start + panel_rows], dtype=np.float64)
         squares = norms[:, None] + np.einsum("ij,ij->i", other, other) - 2 * (block @ other.T)
         distances = np.sqrt(np.maximum(squares, 0))
         itself = np.flatnonzero((rows >= start) & (rows < start + len(other)))
         distances[itself, rows[itself] - start] = np.inf
-        for t, temperature in enumerate(temperatures):
-            exponents = -distances / (mu * temperature)
-            new = np.maximum(highest[t], exponents.max(axis=1))
-            total[t] = total[t] * np.exp(highest[t] - new) + np.exp(exponents - new[:, None]).sum(axis=1)
-            highest[t] = new
-    return highest + np.log(total)
+        yield slice(start, start + len(other)), distances
+
+
+def _logs_and_factors(temperatures: Floats, log_r: Floats) -> tuple[Floats, Floats]:
+    """(t, n) what `affinity_sums` takes for each point, and f: 1 at temperatures that are no squares."""
+    logs, factors = log_r / np.log(2), np.ones_like(log_r)
+    for t, root in enumerate(_squares(temperatures)):
+        if root >= 0:
+            factors[t] = np.exp(2 * log_r[root] - log_r[t])
+            logs[t] = factors[t]
+    return logs, factors
 
 
 def _affinity_pass(
@@ -322,14 +375,16 @@ def _affinity_pass(
 ) -> tuple[Floats, Floats]:
     """Pass 2: (t, n) affinities to all points and to those of the same class."""
     rates = (-2 * np.log2(np.e) / (mu * temperatures)).astype(points.dtype)
-    logs = (log_r / np.log(2)).astype(points.dtype)
-    near = points.dtype.type(NEAR)
+    squared, logs = _squares(temperatures), _logs_and_factors(temperatures, log_r)[0].astype(points.dtype)
+    near, floor = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
 
     def sums_of(pair: _PanelPair, n_workers: int) -> tuple[Floats, Floats]:
         same_start, same_stop = points.same_class(pair.rows.start, pair.rows.stop, pair.columns.start)
         panels = (pair.X, pair.Y, pair.x_norms, pair.y_norms, pair.tiles, pair.diagonal)
         logs_here = (logs[:, pair.rows], logs[:, pair.columns])
-        over_rows, over_columns = affinity_sums(*panels, rates, *logs_here, same_start, same_stop, near, n_workers)
+        over_rows, over_columns = affinity_sums(
+            *panels, rates, squared, *logs_here, same_start, same_stop, near, floor, n_workers
+        )
         return over_rows, over_columns
 
     t = len(temperatures)

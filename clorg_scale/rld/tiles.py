@@ -6,6 +6,8 @@ temperatures at once, into the sums of the two passes (`clorg_scale.rld.exact` h
     pass 1   S_i = sum_j d_ij,   R_i = sum_j e_ij,   D_i = sum_j d_ij e_ij        e_ij = 2^(c d_ij)
     pass 2   k_i = sum_j a_ij, split by same class or not                         a_ij = 2^(2 c d_ij - l_i - l_j)
 
+Where one temperature is half another one, its e is the square of the other's, and its a the square of the other's a
+times f_i f_j, f = r'^2 / r with r' the other's sums: one exponential serves them all.
 Both are symmetric in i and j, so each tile above the diagonal gives the sums of its rows *and* of its columns.
 A row of distances (2 kB) stays in the first-level cache while the temperatures pass over it. Sums within a tile
 are in the tile's precision, across tiles in float64. Every tile writes its sums to a place of its own, added up
@@ -21,6 +23,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from clorg_scale.rld.exp2 import exp2
+from clorg_scale.rld.simd import aligned_empty, use_wide_vectors
 
 __all__ = ["TILE", "affinity_sums", "kernel_sums", "tile_pairs"]
 
@@ -60,6 +63,7 @@ def _distances(
     d: Floats,
 ) -> None:
     """Distances of row i of a tile to its columns from `first` on, into d."""
+    use_wide_vectors()
     offset, n_near, x_norm = np.uintp(first), 0, x_norms[i]
     zero = x_norm - x_norm
     for step in range(len(Y) - first):
@@ -104,6 +108,7 @@ def _kernel_tile(
     column: Floats,
 ) -> None:
     """Pass 1 of one tile into row and column (1 + 2t, TILE) sums: S, then R and D of each temperature."""
+    use_wide_vectors()
     n_temperatures, m = len(rates), len(Y)
     for i in range(len(X)):
         first = i + 1 if on_diagonal else 0
@@ -123,6 +128,7 @@ def _kernel_tile(
 @njit(fastmath=True, nogil=True, cache=True)
 def _add(d: Floats, first: int, m: int, column: Floats) -> Any:
     """Add distances to the columns' first sum; returns the row's."""
+    use_wide_vectors()
     offset, total = np.uintp(first), d[0] - d[0]
     for step in range(m - first):
         j = offset + np.uintp(step)
@@ -134,6 +140,7 @@ def _add(d: Floats, first: int, m: int, column: Floats) -> Any:
 @njit(fastmath=True, nogil=True, cache=True)
 def _exponentials(d: Floats, first: int, m: int, rate: Any, t: int, e: Floats, column: Floats) -> tuple[Any, Any]:
     """e_t = 2^(rate d); e_t and d e_t are added to the columns' sums; returns the row's."""
+    use_wide_vectors()
     offset, sum_e, sum_de = np.uintp(first), rate - rate, rate - rate
     of_e, of_de = 1 + t, 1 + len(e) + t
     for step in range(m - first):
@@ -153,6 +160,7 @@ def _squares(
     d: Floats, first: int, m: int, root: int, floor: Any, t: int, e: Floats, column: Floats
 ) -> tuple[Any, Any]:
     """Like `_exponentials`, with e_t the square of another temperature's."""
+    use_wide_vectors()
     offset, sum_e, sum_de = np.uintp(first), floor - floor, floor - floor
     of_e, of_de = 1 + t, 1 + len(e) + t
     for step in range(m - first):
@@ -213,15 +221,17 @@ def kernel_sums(
     over_rows = np.zeros((len(pairs), n_sums, TILE))
     over_columns = np.zeros((len(pairs), n_sums, TILE))
     for worker in prange(n_workers):
-        d = np.empty(TILE, X.dtype)
-        e = np.empty((len(rates), TILE), X.dtype)
-        column = np.empty((n_sums, TILE), X.dtype)
-        buffer = np.empty(TILE * TILE, X.dtype)
+        lines = aligned_empty(2, TILE, X)
+        d, norms = lines[0], lines[1]
+        e = aligned_empty(len(rates), TILE, X)
+        column = aligned_empty(n_sums, TILE, X)
+        buffer = aligned_empty(1, TILE * TILE, X)[0]
         for p in range(worker, len(pairs), n_workers):
             rows = slice(pairs[p, 0] * TILE, min(len(X), (pairs[p, 0] + 1) * TILE))
             columns = slice(pairs[p, 1] * TILE, min(len(Y), (pairs[p, 1] + 1) * TILE))
-            block, other, norms = X[rows], Y[columns], y_norms[columns]
+            block, other = X[rows], Y[columns]
             m = len(other)
+            norms[:m] = y_norms[columns]
             G = buffer[: len(block) * m].reshape(len(block), m)
             np.dot(block, other.T, G)
             column[:] = 0
@@ -232,7 +242,7 @@ def kernel_sums(
                 block,
                 other,
                 x_norms[rows],
-                norms,
+                norms[:m],
                 rates,
                 squared,
                 near,
@@ -256,13 +266,42 @@ def _affinities(
     l_columns: Floats,
     t: int,
     into: int,
+    a: Floats,
     column: Floats,
 ) -> Any:
     """Pass 2 of one row and temperature over the columns start..stop; returns the row's sum."""
+    use_wide_vectors()
     offset, total = np.uintp(start), l_row - l_row
     for step in range(stop - start):
         j = offset + np.uintp(step)
         value = exp2(rate * d[j] - l_row - l_columns[t, j])
+        a[t, j] = value
+        total += value
+        column[into, j] += value
+    return total
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _squared_affinities(
+    start: int,
+    stop: int,
+    root: int,
+    floor: Any,
+    f_row: Any,
+    f_columns: Floats,
+    t: int,
+    into: int,
+    a: Floats,
+    column: Floats,
+) -> Any:
+    """Like `_affinities`, from the squares of another temperature's."""
+    use_wide_vectors()
+    offset, total = np.uintp(start), floor - floor
+    for step in range(stop - start):
+        j = offset + np.uintp(step)
+        value = max(a[root, j], floor)
+        value *= value * (f_row * f_columns[t, j])
+        a[t, j] = value
         total += value
         column[into, j] += value
     return total
@@ -277,12 +316,15 @@ def _affinity_tile(
     x_norms: Floats,
     y_norms: Floats,
     rates: Floats,
+    squared: Integers,
     x_logs: Floats,
     y_logs: Floats,
     same_start: Integers,
     same_stop: Integers,
     near: Any,
+    floor: Any,
     d: Floats,
+    a: Floats,
     row: Floats,
     column: Floats,
 ) -> None:
@@ -290,6 +332,7 @@ def _affinity_tile(
 
     Points are sorted by class, so the columns of a row's class are one stretch: three runs, no comparison of classes.
     """
+    use_wide_vectors()
     n_temperatures, m = len(rates), len(Y)
     for i in range(len(X)):
         first = i + 1 if on_diagonal else 0
@@ -298,11 +341,16 @@ def _affinity_tile(
         _distances(G, i, first, X, Y, x_norms, y_norms, near, d)
         start = min(max(same_start[i], first), m)
         stop = max(min(same_stop[i], m), start)
-        for t in range(n_temperatures):
-            rate, l_row, within = rates[t], x_logs[t, i], n_temperatures + t
-            row[t, i] = _affinities(d, first, start, rate, l_row, y_logs, t, t, column)
-            row[t, i] += _affinities(d, stop, m, rate, l_row, y_logs, t, t, column)
-            row[within, i] = _affinities(d, start, stop, rate, l_row, y_logs, t, within, column)
+        for begin, end, into in ((first, start, 0), (start, stop, n_temperatures), (stop, m, 0)):
+            if begin == end:
+                continue
+            for t in range(n_temperatures):
+                x_log = x_logs[t, i]
+                if squared[t] < 0:
+                    total = _affinities(d, begin, end, rates[t], x_log, y_logs, t, into + t, a, column)
+                else:
+                    total = _squared_affinities(begin, end, squared[t], floor, x_log, y_logs, t, into + t, a, column)
+                row[into + t, i] += total
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -314,23 +362,25 @@ def affinity_sums(
     pairs: Integers,
     diagonal: bool,
     rates: Floats,
+    squared: Integers,
     x_logs: Floats,
     y_logs: Floats,
     same_start: Integers,
     same_stop: Integers,
     near: Any,
+    floor: Any,
     n_workers: int,
 ) -> tuple[Floats, Floats]:
     """Pass 2 over the tiles of two panels of points sorted by class.
 
     Parameters
     ----------
-    X, Y, x_norms, y_norms, pairs, diagonal, near, n_workers
+    X, Y, x_norms, y_norms, pairs, diagonal, squared, near, floor, n_workers
         As in `kernel_sums`.
     rates
         (t,) 2 c.
     x_logs, y_logs
-        (t, p), (t, q) l = log2 r.
+        (t, p), (t, q) l = log2 r; where the temperature is a squared one, f instead.
     same_start, same_stop
         (p,) the columns of Y that have the class of each row of X; empty where none has.
 
@@ -343,15 +393,18 @@ def affinity_sums(
     over_rows = np.zeros((len(pairs), 2 * n_temperatures, TILE))
     over_columns = np.zeros((len(pairs), 2 * n_temperatures, TILE))
     for worker in prange(n_workers):
-        d = np.empty(TILE, X.dtype)
-        logs = np.empty((n_temperatures, TILE), X.dtype)
-        column = np.empty((2 * n_temperatures, TILE), X.dtype)
-        buffer = np.empty(TILE * TILE, X.dtype)
+        lines = aligned_empty(2, TILE, X)
+        d, norms = lines[0], lines[1]
+        a = aligned_empty(n_temperatures, TILE, X)
+        logs = aligned_empty(n_temperatures, TILE, X)
+        column = aligned_empty(2 * n_temperatures, TILE, X)
+        buffer = aligned_empty(1, TILE * TILE, X)[0]
         for p in range(worker, len(pairs), n_workers):
             rows = slice(pairs[p, 0] * TILE, min(len(X), (pairs[p, 0] + 1) * TILE))
             columns = slice(pairs[p, 1] * TILE, min(len(Y), (pairs[p, 1] + 1) * TILE))
-            block, other, norms = X[rows], Y[columns], y_norms[columns]
+            block, other = X[rows], Y[columns]
             m = len(other)
+            norms[:m] = y_norms[columns]
             G = buffer[: len(block) * m].reshape(len(block), m)
             np.dot(block, other.T, G)
             column[:] = 0
@@ -363,14 +416,17 @@ def affinity_sums(
                 block,
                 other,
                 x_norms[rows],
-                norms,
+                norms[:m],
                 rates,
+                squared,
                 x_logs[:, rows],
                 logs,
                 same_start[rows] - columns.start,
                 same_stop[rows] - columns.start,
                 near,
+                floor,
                 d,
+                a,
                 over_rows[p],
                 column,
             )

@@ -1,0 +1,38 @@
+"""What compiled loops need to use the whole width of the processor's vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, types
+from numba.extending import intrinsic
+
+__all__ = ["aligned_empty", "use_wide_vectors"]
+
+CACHE_LINE = 64
+
+
+@intrinsic
+def use_wide_vectors(typingctx: Any) -> Any:
+    """Let LLVM use 512-bit vectors in the function that calls this, where the processor has them.
+
+    LLVM avoids them on Intel's processors for the sake of older ones that lowered their clock; the matrix products
+    around these loops use them anyway. Only memory at multiples of a cache line makes them worth it.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> None:
+        # llvmlite knows no attributes with a value, but prints what the set holds.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+
+    return types.void(), codegen
+
+
+@njit(nogil=True, cache=True)
+def aligned_empty(n_rows: int, n_columns: int, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(n_rows, n_columns) uninitialised, of the dtype of `like`, starting at a cache line."""
+    spare = CACHE_LINE // like.itemsize
+    memory = np.empty(n_rows * n_columns + spare, like.dtype)
+    start = (CACHE_LINE - memory.ctypes.data % CACHE_LINE) % CACHE_LINE // like.itemsize
+    return memory[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
