@@ -1,7 +1,8 @@
 """`python -m bench rld`: exact RLD on this CPU beside its floor, and beside the dense way it replaces.
 
 The floor is the time of the matrix products alone: 2 n^2 d FLOP (two half passes) at the float32 rate that NumPy
-reaches on a 4096 x d by d x 4096 product in the same process, measured before and after. The peer is the dense
+reaches on a 4096 x d by d x 4096 product in the same process, measured before and after. Memory is the peak beyond
+what is resident before, the embeddings among it. The peer is the dense
 definition as the paper's code computes it, in torch: all distances, then full n x n matrices for every temperature.
 """
 
@@ -9,14 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+
+from bench.memory import machine, peak_memory, resident_memory, restart_peak
 
 TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05)
 
@@ -39,8 +40,8 @@ def main(argv: list[str]) -> int:
         rows += _against_peers(options.dense_n, 512)
     _print(rows)
     if options.json:
-        machine = {"processor": platform.processor() or platform.machine(), "python": platform.python_version()}
-        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+        record = {"machine": machine("numpy", "numba", "torch"), "rows": rows}
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
     return 0
 
 
@@ -70,17 +71,19 @@ def _against_floor(n: int, d: int, repeats: int) -> dict[str, object]:
 
     X, codes = _mixture(n, d)
     cs.rld(X[:1500], codes[:1500], method="exact", temperatures=TEMPERATURES)  # compile
-    pairs = []
+    pairs, memory = [], 0
     for _ in range(repeats):
-        before = _gemm_rate(d)
+        before, resident = _gemm_rate(d), resident_memory()
+        restart_peak()
         seconds = cs.rld(X, codes, method="exact", temperatures=TEMPERATURES).seconds
+        memory = max(memory, peak_memory() - resident)
         pairs.append((seconds, 2 * n * n * d / ((before + _gemm_rate(d)) / 2)))
     ratios = [seconds / floor for seconds, floor in pairs]
     middle = int(np.argsort(ratios)[len(ratios) // 2])
     seconds, floor = pairs[middle]
     what = f"exact, {n:,} x {d}"
     return {"what": what, "seconds": seconds, "beside": "matrix products alone", "their_seconds": floor,
-            "ratio": seconds / floor}  # fmt: skip
+            "ratio": seconds / floor, "memory": memory}  # fmt: skip
 
 
 def _against_peers(n: int, d: int) -> list[dict[str, object]]:
@@ -113,12 +116,12 @@ def _run_alone(child: str, n: int, d: int) -> dict[str, object]:
     X, codes = _mixture(n, d)
     run = {"exact": _exact, "dense": _dense_torch, "keops": _keops}[child]
     run(X[:600], codes[:600])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident_memory()
+    restart_peak()
     started = time.perf_counter()
     values = run(X, codes)
     seconds = time.perf_counter() - started
-    return {"seconds": seconds, "memory": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024,
-            "values": [float(value) for value in values]}  # fmt: skip
+    return {"seconds": seconds, "memory": peak_memory() - before, "values": [float(value) for value in values]}
 
 
 def _exact(X: np.ndarray, codes: np.ndarray) -> list[float]:
