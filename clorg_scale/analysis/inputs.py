@@ -23,7 +23,7 @@ from clorg_scale.arrays import (
 from clorg_scale.communities.detection import Method as CommunityMethod
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.memory import flat_bytes, search_budget
-from clorg_scale.rld.exact import check_exact_memory
+from clorg_scale.rld.exact import check_exact_memory, exact_bytes
 from clorg_scale.rld.points import computing_dtype
 from clorg_scale.rld.relative_local_density import Method
 
@@ -206,14 +206,15 @@ def check_memory(
     Raises
     ------
     InputError
-        If it does not; says what would.
+        If one does not; says what would do for both.
     """
     n, d = inputs.points.shape
-    if memory_limit is not None:
-        check_exact_memory(n, d, computing_dtype(inputs.points.dtype).itemsize, n_temperatures, memory_limit)
     both = n + (0 if inputs.test is None else len(inputs.test))
-    needed = max(flat_bytes(n, d, chi_points, chi_k), flat_bytes(both, d, both, k))
-    search_budget(needed, needed, memory_limit, f"Analysing {n} points with {k} neighbours each")
+    searches = max(flat_bytes(n, d, chi_points, chi_k), flat_bytes(both, d, both, k))
+    itemsize = computing_dtype(inputs.points.dtype).itemsize
+    if memory_limit is not None and exact_bytes(n, d, itemsize, n_temperatures) > searches:
+        check_exact_memory(n, d, itemsize, n_temperatures, memory_limit)
+    search_budget(searches, searches, memory_limit, f"Analysing {n} points with {k} neighbours each")
 
 
 def _check_directions(points: Array) -> None:

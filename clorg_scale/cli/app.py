@@ -14,6 +14,9 @@ from clorg_scale.errors import InputError, MissingDependencyError
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, 128 and the number of the signal."""
+
 app = typer.Typer(
     name="clorg-scale",
     help="How embeddings are organised: local density, class homogeneity, communities and probes, at any size.",
@@ -37,21 +40,21 @@ def _run(arguments: list[str]) -> int:
 
         result = app(arguments or ["--help"], prog_name="clorg-scale", standalone_mode=False)
         sys.stdout.flush()
+        if result == INTERRUPTED:  # what newer versions of Typer make of Ctrl-C
+            raise KeyboardInterrupt
     except (InputError, MissingDependencyError) as error:
         return _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is still running at once
         _say("Interrupted; run the same command again, finished stages of an analysis are kept.")
-        return 130
+        return INTERRUPTED
     except MemoryError as error:
         return _fail(f"The memory does not suffice ({error}); give a --memory-limit, or fewer points.")
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # SystemExit is what Typer makes of a broken pipe
         _close_stdout()
         return 0
     except OSError as error:
-        _close_stdout()
-        where = "Standard output" if error.filename is None else os.fsdecode(error.filename)
-        return _fail(f"{where} cannot be read or written: {error.strerror}.")
+        return _fail(_refused(error))
     except Exception as error:
         # Typer's own errors (unknown option, missing argument) come from Click or from a copy of it, by its version.
         if not hasattr(error, "format_message"):
@@ -65,6 +68,15 @@ def _run(arguments: list[str]) -> int:
 def _fail(sentence: str) -> int:
     _say(f"error: {sentence}")
     return 2
+
+
+def _refused(error: OSError) -> str:
+    """What the system refused, as a sentence."""
+    reason = (error.strerror or type(error).__name__).rstrip(".")
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)} cannot be read or written: {reason}."
+    _close_stdout()
+    return f"The output cannot be written: {reason}."
 
 
 def _say(sentence: str) -> None:

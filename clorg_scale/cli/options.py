@@ -31,6 +31,15 @@ __all__ = [
     "read_temperatures",
 ]
 
+
+def _checked_seed(seed: int) -> int:
+    """Refuse a seed that some library does not take."""
+    from clorg_scale.analysis.inputs import MOST_SEED, check_whole
+
+    check_whole("--seed", seed, 0, MOST_SEED)
+    return seed
+
+
 Embeddings = Annotated[
     Path,
     typer.Argument(
@@ -52,7 +61,7 @@ Method = Annotated[str, typer.Option(help="auto, exact, sampled or graph.", meta
 TargetError = Annotated[float, typer.Option(help="Half-width of the 95 % interval of sampled RLD.", metavar="NUMBER")]
 Neighbors = Annotated[int, typer.Option("--k", help="Neighbours per point.", metavar="K")]
 Resolution = Annotated[float, typer.Option(help="Larger gives more, smaller communities.", metavar="NUMBER")]
-Seed = Annotated[int, typer.Option(help="Of everything random.", min=0, max=2**32 - 1, metavar="NUMBER")]
+Seed = Annotated[int, typer.Option(help="Of everything random.", callback=_checked_seed, metavar="NUMBER")]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", metavar="NAME")]
 MemoryLimit = Annotated[
     str | None,

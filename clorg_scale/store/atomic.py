@@ -118,9 +118,10 @@ def make_folder(path: Path) -> list[Path]:
     InputError
         If it cannot be made or written to.
     """
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    missing: list[Path] = []
     try:
         with explain_write_errors(path):
+            missing = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
             if not os.access(path, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "", str(path))

@@ -51,9 +51,11 @@ def build(points: Points, k: int, *, seed: int, factory: str) -> FaissIndex:
         for part in row_slices(points.n, points.d):
             index.add(points.block(part))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        # FAISS puts its function, file and line before what it has to say.
+        reason = str(error).strip().splitlines()[-1].rpartition("cpp:")[2].partition(": ")[2]
         raise InputError(
-            f"FAISS cannot build the index {factory!r} on {points.n} points of {points.d} features: {reason}"
+            f"FAISS cannot build the index {factory!r} on {points.n} points of {points.d} features ({reason.strip()}); "
+            "known by name are 'auto', 'flat', 'ivf', 'hnsw', 'nndescent' and, on a GPU, 'cagra'."
         ) from error
     return FaissIndex(points, factory, index, k)
 
