@@ -9,7 +9,8 @@ from pathlib import Path
 
 def main(argv: list[str]) -> int:
     """Run the benchmark that the first argument names with the others."""
-    names = sorted(path.stem.replace("_", "-") for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem != "memory")
+    files = (path for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem != "memory")
+    names = sorted(path.stem.replace("_", "-") for path in files)
     if not argv or argv[0] not in names:
         print(f"usage: python -m bench {{{','.join(names)}}} ...", file=sys.stderr)
         return 2
