@@ -120,8 +120,8 @@ def _probe_sentence(probes: list[ProbeScore]) -> str:
     graph = max(on_graph, key=lambda probe: probe.accuracy)
     low, high = max(graph, linear, key=lambda p: p.accuracy), min(graph, linear, key=lambda p: p.accuracy)
     apart = low.accuracy_interval[0] > high.accuracy_interval[1]
-    relation = "apart" if apart else "within each other's 95 % intervals"
+    relation = "further apart than chance" if apart else "within each other's 95 % intervals"
     return (
         f"{sentence}; {probe_title(graph.name)} on the graph scores {graph.accuracy:.3f} with {graph.n_parameters:,} "
-        f"parameters, the linear probe {linear.accuracy:.3f} with {linear.n_parameters:,}, {relation}."
+        f"parameters, the linear probe {linear.accuracy:.3f} with {linear.n_parameters:,}: {relation}."
     )
