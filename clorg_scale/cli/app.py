@@ -6,6 +6,9 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
 from typing import Annotated, Any
 
 import typer
@@ -28,9 +31,40 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line: exit code 0, 2 with one sentence for a user's mistake, 130 when interrupted."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _watched_keyboard() as pressed:
         warnings.showwarning = _show_warning
-        sys.exit(_run(sys.argv[1:]))
+        try:
+            code = _run(sys.argv[1:])
+        except BaseException:
+            # Ctrl-C in compiled code comes out as any error at all.
+            code = INTERRUPTED
+            if not pressed.is_set():
+                raise
+        if code == INTERRUPTED:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends at once what is still running
+            _say("Interrupted; run the same command again, finished stages of an analysis are kept.")
+    sys.exit(code)
+
+
+@contextmanager
+def _watched_keyboard() -> Iterator[Event]:
+    """Tell whether Ctrl-C was pressed during the block."""
+    pressed = Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(*_: Any) -> None:
+        pressed.set()
+        raise KeyboardInterrupt
+
+    if before is not signal.default_int_handler:  # started in the background, or with a handler of its own
+        yield pressed
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield pressed
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, before)
 
 
 def _run(arguments: list[str]) -> int:
@@ -40,13 +74,9 @@ def _run(arguments: list[str]) -> int:
 
         result = app(arguments or ["--help"], prog_name="clorg-scale", standalone_mode=False)
         sys.stdout.flush()
-        if result == INTERRUPTED:  # what newer versions of Typer make of Ctrl-C
-            raise KeyboardInterrupt
     except (InputError, MissingDependencyError) as error:
         return _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is still running at once
-        _say("Interrupted; run the same command again, finished stages of an analysis are kept.")
         return INTERRUPTED
     except MemoryError as error:
         return _fail(f"The memory does not suffice ({error}); give a --memory-limit, or fewer points.")
