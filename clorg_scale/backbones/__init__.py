@@ -1,0 +1,10 @@
+"""Backbones: networks that turn images into embeddings, trained contrastively or supervised, or brought along."""
+
+from clorg_scale.backbones.architectures import Backbone, build
+from clorg_scale.backbones.augmentation import Augmentation
+from clorg_scale.backbones.checkpoints import load_backbone
+from clorg_scale.backbones.embedding import embed
+from clorg_scale.backbones.methods import METHODS
+from clorg_scale.backbones.training import Epoch, train
+
+__all__ = ["METHODS", "Augmentation", "Backbone", "Epoch", "build", "embed", "load_backbone", "train"]

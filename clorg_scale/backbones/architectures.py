@@ -1,0 +1,171 @@
+"""Networks that turn images into embeddings: the paper's, any of torchvision, any of timm."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from clorg_scale.errors import InputError, require
+
+__all__ = ["Backbone", "build"]
+
+SMALL_IMAGE = 64
+"""Up to this size ResNets get the CIFAR stem: 3 x 3, stride 1, no pooling."""
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+RESNET_FEATURES = 512
+"""Width of the features of a ResNet of full width, the paper's; wider ones end in a linear layer of this width."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """A network without its classifier: images (b, c, h, w) in [0, 1] to features (b, n_features).
+
+    Attributes
+    ----------
+    n_features
+        Length of an embedding.
+    n_channels, image_size
+        What it takes; grey images are repeated where it takes three channels.
+    settings
+        What `build` makes it again from, without weights.
+    """
+
+    def __init__(self, network: nn.Module, n_features: int, settings: dict[str, Any], *, imagenet: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.n_features = n_features
+        self.settings = settings
+        self.n_channels: int = settings["n_channels"]
+        self.image_size: int = settings["image_size"]
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if imagenet else ((0.5,), (0.25,))
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (b, n_features) of images (b, c, h, w)."""
+        if images.shape[1] == 1 and self.n_channels == 3:
+            images = images.expand(-1, 3, -1, -1)
+        return cast("Tensor", self.network((images - self.mean) / self.std))
+
+
+def build(
+    name: str = "resnet18",
+    *,
+    n_channels: int = 3,
+    image_size: int = 32,
+    width: int = 64,
+    pretrained: bool = False,
+) -> Backbone:
+    """Build a backbone.
+
+    Parameters
+    ----------
+    name
+        "resnet18", "resnet34", "resnet50", "resnet101" or "vit" (arXiv 2305.10229: patches of 4 pixels, 16 layers, 8
+        heads, 512 wide, MLP 1536, dropout 0.2); else a model of torchvision, else one of timm.
+    n_channels
+        Of the images: 1 or 3. Models of torchvision and timm beside those named above always take 3.
+    image_size
+        Height and width of the images in pixels. ResNets have the CIFAR stem up to 64, the ImageNet stem above.
+    width
+        Channels of a ResNet's first stage; 64 is the usual one, 16 trains on a CPU.
+    pretrained
+        Start from the weights that torchvision or timm offer, trained on ImageNet.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, or it has no such variant.
+    """
+    if n_channels not in (1, 3):
+        raise InputError(f"Images must have 1 or 3 channels, not {n_channels}.")
+    if image_size < 8:
+        raise InputError(f"Images must be at least 8 pixels wide, not {image_size}.")
+    if width < 1 or (width != 64 and name not in RESNETS):
+        raise InputError(f"width must be a positive number of channels of one of {', '.join(RESNETS)}, not {width}.")
+    own = name in RESNETS and not pretrained
+    settings = {"name": name, "n_channels": n_channels, "image_size": image_size, "width": width}
+    if own:
+        network, n_features = _resnet(name, n_channels, image_size, width)
+    elif name == "vit":
+        if pretrained:
+            raise InputError("The paper's ViT has no pretrained weights; take 'vit_b_16' of torchvision.")
+        network, n_features = _vit(n_channels, image_size)
+    else:
+        settings["n_channels"] = 3
+        network, n_features = _published(name, image_size, pretrained=pretrained)
+    return Backbone(network, n_features, settings, imagenet=not own and name != "vit")
+
+
+def _resnet(name: str, n_channels: int, image_size: int, width: int) -> tuple[nn.Module, int]:
+    """A ResNet of torchvision with the stem for these images and stages of the given width."""
+    from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+    block, depths = {
+        "resnet18": (BasicBlock, (2, 2, 2, 2)),
+        "resnet34": (BasicBlock, (3, 4, 6, 3)),
+        "resnet50": (Bottleneck, (3, 4, 6, 3)),
+        "resnet101": (Bottleneck, (3, 4, 23, 3)),
+    }[name]
+    network = ResNet(block, list(depths))
+    if width != 64:
+        network.inplanes = width
+        network.bn1 = nn.BatchNorm2d(width)
+        for stage, (depth, stride) in enumerate(zip(depths, (1, 2, 2, 2), strict=True)):
+            made = network._make_layer(block, width << stage, depth, stride=stride)
+            setattr(network, f"layer{stage + 1}", made)
+    if image_size <= SMALL_IMAGE:
+        network.conv1 = nn.Conv2d(n_channels, width, 3, 1, 1, bias=False)
+        network.maxpool = nn.Identity()
+    elif n_channels != 3 or width != 64:
+        network.conv1 = nn.Conv2d(n_channels, width, 7, 2, 3, bias=False)
+    n_pooled = 8 * width * block.expansion
+    n_features = min(n_pooled, RESNET_FEATURES)
+    network.fc = nn.Identity() if n_pooled == n_features else nn.Linear(n_pooled, n_features)
+    return network, n_features
+
+
+def _vit(n_channels: int, image_size: int) -> tuple[nn.Module, int]:
+    """The paper's vision transformer."""
+    from torchvision.models import VisionTransformer
+
+    if image_size % 4:
+        raise InputError(f"The ViT cuts images into patches of 4 pixels; {image_size} pixels are no multiple of that.")
+    network = VisionTransformer(
+        image_size=image_size, patch_size=4, num_layers=16, num_heads=8, hidden_dim=512, mlp_dim=1536, dropout=0.2
+    )
+    if n_channels != 3:
+        network.conv_proj = nn.Conv2d(n_channels, 512, 4, 4)
+    network.heads = nn.Identity()
+    return network, 512
+
+
+def _published(name: str, image_size: int, *, pretrained: bool) -> tuple[nn.Module, int]:
+    """A model of torchvision, or of timm, without its classifier."""
+    from torchvision import models
+
+    if name in models.list_models(module=models):
+        network = models.get_model(name, weights="DEFAULT" if pretrained else None)
+        return network, _remove_head(network)
+    timm = require("timm", extra="train", purpose=f"The backbone {name!r}, which is none of torchvision's,")
+    if name not in timm.list_models():
+        raise InputError(f"Neither torchvision nor timm has a model {name!r}.")
+    sized = {"img_size": image_size} if "vit" in name or "swin" in name else {}
+    network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
+    return network, int(network.num_features)
+
+
+def _remove_head(network: nn.Module) -> int:
+    """Put an identity in the place of a torchvision model's last linear layer; gives the width before it."""
+    last = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not last:
+        raise InputError(f"{type(network).__name__} does not end in a linear layer and gives no embeddings.")
+    path, layer = last[-1]
+    parent_name, _, child = path.rpartition(".")
+    setattr(network.get_submodule(parent_name) if parent_name else network, child, nn.Identity())
+    return layer.in_features

@@ -1,0 +1,102 @@
+"""Random views of a batch of images, each image its own, computed where the batch lies."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from clorg_scale.errors import InputError
+
+__all__ = ["Augmentation"]
+
+GREY = (0.299, 0.587, 0.114)
+"""Luminance of red, green and blue (ITU-R BT.601)."""
+
+
+class Augmentation:
+    """Random crop, flip, colours and blur of SimCLR (arXiv 2002.05709), for whole batches at once.
+
+    Parameters
+    ----------
+    strength
+        0 leaves images as they are, 1 is what contrastive training uses: crops down to a fifth of the area, brightness,
+        contrast and saturation within 40 %, a fifth of the images grey. In between, in proportion.
+    blur
+        Whether half of the images are blurred; for images from 64 pixels on.
+    """
+
+    def __init__(self, strength: float = 1.0, *, blur: bool = False) -> None:
+        if not 0 <= strength <= 2:
+            raise InputError(f"The strength of augmentation must be from 0 to 2, not {strength}.")
+        self.strength, self.blur = strength, blur
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """One view of each image.
+
+        Parameters
+        ----------
+        images
+            (b, c, h, w) in [0, 1].
+        generator
+            Of the device of the images.
+
+        Returns
+        -------
+        (b, c, h, w) in [0, 1].
+        """
+        if self.strength == 0:
+            return images
+        views = self._colours(self._crop_and_flip(images, generator), generator)
+        return self._blurred(views, generator) if self.blur else views
+
+    def _crop_and_flip(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Random resized crops, half of them mirrored, as one bilinear resampling."""
+        b = len(images)
+        least = max(0.08, 1 - 0.8 * self.strength)
+        area = self._uniform(images, generator, least, 1.0)
+        ratio = torch.exp(self._uniform(images, generator, math.log(3 / 4), math.log(4 / 3)))
+        wide, high = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+        mirror = torch.where(self._uniform(images, generator, 0, 1) < 0.5, -1.0, 1.0)
+        theta = images.new_zeros(b, 2, 3)
+        theta[:, 0, 0], theta[:, 1, 1] = wide * mirror, high
+        theta[:, 0, 2] = self._uniform(images, generator, -1, 1) * (1 - wide)
+        theta[:, 1, 2] = self._uniform(images, generator, -1, 1) * (1 - high)
+        grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+        return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+    def _colours(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Brightness, contrast and saturation of four fifths of the images; some of them grey."""
+        spread = min(0.4 * self.strength, 0.95)
+        factors = [self._uniform(images, generator, 1 - spread, 1 + spread).view(-1, 1, 1, 1) for _ in range(3)]
+        jitter = (self._uniform(images, generator, 0, 1) < 0.8).view(-1, 1, 1, 1)
+        result = images * factors[0]
+        mean = result.mean(dim=(1, 2, 3), keepdim=True)
+        result = mean + (result - mean) * factors[1]
+        if images.shape[1] == 3:
+            grey = (result * result.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+            colourless = (self._uniform(images, generator, 0, 1) < 0.2 * self.strength).view(-1, 1, 1, 1)
+            result = torch.where(colourless, grey, grey + (result - grey) * factors[2])
+        return torch.where(jitter, result, images).clamp_(0, 1)
+
+    def _blurred(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Half of the images through a Gaussian of 0.1 to 2 pixels, each its own."""
+        b, c, height, width = images.shape
+        sigma = self._uniform(images, generator, 0.1, 2.0)
+        reach = torch.arange(-6, 7, device=images.device, dtype=images.dtype)
+        kernel = torch.exp(-(reach**2) / (2 * sigma[:, None] ** 2))
+        kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(c, 0)
+        flat = functional.pad(images.reshape(1, b * c, height, width), (6, 6, 6, 6), mode="reflect")
+        flat = functional.conv2d(flat, kernel[:, None, None, :], groups=b * c)
+        flat = functional.conv2d(flat, kernel[:, None, :, None], groups=b * c)
+        chosen = (self._uniform(images, generator, 0, 1) < 0.5).view(-1, 1, 1, 1)
+        return torch.where(chosen, flat.view_as(images), images)
+
+    @staticmethod
+    def _uniform(images: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:
+        """(b,) uniform numbers."""
+        return (
+            torch.rand(len(images), generator=generator, device=images.device, dtype=images.dtype) * (high - low) + low
+        )

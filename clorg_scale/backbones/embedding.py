@@ -1,0 +1,101 @@
+"""Embeddings of a set of images by a network, streamed to a store that survives a crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from clorg_scale.arrays import Device, resolve_device
+from clorg_scale.datasets.images import ImageSet
+from clorg_scale.errors import InputError
+from clorg_scale.progress import progress_bar
+from clorg_scale.store import EmbeddingsWriter, StoredEmbeddings, load_embeddings
+
+__all__ = ["embed"]
+
+
+def embed(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    out: Path | str,
+    dtype: Literal["float16", "float32"] = "float16",
+    normalize: bool = False,
+    batch_size: int = 256,
+    metadata: dict[str, Any] | None = None,
+    device: Device = "auto",
+    resume: bool = True,
+    progress: bool = False,
+) -> StoredEmbeddings:
+    """Embed images in their order.
+
+    Parameters
+    ----------
+    model
+        From images (b, c, h, w) in [0, 1] to features (b, d): a `Backbone`, what `load_backbone` gives, or your own.
+    images
+        What is embedded; their labels are stored with the embeddings.
+    out
+        Folder of the store; `clorg_scale.load_embeddings` reads it.
+    dtype
+        Of the stored embeddings.
+    normalize
+        Divide each embedding by its length.
+    batch_size
+        Images at once.
+    metadata
+        Stored with the embeddings; anything that JSON holds.
+    device
+        "auto", "cpu" or "cuda"; several at once where "cuda" sees several.
+    resume
+        Go on where an earlier run with the same metadata was interrupted.
+    progress
+        Show a progress bar on stderr.
+
+    Raises
+    ------
+    InputError
+        If an embedding is not finite in that dtype, or the folder cannot be written.
+    """
+    if dtype not in ("float16", "float32"):
+        raise InputError(f"Embeddings are stored as 'float16' or 'float32', not {dtype!r}.")
+    place = torch.device(resolve_device(device))
+    network = model.to(place, memory_format=torch.channels_last).eval()
+    if place.type == "cuda" and torch.cuda.device_count() > 1:
+        network = nn.DataParallel(network)
+    told = {"data": images.name, "n_images": len(images), "normalized": normalize, **(metadata or {})}
+    with torch.inference_mode():
+        n_features = network(_pixels(images, np.arange(1), place)).shape[1]
+        with (
+            EmbeddingsWriter(out, n_features, dtype, metadata=told, resume=resume) as writer,
+            progress_bar("Embedding", len(images), unit="images", enabled=progress) as advance,
+        ):
+            advance(writer.rows)
+            for start in range(writer.rows, len(images), batch_size):
+                rows = np.arange(start, min(start + batch_size, len(images)))
+                with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
+                    features = network(_pixels(images, rows, place)).float()
+                if normalize:
+                    features = nn.functional.normalize(features)
+                writer.append(_stored(features.cpu(), dtype), images.labels[rows])
+                advance(len(rows))
+            writer.finish()
+    return load_embeddings(out)
+
+
+def _pixels(images: ImageSet, rows: Any, device: torch.device) -> torch.Tensor:
+    """(b, c, h, w) in [0, 1]."""
+    pixels = torch.from_numpy(images.batch(rows)).to(device)
+    return pixels.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
+
+
+def _stored(features: torch.Tensor, dtype: str) -> Any:
+    """The features as they are stored, all of them finite."""
+    values = features.numpy().astype(dtype)
+    if not np.isfinite(values).all():
+        raise InputError(f"An embedding is not finite in {dtype}; store float32, or normalise the embeddings.")
+    return values

@@ -1,0 +1,223 @@
+"""What a backbone is trained to do: tell classes apart, or recognise two views of one image.
+
+Losses and heads are Lightly's. Each method is a module from views of a batch to its loss, so that its heads, queues
+and momentum copies are saved and restored with it, and gradients of several processes meet in one place.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from clorg_scale.backbones.architectures import Backbone
+from clorg_scale.errors import InputError, require
+
+__all__ = ["METHODS", "Method", "build_method"]
+
+
+class Method(nn.Module):
+    """A backbone with a head and a loss.
+
+    Attributes
+    ----------
+    backbone
+        What is trained.
+    projection
+        The head on it; the loss is taken on what it gives.
+    n_views
+        Views of each image that `forward` takes.
+    """
+
+    n_views = 2
+
+    def __init__(self, backbone: Backbone, projection: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.projection = backbone, projection
+
+    def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
+        """Loss of a batch: views (b, c, h, w) of the same images in the same order, labels (b,)."""
+        raise NotImplementedError
+
+    def after_step(self, done: float) -> None:
+        """What follows a step of the optimiser; `done` is the share of the training that is over."""
+
+
+class Supervised(Method):
+    """Cross entropy with label smoothing 0.1."""
+
+    n_views = 1
+
+    def __init__(self, backbone: Backbone, n_classes: int) -> None:
+        super().__init__(backbone, nn.Linear(backbone.n_features, n_classes))
+        self.loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+
+    def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
+        """See `Method.forward`."""
+        return self.loss(self.projection(self.backbone(views[0])).float(), labels)
+
+
+class TwoViews(Method):
+    """SimCLR (arXiv 2002.05709), Barlow Twins (arXiv 2103.03230), VICReg (arXiv 2105.04906): a loss of two views."""
+
+    def __init__(self, backbone: Backbone, projection: nn.Module, loss: nn.Module) -> None:
+        super().__init__(backbone, projection)
+        self.loss = loss
+
+    def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
+        """See `Method.forward`."""
+        a, b = self.projection(self.backbone(torch.cat(views))).float().chunk(2)
+        return self.loss(a, b)
+
+
+class SimSiam(Method):
+    """SimSiam (arXiv 2011.10566): one view predicts the other, whose gradient is stopped."""
+
+    def __init__(self, backbone: Backbone, projection: nn.Module, prediction: nn.Module, loss: nn.Module) -> None:
+        super().__init__(backbone, projection)
+        self.prediction, self.loss = prediction, loss
+
+    def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
+        """See `Method.forward`."""
+        z = self.projection(self.backbone(torch.cat(views))).float()
+        a, b = z.detach().chunk(2)
+        of_a, of_b = self.prediction(z).float().chunk(2)
+        return (self.loss(of_a, b) + self.loss(of_b, a)) / 2
+
+
+class WithTeacher(Method):
+    """A method whose targets come from a slowly moving copy of the network."""
+
+    def __init__(self, backbone: Backbone, projection: nn.Module, momentum: float) -> None:
+        super().__init__(backbone, projection)
+        self.teacher = copy.deepcopy(nn.Sequential(backbone, projection)).requires_grad_(requires_grad=False)
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def after_step(self, done: float) -> None:
+        """Move the teacher towards the student; slower and slower (arXiv 2006.07733)."""
+        m = 1 - (1 - self.momentum) * (math.cos(math.pi * done) + 1) / 2
+        student = [*self.backbone.parameters(), *self.projection.parameters()]
+        for own, theirs in zip(self.teacher.parameters(), student, strict=True):
+            own.lerp_(theirs, 1 - m)
+
+
+class MoCo(WithTeacher):
+    """MoCo v2 (arXiv 2003.04297): negatives from a queue of the teacher's features."""
+
+    def __init__(self, backbone: Backbone, projection: nn.Module, loss: nn.Module) -> None:
+        super().__init__(backbone, projection, 0.99)
+        self.loss = loss
+
+    def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
+        """See `Method.forward`."""
+        query = self.projection(self.backbone(views[0])).float()
+        with torch.no_grad():
+            key = self.teacher(views[1]).float()
+        return self.loss(query, key)
+
+
+class BYOL(WithTeacher):
+    """BYOL (arXiv 2006.07733): predict the teacher's features of the other view."""
+
+    def __init__(self, backbone: Backbone, projection: nn.Module, prediction: nn.Module, loss: nn.Module) -> None:
+        super().__init__(backbone, projection, 0.99)
+        self.prediction, self.loss = prediction, loss
+
+    def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
+        """See `Method.forward`."""
+        both = torch.cat(views)
+        of_a, of_b = self.prediction(self.projection(self.backbone(both))).float().chunk(2)
+        with torch.no_grad():
+            a, b = self.teacher(both).float().chunk(2)
+        return (self.loss(of_a, b) + self.loss(of_b, a)) / 2
+
+
+class MoCoV3(BYOL):
+    """MoCo v3 (arXiv 2104.02057): contrast the prediction with the teacher's features of the same batch."""
+
+
+class DINO(WithTeacher):
+    """DINO (arXiv 2104.14294) with two global views."""
+
+    def __init__(self, backbone: Backbone, projection: nn.Module, loss: nn.Module) -> None:
+        super().__init__(backbone, projection, 0.996)
+        self.loss = loss
+
+    def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
+        """See `Method.forward`."""
+        both = torch.cat(views)
+        student = self.projection(self.backbone(both)).float().chunk(2)
+        with torch.no_grad():
+            teacher = self.teacher(both).float().chunk(2)
+        return self.loss(list(teacher), list(student), epoch=0)
+
+
+METHODS = ("supervised", "simclr", "moco", "mocov3", "byol", "simsiam", "barlowtwins", "vicreg", "dino")
+"""Names that `train` takes."""
+
+QUEUE = 65_536
+"""Features in MoCo's queue, at most; no more than the data set holds."""
+
+
+def build_method(name: str, backbone: Backbone, *, n_classes: int, n_images: int) -> Method:
+    """Put a head and a loss on a backbone.
+
+    Parameters
+    ----------
+    name
+        One of `METHODS`.
+    backbone
+        What is trained.
+    n_classes
+        C, for supervised training.
+    n_images
+        Images in the data set.
+
+    Raises
+    ------
+    InputError
+        If there is no such method.
+    MissingDependencyError
+        If Lightly is not installed and the method is not supervised.
+    """
+    if name not in METHODS:
+        raise InputError(f"There is no training method {name!r}; choose from {', '.join(METHODS)}.")
+    if name == "supervised":
+        return Supervised(backbone, n_classes)
+    purpose = f"Training with {name}"
+    losses = require("lightly.loss", extra="train", purpose=purpose)
+    heads = require("lightly.models.modules.heads", extra="train", purpose=purpose)
+    d, several = backbone.n_features, torch.distributed.is_initialized()
+    if name == "simclr":
+        loss = losses.NTXentLoss(temperature=0.5, gather_distributed=several)
+        return TwoViews(backbone, heads.SimCLRProjectionHead(d, max(d, 128), 128), loss)
+    if name == "barlowtwins":
+        return TwoViews(backbone, heads.BarlowTwinsProjectionHead(d, 4 * d, 4 * d), losses.BarlowTwinsLoss(
+            gather_distributed=several))  # fmt: skip
+    if name == "vicreg":
+        return TwoViews(backbone, heads.VICRegProjectionHead(d, 4 * d, 4 * d), losses.VICRegLoss(
+            gather_distributed=several))  # fmt: skip
+    if name == "moco":
+        queue = (max(2, min(QUEUE, n_images // 2)), 128)
+        loss = losses.NTXentLoss(temperature=0.1, memory_bank_size=queue, gather_distributed=several)
+        return MoCo(backbone, heads.MoCoProjectionHead(d, d, 128), loss)
+    if name == "dino":
+        return DINO(backbone, heads.DINOProjectionHead(d, 2 * d, 256, 2048), losses.DINOLoss(2048))
+    return _predicting(name, backbone, heads, losses, several=several)
+
+
+def _predicting(name: str, backbone: Backbone, heads: Any, losses: Any, *, several: bool) -> Method:
+    """The methods in which one view predicts the other."""
+    d = backbone.n_features
+    if name == "simsiam":
+        predict = heads.SimSiamPredictionHead(d, max(d // 4, 16), d)
+        return SimSiam(backbone, heads.SimSiamProjectionHead(d, d, d), predict, losses.NegativeCosineSimilarity())
+    project, predict = heads.BYOLProjectionHead(d, 4 * d, 256), heads.BYOLPredictionHead(256, 4 * d, 256)
+    if name == "byol":
+        return BYOL(backbone, project, predict, losses.NegativeCosineSimilarity())
+    return MoCoV3(backbone, project, predict, losses.NTXentLoss(temperature=0.2, gather_distributed=several))

@@ -1,0 +1,79 @@
+"""The processes of one training: a single one, or those that torchrun starts, one a device."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+__all__ = ["Processes"]
+
+
+class Processes:
+    """Where this process stands among the others.
+
+    Attributes
+    ----------
+    rank, count
+        Its number, and how many there are.
+    device
+        Its device.
+    first
+        Whether it is the one that writes files and shows progress.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.count, self.rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+        self.first = self.rank == 0
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        self.device = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
+        self._started = False
+
+    def __enter__(self) -> Processes:
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        if self.count > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            self._started = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._started:
+            dist.destroy_process_group()
+
+    def placed(self, method: nn.Module) -> nn.Module:
+        """The method on this device, its gradients and batch statistics shared among the processes."""
+        method.to(self.device, memory_format=torch.channels_last)
+        if self.count == 1:
+            return method
+        if self.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(method)
+        return nn.parallel.DistributedDataParallel(
+            method, device_ids=[self.device.index] if self.device.type == "cuda" else None, broadcast_buffers=False
+        )
+
+    def mixed_precision(self) -> AbstractContextManager[None]:
+        """Bfloat16 where the device is made for it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def mean(self, value: Tensor) -> float:
+        """Mean of a number over the processes."""
+        if self.count > 1:
+            dist.all_reduce(value)
+        return float(value) / self.count
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.count > 1:
+            dist.barrier()
+
+    def synchronize(self) -> None:
+        """Until the device has done what it was told, for honest clocks."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

@@ -1,0 +1,277 @@
+"""Training of a backbone: any method, one or several devices, from where the last run stopped."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from clorg_scale.arrays import Device, resolve_device
+from clorg_scale.backbones.architectures import Backbone
+from clorg_scale.backbones.augmentation import Augmentation
+from clorg_scale.backbones.checkpoints import CHECKPOINT, read_training, write_training
+from clorg_scale.backbones.methods import Method, build_method
+from clorg_scale.backbones.processes import Processes
+from clorg_scale.datasets.images import ImageSet
+from clorg_scale.errors import InputError
+from clorg_scale.progress import progress_bar
+from clorg_scale.store.atomic import explain_write_errors, write_whole
+
+__all__ = ["Epoch", "train"]
+
+WEIGHT_DECAY = 0.05
+SUPERVISED_STRENGTH = 0.4
+"""Augmentation of supervised training: crops down to two thirds of the area."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch was like.
+
+    Attributes
+    ----------
+    epoch
+        1 for the first.
+    loss
+        Mean over the images.
+    learning_rate
+        Of its last step.
+    images_per_second
+        Over all processes.
+    augmentation
+        Share of the time spent making views.
+    seconds
+        That it took.
+    """
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    images_per_second: float
+    augmentation: float
+    seconds: float
+
+
+def train(
+    images: ImageSet,
+    backbone: Backbone,
+    *,
+    method: str = "simclr",
+    epochs: int = 200,
+    batch_size: int = 256,
+    learning_rate: float = 1e-3,
+    strength: float | None = None,
+    out: Path | str | None = None,
+    checkpoint_every: int = 1,
+    on_epoch: Callable[[Backbone, Epoch], None] | None = None,
+    device: Device = "auto",
+    seed: int = 0,
+    resume: bool = True,
+    progress: bool = False,
+) -> Backbone:
+    """Train a backbone: AdamW, a tenth of the epochs warm-up, then a cosine to zero.
+
+    Every random number comes from the seed and the place in the training, so a run that is killed and started again
+    ends with the same weights. Under `torchrun` each process takes its share of every batch.
+
+    Parameters
+    ----------
+    images
+        What it is trained on.
+    backbone
+        What is trained, in place.
+    method
+        One of `clorg_scale.backbones.METHODS`.
+    epochs, batch_size, learning_rate
+        Of the training; the batch is that of all processes together.
+    strength
+        Of the augmentation (see `Augmentation`); default: 1, supervised 0.4.
+    out
+        Folder for checkpoint.pt and log.csv; None keeps nothing.
+    checkpoint_every
+        Epochs between checkpoints; the last one is always kept.
+    on_epoch
+        Called after each epoch, in the first process.
+    device
+        "auto", "cpu" or "cuda".
+    seed
+        Of weights' order, batches and augmentation.
+    resume
+        Go on from the checkpoint of an earlier run with the same settings.
+    progress
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    The backbone, in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        If a setting makes no sense, the checkpoint belongs to another training, or the loss is no longer finite.
+    """
+    strength = strength if strength is not None else SUPERVISED_STRENGTH if method == "supervised" else 1.0
+    _check(images, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, every=checkpoint_every)
+    with Processes(resolve_device(device)) as processes:
+        torch.manual_seed(seed)
+        built = build_method(method, backbone, n_classes=len(images.classes), n_images=len(images))
+        model = processes.placed(built)
+        optimizer = torch.optim.AdamW(_groups(built), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+        settings = {
+            "method": method, "backbone": backbone.settings, "epochs": epochs, "batch_size": batch_size,
+            "learning_rate": learning_rate, "strength": strength, "seed": seed, "data": images.name,
+            "n_images": len(images), "classes": images.classes, "processes": processes.count,
+            "labels": hashlib.blake2b(images.labels.tobytes(), digest_size=8).hexdigest(),
+        }  # fmt: skip
+        folder = None if out is None else Path(out)
+        log = _start(folder, settings, built, optimizer, processes, resume=resume)
+        views = Augmentation(strength, blur=images.image_size >= 64)
+        steps = len(images) // batch_size
+        schedule = _Schedule(learning_rate, steps * epochs)
+        for epoch in range(len(log), epochs):
+            with progress_bar(
+                f"Epoch {epoch + 1} of {epochs}", len(images), unit="images", enabled=progress and processes.first
+            ) as advance:
+                done = _epoch(model, built, optimizer, images, views, schedule, processes, epoch, batch_size, seed,
+                              advance)  # fmt: skip
+            log.append(done)
+            if processes.first:
+                if folder is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
+                    write_training(folder, settings, built, optimizer, [vars(entry) for entry in log])
+                    _write_log(folder, log)
+                if on_epoch is not None:
+                    built.eval()
+                    on_epoch(backbone, done)
+    return backbone.eval()
+
+
+def _check(images: ImageSet, *, epochs: int, batch_size: int, learning_rate: float, every: int) -> None:
+    """Refuse settings that make no sense."""
+    for name, value in (("epochs", epochs), ("checkpoint_every", every)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}.")
+    if not 2 <= batch_size <= len(images):
+        raise InputError(f"batch_size must be from 2 to the {len(images)} images there are, not {batch_size}.")
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise InputError(f"learning_rate must be a positive number, not {learning_rate}.")
+
+
+def _groups(method: Method) -> list[dict[str, Any]]:
+    """Parameters with weight decay, and those without: biases and scales."""
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1]},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _start(
+    folder: Path | None,
+    settings: dict[str, Any],
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    processes: Processes,
+    *,
+    resume: bool,
+) -> list[Epoch]:
+    """Make the folder, or take up the training that lies there; gives the epochs that are done."""
+    if folder is None:
+        return []
+    if processes.first:
+        with explain_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    processes.wait()
+    if not (folder / CHECKPOINT).exists() or not resume:
+        return []
+    return [Epoch(**entry) for entry in read_training(folder, settings, method, optimizer, processes.device)]
+
+
+class _Schedule:
+    """Learning rate of each step: a linear warm-up over a tenth of the steps, then half a cosine."""
+
+    def __init__(self, peak: float, n_steps: int) -> None:
+        self.peak, self.n_steps = peak, n_steps
+
+    def __call__(self, step: int) -> float:
+        warm = max(1, self.n_steps // 10)
+        if step < warm:
+            return self.peak * (step + 1) / warm
+        return self.peak * (1 + math.cos(math.pi * (step - warm) / max(1, self.n_steps - warm))) / 2
+
+
+def _epoch(
+    model: nn.Module,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    images: ImageSet,
+    views: Augmentation,
+    schedule: _Schedule,
+    processes: Processes,
+    epoch: int,
+    batch_size: int,
+    seed: int,
+    advance: Callable[[float], None],
+) -> Epoch:
+    """One pass over the images."""
+    model.train()
+    order = np.random.default_rng([seed, epoch]).permutation(len(images))
+    n_steps, total, rate = len(images) // batch_size, 0.0, 0.0
+    started, augmenting = time.perf_counter(), 0.0
+    for step in range(n_steps):
+        at = epoch * n_steps + step
+        rows = order[step * batch_size : (step + 1) * batch_size][processes.rank :: processes.count]
+        generator = torch.Generator(processes.device).manual_seed(_number(seed, at, processes.rank))
+        torch.manual_seed(_number(seed, at, processes.rank, 1))
+        before = time.perf_counter()
+        batch = [views(_pixels(images, rows, processes.device), generator) for _ in range(method.n_views)]
+        processes.synchronize()
+        augmenting += time.perf_counter() - before
+        rate = schedule(at)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with processes.mixed_precision():
+            loss = model(batch, torch.from_numpy(images.labels[rows]).to(processes.device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        method.after_step(at / (schedule.n_steps))
+        total += processes.mean(loss.detach())
+        advance(batch_size)
+        if not math.isfinite(total):
+            raise InputError(f"The loss is no longer finite in epoch {epoch + 1}; lower the learning rate ({rate:g}).")
+    seconds = time.perf_counter() - started
+    return Epoch(epoch + 1, total / n_steps, rate, n_steps * batch_size / seconds, augmenting / seconds, seconds)
+
+
+def _pixels(images: ImageSet, rows: npt.NDArray[np.int64], device: torch.device) -> Tensor:
+    """(b, c, h, w) in [0, 1] on the device, channels innermost."""
+    pixels = torch.from_numpy(images.batch(rows))
+    if device.type == "cuda":
+        pixels = pixels.pin_memory().to(device, non_blocking=True)
+    return pixels.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
+
+
+def _number(*parts: int) -> int:
+    """A seed of 63 bits out of several numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _write_log(folder: Path, log: list[Epoch]) -> None:
+    """log.csv: one row an epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(vars(log[0])), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: f"{value:.6g}" for key, value in vars(entry).items()} for entry in log)
+    with write_whole(folder / "log.csv", "w") as file:
+        file.write(text.getvalue())

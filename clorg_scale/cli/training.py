@@ -1,0 +1,119 @@
+"""`train` and `embed`: from images to embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clorg_scale.cli.app import app
+from clorg_scale.cli.options import DeviceName, Out, Seed
+from clorg_scale.errors import require
+
+Data = Annotated[str, typer.Option(help="fashion-mnist, cifar10, cifar100, stl10, or a folder of images by class.")]
+Root = Annotated[Path | None, typer.Option(help="Data folder; default: CLORG_SCALE_DATA.", metavar="FOLDER")]
+ImageSize = Annotated[int, typer.Option(help="Size that images in folders are brought to, in pixels.")]
+Download = Annotated[bool, typer.Option("--download", help="Download the data set where it is not there.")]
+BatchSize = Annotated[int, typer.Option(help="Images at once.")]
+
+
+@app.command()
+def train(
+    *,
+    out: Out,
+    method: Annotated[
+        str, typer.Option(help="supervised, simclr, moco, mocov3, byol, simsiam, barlowtwins, vicreg or dino.")
+    ] = "simclr",
+    backbone: Annotated[str, typer.Option(help="resnet18/34/50/101, vit, or a model of torchvision or timm.")] = (
+        "resnet18"
+    ),
+    width: Annotated[int, typer.Option(help="Channels of a ResNet's first stage; 16 trains on a CPU.")] = 64,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")] = False,
+    data: Data = "fashion-mnist",
+    root: Root = None,
+    image_size: ImageSize = 224,
+    download: Download = False,
+    epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 200,
+    batch_size: BatchSize = 256,
+    learning_rate: Annotated[float, typer.Option(help="Peak, after the warm-up.")] = 1e-3,
+    strength: Annotated[
+        float | None, typer.Option(help="Of the augmentation, 0 to 2; default: 1, supervised 0.4.")
+    ] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Epochs between checkpoints.")] = 1,
+    device: DeviceName = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Train a backbone, contrastively or supervised; run it again to go on where it stopped."""
+    _require_torch("Training")
+    from clorg_scale import backbones
+    from clorg_scale.datasets import load_images
+
+    images = load_images(data, "train", root=root, image_size=image_size, download=download)
+    network = backbones.build(
+        backbone, n_channels=images.n_channels, image_size=images.image_size, width=width, pretrained=pretrained
+    )
+    backbones.train(
+        images, network, method=method, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
+        strength=strength, out=out, checkpoint_every=checkpoint_every, on_epoch=_say, device=device,  # type: ignore[arg-type]
+        seed=seed, progress=True,
+    )  # fmt: skip
+    print(f"Trained: {out}. Embeddings: clorg-scale embed --checkpoint {out} --data {data} --out FOLDER")
+
+
+@app.command()
+def embed(
+    *,
+    out: Out,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder of a training; without one, --backbone as published.", metavar="FOLDER")
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="Model of torchvision or timm with its published weights.")] = (
+        "resnet18"
+    ),
+    layer: Annotated[str, typer.Option(help="backbone or projection.")] = "backbone",
+    data: Data = "fashion-mnist",
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    first: Annotated[int | None, typer.Option(help="Embed so many images only, the first ones.")] = None,
+    root: Root = None,
+    image_size: ImageSize = 224,
+    download: Download = False,
+    dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
+    normalize: Annotated[bool, typer.Option("--normalize", help="Divide each embedding by its length.")] = False,
+    batch_size: BatchSize = 256,
+    device: DeviceName = "auto",
+) -> None:
+    """Embed a data set; run it again to go on where it stopped."""
+    _require_torch("Embedding")
+    from clorg_scale import backbones
+    from clorg_scale.datasets import load_images
+
+    images = load_images(data, split, root=root, image_size=image_size, download=download)  # type: ignore[arg-type]
+    images = images if first is None else images.first(first)
+    metadata: dict[str, Any] = {"split": split, "layer": layer}
+    if checkpoint is None:
+        network = backbones.build(backbone, image_size=images.image_size, pretrained=True)
+        metadata["backbone"] = backbone
+    else:
+        network, settings = backbones.load_backbone(checkpoint, layer=layer)
+        metadata["training"] = settings
+    stored = backbones.embed(
+        network, images, out=out, dtype=dtype,  # type: ignore[arg-type]
+        normalize=normalize, batch_size=batch_size, metadata=metadata,
+        device=device,  # type: ignore[arg-type]
+        progress=True,
+    )  # fmt: skip
+    print(f"{len(stored.embeddings):,} embeddings of {stored.embeddings.shape[1]} features: {out}")
+
+
+def _require_torch(purpose: str) -> None:
+    for package in ("torch", "torchvision"):
+        require(package, extra="train", purpose=purpose)
+
+
+def _say(_: Any, epoch: Any) -> None:
+    print(
+        f"epoch {epoch.epoch:>4}  loss {epoch.loss:.4f}  {epoch.images_per_second:,.0f} images/s "
+        f"({epoch.augmentation:.0%} augmentation)  {epoch.seconds:.0f} s",
+        flush=True,
+    )
