@@ -405,7 +405,7 @@ def test_wrong_arguments(here):
         (("bogus",), ("'bogus'", "clorg-scale --help")),
         (("rld",), ("EMBEDDINGS", "clorg-scale rld --help")),
         (("analyze", "x.npy"), ("--out",)),
-        (("compare",), ("FOLDER",)),
+        (("compare",), ("FOLDERS",)),
         (("doctor", "all"), ("all", "clorg-scale doctor --help")),
         (("doctor", "--fast"), ("--fast",)),
         (("demo", "--seed", "-1"), ("--seed",)),

@@ -155,9 +155,7 @@ def _print_analysis(result: Analysis) -> None:
 
 @app.command(short_help="Analyses of several models side by side.")
 def compare(
-    folders: Annotated[
-        list[Path], typer.Argument(help="Folders that 'clorg-scale analyze' wrote.", metavar="FOLDER...")
-    ],
+    folders: Annotated[list[Path], typer.Argument(help="Folders that 'clorg-scale analyze' wrote.", metavar="FOLDERS")],
     *,
     out: Out,
     as_json: Json = False,
