@@ -1,6 +1,7 @@
 """The command line where all is well: what it prints, what it writes, what its help says."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -187,6 +188,20 @@ def test_a_value_that_one_model_lacks(data, tmp_path):
         record(name=folder, temperatures=temperatures).to_json(tmp_path / folder / "analysis.json")
     lines = succeeds("compare", "a", "b", "--out", "both").splitlines()
     assert next(line for line in lines if line.startswith("RLD, T = 0.1 ")).split()[-2] == "-"
+
+
+def test_names_that_no_encoding_has(digits, data):
+    """A file name of other bytes, and a class name with half a surrogate pair."""
+    X, y = data
+    file = os.fsdecode(b"\xff\xfe.npy")
+    np.save(file, X)
+    Path("names.json").write_text(json.dumps([f"class \ud800 {label}" for label in y]))
+    done = run_process("analyze", file, "--labels", "names.json", "--out", "out", "--probes", "none", "--k", "5")
+    assert (done.code, done.err) == (0, "")
+    record = cs.Analysis.from_json("out")
+    assert record.name == "\\udcff\\udcfe"
+    assert record.classes[0] == "class \\ud800 0"
+    assert "\\ud800" in Path("out/report.html").read_text(encoding="utf-8")
 
 
 # ---- doctor, demo, help ----------------------------------------------------------------------------------------

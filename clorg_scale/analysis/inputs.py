@@ -37,6 +37,7 @@ __all__ = [
     "check_settings",
     "check_spread",
     "check_whole",
+    "writable",
 ]
 
 MOST_SEED = 2**32 - 1
@@ -78,7 +79,12 @@ class Inputs:
     @property
     def names(self) -> list[str]:
         """(C,) classes as text."""
-        return [str(label) for label in self.classes.classes]
+        return [writable(str(label)) for label in self.classes.classes]
+
+
+def writable(text: str) -> str:
+    """Text without what UTF-8 cannot say: halves of surrogate pairs, from names of files in another encoding."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def check_inputs(embeddings: Any, labels: Any, test_embeddings: Any, test_labels: Any) -> Inputs:

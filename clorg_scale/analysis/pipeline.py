@@ -15,7 +15,7 @@ import numpy.typing as npt
 import clorg_scale
 from clorg_scale.affinity import affinity_graph
 from clorg_scale.agreement import agreement
-from clorg_scale.analysis.inputs import Inputs, check_inputs, check_memory, check_settings
+from clorg_scale.analysis.inputs import Inputs, check_inputs, check_memory, check_settings, writable
 from clorg_scale.analysis.record import (
     Analysis,
     CommunitySummary,
@@ -170,7 +170,7 @@ def analyze(
     )  # fmt: skip
 
     result = Analysis(
-        name=name,
+        name=writable(name),
         n_points=len(data.points),
         n_features=int(data.points.shape[1]),
         n_test=scores.n_test,

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from threading import Event
 from typing import Annotated, Any
 
@@ -33,6 +34,8 @@ def main() -> None:
     """Run the command line: exit code 0, 2 with one sentence for a user's mistake, 130 when interrupted."""
     with warnings.catch_warnings(), _watched_keyboard() as pressed:
         warnings.showwarning = _show_warning
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
         try:
             code = _run(sys.argv[1:])
         except BaseException:
@@ -42,7 +45,7 @@ def main() -> None:
                 raise
         if code == INTERRUPTED:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends at once what is still running
-            _say("Interrupted; run the same command again, finished stages of an analysis are kept.")
+            _say("Interrupted; what was finished is kept, run the same command again to go on.")
     sys.exit(code)
 
 

@@ -18,7 +18,7 @@ Download = Annotated[bool, typer.Option("--download", help="Download the data se
 BatchSize = Annotated[int, typer.Option(help="Images at once.")]
 
 
-@app.command()
+@app.command(short_help="A backbone trained on images, with or without labels.")
 def train(
     *,
     out: Out,
@@ -61,7 +61,7 @@ def train(
     print(f"Trained: {out}. Embeddings: clorg-scale embed --checkpoint {out} --data {data} --out FOLDER")
 
 
-@app.command()
+@app.command(short_help="Embeddings of a data set by a backbone.")
 def embed(
     *,
     out: Out,
