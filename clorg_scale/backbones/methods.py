@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -92,9 +94,11 @@ class SimSiam(Method):
 class WithTeacher(Method):
     """A method whose targets come from a slowly moving copy of the network."""
 
-    def __init__(self, backbone: Backbone, projection: nn.Module, momentum: float) -> None:
-        super().__init__(backbone, projection)
-        self.teacher = copy.deepcopy(nn.Sequential(backbone, projection)).requires_grad_(requires_grad=False)
+    def __init__(self, backbone: Backbone, new_projection: Callable[[], nn.Module], momentum: float) -> None:
+        super().__init__(backbone, new_projection())
+        teacher = new_projection()  # weight-normalised heads cannot be copied
+        teacher.load_state_dict(self.projection.state_dict())
+        self.teacher = nn.Sequential(copy.deepcopy(backbone), teacher).requires_grad_(requires_grad=False)
         self.momentum = momentum
 
     @torch.no_grad()
@@ -109,8 +113,8 @@ class WithTeacher(Method):
 class MoCo(WithTeacher):
     """MoCo v2 (arXiv 2003.04297): negatives from a queue of the teacher's features."""
 
-    def __init__(self, backbone: Backbone, projection: nn.Module, loss: nn.Module) -> None:
-        super().__init__(backbone, projection, 0.99)
+    def __init__(self, backbone: Backbone, new_projection: Callable[[], nn.Module], loss: nn.Module) -> None:
+        super().__init__(backbone, new_projection, 0.99)
         self.loss = loss
 
     def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
@@ -120,12 +124,23 @@ class MoCo(WithTeacher):
             key = self.teacher(views[1]).float()
         return self.loss(query, key)
 
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """The queue, which Lightly leaves out of its state."""
+        return {name: buffer.clone() for name, buffer in self.loss.named_buffers()}
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Put the queue back."""
+        for name, buffer in self.loss.named_buffers():
+            buffer.copy_(state[name])
+
 
 class BYOL(WithTeacher):
     """BYOL (arXiv 2006.07733): predict the teacher's features of the other view."""
 
-    def __init__(self, backbone: Backbone, projection: nn.Module, prediction: nn.Module, loss: nn.Module) -> None:
-        super().__init__(backbone, projection, 0.99)
+    def __init__(
+        self, backbone: Backbone, new_projection: Callable[[], nn.Module], prediction: nn.Module, loss: nn.Module
+    ) -> None:
+        super().__init__(backbone, new_projection, 0.99)
         self.prediction, self.loss = prediction, loss
 
     def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
@@ -144,8 +159,8 @@ class MoCoV3(BYOL):
 class DINO(WithTeacher):
     """DINO (arXiv 2104.14294) with two global views."""
 
-    def __init__(self, backbone: Backbone, projection: nn.Module, loss: nn.Module) -> None:
-        super().__init__(backbone, projection, 0.996)
+    def __init__(self, backbone: Backbone, new_projection: Callable[[], nn.Module], loss: nn.Module) -> None:
+        super().__init__(backbone, new_projection, 0.99)
         self.loss = loss
 
     def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
@@ -159,6 +174,9 @@ class DINO(WithTeacher):
 
 METHODS = ("supervised", "simclr", "moco", "mocov3", "byol", "simsiam", "barlowtwins", "vicreg", "dino")
 """Names that `train` takes."""
+
+PROTOTYPES = 1_024
+"""Outputs of DINO's head."""
 
 QUEUE = 65_536
 """Features in MoCo's queue, at most; no more than the data set holds."""
@@ -205,9 +223,12 @@ def build_method(name: str, backbone: Backbone, *, n_classes: int, n_images: int
     if name == "moco":
         queue = (max(2, min(QUEUE, n_images // 2)), 128)
         loss = losses.NTXentLoss(temperature=0.1, memory_bank_size=queue, gather_distributed=several)
-        return MoCo(backbone, heads.MoCoProjectionHead(d, d, 128), loss)
+        return MoCo(backbone, partial(heads.MoCoProjectionHead, d, d, 128), loss)
     if name == "dino":
-        return DINO(backbone, heads.DINOProjectionHead(d, 2 * d, 256, 2048), losses.DINOLoss(2048))
+        head = partial(
+            heads.DINOProjectionHead, d, 2 * d, 256, PROTOTYPES, batch_norm=True
+        )  # without, ResNets collapse
+        return DINO(backbone, head, losses.DINOLoss(PROTOTYPES))
     return _predicting(name, backbone, heads, losses, several=several)
 
 
@@ -217,7 +238,7 @@ def _predicting(name: str, backbone: Backbone, heads: Any, losses: Any, *, sever
     if name == "simsiam":
         predict = heads.SimSiamPredictionHead(d, max(d // 4, 16), d)
         return SimSiam(backbone, heads.SimSiamProjectionHead(d, d, d), predict, losses.NegativeCosineSimilarity())
-    project, predict = heads.BYOLProjectionHead(d, 4 * d, 256), heads.BYOLPredictionHead(256, 4 * d, 256)
+    project, predict = partial(heads.BYOLProjectionHead, d, 4 * d, 256), heads.BYOLPredictionHead(256, 4 * d, 256)
     if name == "byol":
         return BYOL(backbone, project, predict, losses.NegativeCosineSimilarity())
     return MoCoV3(backbone, project, predict, losses.NTXentLoss(temperature=0.2, gather_distributed=several))

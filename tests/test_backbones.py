@@ -1,0 +1,255 @@
+"""Backbones: what they are built of, that they learn, resume to the last bit, and embed in order."""
+
+import csv
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+
+import clorg_scale as cs
+from clorg_scale import backbones
+from clorg_scale.backbones.augmentation import Augmentation
+from clorg_scale.backbones.methods import METHODS
+from clorg_scale.datasets import Images, load_images
+from clorg_scale.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def shapes(n=192, size=16, n_channels=1, seed=0):
+    """Bars that lie, bars that stand, and squares: three classes that a few steps tell apart."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, n)
+    pixels = rng.integers(0, 60, (n, n_channels, size, size)).astype(np.uint8)
+    for image, label in zip(pixels, labels, strict=True):
+        y, x = rng.integers(1, size - 9, 2)
+        height, width = ((3, 9), (9, 3), (6, 6))[label]
+        image[:, y : y + height, x : x + width] += 150
+    return Images(pixels, labels, ["lying", "standing", "square"], "shapes")
+
+
+def small(seed=0, **options):
+    torch.manual_seed(seed)
+    return backbones.build("resnet18", n_channels=1, image_size=16, width=4, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "n_features"),
+    [
+        ("resnet18", {"width": 8}, 64),
+        ("resnet34", {"width": 8}, 64),
+        ("resnet50", {"width": 8}, 256),
+        ("resnet18", {"n_channels": 1, "image_size": 28}, 512),
+        ("resnet18", {"image_size": 96, "width": 8}, 64),
+        ("vit", {}, 512),
+        ("vit", {"n_channels": 1, "image_size": 28}, 512),
+        ("mobilenet_v3_small", {"image_size": 64}, 1024),
+        ("squeezenet", {}, None),
+    ],
+)
+def test_architectures(name, options, n_features):
+    if n_features is None:
+        with pytest.raises((InputError, cs.MissingDependencyError), match=name):
+            backbones.build(name, **options)
+        return
+    network = backbones.build(name, **options).eval()
+    size = options.get("image_size", 32)
+    with torch.inference_mode():
+        features = network(torch.rand(2, options.get("n_channels", 3), size, size))
+    assert features.shape == (2, n_features) == (2, network.n_features)
+    again = backbones.build(**network.settings)
+    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in network.state_dict().items()}
+
+
+def test_resnets_of_full_width_are_torchvisions_with_the_stem_of_cifar():
+    from torchvision.models import resnet18, resnet101
+
+    def n_parameters(network):
+        return sum(p.numel() for p in network.parameters())
+
+    stem = 64 * 3 * (49 - 9)
+    assert n_parameters(backbones.build("resnet18")) == n_parameters(resnet18()) - stem - 513 * 1000
+    assert n_parameters(backbones.build("resnet101")) == n_parameters(resnet101()) - stem - 2049 * 1000 + 2049 * 512
+    vit = backbones.build("vit").network
+    assert len(vit.encoder.layers) == 16
+    assert vit.encoder.layers[0].num_heads == 8
+    assert vit.encoder.layers[0].mlp[0].out_features == 1536
+    assert vit.encoder.pos_embedding.shape == (1, 65, 512)
+
+
+def test_grey_images_go_into_networks_of_three_channels():
+    network = backbones.build("mobilenet_v3_small", image_size=32).eval()
+    grey = torch.rand(2, 1, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(grey), network(grey.expand(-1, 3, -1, -1)))
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_each_image_has_views_of_its_own_and_the_generator_decides_them(n_channels):
+    images = torch.rand(1, n_channels, 64, 64).expand(16, -1, -1, -1).contiguous()
+    augment = Augmentation(1.0, blur=True)
+    views = augment(images, torch.Generator().manual_seed(1))
+    assert views.shape == images.shape
+    assert views.min() >= 0
+    assert views.max() <= 1
+    flat = views.flatten(1)
+    assert (torch.cdist(flat, flat) + 10 * torch.eye(16)).min() > 0.1
+    torch.testing.assert_close(views, augment(images, torch.Generator().manual_seed(1)), rtol=0, atol=0)
+    assert not torch.equal(views, augment(images, torch.Generator().manual_seed(2)))
+    assert torch.equal(Augmentation(0)(images, torch.Generator()), images)
+
+
+def test_a_crop_is_a_part_of_the_image_enlarged():
+    """A horizontal ramp stays one under crop and flip: views are linear in x, no steeper than the image."""
+    ramp = torch.linspace(0, 1, 32).expand(64, 1, 32, 32).contiguous()
+    views = Augmentation(1.0)._crop_and_flip(ramp, torch.Generator().manual_seed(0))
+    slope = views[:, 0, :, 1:] - views[:, 0, :, :-1]
+    inner = slope[:, 4:-4, 4:-4]
+    assert torch.allclose(inner, inner[:, :1, :1].expand_as(inner), atol=2e-3)
+    steepness = inner[:, 0, 0].abs() * 31
+    assert steepness.max() <= 1 + 1e-3
+    assert steepness.min() < 0.7
+    assert (inner[:, 0, 0] < 0).float().mean().item() == pytest.approx(0.5, abs=0.25)  # 64 coins: four sigma
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_lowers_its_loss(method):
+    if method != "supervised":
+        pytest.importorskip("lightly")
+    log = []
+    backbones.train(
+        shapes(), small(), method=method, epochs=6, batch_size=32, learning_rate=3e-3, device="cpu",
+        on_epoch=lambda _, epoch: log.append(epoch),
+    )  # fmt: skip
+    assert [epoch.epoch for epoch in log] == [1, 2, 3, 4, 5, 6]
+    first = 1 if method == "moco" else 0  # its queue starts as noise, which is easily told apart
+    assert log[-1].loss < log[first].loss
+    assert all(epoch.images_per_second > 0 and 0 < epoch.augmentation < 1 for epoch in log)
+
+
+@pytest.mark.parametrize("method", ["supervised", "moco", "byol", "dino"])
+def test_a_training_cut_off_ends_with_the_same_weights(method, tmp_path, monkeypatch):
+    if method != "supervised":
+        pytest.importorskip("lightly")
+    options = {"method": method, "epochs": 3, "batch_size": 48, "device": "cpu", "seed": 3}
+    whole = backbones.train(shapes(), small(), **options)
+
+    def killed(_, epoch):
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backbones.train(shapes(), small(), out=tmp_path, on_epoch=killed, **options)
+    seen = []
+    resumed = backbones.train(
+        shapes(), small(9), out=tmp_path, on_epoch=lambda _, epoch: seen.append(epoch.epoch), **options
+    )
+    assert seen == [3]
+    for name, weights in whole.state_dict().items():
+        assert torch.equal(weights, resumed.state_dict()[name]), name
+    with (tmp_path / "log.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    loaded, settings = backbones.load_backbone(tmp_path)
+    assert settings["method"] == method
+    for name, weights in whole.state_dict().items():
+        assert torch.equal(weights, loaded.state_dict()[name]), name
+
+
+def test_another_training_in_the_same_folder_is_refused(tmp_path):
+    backbones.train(shapes(), small(), method="supervised", epochs=1, batch_size=64, out=tmp_path, device="cpu")
+    with pytest.raises(InputError, match=r"batch_size = 64, not 32"):
+        backbones.train(shapes(), small(), method="supervised", epochs=1, batch_size=32, out=tmp_path, device="cpu")
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK no")
+    with pytest.raises(InputError, match="cannot be read"):
+        backbones.load_backbone(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"method": "magic"}, "no training method"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 1000}, "192 images"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"strength": -1}, "strength"),
+        ({"learning_rate": 1e30}, "no longer finite"),
+    ],
+)
+def test_settings_that_make_no_sense(options, sentence):
+    settings = {"method": "supervised", "epochs": 2, "batch_size": 32, "device": "cpu"} | options
+    with pytest.raises(InputError, match=sentence):
+        backbones.train(shapes(), small(), **settings)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_embeddings_keep_order_and_labels_and_are_those_of_the_network(dtype, tmp_path):
+    images, network = shapes(n=100), small().eval()
+    stored = backbones.embed(network, images, out=tmp_path / "e", dtype=dtype, batch_size=32, device="cpu")
+    np.testing.assert_array_equal(stored.labels, images.labels)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images.pixels).float() / 255).numpy()
+    np.testing.assert_allclose(stored.embeddings, expected, rtol=1e-2 if dtype == "float16" else 1e-4, atol=1e-3)
+    unit = backbones.embed(network, images, out=tmp_path / "u", dtype=dtype, normalize=True, device="cpu")
+    np.testing.assert_allclose(np.linalg.norm(unit.embeddings.astype(np.float64), axis=1), 1, atol=2e-3)
+
+
+def test_embedding_goes_on_where_it_was_cut_off(tmp_path):
+    images, network = shapes(n=100), small().eval()
+
+    class CutOff(torch.nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            CutOff.calls += 1
+            if CutOff.calls == 4:
+                raise KeyboardInterrupt
+            return network(x)
+
+    with pytest.raises(KeyboardInterrupt):
+        backbones.embed(CutOff(), images, out=tmp_path / "e", batch_size=25, device="cpu")
+    CutOff.calls = 4
+    stored = backbones.embed(CutOff(), images, out=tmp_path / "e", batch_size=25, device="cpu")
+    assert CutOff.calls == 4 + 1 + 2  # the width, and the two batches that were missing
+    whole = backbones.embed(network, images, out=tmp_path / "w", batch_size=25, device="cpu")
+    np.testing.assert_array_equal(stored.labels, whole.labels)
+    np.testing.assert_allclose(stored.embeddings, whole.embeddings, rtol=2e-3, atol=1e-5)  # a bit of float16
+
+
+def test_folders_of_images(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        folder = tmp_path / "train" / name
+        folder.mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    images = load_images(str(tmp_path), "train", image_size=32)
+    assert (len(images), images.classes, images.n_channels, images.image_size) == (6, ["cat", "dog"], 3, 32)
+    assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert images.batch(np.array([5, 0])).shape == (2, 3, 32, 32)
+    assert len(images.first(2)) == 2
+    (tmp_path / "train" / "cat" / "0.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"0\.png cannot be read"):
+        images.batch(np.array([0]))
+    with pytest.raises(InputError, match="no folder test or val"):
+        load_images(str(tmp_path), "test")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "stl10"])
+def test_data_that_is_not_there_gets_a_sentence(name, tmp_path, monkeypatch):
+    monkeypatch.delenv("CLORG_SCALE_DATA", raising=False)
+    with pytest.raises(InputError, match="data folder"):
+        load_images(name)
+    with pytest.raises(InputError, match=rf"{name} is not in"):
+        load_images(name, root=tmp_path)
+    with pytest.raises(InputError, match="no data set"):
+        load_images("imaginary")
