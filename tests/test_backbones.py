@@ -49,6 +49,7 @@ def small(seed=0, **options):
         ("resnet50", {"width": 8}, 256),
         ("resnet18", {"n_channels": 1, "image_size": 28}, 512),
         ("resnet18", {"image_size": 96, "width": 8}, 64),
+        ("resnet18", {"width": 8, "stem": "strided"}, 64),
         ("vit", {}, 512),
         ("vit", {"n_channels": 1, "image_size": 28}, 512),
         ("mobilenet_v3_small", {"image_size": 64}, 1024),

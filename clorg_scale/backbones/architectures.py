@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,9 @@ from clorg_scale.errors import InputError, require
 __all__ = ["Backbone", "build"]
 
 SMALL_IMAGE = 64
-"""Up to this size ResNets get the CIFAR stem: 3 x 3, stride 1, no pooling."""
+"""Up to this size ResNets get the CIFAR stem where none is named."""
+
+Stem = Literal["auto", "cifar", "strided", "imagenet"]
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 
@@ -59,6 +61,7 @@ def build(
     n_channels: int = 3,
     image_size: int = 32,
     width: int = 64,
+    stem: Stem = "auto",
     pretrained: bool = False,
 ) -> Backbone:
     """Build a backbone.
@@ -71,9 +74,12 @@ def build(
     n_channels
         Of the images: 1 or 3. Models of torchvision and timm beside those named above always take 3.
     image_size
-        Height and width of the images in pixels. ResNets have the CIFAR stem up to 64, the ImageNet stem above.
+        Height and width of the images in pixels.
     width
         Channels of a ResNet's first stage; 64 is the usual one, 16 trains on a CPU.
+    stem
+        First layers of a ResNet: "cifar" (3 x 3, stride 1, no pooling), "strided" (3 x 3, stride 2, no pooling; a
+        quarter of the work), "imagenet" (7 x 7, stride 2, pooling). "auto": "cifar" up to 64 pixels, "imagenet" above.
     pretrained
         Start from the weights that torchvision or timm offer, trained on ImageNet.
 
@@ -89,9 +95,14 @@ def build(
     if width < 1 or (width != 64 and name not in RESNETS):
         raise InputError(f"width must be a positive number of channels of one of {', '.join(RESNETS)}, not {width}.")
     own = name in RESNETS and not pretrained
-    settings = {"name": name, "n_channels": n_channels, "image_size": image_size, "width": width}
+    if stem not in get_args(Stem):
+        raise InputError(f"The stem must be one of {', '.join(get_args(Stem))}, not {stem!r}.")
+    if stem != "auto" and not own:
+        raise InputError(f"A stem can be chosen for {', '.join(RESNETS)} without published weights only.")
+    settings = {"name": name, "n_channels": n_channels, "image_size": image_size, "width": width, "stem": stem}
     if own:
-        network, n_features = _resnet(name, n_channels, image_size, width)
+        chosen = stem if stem != "auto" else "cifar" if image_size <= SMALL_IMAGE else "imagenet"
+        network, n_features = _resnet(name, n_channels, chosen, width)
     elif name == "vit":
         if pretrained:
             raise InputError("The paper's ViT has no pretrained weights; take 'vit_b_16' of torchvision.")
@@ -102,8 +113,8 @@ def build(
     return Backbone(network, n_features, settings, imagenet=not own and name != "vit")
 
 
-def _resnet(name: str, n_channels: int, image_size: int, width: int) -> tuple[nn.Module, int]:
-    """A ResNet of torchvision with the stem for these images and stages of the given width."""
+def _resnet(name: str, n_channels: int, stem: str, width: int) -> tuple[nn.Module, int]:
+    """A ResNet of torchvision with the given stem and stages of the given width."""
     from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
     block, depths = {
@@ -119,8 +130,8 @@ def _resnet(name: str, n_channels: int, image_size: int, width: int) -> tuple[nn
         for stage, (depth, stride) in enumerate(zip(depths, (1, 2, 2, 2), strict=True)):
             made = network._make_layer(block, width << stage, depth, stride=stride)
             setattr(network, f"layer{stage + 1}", made)
-    if image_size <= SMALL_IMAGE:
-        network.conv1 = nn.Conv2d(n_channels, width, 3, 1, 1, bias=False)
+    if stem != "imagenet":
+        network.conv1 = nn.Conv2d(n_channels, width, 3, 2 if stem == "strided" else 1, 1, bias=False)
         network.maxpool = nn.Identity()
     elif n_channels != 3 or width != 64:
         network.conv1 = nn.Conv2d(n_channels, width, 7, 2, 3, bias=False)

@@ -29,6 +29,9 @@ def train(
         "resnet18"
     ),
     width: Annotated[int, typer.Option(help="Channels of a ResNet's first stage; 16 trains on a CPU.")] = 64,
+    stem: Annotated[
+        str, typer.Option(help="Of a ResNet: auto, cifar, strided (a quarter of the work of cifar) or imagenet.")
+    ] = "auto",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")] = False,
     data: Data = "fashion-mnist",
     root: Root = None,
@@ -51,8 +54,10 @@ def train(
 
     images = load_images(data, "train", root=root, image_size=image_size, download=download)
     network = backbones.build(
-        backbone, n_channels=images.n_channels, image_size=images.image_size, width=width, pretrained=pretrained
-    )
+        backbone, n_channels=images.n_channels, image_size=images.image_size, width=width,
+        stem=stem,  # type: ignore[arg-type]
+        pretrained=pretrained,
+    )  # fmt: skip
     backbones.train(
         images, network, method=method, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
         strength=strength, out=out, checkpoint_every=checkpoint_every, on_epoch=_say, device=device,  # type: ignore[arg-type]
