@@ -37,10 +37,10 @@ def run(*arguments) -> Outcome:
     raise AssertionError("main() returned without an exit code")
 
 
-def run_process(*arguments, **options) -> Outcome:
+def run_process(*arguments, timeout=300, **options) -> Outcome:
     """Run a command in a process of its own."""
     done = subprocess.run(
-        [*CONSOLE_SCRIPT, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False, **options
+        [*CONSOLE_SCRIPT, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False, **options
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 

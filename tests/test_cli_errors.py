@@ -473,7 +473,7 @@ def limited(n_bytes):
     return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))}
 
 
-@pytest.mark.parametrize(("name", "earlier"), [("rld", True), ("knn", False), ("communities", True)])
+@pytest.mark.parametrize(("name", "earlier"), [("rld", True), ("knn", False)])
 def test_disk_full_for_a_file(here, name, earlier):
     assert run(*command(name)).code == 0  # whatever is compiled is kept now
     (here / OUT[name]).unlink()
@@ -609,19 +609,19 @@ def test_disk_full_for_a_comparison(here):
 
 
 def interrupted(arguments, ready):
-    """Run a command in a process and press Ctrl-C once `ready`; gives exit code and stderr."""
+    """Run a command in a process and press Ctrl-C half a second after `ready(pid)`; gives exit code and stderr."""
     process = subprocess.Popen(
         [*CONSOLE_SCRIPT, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
-        while not ready() and process.poll() is None and time.monotonic() < deadline:
+        deadline = time.monotonic() + 120
+        while process.poll() is None and not ready(process.pid) and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(0.3)
+        time.sleep(0.5)
         assert process.poll() is None, "the command ended before it could be interrupted"
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -638,10 +638,9 @@ def large(n, d):
 def test_interrupted_analysis(here):
     large(6_000, 60)
     arguments = ("analyze", "large.npy", "--labels", "many.npy", "--out", "results")
-    code, err = interrupted(arguments, lambda: any(Path("results").glob("Calinski*.npz")))
-    assert code == 130
+    code, err = interrupted(arguments, lambda _: any(Path("results").glob("Calinski*.npz")))
     assert re.fullmatch(r"\n?Interrupted; [^\n]+\.\n", err), err
-    assert "Traceback" not in err
+    assert code == 130
     names = set(tree(here / "results"))
     assert "analysis.json" not in names
     assert not [name for name in names if name.endswith(".tmp")]
@@ -650,9 +649,9 @@ def test_interrupted_analysis(here):
 def test_interrupted_stage(here):
     """Within compiled code, where Ctrl-C comes out as another error."""
     large(100_000, 32)
-    started = time.monotonic()
     code, err = interrupted(
-        ("rld", "large.npy", "--labels", "many.npy", "--out", "result.json"), lambda: time.monotonic() > started + 1.5
+        ("rld", "large.npy", "--labels", "many.npy", "--out", "result.json"),
+        lambda pid: "large.npy" in Path(f"/proc/{pid}/maps").read_text(),
     )
     assert re.fullmatch(r"\n?Interrupted; [^\n]+\.\n", err), err
     assert (code, "result.json" in tree(here)) == (130, False)
