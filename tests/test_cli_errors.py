@@ -196,6 +196,37 @@ def test_foreign_files(here, file, contents):
     refused(here, command("rld", file), file)
 
 
+@pytest.mark.parametrize("file", FORMATS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_bytes_that_changed(here, file):
+    """Whatever byte is wrong: the file is refused in one sentence, or read where nothing shows the damage."""
+    FORMATS[file](file)
+    whole = Path(file).read_bytes()
+    rng = np.random.default_rng(3)
+    for _ in range(12):
+        damaged = bytearray(whole)
+        for place in rng.integers(min(len(whole), 400), size=3):
+            damaged[place] = rng.integers(256)
+        Path(file).write_bytes(damaged)
+        outcome = run("knn", file, "--k", "3", "--json")
+        if outcome.code:
+            assert_one_sentence(outcome, file)
+
+
+def test_headers_that_break_the_parsers(here):
+    """An open bracket in a .npy header, an unknown compression in a .npz archive."""
+    FORMATS["t.npy"]("t.npy")
+    Path("t.npy").write_bytes(Path("t.npy").read_bytes().replace(b"}", b"(", 1))
+    refused(here, command("rld", "t.npy"), "t.npy is not a .npy file, or it is damaged")
+    (here / OUT["rld"]).unlink()
+    FORMATS["c.npz"]("c.npz")
+    archive = bytearray(Path("c.npz").read_bytes())
+    central = archive.rindex(b"PK\x01\x02")
+    archive[8] = archive[central + 10] = 97
+    Path("c.npz").write_bytes(archive)
+    refused(here, command("rld", "c.npz"), "c.npz is not a .npz file", "compression method")
+
+
 def test_damaged_zarr_stores(here):
     import zarr
 

@@ -11,6 +11,7 @@ import numpy as np
 from clorg_scale.arrays import Array, as_array
 from clorg_scale.errors import InputError, require
 from clorg_scale.store.contents import Contents, Member
+from clorg_scale.store.damage import tell_damage
 
 __all__ = ["contents"]
 
@@ -30,11 +31,8 @@ def contents(path: Path) -> Contents:
     """
     h5py = require("h5py", extra="interop", purpose=f"Reading {path.suffix} files")
     members: dict[str, Member] = {}
-    try:
-        with h5py.File(path, "r") as file:
-            _collect(file, "", path, members)
-    except (OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"{path} is not an HDF5 file, or it is truncated ({error}).") from error
+    with tell_damage(f"{path} is not an HDF5 file, or it is truncated"), h5py.File(path, "r") as file:
+        _collect(file, "", path, members)
     return Contents(path, members)
 
 
@@ -65,23 +63,18 @@ def _read(path: Path, name: str) -> Array:
     """Map a dataset that lies in one piece; gather another one chunk by chunk."""
     import h5py
 
-    try:
-        with h5py.File(path, "r") as file:
-            dataset = file[name]
-            if h5py.check_string_dtype(dataset.dtype) is not None:
-                return dataset.asstr()[:]
-            if dataset.dtype.kind not in "fiub":
-                raise InputError(f"The dataset {name!r} in {path} has type {dataset.dtype}; numbers are needed.")
-            offset = dataset.id.get_offset()
-            in_one_piece = offset is not None and not dataset.external and not dataset.file.userblock_size
-            if not in_one_piece or dataset.dtype.kind == "b" or not dataset.size:
-                return as_array(dataset)
-            # A link may lead to another file.
-            return np.memmap(dataset.file.filename, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"The dataset {name!r} in {path} cannot be read ({error}); the file is damaged.") from error
+    with tell_damage(f"The dataset {name!r} in {path} is damaged"), h5py.File(path, "r") as file:
+        dataset = file[name]
+        if h5py.check_string_dtype(dataset.dtype) is not None:
+            return dataset.asstr()[:]
+        if dataset.dtype.kind not in "fiub":
+            raise InputError(f"The dataset {name!r} in {path} has type {dataset.dtype}; numbers are needed.")
+        offset = dataset.id.get_offset()
+        in_one_piece = offset is not None and not dataset.external and not dataset.file.userblock_size
+        if not in_one_piece or dataset.dtype.kind == "b" or not dataset.size:
+            return as_array(dataset)
+        # A link may lead to another file.
+        return np.memmap(dataset.file.filename, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
 
 
 def _read_categories(path: Path, name: str) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from clorg_scale.errors import InputError
 from clorg_scale.store.contents import Contents, Member
 
 __all__ = ["contents", "map_npy", "open_npy", "read_header"]
+
+_HEADER_ERRORS = (ValueError, EOFError, SyntaxError, TokenError, TypeError, OverflowError, RecursionError)
+"""What NumPy raises for a damaged header, which it parses as Python text."""
 
 
 def contents(path: Path) -> Contents:
@@ -51,7 +55,7 @@ def read_header(file: IO[bytes], path: Path | str) -> tuple[tuple[int, ...], boo
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         # Version 3 differs from 2 in names of fields only, which no embeddings have.
         shape, fortran, dtype = read.get(version, np.lib.format.read_array_header_2_0)(file)
-    except (ValueError, EOFError, SyntaxError, UnicodeDecodeError) as error:
+    except _HEADER_ERRORS as error:
         raise InputError(f"{path} is not a .npy file, or it is damaged; write it again with numpy.save.") from error
     if dtype.hasobject:
         raise InputError(

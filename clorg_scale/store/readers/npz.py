@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from math import prod
@@ -17,6 +16,7 @@ from clorg_scale.arrays import BLOCK_BYTES, Array
 from clorg_scale.arrays.spool import gather_blocks
 from clorg_scale.errors import InputError
 from clorg_scale.store.contents import Contents, Member
+from clorg_scale.store.damage import tell_damage
 from clorg_scale.store.readers.npy import map_npy, read_header
 
 __all__ = ["contents"]
@@ -33,11 +33,8 @@ def contents(path: Path) -> Contents:
     InputError
         If it is not a ZIP archive, or damaged.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return Contents(path, dict(_members(archive, path)))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise InputError(f"{path} is not a .npz file, or it is truncated ({error}).") from error
+    with tell_damage(f"{path} is not a .npz file, or it is truncated"), zipfile.ZipFile(path) as archive:
+        return Contents(path, dict(_members(archive, path)))
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, Member]]:
@@ -56,7 +53,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, Member
 def _read(path: Path, info: zipfile.ZipInfo) -> Array:
     """Map an array that is stored as it is; gather a compressed one block by block."""
     label = f"{path}:{info.filename}"
-    try:
+    with tell_damage(f"{label} is damaged"):
         if info.compress_type == zipfile.ZIP_STORED:
             with path.open("rb") as file:
                 file.seek(info.header_offset)
@@ -71,8 +68,6 @@ def _read(path: Path, info: zipfile.ZipInfo) -> Array:
             stored = shape[::-1] if fortran else shape
             array = gather_blocks(_blocks(file, stored, dtype, label), stored, dtype)
             return array.T if fortran else array
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error) as error:
-        raise InputError(f"{label} is damaged ({error}).") from error
 
 
 def _blocks(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> Iterator[Array]:

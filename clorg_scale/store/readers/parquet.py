@@ -14,6 +14,7 @@ from clorg_scale.arrays.arrow import from_arrow, is_list
 from clorg_scale.arrays.spool import gather_blocks
 from clorg_scale.errors import InputError, require
 from clorg_scale.store.contents import LABEL_NAMES, Contents, Member
+from clorg_scale.store.damage import tell_damage
 
 __all__ = ["contents"]
 
@@ -32,11 +33,8 @@ def contents(path: Path) -> Contents:
     """
     parquet = require("pyarrow.parquet", extra="interop", purpose="Reading .parquet files")
     arrow = require("pyarrow", extra="interop", purpose="Reading .parquet files")
-    try:
-        with parquet.ParquetFile(path) as file:
-            schema, n_rows = file.schema_arrow, file.metadata.num_rows
-    except (arrow.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a Parquet file, or it is truncated ({error}).") from error
+    with tell_damage(f"{path} is not a Parquet file, or it is truncated"), parquet.ParquetFile(path) as file:
+        schema, n_rows = file.schema_arrow, file.metadata.num_rows
     lists = [column.name for column in schema if is_list(column.type)]
     # The width of variable lists is known only from their rows; 2-D is all that the choice needs.
     members = {name: Member((n_rows, 0), partial(_read_lists, path, name)) for name in lists}
@@ -106,13 +104,9 @@ def _of_width(path: Path, first: Array, blocks: Iterator[Array]) -> Iterator[Arr
 
 def _batches(path: Path, names: list[str]) -> Iterator[Any]:
     """Batches of rows of some columns."""
-    import pyarrow
     import pyarrow.parquet
 
-    try:
-        # One row group at a time: asked for all, PyArrow keeps what it has read until the last batch.
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                yield from file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=names)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}); the file is damaged.") from error
+    # One row group at a time: asked for all, PyArrow keeps what it has read until the last batch.
+    with tell_damage(f"{path} is damaged"), pyarrow.parquet.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=names)
