@@ -1,6 +1,7 @@
 """Backbones: what they are built of, that they learn, resume to the last bit, and embed in order."""
 
 import csv
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -162,6 +163,54 @@ def test_a_training_cut_off_ends_with_the_same_weights(method, tmp_path, monkeyp
     assert settings["method"] == method
     for name, weights in whole.state_dict().items():
         assert torch.equal(weights, loaded.state_dict()[name]), name
+
+
+def test_a_recorder_measures_what_the_embeddings_are_and_leaves_the_training_alone(tmp_path):
+    options = {"method": "supervised", "epochs": 5, "batch_size": 48, "learning_rate": 3e-3, "device": "cpu"}
+    unseen = shapes(n=150, seed=5)
+    plain = backbones.train(shapes(), small(), **options)
+
+    def recorder(folder):
+        return backbones.Recorder(unseen, out=tmp_path / folder, every=2, epochs=5)
+
+    whole = recorder("whole")
+    measured = backbones.train(shapes(), small(), on_epoch=whole, **options)
+    assert torch.get_num_threads() == 1
+    for name, weights in plain.state_dict().items():
+        assert torch.equal(weights, measured.state_dict()[name]), name
+    assert [row["epoch"] for row in whole.rows] == [1, 2, 4, 5]
+    with torch.inference_mode():
+        embeddings = measured(torch.from_numpy(unseen.pixels).float() / 255).numpy()
+    last = whole.rows[-1]
+    expected = cs.rld(embeddings, unseen.labels, temperatures=(0.1,), method="exact").values[0]
+    assert last["rld_0.1"] == pytest.approx(expected, abs=1e-5)
+    assert last["chi_10"] == pytest.approx(
+        cs.class_homogeneity(cs.knn(embeddings, 10, metric="cosine"), unseen.labels, ks=[10])[10], abs=1e-3
+    )
+    assert last["calinski_harabasz"] == pytest.approx(cs.calinski_harabasz(embeddings, unseen.labels), rel=1e-3)
+    assert last["knn_accuracy"] > 0.5
+    svg = (tmp_path / "whole" / "measures.svg").read_text()
+    assert svg.count("<polyline") == 4 + 3 + 1 + 1
+    ElementTree.fromstring(svg)
+
+    def cut_off(backbone, epoch):
+        first(backbone, epoch)
+        if epoch.epoch == 3:
+            raise KeyboardInterrupt
+
+    first = recorder("parts")
+    with pytest.raises(KeyboardInterrupt):
+        backbones.train(shapes(), small(), out=tmp_path / "parts", on_epoch=cut_off, **options)
+    backbones.train(shapes(), small(), out=tmp_path / "parts", on_epoch=recorder("parts"), **options)
+    assert (tmp_path / "parts" / "measures.csv").read_text() == (tmp_path / "whole" / "measures.csv").read_text()
+
+
+def test_a_recorder_refuses_what_it_cannot_measure(tmp_path):
+    with pytest.raises(InputError, match="At least 40 images"):
+        backbones.Recorder(shapes(n=20), out=tmp_path)
+    (tmp_path / "measures.csv").write_text("epoch,loss\n1,much\n")
+    with pytest.raises(InputError, match="no table of measures"):
+        backbones.Recorder(shapes(), out=tmp_path)
 
 
 def test_another_training_in_the_same_folder_is_refused(tmp_path):

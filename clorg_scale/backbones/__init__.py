@@ -5,6 +5,7 @@ from clorg_scale.backbones.augmentation import Augmentation
 from clorg_scale.backbones.checkpoints import load_backbone
 from clorg_scale.backbones.embedding import embed
 from clorg_scale.backbones.methods import METHODS
+from clorg_scale.backbones.recording import Recorder
 from clorg_scale.backbones.training import Epoch, train
 
-__all__ = ["METHODS", "Augmentation", "Backbone", "Epoch", "build", "embed", "load_backbone", "train"]
+__all__ = ["METHODS", "Augmentation", "Backbone", "Epoch", "Recorder", "build", "embed", "load_backbone", "train"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -15,7 +17,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
 from clorg_scale.store import EmbeddingsWriter, StoredEmbeddings, load_embeddings
 
-__all__ = ["embed"]
+__all__ = ["embed", "features_of"]
 
 
 def embed(
@@ -68,23 +70,28 @@ def embed(
     if place.type == "cuda" and torch.cuda.device_count() > 1:
         network = nn.DataParallel(network)
     told = {"data": images.name, "n_images": len(images), "normalized": normalize, **(metadata or {})}
-    with torch.inference_mode():
-        n_features = network(_pixels(images, np.arange(1), place)).shape[1]
-        with (
-            EmbeddingsWriter(out, n_features, dtype, metadata=told, resume=resume) as writer,
-            progress_bar("Embedding", len(images), unit="images", enabled=progress) as advance,
-        ):
-            advance(writer.rows)
-            for start in range(writer.rows, len(images), batch_size):
-                rows = np.arange(start, min(start + batch_size, len(images)))
-                with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
-                    features = network(_pixels(images, rows, place)).float()
-                if normalize:
-                    features = nn.functional.normalize(features)
-                writer.append(_stored(features.cpu(), dtype), images.labels[rows])
-                advance(len(rows))
-            writer.finish()
+    n_features = next(features_of(network, images, np.arange(1), 1, place)).shape[1]
+    with (
+        EmbeddingsWriter(out, n_features, dtype, metadata=told, resume=resume) as writer,
+        progress_bar("Embedding", len(images), unit="images", enabled=progress) as advance,
+    ):
+        advance(writer.rows)
+        labels = images.labels[writer.rows :]
+        for features in features_of(network, images, np.arange(writer.rows, len(images)), batch_size, place):
+            of_batch, labels = labels[: len(features)], labels[len(features) :]
+            writer.append(_stored(nn.functional.normalize(features) if normalize else features, dtype), of_batch)
+            advance(len(features))
+        writer.finish()
     return load_embeddings(out)
+
+
+def features_of(
+    network: nn.Module, images: ImageSet, rows: npt.NDArray[np.int64], batch_size: int, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Features (b, d) float32 on the CPU, batch by batch, of the given rows; the network is on the device."""
+    for start in range(0, len(rows), batch_size):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            yield network(_pixels(images, rows[start : start + batch_size], device)).float().cpu()
 
 
 def _pixels(images: ImageSet, rows: Any, device: torch.device) -> torch.Tensor:

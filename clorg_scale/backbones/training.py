@@ -7,7 +7,8 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def train(
     checkpoint_every
         Epochs between checkpoints; the last one is always kept.
     on_epoch
-        Called after each epoch, in the first process.
+        Called after each epoch, in the first process; a `Recorder` measures how the embeddings organise.
     device
         "auto", "cpu" or "cuda".
     seed
@@ -152,8 +153,19 @@ def train(
                     _write_log(folder, log)
                 if on_epoch is not None:
                     built.eval()
-                    on_epoch(backbone, done)
+                    with _own_threads():
+                        on_epoch(backbone, done)
     return backbone.eval()
+
+
+@contextmanager
+def _own_threads() -> Iterator[None]:
+    """Keep torch's number of threads: Numba's OpenMP layer sets it for the whole process."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _check(images: ImageSet, *, epochs: int, batch_size: int, learning_rate: float, every: int) -> None:

@@ -44,6 +44,9 @@ def train(
         float | None, typer.Option(help="Of the augmentation, 0 to 2; default: 1, supervised 0.4.")
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Epochs between checkpoints.")] = 1,
+    measure_every: Annotated[
+        int, typer.Option(help="Epochs between measurements of test images (RLD, CHI, CH, k-NN accuracy); 0: none.")
+    ] = 10,
     device: DeviceName = "auto",
     seed: Seed = 0,
 ) -> None:
@@ -53,14 +56,24 @@ def train(
     from clorg_scale.datasets import load_images
 
     images = load_images(data, "train", root=root, image_size=image_size, download=download)
+    recorder = None
+    if measure_every:
+        unseen = load_images(data, "test", root=root, image_size=image_size, download=download)
+        recorder = backbones.Recorder(unseen, out=out, every=measure_every, epochs=epochs, seed=seed)
     network = backbones.build(
         backbone, n_channels=images.n_channels, image_size=images.image_size, width=width,
         stem=stem,  # type: ignore[arg-type]
         pretrained=pretrained,
     )  # fmt: skip
+
+    def on_epoch(trained: Any, epoch: Any) -> None:
+        _say(epoch)
+        if recorder is not None:
+            recorder(trained, epoch)
+
     backbones.train(
         images, network, method=method, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-        strength=strength, out=out, checkpoint_every=checkpoint_every, on_epoch=_say, device=device,  # type: ignore[arg-type]
+        strength=strength, out=out, checkpoint_every=checkpoint_every, on_epoch=on_epoch, device=device,  # type: ignore[arg-type]
         seed=seed, progress=True,
     )  # fmt: skip
     print(f"Trained: {out}. Embeddings: clorg-scale embed --checkpoint {out} --data {data} --out FOLDER")
@@ -116,7 +129,7 @@ def _require_torch(purpose: str) -> None:
         require(package, extra="train", purpose=purpose)
 
 
-def _say(_: Any, epoch: Any) -> None:
+def _say(epoch: Any) -> None:
     print(
         f"epoch {epoch.epoch:>4}  loss {epoch.loss:.4f}  {epoch.images_per_second:,.0f} images/s "
         f"({epoch.augmentation:.0%} augmentation)  {epoch.seconds:.0f} s",

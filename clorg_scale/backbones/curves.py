@@ -1,0 +1,81 @@
+"""Curves over epochs as one SVG picture: small panels side by side, each curve named at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Panel", "draw_curves"]
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 300, 220, 46, 64, 34, 34
+"""Of a panel, and the margins in it, in pixels."""
+
+COLOURS = ("#1f5fa8", "#c4511d", "#2b8a5a", "#7a4fa3", "#8a6d1c")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves that share an axis: `curves` has the values of each by name, one an epoch."""
+
+    title: str
+    curves: dict[str, list[float]]
+
+
+def draw_curves(xs: Sequence[float], panels: Sequence[Panel], *, x_title: str) -> str:
+    """Draw panels side by side; gives the text of an SVG file."""
+    drawn = "".join(
+        f'<g transform="translate({WIDTH * position},0)">{_panel(xs, panel, x_title)}</g>'
+        for position, panel in enumerate(panels)
+    )
+    width = WIDTH * len(panels)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{HEIGHT}" viewBox="0 0 {width} {HEIGHT}" '
+        f'font-family="system-ui, sans-serif" font-size="11"><rect width="100%" height="100%" fill="#fff"/>{drawn}'
+        "</svg>\n"
+    )
+
+
+def _panel(xs: Sequence[float], panel: Panel, x_title: str) -> str:
+    values = np.array(list(panel.curves.values()), dtype=float)
+    low, high = _span(float(values.min()), float(values.max()))
+    first, last = _span(min(xs), max(xs))
+    x = LEFT + (np.array(xs) - first) / (last - first) * (WIDTH - LEFT - RIGHT)
+    y = HEIGHT - BOTTOM - (values - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+    parts = [f'<text x="{LEFT}" y="18" font-size="13" font-weight="600">{escape(panel.title)}</text>']
+    for share in (0.0, 0.5, 1.0):
+        at = HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+        parts.append(f'<path d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
+        label = f"{low + share * (high - low):.3g}"
+        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end" fill="#555">{label}</text>')
+    for at, anchor, value in ((LEFT, "start", first), (WIDTH - RIGHT, "end", last)):
+        parts.append(f'<text x="{at}" y="{HEIGHT - 16}" text-anchor="{anchor}" fill="#555">{value:g}</text>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 16}" text-anchor="middle" fill="#555">{escape(x_title)}</text>')
+    places = _apart(y[:, -1])
+    for name, heights, place, colour in zip(panel.curves, y, places, COLOURS, strict=False):
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, heights, strict=True))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<circle cx="{x[-1]:.1f}" cy="{heights[-1]:.1f}" r="3" fill="{colour}"/>')
+        parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{place + 4:.1f}" fill="{colour}">{escape(name)}</text>')
+    return "".join(parts)
+
+
+def _span(low: float, high: float) -> tuple[float, float]:
+    """The range of an axis, never empty."""
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _apart(heights: npt.NDArray[np.float64], least: float = 13) -> npt.NDArray[np.float64]:
+    """Heights of labels moved apart so that none lies on another, in the same order."""
+    order = np.argsort(heights)
+    places = heights[order].copy()
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + least)
+    places -= max(0.0, float(places[-1]) - (HEIGHT - BOTTOM))
+    result = np.empty_like(places)
+    result[order] = places
+    return result

@@ -1,0 +1,143 @@
+"""How embeddings organise while a backbone is trained: measures every few epochs, as a table and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clorg_scale.backbones.architectures import Backbone
+from clorg_scale.backbones.curves import Panel, draw_curves
+from clorg_scale.backbones.embedding import features_of
+from clorg_scale.backbones.training import Epoch
+from clorg_scale.datasets.images import ImageSet
+from clorg_scale.errors import InputError
+from clorg_scale.measures import calinski_harabasz, class_homogeneity
+from clorg_scale.neighbors import knn
+from clorg_scale.probes.nearest import KNNProbe
+from clorg_scale.rld import rld
+from clorg_scale.store.atomic import make_folder, write_whole
+
+__all__ = ["Recorder"]
+
+TEMPERATURES = (1.0, 0.5, 0.2, 0.1)
+KS = (1, 10, 100)
+VOTERS = 20
+"""Neighbours that vote for the k-NN accuracy."""
+
+
+class Recorder:
+    """Measure a backbone as it is trained: hand it to `train` as `on_epoch`.
+
+    Writes measures.csv and measures.svg into a folder: RLD, class homogeneity among cosine neighbours,
+    Calinski-Harabasz, and the k-NN accuracy on one half of the images from the other (k = 20, cosine). A training that
+    is taken up again continues them.
+
+    Parameters
+    ----------
+    images
+        What is measured; not what is trained on, if it is to mean something.
+    out
+        Folder for the two files.
+    every
+        Epochs between measurements; the first and the last epoch are always measured.
+    n_images
+        How many images, drawn at random. All measures depend on it, so compare at equal numbers only.
+    epochs
+        Of the training, to know the last one.
+    batch_size
+        Images at once.
+    seed
+        Of the choice of images.
+
+    Attributes
+    ----------
+    rows
+        The table so far: one dictionary an epoch.
+
+    Raises
+    ------
+    InputError
+        If there are too few images, or the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        out: Path | str,
+        every: int = 10,
+        n_images: int = 5_000,
+        epochs: int | None = None,
+        batch_size: int = 256,
+        seed: int = 0,
+    ) -> None:
+        if every < 1:
+            raise InputError(f"every must be at least 1 epoch, not {every}.")
+        n = min(n_images, len(images))
+        if n < 2 * VOTERS:
+            raise InputError(f"At least {2 * VOTERS} images are needed to measure embeddings, not {n}.")
+        self.images, self.every, self.epochs, self.batch_size = images, every, epochs, batch_size
+        self.folder = Path(out)
+        make_folder(self.folder)
+        self._chosen = np.random.default_rng(seed).permutation(len(images))[:n]
+        self.rows = _read(self.folder / "measures.csv")
+
+    def __call__(self, backbone: Backbone, epoch: Epoch) -> None:
+        """Measure after an epoch, if it is its turn."""
+        if epoch.epoch % self.every and epoch.epoch not in (1, self.epochs):
+            return
+        embeddings, labels = self._embeddings(backbone), self.images.labels[self._chosen]
+        measured = {"epoch": float(epoch.epoch), "n_images": float(len(labels)), "loss": epoch.loss}
+        values = rld(embeddings, labels, temperatures=TEMPERATURES, method="exact", device="cpu").values
+        measured |= {f"rld_{t:g}": float(v) for t, v in zip(TEMPERATURES, values, strict=True)}
+        ks = [k for k in KS if k < len(labels)]
+        table = knn(embeddings, max(ks), metric="cosine", index="flat", device="cpu")
+        measured |= {f"chi_{k}": v for k, v in class_homogeneity(table, labels, ks=ks).items()}
+        measured["calinski_harabasz"] = float(calinski_harabasz(embeddings, labels))
+        half = len(labels) // 2
+        probe = KNNProbe(VOTERS, metric="cosine", device="cpu").fit(embeddings[:half], labels[:half])
+        measured["knn_accuracy"] = float(probe.score(embeddings[half:], labels[half:]))
+        self.rows = [row for row in self.rows if row["epoch"] < epoch.epoch] + [measured]
+        self._write()
+
+    def _embeddings(self, backbone: Backbone) -> npt.NDArray[np.float32]:
+        """(n, d) float32 of the chosen images."""
+        device = next(backbone.parameters()).device
+        batches = features_of(backbone, self.images, self._chosen, self.batch_size, device)
+        return torch.cat(list(batches)).numpy()
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.rows[-1]), lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in self.rows)
+        with write_whole(self.folder / "measures.csv", "w") as file:
+            file.write(text.getvalue())
+        epochs = [row["epoch"] for row in self.rows]
+        panels = [
+            Panel(title, {name: [row[column] for row in self.rows] for name, column in curves.items()})
+            for title, curves in (
+                ("RLD by temperature", {f"T = {t:g}": f"rld_{t:g}" for t in TEMPERATURES}),
+                ("Class homogeneity by k", {f"k = {k}": f"chi_{k}" for k in KS if f"chi_{k}" in self.rows[-1]}),
+                ("k-NN accuracy", {"k = 20": "knn_accuracy"}),
+                ("Calinski-Harabasz", {"": "calinski_harabasz"}),
+            )
+        ]
+        with write_whole(self.folder / "measures.svg", "w") as file:
+            file.write(draw_curves(epochs, panels, x_title="epoch"))
+
+
+def _read(path: Path) -> list[dict[str, float]]:
+    """The table of an earlier run; empty where there is none."""
+    if not path.exists():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(f"{path} is no table of measures of a training; move it away.") from error
