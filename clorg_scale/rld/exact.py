@@ -31,7 +31,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exp2 import smallest_exp2
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.tiles import NEAR, TILE, affinity_sums, kernel_sums, pair_distances, tile_pairs
+from clorg_scale.rld.tiles import NEAR, TILE, affinity_sums, kernel_sums, pair_distances, squares, tile_pairs
 
 __all__ = ["ExactSums", "check_exact_memory", "exact_bytes", "exact_sums", "n_pair_visits", "random_pair_mean"]
 
@@ -42,6 +42,9 @@ MOST_PANEL_ROWS = 16_384
 
 N_RANDOM_PAIRS = 500_000
 """Random pairs for the first estimate of mu."""
+
+PAIR_BLOCK = 2**23
+"""Coordinates of random pairs gathered at once."""
 
 
 @dataclass(frozen=True)
@@ -158,19 +161,28 @@ def check_exact_memory(n: int, d: int, itemsize: int, n_temperatures: int, memor
 
 
 def random_pair_mean(points: ClassOrderedPoints, seed: int) -> float:
-    """Mean distance of random pairs i, i + shift of a random permutation (every pair at most once a shift)."""
+    """Mean distance of random pairs of points."""
+    return _positive(float(pair_sample(points, seed, N_RANDOM_PAIRS).mean()))
+
+
+def pair_sample(points: ClassOrderedPoints, seed: int, wanted: int) -> Floats:
+    """Distances of about `wanted` random pairs i, i + shift of random permutations (every pair at most once a shift).
+
+    Each permutation has every point twice, so that how far a point is from all others cancels out.
+    """
     n = points.n_points
     rng = np.random.default_rng(seed)
-    total, count = 0.0, 0
-    while count < min(N_RANDOM_PAIRS, n * (n - 1) // 2):
-        chosen = rng.permutation(n)[: min(n, N_RANDOM_PAIRS - count + 1)]
+    parts, count = [], 0
+    while count < min(wanted, n * (n - 1) // 2):
+        chosen = rng.permutation(n)[: min(n, wanted - count + 1)]
         shift = int(rng.integers(1, len(chosen)))
-        for start in range(0, len(chosen), 2048):
-            here = np.arange(start, min(start + 2048, len(chosen)))
+        step = max(1, PAIR_BLOCK // points.n_features)
+        for start in range(0, len(chosen), step):
+            here = np.arange(start, min(start + step, len(chosen)))
             X, Y = points.rows(chosen[here]), points.rows(chosen[(here + shift) % len(chosen)])
-            total += float(pair_distances(X, Y).sum())
+            parts.append(pair_distances(X, Y))
         count += len(chosen)
-    return _positive(total / count)
+    return np.concatenate(parts)
 
 
 def _mean_distance(distance_sum: Floats) -> float:
@@ -253,7 +265,7 @@ def _kernel_pass(
 ) -> tuple[Floats, Floats, Floats]:
     """Pass 1: sums of distances (n,), of exponentials (t, n), of their products (t, n)."""
     rates = (-np.log2(np.e) / (mu * temperatures)).astype(points.dtype)
-    squared = _squares(temperatures)
+    squared = squares(temperatures)
     near, floor = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
 
     def sums_of(pair: _PanelPair, n_workers: int) -> tuple[Floats, Floats]:
@@ -264,16 +276,6 @@ def _kernel_pass(
     t = len(temperatures)
     sums = _each_panel_pair(points, panel_rows, 1 + 2 * t, advance, sums_of)
     return sums[0], sums[1 : 1 + t], sums[1 + t :]
-
-
-def _squares(temperatures: Floats) -> npt.NDArray[np.int64]:
-    """For each temperature, an earlier one that is twice as large (its exponentials squared are this one's), or -1."""
-    squared = np.full(len(temperatures), -1, dtype=np.int64)
-    for t, temperature in enumerate(temperatures):
-        for earlier in range(t):
-            if abs(temperatures[earlier] / temperature - 2) < 1e-14:
-                squared[t] = earlier
-    return squared
 
 
 def _rescue_log_r(
@@ -358,7 +360,7 @@ def _distances_to_all(
 def _logs_and_factors(temperatures: Floats, log_r: Floats) -> tuple[Floats, Floats]:
     """(t, n) what `affinity_sums` takes for each point, and f: 1 at temperatures that are no squares."""
     logs, factors = log_r / np.log(2), np.ones_like(log_r)
-    for t, root in enumerate(_squares(temperatures)):
+    for t, root in enumerate(squares(temperatures)):
         if root >= 0:
             factors[t] = np.exp(2 * log_r[root] - log_r[t])
             logs[t] = factors[t]
@@ -375,7 +377,7 @@ def _affinity_pass(
 ) -> tuple[Floats, Floats]:
     """Pass 2: (t, n) affinities to all points and to those of the same class."""
     rates = (-2 * np.log2(np.e) / (mu * temperatures)).astype(points.dtype)
-    squared, logs = _squares(temperatures), _logs_and_factors(temperatures, log_r)[0].astype(points.dtype)
+    squared, logs = squares(temperatures), _logs_and_factors(temperatures, log_r)[0].astype(points.dtype)
     near, floor = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
 
     def sums_of(pair: _PanelPair, n_workers: int) -> tuple[Floats, Floats]:

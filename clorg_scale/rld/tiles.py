@@ -25,7 +25,7 @@ from numba import njit, prange
 from clorg_scale.rld.exp2 import exp2
 from clorg_scale.rld.simd import aligned_empty, use_wide_vectors
 
-__all__ = ["TILE", "affinity_sums", "kernel_sums", "pair_distances", "tile_pairs"]
+__all__ = ["TILE", "affinity_sums", "kernel_sums", "pair_distances", "row_distances", "squares", "tile_pairs"]
 
 Floats = npt.NDArray[Any]
 """float32 or float64; a tile and all that goes with it have one precision."""
@@ -46,6 +46,16 @@ def tile_pairs(n_rows: int, n_columns: int, *, diagonal: bool) -> npt.NDArray[np
     return np.array(pairs, dtype=np.int64)
 
 
+def squares(temperatures: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """For each temperature, an earlier one that is twice as large (its exponentials squared are this one's), or -1."""
+    squared = np.full(len(temperatures), -1, dtype=np.int64)
+    for t, temperature in enumerate(temperatures):
+        for earlier in range(t):
+            if abs(temperatures[earlier] / temperature - 2) < 1e-14:
+                squared[t] = earlier
+    return squared
+
+
 @njit(fastmath=True, nogil=True, parallel=True, cache=True)
 def pair_distances(X: Floats, Y: Floats) -> Floats:
     """(p,) float64 distances of the rows of X (p, d) to those of Y (p, d), each to its own."""
@@ -63,7 +73,7 @@ def pair_distances(X: Floats, Y: Floats) -> Floats:
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _distances(
+def row_distances(
     G: Floats,
     i: int,
     first: int,
@@ -126,7 +136,7 @@ def _kernel_tile(
         first = i + 1 if on_diagonal else 0
         if first >= m:
             break
-        _distances(G, i, first, X, Y, x_norms, y_norms, near, d)
+        row_distances(G, i, first, X, Y, x_norms, y_norms, near, d)
         row[0, i] = _add(d, first, m, column)
         for t in range(n_temperatures):
             if squared[t] < 0:
@@ -350,7 +360,7 @@ def _affinity_tile(
         first = i + 1 if on_diagonal else 0
         if first >= m:
             break
-        _distances(G, i, first, X, Y, x_norms, y_norms, near, d)
+        row_distances(G, i, first, X, Y, x_norms, y_norms, near, d)
         start = min(max(same_start[i], first), m)
         stop = max(min(same_stop[i], m), start)
         for begin, end, into in ((first, start, 0), (start, stop, n_temperatures), (stop, m, 0)):

@@ -1,0 +1,242 @@
+r"""Tiles of all points against landmarks: the innermost loops of sampled RLD on the CPU.
+
+Distances and exponentials are those of `clorg_scale.rld.tiles`, but only rows are summed over:
+
+    pass 1   R_ig = sum over the landmarks s of group g of v_s e_is        e_is = 2^(c d_is - b_i)
+    pass 2   k_i  = sum_s v_s a_is, and of that what goes to i's class     a_is = 2^(2 c d_is - l_i - l_s)
+
+with v the weights, and b_i such that no row underflows. Both skip the pairs that are known exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, prange
+
+from clorg_scale.rld.exp2 import exp2
+from clorg_scale.rld.simd import aligned_empty, use_wide_vectors
+from clorg_scale.rld.tiles import TILE, row_distances
+
+__all__ = ["landmark_affinities", "landmark_sums"]
+
+Floats = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+
+AWAY = 1e15
+"""Distance given to pairs that are skipped; their exponentials are the smallest there are."""
+
+
+@njit(nogil=True, cache=True)
+def _skip(d: Floats, columns: Integers, start: int, stop: int, first: int, m: int) -> None:
+    """Move the listed landmarks away; d holds those from `first` on."""
+    for entry in range(start, stop):
+        j = columns[entry] - first
+        if 0 <= j < m:
+            d[j] = AWAY
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _exponentials(d: Floats, m: int, rate: Any, shift: Any, e: Floats, t: int) -> None:
+    """e_t = 2^(rate d - shift)."""
+    use_wide_vectors()
+    for step in range(m):
+        j = np.uintp(step)
+        e[t, j] = exp2(rate * d[j] - shift)
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _squares(m: int, root: int, factor: Any, floor: Any, e: Floats, t: int) -> None:
+    """e_t = factor times the square of another temperature's."""
+    use_wide_vectors()
+    for step in range(m):
+        j = np.uintp(step)
+        value = max(e[root, j], floor)
+        e[t, j] = factor * value * value
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _weighted(e: Floats, t: int, weights: Floats, first: int, start: int, stop: int) -> Any:
+    """Sum of v e over the columns start..stop of a tile that begins at landmark `first`."""
+    use_wide_vectors()
+    here, there, total = np.uintp(start), np.uintp(start + first), weights[0] - weights[0]
+    for step in range(stop - start):
+        j = np.uintp(step)
+        total += weights[there + j] * e[t, here + j]
+    return total
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def landmark_sums(
+    X: Floats,
+    L: Floats,
+    x_norms: Floats,
+    l_norms: Floats,
+    rates: Floats,
+    squared: Integers,
+    shifts: Floats,
+    gain: Any,
+    weights: Floats,
+    starts: Integers,
+    skip_starts: Integers,
+    skip_columns: Integers,
+    near: Any,
+    floor: Any,
+) -> Floats:
+    """Pass 1 of a block of points.
+
+    Parameters
+    ----------
+    X, L, x_norms, l_norms
+        (p, d) points, (m, d) landmarks, and their squared norms.
+    rates, squared
+        (t,) c, and the temperature whose squares are taken, or -1 (as in `clorg_scale.rld.tiles.kernel_sums`).
+    shifts
+        (t, p) b.
+    gain
+        What a square is multiplied with to have its own b: 2^(2 b' - b).
+    weights
+        (m,) v.
+    starts
+        (g + 1,) where the groups of landmarks begin.
+    skip_starts, skip_columns
+        (p + 1,), (s,) landmarks to leave out for each point, as in a CSR matrix.
+    near, floor
+        As in `clorg_scale.rld.tiles.kernel_sums`.
+
+    Returns
+    -------
+    (p, t, g) float64 R.
+    """
+    n_groups, n_temperatures = len(starts) - 1, len(rates)
+    sums = np.zeros((len(X), n_temperatures, n_groups))
+    for block in prange(-(-len(X) // TILE)):
+        rows = slice(block * TILE, min(len(X), (block + 1) * TILE))
+        here, lines = X[rows], aligned_empty(2, TILE, X)
+        d, norms = lines[0], lines[1]
+        e, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, TILE * TILE, X)[0]
+        for first in range(0, len(L), TILE):
+            other = L[first : first + TILE]
+            m = len(other)
+            G = buffer[: len(here) * m].reshape(len(here), m)
+            np.dot(here, other.T, G)
+            norms[:m] = l_norms[first : first + m]
+            for i in range(len(here)):
+                row = rows.start + i
+                row_distances(G, i, 0, here, other, x_norms[rows], norms[:m], near, d)
+                _skip(d, skip_columns, skip_starts[row], skip_starts[row + 1], first, m)
+                for t in range(n_temperatures):
+                    if squared[t] < 0:
+                        _exponentials(d, m, rates[t], shifts[t, row], e, t)
+                    else:
+                        _squares(m, squared[t], gain, floor, e, t)
+                    for g in range(n_groups):
+                        start, stop = max(starts[g] - first, 0), min(starts[g + 1] - first, m)
+                        if start < stop:
+                            sums[row, t, g] += _weighted(e, t, weights, first, start, stop)
+    return sums
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _affinities(d: Floats, m: int, rate: Any, l_row: Any, logs: Floats, first: int, a: Floats, t: int) -> None:
+    """a_t = 2^(rate d - l_i - l_s)."""
+    use_wide_vectors()
+    there = np.uintp(first)
+    for step in range(m):
+        j = np.uintp(step)
+        a[t, j] = exp2(rate * d[j] - l_row - logs[t, there + j])
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _squared_affinities(
+    m: int, root: int, factor: Any, factors: Floats, first: int, floor: Any, a: Floats, t: int
+) -> None:
+    """a_t from the squares of another temperature's."""
+    use_wide_vectors()
+    there = np.uintp(first)
+    for step in range(m):
+        j = np.uintp(step)
+        value = max(a[root, j], floor)
+        a[t, j] = value * value * (factor * factors[t, there + j])
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _weighted_of_class(
+    a: Floats, t: int, weights: Floats, classes: npt.NDArray[np.int32], own: Any, first: int, m: int
+) -> tuple[Any, Any]:
+    """Sum of v a over a tile, and over its landmarks of one class."""
+    use_wide_vectors()
+    there, zero = np.uintp(first), weights[0] - weights[0]
+    total, within = zero, zero
+    for step in range(m):
+        j = np.uintp(step)
+        value = weights[there + j] * a[t, j]
+        total += value
+        within += value if classes[there + j] == own else zero
+    return total, within
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def landmark_affinities(
+    X: Floats,
+    L: Floats,
+    x_norms: Floats,
+    l_norms: Floats,
+    rates: Floats,
+    squared: Integers,
+    x_logs: Floats,
+    l_logs: Floats,
+    weights: Floats,
+    x_classes: npt.NDArray[np.int32],
+    l_classes: npt.NDArray[np.int32],
+    skip_starts: Integers,
+    skip_columns: Integers,
+    near: Any,
+    floor: Any,
+) -> Floats:
+    """Pass 2 of a block of points.
+
+    Parameters
+    ----------
+    X, L, x_norms, l_norms, squared, weights, skip_starts, skip_columns, near, floor
+        As in `landmark_sums`.
+    rates
+        (t,) 2 c.
+    x_logs, l_logs
+        (t, p), (t, m) l = log2 r; where the temperature is a squared one, the factors of its squares.
+    x_classes, l_classes
+        (p,), (m,) int32 class codes.
+
+    Returns
+    -------
+    (2, t, p) float64 sums over all landmarks, and over those of the point's class.
+    """
+    n_temperatures = len(rates)
+    sums = np.zeros((2, n_temperatures, len(X)))
+    for block in prange(-(-len(X) // TILE)):
+        rows = slice(block * TILE, min(len(X), (block + 1) * TILE))
+        here, lines = X[rows], aligned_empty(2, TILE, X)
+        d, norms = lines[0], lines[1]
+        a, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, TILE * TILE, X)[0]
+        for first in range(0, len(L), TILE):
+            other = L[first : first + TILE]
+            m = len(other)
+            G = buffer[: len(here) * m].reshape(len(here), m)
+            np.dot(here, other.T, G)
+            norms[:m] = l_norms[first : first + m]
+            for i in range(len(here)):
+                row = rows.start + i
+                row_distances(G, i, 0, here, other, x_norms[rows], norms[:m], near, d)
+                _skip(d, skip_columns, skip_starts[row], skip_starts[row + 1], first, m)
+                for t in range(n_temperatures):
+                    x_log = x_logs[t, row]
+                    if squared[t] < 0:
+                        _affinities(d, m, rates[t], x_log, l_logs, first, a, t)
+                    else:
+                        _squared_affinities(m, squared[t], x_log, l_logs, first, floor, a, t)
+                    total, within = _weighted_of_class(a, t, weights, l_classes, x_classes[row], first, m)
+                    sums[0, t, row] += total
+                    sums[1, t, row] += within
+    return sums
