@@ -63,6 +63,7 @@ def build(
     width: int = 64,
     stem: Stem = "auto",
     pretrained: bool = False,
+    seed: int = 0,
 ) -> Backbone:
     """Build a backbone.
 
@@ -82,6 +83,8 @@ def build(
         quarter of the work), "imagenet" (7 x 7, stride 2, pooling). "auto": "cifar" up to 64 pixels, "imagenet" above.
     pretrained
         Start from the weights that torchvision or timm offer, trained on ImageNet.
+    seed
+        Of the initial weights; torch's own random numbers are left as they were.
 
     Raises
     ------
@@ -100,16 +103,18 @@ def build(
     if stem != "auto" and not own:
         raise InputError(f"A stem can be chosen for {', '.join(RESNETS)} without published weights only.")
     settings = {"name": name, "n_channels": n_channels, "image_size": image_size, "width": width, "stem": stem}
-    if own:
-        chosen = stem if stem != "auto" else "cifar" if image_size <= SMALL_IMAGE else "imagenet"
-        network, n_features = _resnet(name, n_channels, chosen, width)
-    elif name == "vit":
-        if pretrained:
-            raise InputError("The paper's ViT has no pretrained weights; take 'vit_b_16' of torchvision.")
-        network, n_features = _vit(n_channels, image_size)
-    else:
-        settings["n_channels"] = 3
-        network, n_features = _published(name, image_size, pretrained=pretrained)
+    if name == "vit" and pretrained:
+        raise InputError("The paper's ViT has no pretrained weights; take 'vit_b_16' of torchvision.")
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        if own:
+            chosen = stem if stem != "auto" else "cifar" if image_size <= SMALL_IMAGE else "imagenet"
+            network, n_features = _resnet(name, n_channels, chosen, width)
+        elif name == "vit":
+            network, n_features = _vit(n_channels, image_size)
+        else:
+            settings["n_channels"] = 3
+            network, n_features = _published(name, image_size, pretrained=pretrained)
     return Backbone(network, n_features, settings, imagenet=not own and name != "vit")
 
 

@@ -212,7 +212,7 @@ def build_method(name: str, backbone: Backbone, *, n_classes: int, n_images: int
     heads = require("lightly.models.modules.heads", extra="train", purpose=purpose)
     d, several = backbone.n_features, torch.distributed.is_initialized()
     if name == "simclr":
-        loss = losses.NTXentLoss(temperature=0.5, gather_distributed=several)
+        loss = losses.NTXentLoss(temperature=0.2, gather_distributed=several)
         return TwoViews(backbone, heads.SimCLRProjectionHead(d, max(d, 128), 128), loss)
     if name == "barlowtwins":
         return TwoViews(backbone, heads.BarlowTwinsProjectionHead(d, 4 * d, 4 * d), losses.BarlowTwinsLoss(

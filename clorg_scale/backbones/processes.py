@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import warnings
 from contextlib import AbstractContextManager
-from types import TracebackType
 
 import torch
 import torch.distributed as dist
@@ -31,21 +32,12 @@ class Processes:
         self.first = self.rank == 0
         local = int(os.environ.get("LOCAL_RANK", "0"))
         self.device = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
-        self._started = False
-
-    def __enter__(self) -> Processes:
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         if self.count > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-            self._started = True
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._started:
-            dist.destroy_process_group()
+            # Not sooner: a second group of the same processes would find the addresses of the first.
+            atexit.register(dist.destroy_process_group)
 
     def placed(self, method: nn.Module) -> nn.Module:
         """The method on this device, its gradients and batch statistics shared among the processes."""
@@ -54,9 +46,11 @@ class Processes:
             return method
         if self.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(method)
-        return nn.parallel.DistributedDataParallel(
-            method, device_ids=[self.device.index] if self.device.type == "cuda" else None, broadcast_buffers=False
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # newer releases call broadcast_buffers another name
+            return nn.parallel.DistributedDataParallel(
+                method, device_ids=[self.device.index] if self.device.type == "cuda" else None, broadcast_buffers=False
+            )
 
     def mixed_precision(self) -> AbstractContextManager[None]:
         """Bfloat16 where the device is made for it."""

@@ -107,7 +107,7 @@ def train(
     device
         "auto", "cpu" or "cuda".
     seed
-        Of weights' order, batches and augmentation.
+        Of the head's weights, the order of the images and the augmentation.
     resume
         Go on from the checkpoint of an earlier run with the same settings.
     progress
@@ -124,37 +124,39 @@ def train(
     """
     strength = strength if strength is not None else SUPERVISED_STRENGTH if method == "supervised" else 1.0
     _check(images, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, every=checkpoint_every)
-    with Processes(resolve_device(device)) as processes:
-        torch.manual_seed(seed)
-        built = build_method(method, backbone, n_classes=len(images.classes), n_images=len(images))
-        model = processes.placed(built)
-        optimizer = torch.optim.AdamW(_groups(built), lr=learning_rate, weight_decay=WEIGHT_DECAY)
-        settings = {
-            "method": method, "backbone": backbone.settings, "epochs": epochs, "batch_size": batch_size,
-            "learning_rate": learning_rate, "strength": strength, "seed": seed, "data": images.name,
-            "n_images": len(images), "classes": images.classes, "processes": processes.count,
-            "labels": hashlib.blake2b(images.labels.tobytes(), digest_size=8).hexdigest(),
-        }  # fmt: skip
-        folder = None if out is None else Path(out)
-        log = _start(folder, settings, built, optimizer, processes, resume=resume)
-        views = Augmentation(strength, blur=images.image_size >= 64)
-        steps = len(images) // batch_size
-        schedule = _Schedule(learning_rate, steps * epochs)
-        for epoch in range(len(log), epochs):
-            with progress_bar(
-                f"Epoch {epoch + 1} of {epochs}", len(images), unit="images", enabled=progress and processes.first
-            ) as advance:
-                done = _epoch(model, built, optimizer, images, views, schedule, processes, epoch, batch_size, seed,
-                              advance)  # fmt: skip
-            log.append(done)
-            if processes.first:
-                if folder is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
-                    write_training(folder, settings, built, optimizer, [vars(entry) for entry in log])
-                    _write_log(folder, log)
-                if on_epoch is not None:
-                    built.eval()
-                    with _own_threads():
-                        on_epoch(backbone, done)
+    processes = Processes(resolve_device(device))
+    if batch_size % processes.count or batch_size < 2 * processes.count:
+        raise InputError(f"batch_size must give each of {processes.count} processes as many images, not {batch_size}.")
+    torch.manual_seed(seed)
+    built = build_method(method, backbone, n_classes=len(images.classes), n_images=len(images))
+    model = processes.placed(built)
+    optimizer = torch.optim.AdamW(_groups(built), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    settings = {
+        "method": method, "backbone": backbone.settings, "epochs": epochs, "batch_size": batch_size,
+        "learning_rate": learning_rate, "strength": strength, "seed": seed, "data": images.name,
+        "n_images": len(images), "classes": images.classes, "processes": processes.count,
+        "labels": hashlib.blake2b(images.labels.tobytes(), digest_size=8).hexdigest(),
+    }  # fmt: skip
+    folder = None if out is None else Path(out)
+    log = _start(folder, settings, built, optimizer, processes, resume=resume)
+    views = Augmentation(strength, blur=images.image_size >= 64)
+    steps = len(images) // batch_size
+    schedule = _Schedule(learning_rate, steps * epochs)
+    for epoch in range(len(log), epochs):
+        with progress_bar(
+            f"Epoch {epoch + 1} of {epochs}", len(images), unit="images", enabled=progress and processes.first
+        ) as advance:
+            done = _epoch(model, built, optimizer, images, views, schedule, processes, epoch, batch_size, seed,
+                          advance)  # fmt: skip
+        log.append(done)
+        if processes.first:
+            if folder is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
+                write_training(folder, settings, built, optimizer, [vars(entry) for entry in log])
+                _write_log(folder, log)
+            if on_epoch is not None:
+                built.eval()
+                with _own_threads():
+                    on_epoch(backbone, done)
     return backbone.eval()
 
 

@@ -63,7 +63,7 @@ def train(
     network = backbones.build(
         backbone, n_channels=images.n_channels, image_size=images.image_size, width=width,
         stem=stem,  # type: ignore[arg-type]
-        pretrained=pretrained,
+        pretrained=pretrained, seed=seed,
     )  # fmt: skip
 
     def on_epoch(trained: Any, epoch: Any) -> None:
