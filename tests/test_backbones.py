@@ -1,6 +1,9 @@
 """Backbones: what they are built of, that they learn, resume to the last bit, and embed in order."""
 
 import csv
+import os
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import numpy as np
@@ -38,8 +41,7 @@ def shapes(n=192, size=16, n_channels=1, seed=0):
 
 
 def small(seed=0, **options):
-    torch.manual_seed(seed)
-    return backbones.build("resnet18", n_channels=1, image_size=16, width=4, **options)
+    return backbones.build("resnet18", n_channels=1, image_size=16, width=4, seed=seed, **options)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,16 @@ def test_resnets_of_full_width_are_torchvisions_with_the_stem_of_cifar():
     assert vit.encoder.layers[0].num_heads == 8
     assert vit.encoder.layers[0].mlp[0].out_features == 1536
     assert vit.encoder.pos_embedding.shape == (1, 65, 512)
+
+
+def test_the_seed_decides_the_weights_and_nothing_else():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    a, b, c = (small(seed).state_dict() for seed in (0, 0, 1))
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["network.conv1.weight"], c["network.conv1.weight"])
 
 
 def test_grey_images_go_into_networks_of_three_channels():
@@ -211,6 +223,54 @@ def test_a_recorder_refuses_what_it_cannot_measure(tmp_path):
     (tmp_path / "measures.csv").write_text("epoch,loss\n1,much\n")
     with pytest.raises(InputError, match="no table of measures"):
         backbones.Recorder(shapes(), out=tmp_path)
+
+
+TWO_PROCESSES = """
+import sys
+import numpy as np, torch
+from torch import nn
+from clorg_scale import backbones
+from clorg_scale.datasets import Images
+
+rng = np.random.default_rng(0)
+images = Images(rng.integers(0, 255, (64, 1, 8, 8)).astype(np.uint8), rng.integers(0, 3, 64), ["a", "b", "c"], "noise")
+settings = {"name": "linear", "n_channels": 1, "image_size": 8}
+torch.manual_seed(0)
+backbone = backbones.Backbone(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), 4, settings, imagenet=False)
+losses = []
+backbones.train(images, backbone, method="supervised", epochs=2, batch_size=16, strength=0, device="cpu",
+                on_epoch=lambda _, epoch: losses.append(epoch.loss), out=sys.argv[1])
+contrastive = backbones.build("resnet18", n_channels=1, image_size=8, width=2)
+backbones.train(images, contrastive, method="simclr", epochs=1, batch_size=16, device="cpu",
+                out=sys.argv[1] + "/simclr")
+rank = 0 if losses else 1
+torch.save({"linear": backbone.state_dict(), "simclr": contrastive.network.fc.state_dict() |
+            dict(contrastive.named_parameters()), "losses": losses}, f"{sys.argv[1]}/rank{rank}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(tmp_path):
+    """Without batch statistics and random views the mean gradient of two halves is the gradient of the batch."""
+    pytest.importorskip("lightly")
+    script = tmp_path / "train.py"
+    script.write_text(TWO_PROCESSES)
+    one, two = tmp_path / "one", tmp_path / "two"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for command in ([str(script), str(one)], [*torchrun, str(script), str(two)]):
+        done = subprocess.run(
+            [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=200, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    alone, first, second = (torch.load(path, weights_only=True) for path in (
+        one / "rank0.pt", two / "rank0.pt", two / "rank1.pt"))  # fmt: skip
+    assert first["losses"] == pytest.approx(alone["losses"], rel=1e-5)
+    for name, weights in alone["linear"].items():
+        torch.testing.assert_close(first["linear"][name], weights, rtol=1e-4, atol=1e-6)
+    for part in ("linear", "simclr"):
+        for name, weights in first[part].items():
+            assert torch.equal(weights, second[part][name]), name
 
 
 def test_another_training_in_the_same_folder_is_refused(tmp_path):
