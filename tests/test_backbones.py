@@ -173,6 +173,7 @@ def test_a_training_cut_off_ends_with_the_same_weights(method, tmp_path, monkeyp
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
     loaded, settings = backbones.load_backbone(tmp_path)
     assert settings["method"] == method
+    assert settings["epochs_done"] == 3
     for name, weights in whole.state_dict().items():
         assert torch.equal(weights, loaded.state_dict()[name]), name
 

@@ -78,7 +78,8 @@ def load_backbone(path: Path | str, *, layer: str = "backbone") -> tuple[nn.Modu
 
     Returns
     -------
-    A module from images (b, c, h, w) in [0, 1] to features, in evaluation mode, and the settings of the training.
+    A module from images (b, c, h, w) in [0, 1] to features, in evaluation mode, and the settings of the training with
+    the number of epochs done so far, `epochs_done`.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def load_backbone(path: Path | str, *, layer: str = "backbone") -> tuple[nn.Modu
     if not file.exists():
         raise InputError(f"There is no checkpoint {file}; train a backbone first.")
     state = _read(file, torch.device("cpu"))
-    settings = state["settings"]
+    settings = {**state["settings"], "epochs_done": len(state["log"])}
     backbone: Backbone = build(**settings["backbone"])
     if layer == "backbone":
         backbone.load_state_dict(state["backbone"])

@@ -1,6 +1,7 @@
 """Data to measure on: real images that need no download, and synthetic mixtures of any size."""
 
 from clorg_scale.datasets.digits import load_digits
+from clorg_scale.datasets.embedded import load_fashion_mnist_embeddings
 from clorg_scale.datasets.fashion_mnist import FASHION_MNIST_CLASSES, load_fashion_mnist
 from clorg_scale.datasets.images import IMAGE_SETS, ImageFiles, Images, ImageSet, load_images
 from clorg_scale.datasets.mixtures import Mixture, compact_mixture, locally_dense_mixture
@@ -15,6 +16,7 @@ __all__ = [
     "compact_mixture",
     "load_digits",
     "load_fashion_mnist",
+    "load_fashion_mnist_embeddings",
     "load_images",
     "locally_dense_mixture",
 ]
