@@ -13,11 +13,12 @@ from torch import nn
 
 from clorg_scale.arrays import Device, resolve_device
 from clorg_scale.datasets.images import ImageSet
+from clorg_scale.datasets.prefetch import prefetched
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
 from clorg_scale.store import EmbeddingsWriter, StoredEmbeddings, load_embeddings
 
-__all__ = ["embed", "features_of"]
+__all__ = ["embed", "features_of", "to_pixels"]
 
 
 def embed(
@@ -89,14 +90,17 @@ def features_of(
     network: nn.Module, images: ImageSet, rows: npt.NDArray[np.int64], batch_size: int, device: torch.device
 ) -> Iterator[torch.Tensor]:
     """Features (b, d) float32 on the CPU, batch by batch, of the given rows; the network is on the device."""
-    for start in range(0, len(rows), batch_size):
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    for read in prefetched(images, batches):
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            yield network(_pixels(images, rows[start : start + batch_size], device)).float().cpu()
+            yield network(to_pixels(read, device)).float().cpu()
 
 
-def _pixels(images: ImageSet, rows: Any, device: torch.device) -> torch.Tensor:
-    """(b, c, h, w) in [0, 1]."""
-    pixels = torch.from_numpy(images.batch(rows)).to(device)
+def to_pixels(read: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """(b, c, h, w) float32 in [0, 1] on the device, channels innermost."""
+    pixels = torch.from_numpy(read)
+    if device.type == "cuda":
+        pixels = pixels.pin_memory().to(device, non_blocking=True)
     return pixels.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
 
 

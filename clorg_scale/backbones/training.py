@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from clorg_scale.arrays import Device, resolve_device
 from clorg_scale.backbones.architectures import Backbone
 from clorg_scale.backbones.augmentation import Augmentation
 from clorg_scale.backbones.checkpoints import CHECKPOINT, read_training, write_training
+from clorg_scale.backbones.embedding import to_pixels
 from clorg_scale.backbones.methods import Method, build_method
 from clorg_scale.backbones.processes import Processes
 from clorg_scale.datasets.images import ImageSet
+from clorg_scale.datasets.prefetch import prefetched
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
 from clorg_scale.store.atomic import explain_write_errors, write_whole
@@ -84,7 +85,8 @@ def train(
     """Train a backbone: AdamW, a tenth of the epochs warm-up, then a cosine to zero.
 
     Every random number comes from the seed and the place in the training, so a run that is killed and started again
-    ends with the same weights. Under `torchrun` each process takes its share of every batch.
+    ends with the same weights: on a CPU to the last bit, on a GPU up to the order of its sums. Under `torchrun` each
+    process takes its share of every batch.
 
     Parameters
     ----------
@@ -103,7 +105,8 @@ def train(
     checkpoint_every
         Epochs between checkpoints; the last one is always kept.
     on_epoch
-        Called after each epoch, in the first process; a `Recorder` measures how the embeddings organise.
+        Called after each epoch, before its checkpoint, in the first process; a `Recorder` measures how the embeddings
+        organise.
     device
         "auto", "cpu" or "cuda".
     seed
@@ -150,13 +153,13 @@ def train(
                           advance)  # fmt: skip
         log.append(done)
         if processes.first:
-            if folder is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
-                write_training(folder, settings, built, optimizer, [vars(entry) for entry in log])
-                _write_log(folder, log)
             if on_epoch is not None:
                 built.eval()
                 with _own_threads():
                     on_epoch(backbone, done)
+            if folder is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
+                write_training(folder, settings, built, optimizer, [vars(entry) for entry in log])
+                _write_log(folder, log)
     return backbone.eval()
 
 
@@ -240,17 +243,18 @@ def _epoch(
     """One pass over the images."""
     model.train()
     order = np.random.default_rng([seed, epoch]).permutation(len(images))
-    n_steps, total, rate = len(images) // batch_size, 0.0, 0.0
-    started, augmenting = time.perf_counter(), 0.0
-    for step in range(n_steps):
+    n_steps, rate = len(images) // batch_size, 0.0
+    batches = [rows[processes.rank :: processes.count] for rows in order[: n_steps * batch_size].reshape(n_steps, -1)]
+    total = torch.zeros((), dtype=torch.float64, device=processes.device)
+    clock = _Clock(processes)
+    for step, (rows, read) in enumerate(zip(batches, prefetched(images, batches), strict=True)):
         at = epoch * n_steps + step
-        rows = order[step * batch_size : (step + 1) * batch_size][processes.rank :: processes.count]
         generator = torch.Generator(processes.device).manual_seed(_number(seed, at, processes.rank))
         torch.manual_seed(_number(seed, at, processes.rank, 1))
-        before = time.perf_counter()
-        batch = [views(_pixels(images, rows, processes.device), generator) for _ in range(method.n_views)]
-        processes.synchronize()
-        augmenting += time.perf_counter() - before
+        clock.start(step)
+        pixels = to_pixels(read, processes.device)
+        batch = [views(pixels, generator) for _ in range(method.n_views)]
+        clock.stop(step)
         rate = schedule(at)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -260,20 +264,45 @@ def _epoch(
         loss.backward()
         optimizer.step()
         method.after_step(at / (schedule.n_steps))
-        total += processes.mean(loss.detach())
+        total += loss.detach()
         advance(batch_size)
-        if not math.isfinite(total):
-            raise InputError(f"The loss is no longer finite in epoch {epoch + 1}; lower the learning rate ({rate:g}).")
-    seconds = time.perf_counter() - started
-    return Epoch(epoch + 1, total / n_steps, rate, n_steps * batch_size / seconds, augmenting / seconds, seconds)
+    mean = processes.mean(total / n_steps)
+    if not math.isfinite(mean):
+        raise InputError(f"The loss is no longer finite in epoch {epoch + 1}; lower the learning rate ({rate:g}).")
+    seconds = clock.seconds()
+    return Epoch(epoch + 1, mean, rate, n_steps * batch_size / seconds, clock.share(n_steps), seconds)
 
 
-def _pixels(images: ImageSet, rows: npt.NDArray[np.int64], device: torch.device) -> Tensor:
-    """(b, c, h, w) in [0, 1] on the device, channels innermost."""
-    pixels = torch.from_numpy(images.batch(rows))
-    if device.type == "cuda":
-        pixels = pixels.pin_memory().to(device, non_blocking=True)
-    return pixels.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
+class _Clock:
+    """Times an epoch, and a part of some of its steps: waiting for a GPU at every step would slow it down."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+        self.every = 1 if processes.device.type == "cpu" else 20
+        self.part, self.n_timed = 0.0, 0
+        self.started = self.before = time.perf_counter()
+
+    def start(self, step: int) -> None:
+        """The part of a step begins."""
+        if step % self.every == 0:
+            self.processes.synchronize()
+            self.before = time.perf_counter()
+
+    def stop(self, step: int) -> None:
+        """The part of a step ends."""
+        if step % self.every == 0:
+            self.processes.synchronize()
+            self.part += time.perf_counter() - self.before
+            self.n_timed += 1
+
+    def seconds(self) -> float:
+        """Since the beginning of the epoch."""
+        self.processes.synchronize()
+        return time.perf_counter() - self.started
+
+    def share(self, n_steps: int) -> float:
+        """The part's share of the time."""
+        return self.part / self.n_timed * n_steps / self.seconds()
 
 
 def _number(*parts: int) -> int:
