@@ -63,6 +63,8 @@ class ExactSums:
         mu.
     n_rescued
         (t,) rows whose r or k was summed again in float64.
+    squares
+        (t,) sum of the squares of all affinities; None from a GPU.
     """
 
     k: Floats
@@ -70,6 +72,7 @@ class ExactSums:
     log_r: Floats
     mean_distance: float
     n_rescued: npt.NDArray[np.int64]
+    squares: Floats | None = None
 
 
 def n_pair_visits(points: ClassOrderedPoints) -> float:
@@ -117,12 +120,12 @@ def exact_sums(
     with np.errstate(divide="ignore", invalid="ignore"):
         log_r = np.log(R) + np.log(mu / guess) * D / (R * guess * temperatures[:, None])
     crowded = _rescue_log_r(points, temperatures, mu, R, log_r, panel_rows)
-    k, w = _affinity_pass(points, temperatures, mu, log_r, panel_rows, advance)
+    k, w, of_squares = _affinity_pass(points, temperatures, mu, log_r, panel_rows, advance)
     linked = _rescue_affinities(points, temperatures, mu, log_r, k, w, panel_rows)
     n_rescued = (~(crowded & linked)).sum(axis=1)
     back = np.empty_like(points.order)
     back[points.order] = np.arange(points.n_points)
-    return ExactSums(k[:, back], w[:, back], log_r[:, back], mu, n_rescued)
+    return ExactSums(k[:, back], w[:, back], log_r[:, back], mu, n_rescued, of_squares)
 
 
 def _panel_rows(points: ClassOrderedPoints, n_temperatures: int, memory_limit: int | None) -> int:
@@ -172,17 +175,16 @@ def pair_sample(points: ClassOrderedPoints, seed: int, wanted: int) -> Floats:
     """
     n = points.n_points
     rng = np.random.default_rng(seed)
-    parts, count = [], 0
+    ends: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+    count = 0
     while count < min(wanted, n * (n - 1) // 2):
         chosen = rng.permutation(n)[: min(n, wanted - count + 1)]
-        shift = int(rng.integers(1, len(chosen)))
-        step = max(1, PAIR_BLOCK // points.n_features)
-        for start in range(0, len(chosen), step):
-            here = np.arange(start, min(start + step, len(chosen)))
-            X, Y = points.rows(chosen[here]), points.rows(chosen[(here + shift) % len(chosen)])
-            parts.append(pair_distances(X, Y))
+        ends.append((chosen, np.roll(chosen, int(rng.integers(1, len(chosen))))))
         count += len(chosen)
-    return np.concatenate(parts)
+    here, there = (np.concatenate(side) for side in zip(*ends, strict=True))
+    step = max(1, PAIR_BLOCK // points.n_features)
+    blocks = (slice(start, start + step) for start in range(0, count, step))
+    return np.concatenate([pair_distances(points.rows(here[b]), points.rows(there[b])) for b in blocks])
 
 
 def _mean_distance(distance_sum: Floats) -> float:
@@ -374,8 +376,8 @@ def _affinity_pass(
     log_r: Floats,
     panel_rows: int,
     advance: Advance,
-) -> tuple[Floats, Floats]:
-    """Pass 2: (t, n) affinities to all points and to those of the same class."""
+) -> tuple[Floats, Floats, Floats]:
+    """Pass 2: (t, n) affinities to all points and to those of the same class, (t,) sum of all squares."""
     rates = (-2 * np.log2(np.e) / (mu * temperatures)).astype(points.dtype)
     squared, logs = squares(temperatures), _logs_and_factors(temperatures, log_r)[0].astype(points.dtype)
     near, floor = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
@@ -390,5 +392,6 @@ def _affinity_pass(
         return over_rows, over_columns
 
     t = len(temperatures)
-    sums = _each_panel_pair(points, panel_rows, 2 * t, advance, sums_of)
-    return sums[:t] + sums[t:], sums[t:]
+    sums = _each_panel_pair(points, panel_rows, 3 * t, advance, sums_of)
+    apart, within, of_squares = sums[:t], sums[t : 2 * t], sums[2 * t :]
+    return apart + within, within, 2 * of_squares.sum(axis=1)

@@ -165,17 +165,18 @@ def _squared_affinities(
 @njit(fastmath=True, nogil=True, cache=True)
 def _weighted_of_class(
     a: Floats, t: int, weights: Floats, classes: npt.NDArray[np.int32], own: Any, first: int, m: int
-) -> tuple[Any, Any]:
-    """Sum of v a over a tile, and over its landmarks of one class."""
+) -> tuple[Any, Any, Any]:
+    """Sum of v a over a tile, over its landmarks of one class, and sum of v a^2."""
     use_wide_vectors()
     there, zero = np.uintp(first), weights[0] - weights[0]
-    total, within = zero, zero
+    total, within, of_squares = zero, zero, zero
     for step in range(m):
         j = np.uintp(step)
         value = weights[there + j] * a[t, j]
         total += value
+        of_squares += value * a[t, j]
         within += value if classes[there + j] == own else zero
-    return total, within
+    return total, within, of_squares
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -211,10 +212,10 @@ def landmark_affinities(
 
     Returns
     -------
-    (2, t, p) float64 sums over all landmarks, and over those of the point's class.
+    (3, t, p) float64 sums of v a over all landmarks and over those of the point's class, and of v a^2.
     """
     n_temperatures = len(rates)
-    sums = np.zeros((2, n_temperatures, len(X)))
+    sums = np.zeros((3, n_temperatures, len(X)))
     for block in prange(-(-len(X) // TILE)):
         rows = slice(block * TILE, min(len(X), (block + 1) * TILE))
         here, lines = X[rows], aligned_empty(2, TILE, X)
@@ -236,7 +237,8 @@ def landmark_affinities(
                         _affinities(d, m, rates[t], x_log, l_logs, first, a, t)
                     else:
                         _squared_affinities(m, squared[t], x_log, l_logs, first, floor, a, t)
-                    total, within = _weighted_of_class(a, t, weights, l_classes, x_classes[row], first, m)
+                    total, within, of_squares = _weighted_of_class(a, t, weights, l_classes, x_classes[row], first, m)
                     sums[0, t, row] += total
                     sums[1, t, row] += within
+                    sums[2, t, row] += of_squares
     return sums

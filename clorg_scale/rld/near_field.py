@@ -52,13 +52,14 @@ class NearField:
         """(t, n) log2 of the sum of 2^(rate d) over the near pairs of each point, rates below 0."""
         return np.stack([_log_sums(self.indptr, self.distances, self.nearest, rate) for rate in rates])
 
-    def affinities(self, rates: Floats, logs: Floats, codes: Integers) -> tuple[Floats, Floats]:
-        """(t, n) sums of 2^(2 rate d - l_i - l_j) over the near pairs of each point, and over those of its class."""
-        both = [
+    def affinities(self, rates: Floats, logs: Floats, codes: Integers) -> tuple[Floats, Floats, Floats]:
+        """(t, n) sums of a = 2^(2 rate d - l_i - l_j) over each point's near pairs, over those of its class, and of a^2."""
+        sums = [
             _affinities(self.indptr, self.indices, self.distances, codes, 2 * rate, log)
             for rate, log in zip(rates, logs, strict=True)
         ]
-        return np.stack([total for total, _ in both]), np.stack([within for _, within in both])
+        total, within, of_squares = (np.stack(part) for part in zip(*sums, strict=True))
+        return total, within, of_squares
 
     def among(self, rows: Integers, position: Integers) -> tuple[Integers, Integers]:
         """Which landmarks each of some points has in its near field, or is itself.
@@ -74,7 +75,8 @@ class NearField:
         -------
         (b + 1,), (s,) as in a CSR matrix.
         """
-        return _among(self.indptr, self.indices, position, rows)
+        starts, columns = _among(self.indptr, self.indices, position, rows)
+        return starts, columns
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -90,15 +92,16 @@ def _log_sums(indptr: Any, distances: Any, nearest: Any, rate: Any) -> Any:
 
 @njit(nogil=True, parallel=True, cache=True)
 def _affinities(indptr: Any, indices: Any, distances: Any, codes: Any, rate: Any, logs: Any) -> Any:
-    total, within = np.zeros(len(logs)), np.zeros(len(logs))
+    total, within, of_squares = np.zeros(len(logs)), np.zeros(len(logs)), np.zeros(len(logs))
     for i in prange(len(logs)):
         for entry in range(indptr[i], indptr[i + 1]):
             j = indices[entry]
             value = np.exp2(rate * distances[entry] - logs[i] - logs[j])
             total[i] += value
+            of_squares[i] += value * value
             if codes[j] == codes[i]:
                 within[i] += value
-    return total, within
+    return total, within, of_squares
 
 
 @njit(nogil=True, cache=True)

@@ -24,6 +24,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
 from clorg_scale.rld.modularity import label_modularity, shuffled_labels
 from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.predicted import check_sampled_memory, product_rate
 from clorg_scale.rld.result import RLDResult
 
 __all__ = ["DEFAULT_TEMPERATURES", "check_temperatures", "rld"]
@@ -110,9 +111,17 @@ def rld(
     if place == "cpu" and array_module(array) is not np:
         array = array.get()
     points = ClassOrderedPoints(array, classes.codes, len(classes.classes))
-    options = _Options(place, k, parse_memory(memory_limit), seed, progress)
-    result = (_graph if method == "graph" else _exact)(points, classes, chosen, options)
-    return replace(result, seconds=time.perf_counter() - started)
+    options = _Options(place, k, parse_memory(memory_limit), target_error, seed, progress)
+    why = {}
+    if method == "auto":
+        method, why["why"] = _choose(points, place)
+    if method == "sampled" and place == "cuda":
+        if device == "cuda":
+            raise InputError("Sampled RLD runs on the CPU; pass device='cpu', or method='exact' for the GPU.")
+        points, options = _on_host(points, classes), replace(options, device="cpu")
+    run = {"graph": _graph, "sampled": _sampled, "exact": _exact}[method]
+    result = run(points, classes, chosen, options)
+    return replace(result, seconds=time.perf_counter() - started, details=result.details | why)
 
 
 def check_temperatures(temperatures: Iterable[float]) -> npt.NDArray[np.float64]:
@@ -140,8 +149,33 @@ class _Options:
     device: Literal["cpu", "cuda"]
     k: int
     memory_limit: int | None
+    target_error: float
     seed: int
     progress: bool
+
+
+EXACT_SECONDS = 600
+"""Predicted time up to which "auto" is exact."""
+
+AT_ONCE = 1e12
+"""FLOP of exact RLD that any machine does in less."""
+
+
+def _choose(points: ClassOrderedPoints, place: str) -> tuple[Literal["exact", "sampled"], str]:
+    """The method that "auto" takes, and why."""
+    work = 2.0 * points.n_points**2 * points.n_features
+    minutes = f"{EXACT_SECONDS // 60} minutes on this machine"
+    if work <= AT_ONCE or 1.4 * work / product_rate(points.n_features, points.dtype, place) <= EXACT_SECONDS:
+        return "exact", f"exact is predicted to take less than {minutes}"
+    return "sampled", f"exact would take more than {minutes}"
+
+
+def _on_host(points: ClassOrderedPoints, classes: ClassLabels) -> ClassOrderedPoints:
+    """The points in the memory of the host."""
+    on_device: Any = points.embeddings
+    if not points.on_gpu:
+        return points
+    return ClassOrderedPoints(on_device.get(), classes.codes, len(classes.classes))
 
 
 def _exact(
@@ -160,7 +194,48 @@ def _exact(
     with progress_bar("exact RLD", n_visits, unit="M pairs", scale=1e6, enabled=options.progress) as advance:
         sums = exact_sums(points, temperatures, seed=options.seed, memory_limit=options.memory_limit, advance=advance)
     details = {"device": options.device, "precision": precision, "rescued_rows": int(sums.n_rescued.sum())}
-    return _result("exact", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
+    result = _result("exact", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
+    if points.on_gpu or options.device == "cuda":
+        return result
+    return replace(result, null_std=_null_std(points, classes, temperatures, sums, options.seed))
+
+
+def _sampled(
+    points: ClassOrderedPoints, classes: ClassLabels, temperatures: npt.NDArray[np.float64], options: _Options
+) -> RLDResult:
+    """The sampled method."""
+    from clorg_scale.neighbors import knn
+    from clorg_scale.rld.near_field import NearField
+    from clorg_scale.rld.sampled import sampled_sums
+
+    check_sampled_memory(points, len(temperatures), options.k, options.memory_limit)
+    table = knn(
+        points.embeddings, min(options.k, points.n_points - 1), device=options.device,
+        memory_limit=options.memory_limit, seed=options.seed, progress=options.progress,
+    )  # fmt: skip
+    sums = sampled_sums(
+        points, classes.codes, NearField.of(table), temperatures, target_error=options.target_error,
+        seed=options.seed, progress=options.progress,
+    )  # fmt: skip
+    details = {
+        "device": options.device, "precision": str(points.dtype), "landmarks": sums.n_landmarks, "k": table.k,
+        "index": table.index, "bias_below_stderr": bool((sums.bias <= sums.stderr).all()),
+    }  # fmt: skip
+    result = _result("sampled", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
+    null_std = _null_std(points, classes, temperatures, sums, options.seed)
+    return replace(result, stderr=sums.stderr, null_std=null_std)
+
+
+def _null_std(
+    points: ClassOrderedPoints, classes: ClassLabels, temperatures: npt.NDArray[np.float64], sums: Any, seed: int
+) -> npt.NDArray[np.float64]:
+    """(t,) deviation of RLD over shufflings of the labels."""
+    from clorg_scale.rld.null import shuffled_labels_deviation
+
+    return shuffled_labels_deviation(
+        points, temperatures, sums.mean_distance, sums.log_r, sums.k, sums.squares, classes.codes,
+        len(classes.classes), seed=seed,
+    )  # fmt: skip
 
 
 def _graph(
@@ -187,7 +262,7 @@ def _graph(
 
 
 def _result(
-    method: Literal["exact", "graph"],
+    method: Literal["exact", "sampled", "graph"],
     classes: ClassLabels,
     temperatures: npt.NDArray[np.float64],
     k: Any,
@@ -195,7 +270,7 @@ def _result(
     mean_distance: float,
     details: dict[str, Any],
 ) -> RLDResult:
-    """RLD from the affinities of every point, without sampling error."""
+    """RLD from the affinities of every point; errors are filled in by those who know them."""
     k, w = (sums.get() if hasattr(sums, "get") else sums for sums in (k, w))
     parts = label_modularity(k, w, classes.codes, len(classes.classes))
     return RLDResult(

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from clorg_scale.errors import InputError
-from clorg_scale.progress import Advance
+from clorg_scale.progress import Advance, progress_bar
 from clorg_scale.rld.exact import pair_sample
 from clorg_scale.rld.exp2 import smallest_exp2
 from clorg_scale.rld.landmark_tiles import landmark_affinities, landmark_sums
@@ -49,11 +49,18 @@ PILOT = 256
 MARGIN = 1.2
 """More landmarks than the pilot says are needed, for it is noisy itself."""
 
+TOLERATED, MOST_ROUNDS = 1.4, 3
+"""A round whose variance is within this factor of what is wanted is not followed by another one: what it says of its
+own variance is uncertain by as much."""
+
 CHECKED = 2048
 """Points on which the sixteen deletions are computed."""
 
 HEADROOM = 16
 """Powers of two by which a term may exceed what it is scaled to, such as a neighbour nearer than the nearest known."""
+
+PAIR_WORK = 200_000_000
+"""Coordinates of random pairs that are read for mu."""
 
 BLOCK_ROWS = 8 * TILE
 """Points read at once."""
@@ -75,6 +82,10 @@ class SampledSums:
         mu.
     n_landmarks
         m.
+    bias
+        (t,) what the jackknife finds of bias; where it exceeds the standard error, more neighbours or landmarks help.
+    squares
+        (t,) sum of the squares of all affinities.
     """
 
     k: Floats
@@ -83,6 +94,8 @@ class SampledSums:
     stderr: Floats
     mean_distance: float
     n_landmarks: int
+    bias: Floats
+    squares: Floats
 
 
 def sampled_sums(
@@ -94,7 +107,7 @@ def sampled_sums(
     target_error: float,
     n_landmarks: int | None = None,
     seed: int = 0,
-    advance: Advance = lambda _: None,
+    progress: bool = False,
 ) -> SampledSums:
     """Estimate the affinities of every point at every temperature.
 
@@ -114,19 +127,30 @@ def sampled_sums(
         Take so many instead of working towards the target.
     seed
         Of landmarks and pairs.
-    advance
-        Told the number of pairs done.
+    progress
+        Show a progress bar on stderr.
+
+    Raises
+    ------
+    InputError
+        If all points are identical.
     """
-    run = _Run(points, codes, near_field, temperatures, seed, advance)
-    wanted = PILOT if n_landmarks is None else n_landmarks
-    for _ in range(4):
+    run = _Run(points, codes, near_field, temperatures, seed)
+    wanted, enough = PILOT if n_landmarks is None else n_landmarks, 1.0
+    for _ in range(MOST_ROUNDS):
         landmarks = run.strata.landmarks(wanted)
-        log_r, k, w, stderr = run.estimate(landmarks)
-        excess = float((STUDENT * stderr / target_error).max()) ** 2
-        if n_landmarks is not None or excess <= 1 or landmarks.n_sampled == 0:
+        visits = 2.0 * points.n_points * len(landmarks.rows)
+        title = f"sampled RLD, {len(landmarks.rows):,} landmarks"
+        with progress_bar(title, visits, unit="M pairs", scale=1e6, enabled=progress) as advance:
+            log_r, k, w, of_squares, spread, bias = run.estimate(landmarks, advance)
+        excess = float((STUDENT * spread / target_error).max()) ** 2
+        if n_landmarks is not None or excess <= enough or landmarks.n_sampled == 0:
             break
-        wanted = int(np.ceil(MARGIN * excess * wanted))
-    return SampledSums(k, w, log_r * np.log(2), stderr, run.mean_distance, len(landmarks.rows))
+        wanted, enough = int(np.ceil(MARGIN * excess * wanted)), TOLERATED
+    return SampledSums(
+        k, w, log_r * np.log(2), np.maximum(spread, bias), run.mean_distance, len(landmarks.rows), bias,
+        of_squares,
+    )  # fmt: skip
 
 
 class _Run:
@@ -139,11 +163,10 @@ class _Run:
         near_field: NearField,
         temperatures: Floats,
         seed: int,
-        advance: Advance,
     ) -> None:
-        self.points, self.codes, self.near_field, self.advance = points, codes, near_field, advance
+        self.points, self.codes, self.near_field = points, codes, near_field
         self.temperatures = temperatures
-        pairs = pair_sample(points, seed, int(np.clip(PAIR_WORK // points.n_features, 2e5, 1e7)))
+        pairs = pair_sample(points, seed, int(np.clip(PAIR_WORK // points.n_features, 2e5, 2e6)))
         self.mean_distance = float(pairs.mean())
         if not self.mean_distance > 0:
             raise InputError("All points are identical (their mean distance is 0); RLD is not defined for them.")
@@ -156,17 +179,17 @@ class _Run:
         dtype = points.dtype.type
         self.near, self.floor = dtype(NEAR), dtype(np.sqrt(smallest_exp2(points.dtype)))
 
-    def estimate(self, landmarks: Landmarks) -> tuple[Floats, Floats, Floats, Floats]:
-        """(t, n) log2 r, k, w, and (t,) standard error of RLD."""
+    def estimate(self, landmarks: Landmarks, advance: Advance) -> tuple[Floats, Floats, Floats, Floats, Floats, Floats]:
+        """(t, n) log2 r, k, w; (t,) sum of the squares of all affinities, standard error and bias of RLD."""
         L = self.points.rows(landmarks.rows)
         position = np.full(self.points.n_points, -1, dtype=np.int64)
         position[landmarks.rows] = np.arange(len(landmarks.rows))
         kept = self._kept(landmarks)
-        log_r, ratios = self._kernel_pass(landmarks, L, position, kept)
-        k, w = self._affinity_pass(landmarks, L, position, log_r)
+        log_r, ratios = self._kernel_pass(landmarks, L, position, kept, advance)
+        k, w, of_squares = self._affinity_pass(landmarks, L, position, log_r, advance)
         values = label_modularity(k, w, self.codes, self.n_classes).values
-        stderr = self._stderr(landmarks, L, position, log_r, kept, ratios)
-        return log_r, k, w, np.hypot(stderr, self._error_of_mean_distance(values))
+        spread, bias = self._jackknife(landmarks, L, position, log_r, kept, ratios)
+        return log_r, k, w, of_squares, np.hypot(spread, self._error_of_mean_distance(values)), bias
 
     def _kept(self, landmarks: Landmarks) -> Integers:
         """(n,) place of the points whose sixteen r are wanted (landmarks, checked points, their near fields), or -1."""
@@ -177,7 +200,9 @@ class _Run:
             wanted[self.near_field.indices[indptr[i] : indptr[i + 1]]] = True
         return np.where(wanted, np.cumsum(wanted) - 1, -1)
 
-    def _blocks(self, L: Any, position: Integers) -> Iterator[tuple[slice, Any, Any, Any, tuple[Integers, Integers]]]:
+    def _blocks(
+        self, L: Any, position: Integers, advance: Advance
+    ) -> Iterator[tuple[slice, Any, Any, Any, tuple[Integers, Integers]]]:
         """Consecutive points: their place, coordinates, norms, those of the landmarks, and the pairs to skip."""
         l_norms = np.einsum("ij,ij->i", L, L)
         n = self.points.n_points
@@ -187,10 +212,10 @@ class _Run:
                 numbers = np.arange(rows.start, rows.stop)
                 X = self.points.rows(numbers)
                 yield rows, X, np.einsum("ij,ij->i", X, X), l_norms, self.near_field.among(numbers, position)
-                self.advance(len(X) * len(L))
+                advance(len(X) * len(L))
 
     def _kernel_pass(
-        self, landmarks: Landmarks, L: Any, position: Integers, kept: Integers
+        self, landmarks: Landmarks, L: Any, position: Integers, kept: Integers, advance: Advance
     ) -> tuple[Floats, npt.NDArray[np.float32]]:
         """(t, n) log2 r, and (kept, t, 17) what the deletions do to it: r_g / r."""
         dtype = self.points.dtype
@@ -198,7 +223,7 @@ class _Run:
         shifts = self.rates[:, None] * self.near_field.nearest + HEADROOM
         log_r = np.empty_like(shifts)
         ratios = np.ones((int(kept.max()) + 1, len(self.rates), GROUPS + 1), dtype=np.float32)
-        for rows, X, norms, l_norms, skip in self._blocks(L, position):
+        for rows, X, norms, l_norms, skip in self._blocks(L, position, advance):
             sums = landmark_sums(
                 X, L, norms, l_norms, self.rates.astype(dtype), self.squared, shifts[:, rows].astype(dtype),
                 dtype.type(2.0**HEADROOM), landmarks.weights.astype(dtype), landmarks.starts, *skip, self.near,
@@ -214,10 +239,12 @@ class _Run:
             ratios[kept[rows][chosen], :, 1:] = (raised + fixed) / r[chosen, :, None]
         return log_r, ratios
 
-    def _affinity_pass(self, landmarks: Landmarks, L: Any, position: Integers, log_r: Floats) -> tuple[Floats, Floats]:
-        """(t, n) k and w."""
+    def _affinity_pass(
+        self, landmarks: Landmarks, L: Any, position: Integers, log_r: Floats, advance: Advance
+    ) -> tuple[Floats, Floats, Floats]:
+        """(t, n) k and w, (t,) sum of the squares of all affinities."""
         dtype = self.points.dtype
-        k, w = self.near_field.affinities(self.rates, log_r, self.codes)
+        k, w, of_squares = self.near_field.affinities(self.rates, log_r, self.codes)
         x_logs, factors = log_r + HEADROOM, np.empty(0)
         l_logs = log_r[:, landmarks.rows].copy()
         for t, root in enumerate(self.squared):
@@ -226,17 +253,18 @@ class _Run:
                 x_logs[t], l_logs[t] = factors * 2.0**HEADROOM, factors[landmarks.rows]
         x_logs, l_logs = x_logs.astype(dtype), l_logs.astype(dtype)
         classes = self.codes.astype(np.int32)
-        for rows, X, norms, l_norms, skip in self._blocks(L, position):
+        for rows, X, norms, l_norms, skip in self._blocks(L, position, advance):
             sums = landmark_affinities(
                 X, L, norms, l_norms, (2 * self.rates).astype(dtype), self.squared, x_logs[:, rows], l_logs,
                 landmarks.weights.astype(dtype), classes[rows], classes[landmarks.rows], *skip, self.near, self.floor,
             )  # fmt: skip
             k[:, rows] += sums[0] * 2.0**HEADROOM
             w[:, rows] += sums[1] * 2.0**HEADROOM
+            of_squares[:, rows] += sums[2] * 4.0**HEADROOM
         w[:, self.codes < 0] = 0
-        return k, w
+        return k, w, of_squares.sum(axis=1)
 
-    def _stderr(
+    def _jackknife(
         self,
         landmarks: Landmarks,
         L: Any,
@@ -244,21 +272,21 @@ class _Run:
         log_r: Floats,
         kept: Integers,
         ratios: npt.NDArray[np.float32],
-    ) -> Floats:
-        """(t,) the jackknife's standard error, or its bias where that is larger."""
+    ) -> tuple[Floats, Floats]:
+        """(t,) standard error, (t,) size of the bias."""
+        spreads, biases = np.zeros((2, len(self.temperatures)))
         if landmarks.n_sampled == 0:
-            return np.zeros(len(self.temperatures))
+            return spreads, biases
         deletions = _Deletions(self, landmarks, L, position, log_r, kept, ratios)
         k, w = deletions.affinities()
-        codes, stderr = self.codes[self.checked], np.empty(len(self.temperatures))
+        codes = self.codes[self.checked]
         for t in range(len(self.temperatures)):
             theta = label_modularity(
                 k[t] * self.checked_weights, w[t] * self.checked_weights, codes, self.n_classes
             ).values
-            spread = theta[1:] - theta[1:].mean()
-            stderr[t] = np.sqrt((GROUPS - 1) / GROUPS * (spread**2).sum())
-            stderr[t] = max(stderr[t], (GROUPS - 1) * abs(theta[1:].mean() - theta[0]))
-        return stderr
+            spreads[t] = np.sqrt((GROUPS - 1) / GROUPS * ((theta[1:] - theta[1:].mean()) ** 2).sum())
+            biases[t] = (GROUPS - 1) * abs(theta[1:].mean() - theta[0])
+        return spreads, biases
 
     def _error_of_mean_distance(self, values: Floats) -> Floats:
         """(t,) what the error of mu adds: RLD as a function of T is RLD as a function of mu."""
@@ -268,10 +296,6 @@ class _Run:
         if distinct:
             slope[order] = np.abs(np.gradient(values[order], np.log(self.temperatures[order])))
         return np.asarray(slope * self.mean_distance_error)
-
-
-PAIR_WORK = 200_000_000
-"""Coordinates of random pairs that are read for mu."""
 
 
 @dataclass(frozen=True)

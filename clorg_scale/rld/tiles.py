@@ -290,17 +290,19 @@ def _affinities(
     into: int,
     a: Floats,
     column: Floats,
-) -> Any:
-    """Pass 2 of one row and temperature over the columns start..stop; returns the row's sum."""
+) -> tuple[Any, Any]:
+    """Pass 2 of one row and temperature over the columns start..stop; returns the row's sum, and that of squares."""
     use_wide_vectors()
     offset, total = np.uintp(start), l_row - l_row
+    of_squares = total
     for step in range(stop - start):
         j = offset + np.uintp(step)
         value = exp2(rate * d[j] - l_row - l_columns[t, j])
         a[t, j] = value
         total += value
+        of_squares += value * value
         column[into, j] += value
-    return total
+    return total, of_squares
 
 
 @njit(fastmath=True, nogil=True, cache=True)
@@ -315,18 +317,20 @@ def _squared_affinities(
     into: int,
     a: Floats,
     column: Floats,
-) -> Any:
+) -> tuple[Any, Any]:
     """Like `_affinities`, from the squares of another temperature's."""
     use_wide_vectors()
     offset, total = np.uintp(start), floor - floor
+    of_squares = total
     for step in range(stop - start):
         j = offset + np.uintp(step)
         value = max(a[root, j], floor)
         value *= value * (f_row * f_columns[t, j])
         a[t, j] = value
         total += value
+        of_squares += value * value
         column[into, j] += value
-    return total
+    return total, of_squares
 
 
 @njit(fastmath=True, nogil=True, cache=True)
@@ -350,7 +354,7 @@ def _affinity_tile(
     row: Floats,
     column: Floats,
 ) -> None:
-    """Pass 2 of one tile into row and column (2t, TILE) sums: with other classes, then with the same class.
+    """Pass 2 of one tile into row (3t, TILE) and column (2t, TILE) sums: other classes, the same class, squares.
 
     Points are sorted by class, so the columns of a row's class are one stretch: three runs, no comparison of classes.
     """
@@ -369,10 +373,11 @@ def _affinity_tile(
             for t in range(n_temperatures):
                 x_log = x_logs[t, i]
                 if squared[t] < 0:
-                    total = _affinities(d, begin, end, rates[t], x_log, y_logs, t, into + t, a, column)
+                    sums = _affinities(d, begin, end, rates[t], x_log, y_logs, t, into + t, a, column)
                 else:
-                    total = _squared_affinities(begin, end, squared[t], floor, x_log, y_logs, t, into + t, a, column)
-                row[into + t, i] += total
+                    sums = _squared_affinities(begin, end, squared[t], floor, x_log, y_logs, t, into + t, a, column)
+                row[into + t, i] += sums[0]
+                row[2 * n_temperatures + t, i] += sums[1]
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -408,12 +413,12 @@ def affinity_sums(
 
     Returns
     -------
-    (pairs, 2t, TILE) float64 sums over the rows and over the columns of each tile: a with points of other
-    classes at each temperature, then with points of the same class.
+    (pairs, 3t, TILE) float64 sums over the rows and over the columns of each tile: a with points of other
+    classes at each temperature, then with points of the same class, then, over rows only, the squares of a.
     """
     n_temperatures = len(rates)
-    over_rows = np.zeros((len(pairs), 2 * n_temperatures, TILE))
-    over_columns = np.zeros((len(pairs), 2 * n_temperatures, TILE))
+    over_rows = np.zeros((len(pairs), 3 * n_temperatures, TILE))
+    over_columns = np.zeros((len(pairs), 3 * n_temperatures, TILE))
     for worker in prange(n_workers):
         lines = aligned_empty(2, TILE, X)
         d, norms = lines[0], lines[1]
@@ -452,5 +457,5 @@ def affinity_sums(
                 over_rows[p],
                 column,
             )
-            over_columns[p] = column
+            over_columns[p, : 2 * n_temperatures] = column
     return over_rows, over_columns

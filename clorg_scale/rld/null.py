@@ -1,0 +1,80 @@
+r"""How far RLD strays from its expectation where the labels say nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.rld.points import ClassOrderedPoints
+
+__all__ = ["shuffled_labels_deviation"]
+
+Floats = npt.NDArray[np.float64]
+
+SAMPLED_ROWS = 128
+"""Rows of the affinity matrix on which B is compared with A."""
+
+BLOCK_ROWS = 8192
+
+
+def shuffled_labels_deviation(
+    points: ClassOrderedPoints,
+    temperatures: Floats,
+    mean_distance: float,
+    log_r: Floats,
+    k: Floats,
+    sum_of_squares: Floats,
+    codes: npt.NDArray[np.int64],
+    n_classes: int,
+    *,
+    seed: int = 0,
+) -> Floats:
+    r"""Standard deviation of RLD over shufflings of the labels.
+
+    With B_ij = A_ij / 2m - k_i k_j / (2m)^2, whose rows sum to zero, RLD = sum of B_ij over pairs of one class. For
+    labels drawn at random with class shares f this is a degenerate quadratic form, of variance
+
+        2 (sum_ij B_ij^2) (sum_c f_c^2 - 2 sum_c f_c^3 + (sum_c f_c^2)^2)
+
+    to leading order in 1/n. How much smaller the sum of B^2 is than that of (A / 2m)^2 is found on a sample of rows.
+
+    Parameters
+    ----------
+    points, temperatures, mean_distance
+        As for the sums; points in memory of the host.
+    log_r, k
+        (t, n) natural logarithm of r, and affinities in units of A / n^2, in the order of the embeddings.
+    sum_of_squares
+        (t,) sum of A^2 / n^4 over all pairs.
+    codes
+        (n,) class codes, -1 where unlabelled.
+    n_classes
+        C.
+    seed
+        Of the sample.
+
+    Returns
+    -------
+    (t,)
+    """
+    n = points.n_points
+    rows = np.random.default_rng([seed, n]).permutation(n)[:SAMPLED_ROWS]
+    X = points.rows(rows)
+    norms = np.einsum("ij,ij->i", X, X)
+    logs, shares = log_r.astype(X.dtype), (k / k.sum(axis=1, keepdims=True)).astype(X.dtype)
+    totals, rates = k.sum(axis=1), -2 / (mean_distance * temperatures)
+    of_A, of_B = np.zeros((2, len(temperatures)))
+    for start in range(0, n, BLOCK_ROWS):
+        columns = np.arange(start, min(start + BLOCK_ROWS, n))
+        Y = points.rows(columns)
+        distances = np.sqrt(np.maximum(norms[:, None] + np.einsum("ij,ij->i", Y, Y) - 2 * (X @ Y.T), 0))
+        itself = np.flatnonzero((rows >= start) & (rows < start + len(columns)))
+        distances[itself, rows[itself] - start] = np.inf
+        for t, rate in enumerate(rates.astype(X.dtype)):
+            B = np.exp(rate * distances - logs[t, rows, None] - logs[t, columns]) / X.dtype.type(totals[t])
+            of_A[t] += np.einsum("ij,ij->", B, B, dtype=np.float64)
+            B -= shares[t, rows, None] * shares[t, columns]
+            of_B[t] += np.einsum("ij,ij->", B, B, dtype=np.float64)
+    f = np.bincount(codes[codes >= 0], minlength=n_classes) / n
+    of_labels = (f**2).sum() - 2 * (f**3).sum() + (f**2).sum() ** 2
+    return np.asarray(np.sqrt(2 * sum_of_squares / totals**2 * of_B / of_A * of_labels))

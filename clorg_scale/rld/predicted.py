@@ -1,0 +1,54 @@
+"""What a run will take, before it starts."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from clorg_scale.errors import InputError
+from clorg_scale.rld.points import ClassOrderedPoints
+
+__all__ = ["check_sampled_memory", "product_rate"]
+
+SIDE = 2048
+"""Rows and columns of the matrix product that is timed."""
+
+
+def product_rate(n_features: int, dtype: np.dtype[Any], place: str) -> float:
+    """FLOP/s of one matrix product of this length and precision; in fp16 on a GPU, as exact RLD there."""
+    if place == "cuda":
+        import torch
+
+        X = torch.randn(SIDE, n_features, device="cuda", dtype=torch.float64 if dtype == np.float64 else torch.float16)
+        seconds = min(_timed(lambda: (X @ X.T, torch.cuda.synchronize())) for _ in range(3))
+    else:
+        A = np.random.default_rng(0).standard_normal((SIDE, n_features)).astype(dtype)
+        B = A.copy()  # a product with itself would be done by half
+        seconds = min(_timed(lambda: A @ B.T) for _ in range(3))
+    return 2.0 * SIDE * SIDE * n_features / seconds
+
+
+def _timed(work: Any) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def check_sampled_memory(points: ClassOrderedPoints, n_temperatures: int, k: int, memory_limit: int | None) -> None:
+    """Refuse a memory limit below what sampled RLD holds beside the embeddings.
+
+    Raises
+    ------
+    InputError
+        If it does not suffice; says what would.
+    """
+    sums = 8 * 6 * n_temperatures + 4 * 17 * n_temperatures // 4
+    near_field = 2 * k * (8 + 8 + 4)
+    needed = points.n_points * (sums + near_field) + 64 * 2**20
+    if memory_limit is not None and needed > memory_limit:
+        raise InputError(
+            f"The memory limit of {memory_limit / 1e6:.0f} MB is too small for sampled RLD of {points.n_points} "
+            f"points; at least {-(-needed // 1_000_000)} MB are needed."
+        )

@@ -1,0 +1,210 @@
+"""Sampled RLD against exact RLD: its values, its errors, and what it may be handed."""
+
+import importlib
+
+import numpy as np
+import pytest
+from dense_rld import dense_rld
+
+import clorg_scale as cs
+from clorg_scale.datasets import compact_mixture, load_fashion_mnist, locally_dense_mixture
+from clorg_scale.errors import InputError
+from clorg_scale.rld.landmarks import GROUPS, Strata
+from clorg_scale.rld.near_field import NearField
+from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.sampled import STUDENT, sampled_sums
+
+dispatch = importlib.import_module("clorg_scale.rld.relative_local_density")
+TEMPERATURES = np.array([1.0, 0.5, 0.2, 0.1, 0.05])
+
+
+def blobs(n=3000, d=12, n_classes=5, seed=0):
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, n_classes, n)
+    return (rng.standard_normal((n_classes, d))[codes] * 1.5 + rng.standard_normal((n, d))).astype(np.float32), codes
+
+
+class Prepared:
+    """Embeddings with what all seeds have in common: the near field and the exact values."""
+
+    def __init__(self, X, codes, k=15):
+        self.X, self.codes = X, np.asarray(codes, np.int64)
+        self.points = ClassOrderedPoints(X, self.codes, int(self.codes.max()) + 1)
+        self.near_field = NearField.of(cs.knn(X, k))
+        self.exact = cs.rld(X, codes, temperatures=TEMPERATURES, method="exact")
+
+    def estimate(self, seed, n_landmarks=None, target_error=0.005):
+        from clorg_scale.rld.modularity import label_modularity
+
+        sums = sampled_sums(
+            self.points, self.codes, self.near_field, TEMPERATURES, seed=seed, n_landmarks=n_landmarks,
+            target_error=target_error,
+        )  # fmt: skip
+        parts = label_modularity(sums.k, sums.w, self.codes, int(self.codes.max()) + 1)
+        return parts.values - self.exact.values, sums.stderr, sums
+
+
+@pytest.fixture(scope="module")
+def fashion():
+    try:
+        images, labels = load_fashion_mnist("train")
+    except InputError:
+        pytest.skip("Fashion-MNIST is not on this machine (apt-get install dataset-fashion-mnist)")
+    return Prepared((images[:5000].reshape(5000, -1) / np.float32(255)).astype(np.float32), labels[:5000])
+
+
+def test_landmarks_are_nested_and_their_weights_add_up_to_the_points():
+    rng = np.random.default_rng(0)
+    codes = rng.choice(7, 20_000, p=[0.6, 0.2, 0.1, 0.05, 0.04, 0.009, 0.001]) - 1
+    strata = Strata(codes, 3)
+    small, large = strata.landmarks(256), strata.landmarks(1000)
+    assert set(small.rows[: small.n_sampled]) <= set(large.rows)
+    for marks in (small, large):
+        assert len(set(marks.rows)) == len(marks.rows)
+        np.testing.assert_array_equal(marks.codes, codes[marks.rows])
+        sizes = np.bincount(codes + 1)
+        np.testing.assert_allclose(np.bincount(marks.codes + 1, marks.weights), sizes)
+        of_deletions = marks.deletion_weights()
+        for column in range(GROUPS + 1):
+            np.testing.assert_allclose(np.bincount(marks.codes + 1, of_deletions[:, column]), sizes)
+        assert np.all(np.diff(marks.starts[: GROUPS + 1]) == marks.starts[1])
+        whole = marks.rows[marks.n_sampled :]
+        assert set(np.flatnonzero(codes == 5)) <= set(whole)  # some twenty points
+    rows, weights = strata.sample(100)
+    np.testing.assert_allclose(np.bincount(codes[rows] + 1, weights), np.bincount(codes + 1))
+
+
+def test_with_all_points_as_landmarks_it_is_exact():
+    X, codes = blobs(700)
+    prepared = Prepared(X, codes)
+    error, stderr, sums = prepared.estimate(0, n_landmarks=10**6)
+    assert sums.n_landmarks == 700
+    np.testing.assert_allclose(error, 0, atol=2e-3)  # mu is of random pairs, and its error is said
+    assert np.all(np.abs(error) < 4 * stderr + 1e-6)
+    _, _, local, _ = dense_rld(X.astype(np.float64), codes, TEMPERATURES * sums.mean_distance / _mu(X))
+    np.testing.assert_allclose(sums.w / sums.k, local, atol=1e-5)
+
+
+def _mu(X):
+    n = len(X)
+    return np.sqrt(((X[:, None].astype(np.float64) - X[None]) ** 2).sum(-1)).sum() / (n * (n - 1))
+
+
+@pytest.mark.slow
+def test_every_sum_is_unbiased_and_the_error_says_how_far_it_is(fashion):
+    """305 landmarks wanted, 40 seeds: sd at most .008; of 200 intervals of 95 % at least 88 % cover (190 +- 3 s 3.1,
+    three times that for the temperatures of one seed, which go together).
+    """
+    errors, stderrs = [], []
+    for seed in range(40):
+        error, stderr, _ = fashion.estimate(seed, n_landmarks=305)
+        errors.append(error)
+        stderrs.append(stderr)
+    errors, stderrs = np.array(errors), np.array(stderrs)
+    assert np.all(errors.std(axis=0) <= 0.008)
+    assert np.all(np.abs(errors.mean(axis=0)) < 4 * errors.std(axis=0) / np.sqrt(40))
+    covered = np.abs(errors) <= STUDENT * stderrs
+    assert covered.mean() >= 0.88
+    assert (np.abs(errors) <= 3 * stderrs).mean() >= 0.97
+    # The stated errors are of the size of the true ones: the root mean square over 40 seeds is good to 11 %.
+    ratio = np.sqrt((stderrs**2).mean(axis=0) / (errors**2).mean(axis=0))
+    assert np.all((ratio > 0.65) & (ratio < 2))
+
+
+def test_the_result_has_all_that_exact_has(fashion):
+    result = cs.rld(fashion.X, fashion.codes, method="sampled", target_error=0.01, seed=1)
+    exact = fashion.exact
+    assert result.method == "sampled"
+    assert result.details["landmarks"] < 3000
+    assert result.details["k"] == 15
+    assert np.all(np.abs(result.values - exact.values) < 3 * result.stderr)
+    assert np.all(STUDENT * result.stderr < 0.016)
+    np.testing.assert_allclose(result.per_class, exact.per_class, atol=0.03)
+    np.testing.assert_allclose(result.purity, exact.purity, atol=0.06)
+    assert np.corrcoef(result.local_density[3], exact.local_density[3])[0, 1] > 0.97
+    np.testing.assert_allclose(result.null_mean, exact.null_mean, atol=1e-4)
+    np.testing.assert_allclose(result.null_std, exact.null_std, rtol=0.3)
+    np.testing.assert_allclose(result.mean_distance, exact.mean_distance, rtol=3e-3)
+    again = cs.rld(fashion.X, fashion.codes, method="sampled", target_error=0.01, seed=1)
+    np.testing.assert_array_equal(result.values, again.values)
+    np.testing.assert_array_equal(result.stderr, again.stderr)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: locally_dense_mixture(6000, 16, seed=1), id="locally dense"),
+        pytest.param(lambda: compact_mixture(6000, 16, seed=1), id="compact"),
+    ],
+)
+def test_mixtures(make):
+    X, codes = make()
+    prepared = Prepared(np.asarray(X, np.float32), codes)
+    for seed in range(3):
+        error, stderr, _ = prepared.estimate(seed, target_error=0.01)
+        assert np.all(np.abs(error) < 4 * stderr + 1e-5)
+        assert np.all(np.abs(error) < 0.015)
+
+
+def test_many_unequal_classes_single_points_and_unlabelled_ones():
+    rng = np.random.default_rng(0)
+    codes = np.minimum(rng.zipf(1.3, 6000) - 1, 299)
+    X = (rng.standard_normal((300, 10))[codes] * 2 + rng.standard_normal((6000, 10))).astype(np.float32)
+    codes[:500] = -1
+    codes[500:505] = np.arange(300, 305)  # classes of one point
+    codes = np.unique(codes, return_inverse=True)[1] - 1
+    exact = cs.rld(X, codes, method="exact")
+    sampled = cs.rld(X, codes, method="sampled", seed=2)
+    assert np.all(np.abs(sampled.values - exact.values) < 4 * sampled.stderr + 1e-5)
+    assert np.isnan(sampled.local_density[:, codes < 0]).all()
+    assert sampled.per_class.shape == exact.per_class.shape
+
+
+def test_duplicates_outliers_and_tiny_temperatures():
+    X, codes = blobs(2400)
+    X[600:900] = X[300:600]
+    codes[600:900] = codes[300:600]
+    X[:4] *= 25
+    temperatures = (0.2, 0.05, 0.02)
+    exact = cs.rld(X, codes, temperatures=temperatures, method="exact")
+    for seed in range(3):
+        sampled = cs.rld(X, codes, temperatures=temperatures, method="sampled", seed=seed)
+        assert np.all(np.abs(sampled.values - exact.values) < 4 * sampled.stderr + 1e-4)
+
+
+def test_embeddings_on_disk_of_any_type_and_larger_than_the_limit(tmp_path):
+    X, codes = blobs(20_000, 64)
+    for dtype in (np.float16, np.float64):
+        np.save(tmp_path / "x.npy", X.astype(dtype))
+        mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+        result = cs.rld(
+            mapped, codes, method="sampled", target_error=0.02, memory_limit="100MB", temperatures=(0.5, 0.1)
+        )
+        assert np.all(np.isfinite(result.values))
+        assert result.details["precision"] == ("float32" if dtype == np.float16 else "float64")
+    with pytest.raises(InputError, match="at least"):
+        cs.rld(X, codes, method="sampled", memory_limit="10MB")
+
+
+def test_auto_is_exact_while_that_takes_minutes_and_says_why(monkeypatch):
+    X, codes = blobs(600)
+    small = cs.rld(X, codes, method="auto")
+    assert small.method == "exact"
+    assert "less than 10 minutes" in small.details["why"]
+    monkeypatch.setattr(dispatch, "AT_ONCE", 0)
+    monkeypatch.setattr(dispatch, "EXACT_SECONDS", 1e-9)
+    large = cs.rld(X, codes, method="auto")
+    assert large.method == "sampled"
+    assert "more than" in large.details["why"]
+    assert "why" not in cs.rld(X, codes, method="exact").details
+
+
+def test_deviation_of_shuffled_labels_is_that_of_permutations():
+    """300 shufflings: their standard deviation is good to 4 %, the formula to 1/n and to the rows it samples."""
+    X, codes = blobs(600, 6, 4)
+    temperatures = (1.0, 0.2, 0.05)
+    result = cs.rld(X, codes, temperatures=temperatures, method="exact")
+    rng = np.random.default_rng(0)
+    values = np.array([dense_rld(X.astype(np.float64), rng.permutation(codes), temperatures)[0] for _ in range(300)])
+    np.testing.assert_allclose(result.null_std, values.std(axis=0), rtol=0.25)
+    np.testing.assert_allclose(result.null_mean, values.mean(axis=0), atol=4 * values.std(axis=0).max() / np.sqrt(300))
