@@ -12,9 +12,9 @@ from dense_rld import clustered_points, dense_sums, rld_values
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from clorg_scale.errors import InputError  # noqa: E402
-from clorg_scale.rld import cuda, exact  # noqa: E402
-from clorg_scale.rld.points import ClassOrderedPoints  # noqa: E402
+from clorg_scale.errors import InputError
+from clorg_scale.rld import cuda, exact
+from clorg_scale.rld.points import ClassOrderedPoints
 
 TEMPERATURES = np.array([0.1, 1, 0.2, 0.5, 0.05])
 

@@ -9,11 +9,11 @@ from sklearn.base import clone
 
 torch = pytest.importorskip("torch")
 
-from clorg_scale.errors import InputError  # noqa: E402
-from clorg_scale.probes import GCNProbe, SAGEProbe  # noqa: E402
-from clorg_scale.probes.inference import infer  # noqa: E402
-from clorg_scale.probes.layers import GraphConvolution, GraphNetwork, SAGEConvolution  # noqa: E402
-from clorg_scale.probes.propagate import PropagationMatrix, block_propagation  # noqa: E402
+from clorg_scale.errors import InputError
+from clorg_scale.probes import GCNProbe, SAGEProbe
+from clorg_scale.probes.inference import infer
+from clorg_scale.probes.layers import GraphConvolution, GraphNetwork, SAGEConvolution
+from clorg_scale.probes.propagate import PropagationMatrix, block_propagation
 
 N, CLASSES = 300, 3
 

@@ -53,7 +53,7 @@ class NearField:
         return np.stack([_log_sums(self.indptr, self.distances, self.nearest, rate) for rate in rates])
 
     def affinities(self, rates: Floats, logs: Floats, codes: Integers) -> tuple[Floats, Floats, Floats]:
-        """(t, n) sums of a = 2^(2 rate d - l_i - l_j) over each point's near pairs, over those of its class, and of a^2."""
+        """(t, n) sums of a = 2^(2 rate d - l_i - l_j) over each point's near pairs, those of its class, and of a^2."""
         sums = [
             _affinities(self.indptr, self.indices, self.distances, codes, 2 * rate, log)
             for rate, log in zip(rates, logs, strict=True)
