@@ -13,6 +13,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
+from command_line import assert_one_sentence, run, tree
+
 import clorg_scale as cs
 from clorg_scale import backbones
 from clorg_scale.backbones.augmentation import Augmentation
@@ -337,15 +339,20 @@ def test_embedding_goes_on_where_it_was_cut_off(tmp_path):
     np.testing.assert_allclose(stored.embeddings, whole.embeddings, rtol=2e-3, atol=1e-5)  # a bit of float16
 
 
-def test_folders_of_images(tmp_path):
+def save_images(root, n, seed=0):
+    """Pictures of noise: 40 x 60 pixels, dogs brighter than cats."""
     from PIL import Image
 
-    rng = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        folder = tmp_path / "train" / name
+    rng = np.random.default_rng(seed)
+    for name, least in (("cat", 0), ("dog", 150)):
+        folder = root / name
         folder.mkdir(parents=True)
-        for i in range(3):
-            Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+        for i in range(n):
+            Image.fromarray(rng.integers(least, least + 100, (40, 60, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+
+
+def test_folders_of_images(tmp_path):
+    save_images(tmp_path / "train", 3)
     images = load_images(str(tmp_path), "train", image_size=32)
     assert (len(images), images.classes, images.n_channels, images.image_size) == (6, ["cat", "dog"], 3, 32)
     assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
@@ -367,3 +374,72 @@ def test_data_that_is_not_there_gets_a_sentence(name, tmp_path, monkeypatch):
         load_images(name, root=tmp_path)
     with pytest.raises(InputError, match="no data set"):
         load_images("imaginary")
+
+
+def test_the_command_line_from_images_to_embeddings(tmp_path):
+    pytest.importorskip("lightly")
+    for split, n in (("train", 24), ("val", 20)):
+        save_images(tmp_path / "images" / split, n, seed=n)
+    data = ("--data", tmp_path / "images", "--image-size", 16, "--device", "cpu")
+    training = tmp_path / "training"
+    network = ("--backbone", "resnet18", "--width", 4, "--stem", "strided")
+    command = ("train", "--method", "simclr", *network, *data, "--batch-size", 16, "--out", training)
+    done = run(*command, "--epochs", 2, "--measure-every", 1)
+    assert done.code == 0, done.err
+    assert [line.split()[:2] for line in done.out.splitlines()[:2]] == [["epoch", "1"], ["epoch", "2"]]
+    assert set(tree(training)) == {"checkpoint.pt", "log.csv", "measures.csv", "measures.svg"}
+    before = tree(training)
+    assert_one_sentence(run(*command, "--epochs", 3), "epochs = 2, not 3")
+    assert tree(training) == before
+
+    out = tmp_path / "embeddings"
+    done = run("embed", "--checkpoint", training, *data, "--split", "test", "--out", out)
+    assert done.code == 0, done.err
+    stored = cs.load_embeddings(out)
+    assert (stored.embeddings.shape, stored.embeddings.dtype) == ((40, 32), np.float16)
+    assert stored.labels.tolist() == [0] * 20 + [1] * 20
+    assert stored.metadata["training"]["method"] == "simclr"
+    assert stored.metadata["training"]["epochs_done"] == 2
+    first = tmp_path / "first"
+    done = run("embed", "--checkpoint", training, *data, "--layer", "projection", "--first", 5, "--normalize",
+               "--dtype", "float32", "--out", first)  # fmt: skip
+    assert done.code == 0, done.err
+    projected = cs.load_embeddings(first)
+    assert projected.embeddings.shape == (5, 128)
+    np.testing.assert_allclose(np.linalg.norm(projected.embeddings, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("train", "--method", "magic"), "no training method"),
+        (("train", "--backbone", "imaginary", "--width", "64"), "imaginary"),
+        (("train", "--stem", "deep"), "stem"),
+        (("train", "--width", "0"), "width"),
+        (("train", "--batch-size", "1"), "batch_size"),
+        (("train", "--data", "imaginary"), "no data set"),
+        (("train", "--measure-every", "-1"), "every"),
+        (("embed", "--checkpoint", "nowhere"), "no checkpoint"),
+        (("embed", "--dtype", "int8"), "int8"),
+        (("embed", "--split", "middle"), "middle"),
+        (("embed", "--first", "0"), "first"),
+    ],
+)
+def test_mistakes_on_the_command_line_get_one_sentence_and_write_nothing(arguments, word, tmp_path, monkeypatch):
+    save_images(tmp_path / "images" / "train", 24)
+    save_images(tmp_path / "images" / "test", 24)
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    options = {"--data": "images", "--image-size": "16", "--out": "out", "--device": "cpu"}
+    if arguments[0] == "train":
+        options |= {"--method": "supervised", "--epochs": "1", "--batch-size": "8", "--width": "4"}
+    elif "--checkpoint" not in arguments:
+        backbones.train(
+            load_images("images", image_size=16), backbones.build("resnet18", image_size=16, width=4),
+            method="supervised", epochs=1, batch_size=8, device="cpu", out="trained",
+        )  # fmt: skip
+        options |= {"--checkpoint": "trained"}
+        before = tree(tmp_path)
+    options |= dict(zip(arguments[1::2], arguments[2::2], strict=True))
+    assert_one_sentence(run(arguments[0], *(part for pair in options.items() for part in pair)), word)
+    assert tree(tmp_path) == before

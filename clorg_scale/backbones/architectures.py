@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from clorg_scale.errors import InputError, require
+from clorg_scale.errors import InputError, MissingDependencyError
 
 __all__ = ["Backbone", "build"]
 
@@ -168,7 +169,12 @@ def _published(name: str, image_size: int, *, pretrained: bool) -> tuple[nn.Modu
     if name in models.list_models(module=models):
         network = models.get_model(name, weights="DEFAULT" if pretrained else None)
         return network, _remove_head(network)
-    timm = require("timm", extra="train", purpose=f"The backbone {name!r}, which is none of torchvision's,")
+    try:
+        timm = import_module("timm")
+    except ImportError:
+        raise MissingDependencyError(
+            f"torchvision has no model {name!r}, and timm, which might have it, is not installed (pip install timm)."
+        ) from None
     if name not in timm.list_models():
         raise InputError(f"Neither torchvision nor timm has a model {name!r}.")
     sized = {"img_size": image_size} if "vit" in name or "swin" in name else {}

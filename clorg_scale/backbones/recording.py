@@ -83,7 +83,6 @@ class Recorder:
             raise InputError(f"At least {2 * VOTERS} images are needed to measure embeddings, not {n}.")
         self.images, self.every, self.epochs, self.batch_size = images, every, epochs, batch_size
         self.folder = Path(out)
-        make_folder(self.folder)
         self._chosen = np.random.default_rng(seed).permutation(len(images))[:n]
         self.rows = _read(self.folder / "measures.csv")
 
@@ -112,6 +111,7 @@ class Recorder:
         return torch.cat(list(batches)).numpy()
 
     def _write(self) -> None:
+        make_folder(self.folder)
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.rows[-1]), lineterminator="\n", extrasaction="ignore")
         writer.writeheader()

@@ -62,6 +62,7 @@ class Images:
 
     def first(self, n: int) -> Images:
         """The first n images."""
+        _check_first(n, len(self))
         return replace(self, pixels=self.pixels[:n], labels=self.labels[:n])
 
 
@@ -96,6 +97,7 @@ class ImageFiles:
 
     def first(self, n: int) -> ImageFiles:
         """The first n images."""
+        _check_first(n, len(self))
         return replace(self, paths=self.paths[:n], labels=self.labels[:n])
 
     def _decoded(self, row: int) -> npt.NDArray[np.uint8]:
@@ -116,6 +118,12 @@ class ImageFiles:
 
 
 ImageSet = Images | ImageFiles
+
+
+def _check_first(n: int, there: int) -> None:
+    """Refuse to take none, or more than there are."""
+    if not 1 <= n <= there:
+        raise InputError(f"The first {n} images cannot be taken; there are {there}.")
 
 
 def load_images(
