@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
-from command_line import assert_one_sentence, run, tree
+from command_line import CONSOLE_SCRIPT, assert_one_sentence, run, run_process, tree
 
 import clorg_scale as cs
 from clorg_scale import backbones
@@ -443,3 +443,26 @@ def test_mistakes_on_the_command_line_get_one_sentence_and_write_nothing(argumen
     options |= dict(zip(arguments[1::2], arguments[2::2], strict=True))
     assert_one_sentence(run(arguments[0], *(part for pair in options.items() for part in pair)), word)
     assert tree(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
+    save_images(tmp_path / "images", 24)
+    command = ["train", "--method", "supervised", "--width", "4", "--data", str(tmp_path / "images"),
+               "--image-size", "16", "--epochs", "6", "--batch-size", "12", "--measure-every", "0",
+               "--seed", "5", "--device", "cpu", "--out"]  # fmt: skip
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run_process(*command, whole).code == 0
+    with subprocess.Popen([*CONSOLE_SCRIPT, *command, str(parts)], stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch    3"):
+                process.kill()
+                break
+    assert 2 <= backbones.load_backbone(parts)[1]["epochs_done"] <= 3
+    done = run_process(*command, parts)
+    assert done.code == 0, done.err
+    assert "epoch    2" not in done.out
+    expected, found = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (whole, parts))
+    for name, weights in expected["method"].items():
+        assert torch.equal(weights, found["method"][name]), name
+    assert [row["loss"] for row in expected["log"]] == [row["loss"] for row in found["log"]]
