@@ -18,7 +18,7 @@ from command_line import CONSOLE_SCRIPT, assert_one_sentence, run, run_process, 
 import clorg_scale as cs
 from clorg_scale import backbones
 from clorg_scale.backbones.augmentation import Augmentation
-from clorg_scale.backbones.methods import METHODS
+from clorg_scale.backbones.methods import METHODS, build_method
 from clorg_scale.datasets import Images, load_images
 from clorg_scale.errors import InputError
 
@@ -152,6 +152,29 @@ def test_every_method_lowers_its_loss(method):
     first = 1 if method == "moco" else 0  # its queue starts as noise, which is easily told apart
     assert log[-1].loss < log[first].loss
     assert all(epoch.images_per_second > 0 and 0 < epoch.augmentation < 1 for epoch in log)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_losses_are_in_full_precision_where_the_network_is_not(name):
+    if name != "supervised":
+        pytest.importorskip("lightly")
+    method = build_method(name, small(), n_classes=3, n_images=64)
+    seen = []
+
+    def look(_, arguments):
+        tensors = [t for argument in arguments for t in (argument if isinstance(argument, list) else [argument])]
+        seen.append({t.dtype for t in tensors if t.is_floating_point()} | {torch.is_autocast_enabled("cpu")})
+
+    method.loss.register_forward_pre_hook(look)
+    inner = []
+    method.backbone.network.layer4.register_forward_hook(lambda _, __, output: inner.append(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = method([torch.rand(8, 1, 16, 16) for _ in range(method.n_views)], torch.arange(8) % 3)
+    assert set(inner) == {torch.bfloat16}
+    assert seen
+    assert all(found == {torch.float32, False} for found in seen)
+    loss.backward()
+    assert torch.isfinite(loss)
 
 
 @pytest.mark.parametrize("method", ["supervised", "moco", "byol", "dino"])

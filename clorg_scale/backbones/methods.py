@@ -45,6 +45,11 @@ class Method(nn.Module):
         """Loss of a batch: views (b, c, h, w) of the same images in the same order, labels (b,)."""
         raise NotImplementedError
 
+    def _loss(self, *arguments: Any, **options: Any) -> Tensor:
+        """The loss, in full precision where the network runs in mixed precision."""
+        with torch.autocast(next(self.backbone.parameters()).device.type, enabled=False):
+            return self.loss(*arguments, **options)
+
     def after_step(self, done: float) -> None:
         """What follows a step of the optimiser; `done` is the share of the training that is over."""
 
@@ -60,7 +65,7 @@ class Supervised(Method):
 
     def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
         """See `Method.forward`."""
-        return self.loss(self.projection(self.backbone(views[0])).float(), labels)
+        return self._loss(self.projection(self.backbone(views[0])).float(), labels)
 
 
 class TwoViews(Method):
@@ -73,7 +78,7 @@ class TwoViews(Method):
     def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
         """See `Method.forward`."""
         a, b = self.projection(self.backbone(torch.cat(views))).float().chunk(2)
-        return self.loss(a, b)
+        return self._loss(a, b)
 
 
 class SimSiam(Method):
@@ -88,7 +93,7 @@ class SimSiam(Method):
         z = self.projection(self.backbone(torch.cat(views))).float()
         a, b = z.detach().chunk(2)
         of_a, of_b = self.prediction(z).float().chunk(2)
-        return (self.loss(of_a, b) + self.loss(of_b, a)) / 2
+        return (self._loss(of_a, b) + self._loss(of_b, a)) / 2
 
 
 class WithTeacher(Method):
@@ -122,7 +127,7 @@ class MoCo(WithTeacher):
         query = self.projection(self.backbone(views[0])).float()
         with torch.no_grad():
             key = self.teacher(views[1]).float()
-        return self.loss(query, key)
+        return self._loss(query, key)
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """The queue, which Lightly leaves out of its state."""
@@ -149,7 +154,7 @@ class BYOL(WithTeacher):
         of_a, of_b = self.prediction(self.projection(self.backbone(both))).float().chunk(2)
         with torch.no_grad():
             a, b = self.teacher(both).float().chunk(2)
-        return (self.loss(of_a, b) + self.loss(of_b, a)) / 2
+        return (self._loss(of_a, b) + self._loss(of_b, a)) / 2
 
 
 class MoCoV3(BYOL):
@@ -169,7 +174,7 @@ class DINO(WithTeacher):
         student = self.projection(self.backbone(both)).float().chunk(2)
         with torch.no_grad():
             teacher = self.teacher(both).float().chunk(2)
-        return self.loss(list(teacher), list(student), epoch=0)
+        return self._loss(list(teacher), list(student), epoch=0)
 
 
 METHODS = ("supervised", "simclr", "moco", "mocov3", "byol", "simsiam", "barlowtwins", "vicreg", "dino")
