@@ -104,6 +104,25 @@ def test_the_seed_decides_the_weights_and_nothing_else():
     assert not torch.equal(a["network.conv1.weight"], c["network.conv1.weight"])
 
 
+def test_published_weights_are_taken_from_where_torch_keeps_them(tmp_path, monkeypatch):
+    from torchvision.models import MobileNet_V3_Small_Weights, mobilenet_v3_small
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # a port where nobody listens
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(InputError, match="published weights of mobilenet_v3_small cannot be downloaded"):
+        backbones.build("mobilenet_v3_small", pretrained=True)
+    weights = mobilenet_v3_small().state_dict()
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(weights, folder / MobileNet_V3_Small_Weights.DEFAULT.url.rpartition("/")[2])
+    network = backbones.build("mobilenet_v3_small", pretrained=True).network
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+    with pytest.raises(InputError, match="no pretrained weights"):
+        backbones.build("vit", pretrained=True)
+
+
 def test_grey_images_go_into_networks_of_three_channels():
     network = backbones.build("mobilenet_v3_small", image_size=32).eval()
     grey = torch.rand(2, 1, 32, 32)

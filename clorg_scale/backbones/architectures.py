@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Literal, cast, get_args
 
@@ -167,7 +169,8 @@ def _published(name: str, image_size: int, *, pretrained: bool) -> tuple[nn.Modu
     from torchvision import models
 
     if name in models.list_models(module=models):
-        network = models.get_model(name, weights="DEFAULT" if pretrained else None)
+        with _explained_download(name):
+            network = models.get_model(name, weights="DEFAULT" if pretrained else None)
         return network, _remove_head(network)
     try:
         timm = import_module("timm")
@@ -178,8 +181,22 @@ def _published(name: str, image_size: int, *, pretrained: bool) -> tuple[nn.Modu
     if name not in timm.list_models():
         raise InputError(f"Neither torchvision nor timm has a model {name!r}.")
     sized = {"img_size": image_size} if "vit" in name or "swin" in name else {}
-    network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
+    with _explained_download(name):
+        network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
     return network, int(network.num_features)
+
+
+@contextmanager
+def _explained_download(name: str) -> Iterator[None]:
+    """Say what is wrong where published weights cannot be had."""
+    try:
+        yield
+    except OSError as error:
+        reason = str(error).strip(" <>.").splitlines()[0]
+        raise InputError(
+            f"The published weights of {name} cannot be downloaded ({reason}); "
+            f"do that where there is a network, and keep them in {torch.hub.get_dir()}/checkpoints."
+        ) from error
 
 
 def _remove_head(network: nn.Module) -> int:
