@@ -17,6 +17,7 @@ from command_line import CONSOLE_SCRIPT, assert_one_sentence, run, run_process, 
 
 import clorg_scale as cs
 from clorg_scale import backbones
+from clorg_scale.backbones.architectures import rebuild
 from clorg_scale.backbones.augmentation import Augmentation
 from clorg_scale.backbones.methods import METHODS, build_method
 from clorg_scale.datasets import Images, load_images
@@ -74,7 +75,7 @@ def test_architectures(name, options, n_features):
     with torch.inference_mode():
         features = network(torch.rand(2, options.get("n_channels", 3), size, size))
     assert features.shape == (2, n_features) == (2, network.n_features)
-    again = backbones.build(**network.settings)
+    again = rebuild(network.settings)
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in network.state_dict().items()}
 
 
@@ -119,8 +120,36 @@ def test_published_weights_are_taken_from_where_torch_keeps_them(tmp_path, monke
     torch.save(weights, folder / MobileNet_V3_Small_Weights.DEFAULT.url.rpartition("/")[2])
     network = backbones.build("mobilenet_v3_small", pretrained=True).network
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+    trained = backbones.train(
+        shapes(n=32), backbones.build("mobilenet_v3_small", n_channels=1, image_size=16, pretrained=True),
+        method="supervised", epochs=1, batch_size=16, out=tmp_path / "run", device="cpu",
+    )  # fmt: skip
+    loaded, _ = backbones.load_backbone(tmp_path / "run")
+    images = torch.rand(4, 1, 16, 16)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(images), trained(images), rtol=0, atol=0)
+    with pytest.raises(InputError, match="width"):
+        backbones.build("resnet18", width=16, pretrained=True)
     with pytest.raises(InputError, match="no pretrained weights"):
         backbones.build("vit", pretrained=True)
+
+
+def test_a_resnet_with_published_weights_stays_what_it_is(tmp_path, monkeypatch):
+    """Not the one with the stem of CIFAR that goes by the same name."""
+    from torchvision.models import ResNet50_Weights, resnet50
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(resnet50().state_dict(), folder / ResNet50_Weights.DEFAULT.url.rpartition("/")[2])
+    network = backbones.build("resnet50", pretrained=True).eval()
+    again = rebuild(network.settings).eval()
+    again.load_state_dict(network.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        features = network(images)
+        assert features.shape == (2, 2048)
+        torch.testing.assert_close(again(images), features, rtol=0, atol=0)
 
 
 def test_grey_images_go_into_networks_of_three_channels():

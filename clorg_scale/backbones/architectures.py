@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from clorg_scale.errors import InputError, MissingDependencyError
 
-__all__ = ["Backbone", "build"]
+__all__ = ["Backbone", "build", "rebuild"]
 
 SMALL_IMAGE = 64
 """Up to this size ResNets get the CIFAR stem where none is named."""
@@ -37,7 +37,7 @@ class Backbone(nn.Module):
     n_channels, image_size
         What it takes; grey images are repeated where it takes three channels.
     settings
-        What `build` makes it again from, without weights.
+        What `rebuild` makes it again from, without weights.
     """
 
     def __init__(self, network: nn.Module, n_features: int, settings: dict[str, Any], *, imagenet: bool) -> None:
@@ -98,27 +98,39 @@ def build(
         raise InputError(f"Images must have 1 or 3 channels, not {n_channels}.")
     if image_size < 8:
         raise InputError(f"Images must be at least 8 pixels wide, not {image_size}.")
-    if width < 1 or (width != 64 and name not in RESNETS):
-        raise InputError(f"width must be a positive number of channels of one of {', '.join(RESNETS)}, not {width}.")
     own = name in RESNETS and not pretrained
+    if width < 1 or (width != 64 and not own):
+        raise InputError(
+            f"width must be a positive number of channels of one of {', '.join(RESNETS)} without published weights, "
+            f"not {width}."
+        )
     if stem not in get_args(Stem):
         raise InputError(f"The stem must be one of {', '.join(get_args(Stem))}, not {stem!r}.")
     if stem != "auto" and not own:
         raise InputError(f"A stem can be chosen for {', '.join(RESNETS)} without published weights only.")
-    settings = {"name": name, "n_channels": n_channels, "image_size": image_size, "width": width, "stem": stem}
     if name == "vit" and pretrained:
         raise InputError("The paper's ViT has no pretrained weights; take 'vit_b_16' of torchvision.")
+    settings = {"name": name, "n_channels": n_channels, "image_size": image_size, "width": width, "stem": stem}
+    if pretrained or (not own and name != "vit"):
+        settings |= {"n_channels": 3, "published": True}
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
-        if own:
-            chosen = stem if stem != "auto" else "cifar" if image_size <= SMALL_IMAGE else "imagenet"
-            network, n_features = _resnet(name, n_channels, chosen, width)
-        elif name == "vit":
-            network, n_features = _vit(n_channels, image_size)
-        else:
-            settings["n_channels"] = 3
-            network, n_features = _published(name, image_size, pretrained=pretrained)
-    return Backbone(network, n_features, settings, imagenet=not own and name != "vit")
+        return rebuild(settings, pretrained=pretrained)
+
+
+def rebuild(settings: dict[str, Any], *, pretrained: bool = False) -> Backbone:
+    """Build the network of the settings of a `Backbone`; its weights are to be loaded, unless it is pretrained."""
+    name, image_size, n_channels = settings["name"], settings["image_size"], settings["n_channels"]
+    published = settings.get("published", False)
+    if published:
+        network, n_features = _published(name, image_size, pretrained=pretrained)
+    elif name == "vit":
+        network, n_features = _vit(n_channels, image_size)
+    else:
+        stem = settings["stem"]
+        chosen = stem if stem != "auto" else "cifar" if image_size <= SMALL_IMAGE else "imagenet"
+        network, n_features = _resnet(name, n_channels, chosen, settings["width"])
+    return Backbone(network, n_features, settings, imagenet=published)
 
 
 def _resnet(name: str, n_channels: int, stem: str, width: int) -> tuple[nn.Module, int]:

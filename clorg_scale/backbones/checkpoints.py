@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from clorg_scale.backbones.architectures import Backbone, build
+from clorg_scale.backbones.architectures import Backbone, rebuild
 from clorg_scale.backbones.methods import Method
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
@@ -95,7 +95,7 @@ def load_backbone(path: Path | str, *, layer: str = "backbone") -> tuple[nn.Modu
         raise InputError(f"There is no checkpoint {file}; train a backbone first.")
     state = _read(file, torch.device("cpu"))
     settings = {**state["settings"], "epochs_done": len(state["log"])}
-    backbone: Backbone = build(**settings["backbone"])
+    backbone: Backbone = rebuild(settings["backbone"])
     if layer == "backbone":
         backbone.load_state_dict(state["backbone"])
         return backbone.eval(), settings
