@@ -37,7 +37,7 @@ __all__ = ["ExactSums", "check_exact_memory", "exact_bytes", "exact_sums", "n_pa
 
 Floats = npt.NDArray[np.float64]
 
-MOST_PANEL_ROWS = 16_384
+MOST_PANEL_ROWS = 12_288
 """Points in a panel: gathering one costs a hundredth of the matrix product it is used in."""
 
 N_RANDOM_PAIRS = 500_000
