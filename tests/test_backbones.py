@@ -537,3 +537,35 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     for name, weights in expected["method"].items():
         assert torch.equal(weights, found["method"][name]), name
     assert [row["loss"] for row in expected["log"]] == [row["loss"] for row in found["log"]]
+
+
+@pytest.mark.parametrize("network", ["contrastive", "supervised"])
+def test_embeddings_that_ship_are_those_of_the_images(network):
+    from clorg_scale.datasets import load_fashion_mnist, load_fashion_mnist_embeddings
+
+    parts = {split: load_fashion_mnist_embeddings(network, split) for split in ("train", "test")}
+    for split, stored in parts.items():
+        assert (stored.embeddings.shape, stored.embeddings.dtype) == ((10_000, 128), np.float16)
+        assert np.isfinite(stored.embeddings).all()
+        assert stored.metadata["split"] == split
+        training = stored.metadata["training"]
+        assert training["method"] == {"contrastive": "simclr"}.get(network, network)
+        assert training["epochs_done"] == training["epochs"]
+        try:
+            labels = load_fashion_mnist(split)[1][:10_000]
+        except InputError:
+            pytest.skip("Fashion-MNIST is not on this machine")
+        np.testing.assert_array_equal(stored.labels, labels)
+    probe = cs.probes.KNNProbe(20, metric="cosine", device="cpu")
+    probe.fit(parts["train"].embeddings[:2000], parts["train"].labels[:2000])
+    accuracy = probe.score(parts["test"].embeddings[:1000], parts["test"].labels[:1000])
+    assert accuracy > {"contrastive": 0.7, "supervised": 0.88}[network]
+
+
+def test_embeddings_that_do_not_ship():
+    from clorg_scale.datasets import load_fashion_mnist_embeddings
+
+    with pytest.raises(InputError, match="not of 'pixels'"):
+        load_fashion_mnist_embeddings("pixels")
+    with pytest.raises(InputError, match="'validation'"):
+        load_fashion_mnist_embeddings("contrastive", "validation")
