@@ -9,7 +9,7 @@ from dense_rld import dense_rld
 import clorg_scale as cs
 from clorg_scale.datasets import compact_mixture, load_fashion_mnist, locally_dense_mixture
 from clorg_scale.errors import InputError
-from clorg_scale.rld.landmarks import GROUPS, Strata
+from clorg_scale.rld.landmarks import GROUPS, LandmarkPool
 from clorg_scale.rld.near_field import NearField
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.sampled import STUDENT, sampled_sums
@@ -53,25 +53,45 @@ def fashion():
     return Prepared((images[:5000].reshape(5000, -1) / np.float32(255)).astype(np.float32), labels[:5000])
 
 
-def test_landmarks_are_nested_and_their_weights_add_up_to_the_points():
+def test_landmarks_stand_for_all_points_of_their_classes():
     rng = np.random.default_rng(0)
     codes = rng.choice(7, 20_000, p=[0.6, 0.2, 0.1, 0.05, 0.04, 0.009, 0.001]) - 1
-    strata = Strata(codes, 3)
-    small, large = strata.landmarks(256), strata.landmarks(1000)
-    assert set(small.rows[: small.n_sampled]) <= set(large.rows)
-    for marks in (small, large):
-        assert len(set(marks.rows)) == len(marks.rows)
-        np.testing.assert_array_equal(marks.codes, codes[marks.rows])
-        sizes = np.bincount(codes + 1)
-        np.testing.assert_allclose(np.bincount(marks.codes + 1, marks.weights), sizes)
-        of_deletions = marks.deletion_weights()
-        for column in range(GROUPS + 1):
-            np.testing.assert_allclose(np.bincount(marks.codes + 1, of_deletions[:, column]), sizes)
-        assert np.all(np.diff(marks.starts[: GROUPS + 1]) == marks.starts[1])
-        whole = marks.rows[marks.n_sampled :]
-        assert set(np.flatnonzero(codes == 5)) <= set(whole)  # some twenty points
-    rows, weights = strata.sample(100)
-    np.testing.assert_allclose(np.bincount(codes[rows] + 1, weights), np.bincount(codes + 1))
+    sizes = np.bincount(codes + 1)
+    pool = LandmarkPool(codes, 4000, 3)
+    assert len(set(pool.rows)) == len(pool.rows)
+    np.testing.assert_array_equal(pool.codes, codes[pool.rows])
+    assert set(np.flatnonzero(codes == 5)) <= set(pool.rows)  # some twenty points
+    drawn = np.zeros(len(pool.rows), int)
+    for wanted in (7, 300, 1000):
+        sets = pool.sets(range(40), wanted)
+        for columns, weights, starts in zip(sets.columns, sets.weights, sets.starts, strict=True):
+            assert len(set(columns)) == len(columns)
+            np.testing.assert_allclose(np.bincount(pool.codes[columns] + 1, weights), sizes)
+            assert starts[-1] == len(columns)
+            whole = set(columns[starts[GROUPS] :])
+            for code in range(-1, 6):
+                own = set(np.flatnonzero(pool.codes == code))
+                assert own <= whole or not own & whole
+        drawn += np.bincount(sets.columns.ravel(), minlength=len(pool.rows))
+        again = pool.sets(range(7, 9), wanted)
+        np.testing.assert_array_equal(again.columns, sets.columns[7:9])
+        np.testing.assert_array_equal(again.starts, sets.starts[7:9])
+    # 1,000 landmarks: as many of every group, and over the tiles every point as often as the others of its class.
+    sampled = sets.starts[0, GROUPS] - sets.starts[0, 0]
+    large = np.isin(pool.codes, np.flatnonzero(sizes > 500) - 1)
+    assert np.all(np.diff(sets.starts[:, : GROUPS + 1], axis=1) * GROUPS == sampled)
+    for code in np.unique(pool.codes[large]):
+        counts = np.bincount(sets.columns.ravel(), minlength=len(pool.rows))[pool.codes == code]
+        counts = counts[: len(counts) // GROUPS * GROUPS]
+        assert counts.max() - counts.min() <= 1
+
+
+def test_pool_of_all_points_taken_whole():
+    pool = LandmarkPool(np.arange(100) % 3, 10**6, 0)
+    sets = pool.sets(range(2), 10**6)
+    assert sets.columns.shape == (2, 100)
+    np.testing.assert_array_equal(sets.weights, 1)
+    np.testing.assert_array_equal(sets.starts[:, GROUPS], 0)
 
 
 def test_with_all_points_as_landmarks_it_is_exact():

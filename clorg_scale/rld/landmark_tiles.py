@@ -2,10 +2,11 @@ r"""Tiles of all points against landmarks: the innermost loops of sampled RLD on
 
 Distances and exponentials are those of `clorg_scale.rld.tiles`, but only rows are summed over:
 
-    pass 1   R_ig = sum over the landmarks s of group g of v_s e_is        e_is = 2^(c d_is - b_i)
-    pass 2   k_i  = sum_s v_s a_is, and of that what goes to i's class     a_is = 2^(2 c d_is - l_i - l_s)
+    pass 1   R_ig = sum over the landmarks s of group g of v_s e_is                e_is = 2^(c d_is - b_i)
+    pass 2   k_ig = sum of v_s a_is, and of that what goes to i's class            a_is = 2^(2 c d_is - l_i - l_s)
 
-with v the weights, and b_i such that no row underflows. Both skip the pairs that are known exactly.
+with v the weights, and b_i such that no row underflows. Every tile of points has landmarks of its own, gathered from
+the pool. Both passes skip the pairs that are known exactly.
 """
 
 from __future__ import annotations
@@ -68,6 +69,14 @@ def _weighted(e: Floats, t: int, weights: Floats, first: int, start: int, stop: 
     return total
 
 
+@njit(nogil=True, cache=True)
+def _gather(L: Floats, l_norms: Floats, columns: Integers, other: Floats, norms: Floats) -> None:
+    """Coordinates and norms of some landmarks of the pool."""
+    for s in range(len(columns)):
+        other[s] = L[columns[s]]
+        norms[s] = l_norms[columns[s]]
+
+
 @njit(nogil=True, parallel=True, cache=True)
 def landmark_sums(
     X: Floats,
@@ -78,6 +87,7 @@ def landmark_sums(
     squared: Integers,
     shifts: Floats,
     gain: Any,
+    columns: Integers,
     weights: Floats,
     starts: Integers,
     skip_starts: Integers,
@@ -90,19 +100,17 @@ def landmark_sums(
     Parameters
     ----------
     X, L, x_norms, l_norms
-        (p, d) points, (m, d) landmarks, and their squared norms.
+        (p, d) points, (l, d) pool of landmarks, and their squared norms.
     rates, squared
         (t,) c, and the temperature whose squares are taken, or -1 (as in `clorg_scale.rld.tiles.kernel_sums`).
     shifts
         (t, p) b.
     gain
         What a square is multiplied with to have its own b: 2^(2 b' - b).
-    weights
-        (m,) v.
-    starts
-        (g + 1,) where the groups of landmarks begin.
+    columns, weights, starts
+        (b, m), (b, m), (b, g + 1) places of each tile's landmarks in the pool, their v, and where the groups begin.
     skip_starts, skip_columns
-        (p + 1,), (s,) landmarks to leave out for each point, as in a CSR matrix.
+        (p + 1,), (s,) which of its tile's landmarks to leave out for each point, as in a CSR matrix.
     near, floor
         As in `clorg_scale.rld.tiles.kernel_sums`.
 
@@ -110,19 +118,20 @@ def landmark_sums(
     -------
     (p, t, g) float64 R.
     """
-    n_groups, n_temperatures = len(starts) - 1, len(rates)
+    n_groups, n_temperatures, n_landmarks = starts.shape[1] - 1, len(rates), columns.shape[1]
     sums = np.zeros((len(X), n_temperatures, n_groups))
-    for block in prange(-(-len(X) // TILE)):
+    for block in prange(len(columns)):
         rows = slice(block * TILE, min(len(X), (block + 1) * TILE))
         here, lines = X[rows], aligned_empty(2, TILE, X)
         d, norms = lines[0], lines[1]
         e, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, TILE * TILE, X)[0]
-        for first in range(0, len(L), TILE):
-            other = L[first : first + TILE]
-            m = len(other)
+        others = aligned_empty(TILE, L.shape[1], X)
+        for first in range(0, n_landmarks, TILE):
+            m = min(TILE, n_landmarks - first)
+            other = others[:m]
+            _gather(L, l_norms, columns[block, first : first + m], other, norms)
             G = buffer[: len(here) * m].reshape(len(here), m)
             np.dot(here, other.T, G)
-            norms[:m] = l_norms[first : first + m]
             for i in range(len(here)):
                 row = rows.start + i
                 row_distances(G, i, 0, here, other, x_norms[rows], norms[:m], near, d)
@@ -133,9 +142,9 @@ def landmark_sums(
                     else:
                         _squares(m, squared[t], gain, floor, e, t)
                     for g in range(n_groups):
-                        start, stop = max(starts[g] - first, 0), min(starts[g + 1] - first, m)
+                        start, stop = max(starts[block, g] - first, 0), min(starts[block, g + 1] - first, m)
                         if start < stop:
-                            sums[row, t, g] += _weighted(e, t, weights, first, start, stop)
+                            sums[row, t, g] += _weighted(e, t, weights[block], first, start, stop)
     return sums
 
 
@@ -164,17 +173,17 @@ def _squared_affinities(
 
 @njit(fastmath=True, nogil=True, cache=True)
 def _weighted_of_class(
-    a: Floats, t: int, weights: Floats, classes: npt.NDArray[np.int32], own: Any, first: int, m: int
+    a: Floats, t: int, weights: Floats, classes: npt.NDArray[np.int32], own: Any, first: int, start: int, stop: int
 ) -> tuple[Any, Any, Any]:
-    """Sum of v a over a tile, over its landmarks of one class, and sum of v a^2."""
+    """Sums over the columns start..stop of a tile of v a, of v a over those of one class, and of v a^2."""
     use_wide_vectors()
-    there, zero = np.uintp(first), weights[0] - weights[0]
+    here, there, zero = np.uintp(start), np.uintp(start + first), weights[0] - weights[0]
     total, within, of_squares = zero, zero, zero
-    for step in range(m):
+    for step in range(stop - start):
         j = np.uintp(step)
-        value = weights[there + j] * a[t, j]
+        value = weights[there + j] * a[t, here + j]
         total += value
-        of_squares += value * a[t, j]
+        of_squares += value * a[t, here + j]
         within += value if classes[there + j] == own else zero
     return total, within, of_squares
 
@@ -189,44 +198,50 @@ def landmark_affinities(
     squared: Integers,
     x_logs: Floats,
     l_logs: Floats,
+    columns: Integers,
     weights: Floats,
+    starts: Integers,
     x_classes: npt.NDArray[np.int32],
     l_classes: npt.NDArray[np.int32],
     skip_starts: Integers,
     skip_columns: Integers,
     near: Any,
     floor: Any,
-) -> Floats:
+) -> tuple[Floats, Floats]:
     """Pass 2 of a block of points.
 
     Parameters
     ----------
-    X, L, x_norms, l_norms, squared, weights, skip_starts, skip_columns, near, floor
+    X, L, x_norms, l_norms, squared, columns, weights, starts, skip_starts, skip_columns, near, floor
         As in `landmark_sums`.
     rates
         (t,) 2 c.
     x_logs, l_logs
-        (t, p), (t, m) l = log2 r; where the temperature is a squared one, the factors of its squares.
+        (t, p), (t, l) l = log2 r; where the temperature is a squared one, the factors of its squares.
     x_classes, l_classes
-        (p,), (m,) int32 class codes.
+        (p,), (l,) int32 class codes.
 
     Returns
     -------
-    (3, t, p) float64 sums of v a over all landmarks and over those of the point's class, and of v a^2.
+    (2, p, t, g) float64 sums of v a over the landmarks of each group and over those of the point's class, and (t,) the
+    sum of v a^2.
     """
-    n_temperatures = len(rates)
-    sums = np.zeros((3, n_temperatures, len(X)))
-    for block in prange(-(-len(X) // TILE)):
+    n_groups, n_temperatures, n_landmarks = starts.shape[1] - 1, len(rates), columns.shape[1]
+    sums = np.zeros((2, len(X), n_temperatures, n_groups))
+    of_squares = np.zeros((len(columns), n_temperatures))
+    for block in prange(len(columns)):
         rows = slice(block * TILE, min(len(X), (block + 1) * TILE))
         here, lines = X[rows], aligned_empty(2, TILE, X)
         d, norms = lines[0], lines[1]
         a, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, TILE * TILE, X)[0]
-        for first in range(0, len(L), TILE):
-            other = L[first : first + TILE]
-            m = len(other)
+        others = aligned_empty(TILE, L.shape[1], X)
+        logs, classes = l_logs[:, columns[block]], l_classes[columns[block]]
+        for first in range(0, n_landmarks, TILE):
+            m = min(TILE, n_landmarks - first)
+            other = others[:m]
+            _gather(L, l_norms, columns[block, first : first + m], other, norms)
             G = buffer[: len(here) * m].reshape(len(here), m)
             np.dot(here, other.T, G)
-            norms[:m] = l_norms[first : first + m]
             for i in range(len(here)):
                 row = rows.start + i
                 row_distances(G, i, 0, here, other, x_norms[rows], norms[:m], near, d)
@@ -234,11 +249,16 @@ def landmark_affinities(
                 for t in range(n_temperatures):
                     x_log = x_logs[t, row]
                     if squared[t] < 0:
-                        _affinities(d, m, rates[t], x_log, l_logs, first, a, t)
+                        _affinities(d, m, rates[t], x_log, logs, first, a, t)
                     else:
-                        _squared_affinities(m, squared[t], x_log, l_logs, first, floor, a, t)
-                    total, within, of_squares = _weighted_of_class(a, t, weights, l_classes, x_classes[row], first, m)
-                    sums[0, t, row] += total
-                    sums[1, t, row] += within
-                    sums[2, t, row] += of_squares
-    return sums
+                        _squared_affinities(m, squared[t], x_log, logs, first, floor, a, t)
+                    for g in range(n_groups):
+                        start, stop = max(starts[block, g] - first, 0), min(starts[block, g + 1] - first, m)
+                        if start < stop:
+                            total, within, square = _weighted_of_class(
+                                a, t, weights[block], classes, x_classes[row], first, start, stop
+                            )
+                            sums[0, row, t, g] += total
+                            sums[1, row, t, g] += within
+                            of_squares[block, t] += square
+    return sums, of_squares.sum(axis=0)

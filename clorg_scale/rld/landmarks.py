@@ -1,4 +1,8 @@
-"""Landmarks: the random points that stand for all others in sampled RLD."""
+"""Landmarks: the random points that stand for all others in sampled RLD.
+
+Every tile of points has landmarks of its own, so that the errors of the tiles average out: what is sampled is pairs
+of points, not a few points that all others are compared with.
+"""
 
 from __future__ import annotations
 
@@ -7,104 +11,101 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GROUPS", "Landmarks", "Strata"]
+__all__ = ["GROUPS", "LandmarkPool", "LandmarkSets"]
+
+Integers = npt.NDArray[np.int64]
 
 GROUPS = 16
 """Groups of landmarks that the jackknife leaves out in turn."""
 
-SMALL_CLASS = 2 * GROUPS
-"""Classes of up to so many points are taken whole."""
+LEAST_POOL = 2 * GROUPS
+"""Points of each class in the pool, if it has so many."""
 
 
 @dataclass(frozen=True)
-class Landmarks:
-    """Random points of every class, each standing for n_c / m_c of its class.
-
-    They lie group by group, each group holding the same number of every sampled class, so that leaving out one group
-    multiplies all other weights by 16/15. Classes taken whole come last and are never left out: they bring no error.
+class LandmarkSets:
+    """The landmarks of some tiles, group by group, and last those of classes taken whole, which are never left out.
 
     Attributes
     ----------
-    rows
-        (m,) rows of the embeddings.
-    codes
-        (m,) their classes.
+    columns
+        (b, m) their places in the pool.
     weights
-        (m,) n_c / m_c.
+        (b, m) how many points of its class each stands for.
     starts
-        (18,) first landmark of each group, of the classes taken whole, and m.
+        (b, 18) first landmark of each group, of the classes taken whole, and m.
     """
 
-    rows: npt.NDArray[np.int64]
-    codes: npt.NDArray[np.int64]
+    columns: Integers
     weights: npt.NDArray[np.float64]
-    starts: npt.NDArray[np.int64]
-
-    @property
-    def n_sampled(self) -> int:
-        """Landmarks of classes that are not taken whole."""
-        return int(self.starts[GROUPS])
-
-    def deletion_weights(self) -> npt.NDArray[np.float64]:
-        """(m, 17) weights: as they are, then with each group left out."""
-        weights = np.repeat(self.weights[:, None], GROUPS + 1, axis=1)
-        weights[: self.n_sampled, 1:] *= GROUPS / (GROUPS - 1)
-        for group in range(GROUPS):
-            weights[self.starts[group] : self.starts[group + 1], group + 1] = 0
-        return weights
+    starts: Integers
 
 
-class Strata:
-    """The points class by class, each in a random order of its own; unlabelled points are a stratum like a class.
+class LandmarkPool:
+    """A stratified random sample from which every tile draws its landmarks; unlabelled points are a class here.
+
+    Within a class the points are in random order and belong to the groups in turn. A tile takes consecutive ones and
+    the next tile those that follow, so that all are drawn equally often.
 
     Parameters
     ----------
     codes
         (n,) class codes, -1 where unlabelled.
+    size
+        About how many points: half in proportion to the classes, half evenly.
     seed
-        Of the orders.
+        Of the order.
+
+    Attributes
+    ----------
+    rows
+        (p,) rows of the embeddings, class by class.
+    codes
+        (p,) their classes.
     """
 
-    def __init__(self, codes: npt.NDArray[np.int64], seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        shuffled = rng.permutation(len(codes))
+    def __init__(self, codes: Integers, size: int, seed: int) -> None:
+        shuffled = np.random.default_rng(seed).permutation(len(codes))
         by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
-        self.codes, sizes = np.unique(codes, return_counts=True)
-        self.members = np.split(by_class, np.cumsum(sizes)[:-1])
-        self.n_points = len(codes)
+        classes, self.class_sizes = np.unique(codes, return_counts=True)
+        wanted = np.maximum(np.ceil(self._shares(size)).astype(np.int64), LEAST_POOL)
+        self.pool_sizes = np.minimum(self.class_sizes, wanted)
+        ends = np.cumsum(self.class_sizes)
+        first = ends - self.class_sizes
+        self.rows = np.concatenate([by_class[a : a + p] for a, p in zip(first, self.pool_sizes, strict=True)])
+        self.codes = np.repeat(classes, self.pool_sizes)
+        self.starts = np.cumsum(self.pool_sizes) - self.pool_sizes
 
-    def landmarks(self, wanted: int) -> Landmarks:
-        """About `wanted` landmarks: half in proportion to the classes, half evenly, at least 16 of each class.
+    def _shares(self, wanted: int) -> npt.NDArray[np.float64]:
+        """(C,) landmarks of each class, half in proportion to its size and half evenly."""
+        share = self.class_sizes / self.class_sizes.sum() + 1 / len(self.class_sizes)
+        return np.asarray(wanted * share / 2)
 
-        Those of a smaller number are among those of a larger one, in the same groups.
+    def counts(self, wanted: int) -> tuple[Integers, Integers]:
+        """Of each class, the landmarks that a tile takes and the points of the pool that they are drawn from.
+
+        At least one of each class; of 16 and more as many from every group.
         """
-        groups: list[list[npt.NDArray[np.int64]]] = [[] for _ in range(GROUPS + 1)]
-        parts: list[list[npt.NDArray[np.float64]]] = [[] for _ in range(GROUPS + 1)]
-        labels: list[list[npt.NDArray[np.int64]]] = [[] for _ in range(GROUPS + 1)]
-        for code, members in zip(self.codes, self.members, strict=True):
-            share = wanted * (len(members) / self.n_points + 1 / len(self.codes)) / 2
-            taken = GROUPS * -(-int(np.ceil(share)) // GROUPS)
-            whole = len(members) <= SMALL_CLASS or taken >= len(members)
-            for group in [GROUPS] if whole else range(GROUPS):
-                chosen = members if whole else members[group:taken:GROUPS]
-                groups[group].append(chosen)
-                parts[group].append(np.full(len(chosen), 1.0 if whole else len(members) / taken))
-                labels[group].append(np.full(len(chosen), code, dtype=np.int64))
-        sizes = [sum(map(len, group)) for group in groups]
-        return Landmarks(
-            np.concatenate([part for group in groups for part in group]),
-            np.concatenate([part for group in labels for part in group]),
-            np.concatenate([part for group in parts for part in group]),
-            np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        )
+        taken = np.ceil(self._shares(wanted)).astype(np.int64)
+        taken = np.where(taken >= GROUPS, -(-taken // GROUPS) * GROUPS, taken)
+        drawn_from = np.where(self.pool_sizes >= GROUPS, self.pool_sizes // GROUPS * GROUPS, self.pool_sizes)
+        taken = np.minimum(taken, drawn_from)
+        whole = (taken == drawn_from) & (self.pool_sizes == self.class_sizes)
+        return np.where(whole, self.class_sizes, taken), np.where(whole, self.class_sizes, drawn_from)
 
-    def sample(self, wanted: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Rows of a stratified sample, at least four of each class, and how many points each stands for."""
-        rows, weights = [], []
-        for members in self.members:
-            share = wanted * (len(members) / self.n_points + 1 / len(self.codes)) / 2
-            # From the other end than the landmarks, so that the two are as independent as they can be.
-            chosen = members[::-1][: max(4, int(np.ceil(share)))]
-            rows.append(chosen)
-            weights.append(np.full(len(chosen), len(members) / len(chosen)))
-        return np.concatenate(rows), np.concatenate(weights)
+    def sets(self, tiles: range, wanted: int) -> LandmarkSets:
+        """Landmarks of each of some tiles, about `wanted`; the same for the same tile whatever the others are."""
+        taken, drawn_from = self.counts(wanted)
+        of_class = np.repeat(np.arange(len(taken)), taken)
+        place = np.arange(len(of_class)) - np.repeat(np.cumsum(taken) - taken, taken)
+        drawn = (np.asarray(tiles)[:, None] * taken[of_class] + place) % drawn_from[of_class]
+        whole = taken == self.class_sizes
+        groups = np.where(whole[of_class], GROUPS, drawn % GROUPS)
+        order = np.argsort(groups, axis=1, kind="stable")
+        counts = (groups[:, :, None] == np.arange(GROUPS + 1)).sum(axis=1)
+        weights = np.broadcast_to((self.class_sizes / taken)[of_class], groups.shape)
+        return LandmarkSets(
+            np.take_along_axis(drawn + self.starts[of_class], order, axis=1),
+            np.take_along_axis(weights, order, axis=1),
+            np.concatenate([np.zeros((len(tiles), 1), np.int64), np.cumsum(counts, axis=1)], axis=1),
+        )

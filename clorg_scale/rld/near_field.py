@@ -52,30 +52,41 @@ class NearField:
         """(t, n) log2 of the sum of 2^(rate d) over the near pairs of each point, rates below 0."""
         return np.stack([_log_sums(self.indptr, self.distances, self.nearest, rate) for rate in rates])
 
-    def affinities(self, rates: Floats, logs: Floats, codes: Integers) -> tuple[Floats, Floats, Floats]:
-        """(t, n) sums of a = 2^(2 rate d - l_i - l_j) over each point's near pairs, those of its class, and of a^2."""
-        sums = [
-            _affinities(self.indptr, self.indices, self.distances, codes, 2 * rate, log)
-            for rate, log in zip(rates, logs, strict=True)
-        ]
-        total, within, of_squares = (np.stack(part) for part in zip(*sums, strict=True))
-        return total, within, of_squares
-
-    def among(self, rows: Integers, position: Integers) -> tuple[Integers, Integers]:
-        """Which landmarks each of some points has in its near field, or is itself.
-
-        Parameters
-        ----------
-        rows
-            (b,) the points.
-        position
-            (n,) number of each point among the landmarks, -1 where it is none.
+    def affinities(
+        self, rates: Floats, row_logs: Floats, column_logs: Floats, codes: Integers
+    ) -> tuple[Floats, Floats, Floats]:
+        """Sums of a = 2^(2 rate d - l_i - l_j) over each point's near pairs.
 
         Returns
         -------
-        (b + 1,), (s,) as in a CSR matrix.
+        (t, n) of a, (t, n) of a over the pairs of one class, (t,) of a^2 over all pairs.
         """
-        starts, columns = _among(self.indptr, self.indices, position, rows)
+        total, within = np.empty_like(row_logs), np.empty_like(row_logs)
+        of_squares = np.empty(len(rates))
+        for t, rate in enumerate(rates):
+            of_squares[t] = _affinities(
+                self.indptr, self.indices, self.distances, codes, 2 * rate, row_logs[t], column_logs[t], total[t],
+                within[t],
+            ).sum()  # fmt: skip
+        return total, within, of_squares
+
+    def among(self, start: int, stop: int, tile: int, landmarks: Integers) -> tuple[Integers, Integers]:
+        """Which of its tile's landmarks each of some points has in its near field, or is itself.
+
+        Parameters
+        ----------
+        start, stop
+            The points.
+        tile
+            Points a tile.
+        landmarks
+            (b, m) the landmarks of the tiles, as points.
+
+        Returns
+        -------
+        (stop - start + 1,), (s,) as in a CSR matrix.
+        """
+        starts, columns = _among(self.indptr, self.indices, start, stop, tile, landmarks)
         return starts, columns
 
 
@@ -91,32 +102,40 @@ def _log_sums(indptr: Any, distances: Any, nearest: Any, rate: Any) -> Any:
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _affinities(indptr: Any, indices: Any, distances: Any, codes: Any, rate: Any, logs: Any) -> Any:
-    total, within, of_squares = np.zeros(len(logs)), np.zeros(len(logs)), np.zeros(len(logs))
-    for i in prange(len(logs)):
+def _affinities(
+    indptr: Any, indices: Any, distances: Any, codes: Any, rate: Any, row_logs: Any, column_logs: Any,
+    total: Any, within: Any,
+) -> Any:  # fmt: skip
+    of_squares = np.empty(len(row_logs))
+    for i in prange(len(row_logs)):
+        total[i], within[i], of_squares[i] = 0.0, 0.0, 0.0
         for entry in range(indptr[i], indptr[i + 1]):
             j = indices[entry]
-            value = np.exp2(rate * distances[entry] - logs[i] - logs[j])
+            value = np.exp2(rate * distances[entry] - row_logs[i] - column_logs[j])
             total[i] += value
             of_squares[i] += value * value
             if codes[j] == codes[i]:
                 within[i] += value
-    return total, within, of_squares
+    return of_squares
 
 
 @njit(nogil=True, cache=True)
-def _among(indptr: Any, indices: Any, position: Any, rows: Any) -> Any:
-    starts, n_most = np.zeros(len(rows) + 1, np.int64), 0
-    for i in rows:
-        n_most += 1 + indptr[i + 1] - indptr[i]
-    columns, size = np.empty(n_most, np.int64), 0
-    for b, i in enumerate(rows):
-        if position[i] >= 0:
-            columns[size] = position[i]
-            size += 1
-        for entry in range(indptr[i], indptr[i + 1]):
-            if position[indices[entry]] >= 0:
-                columns[size] = position[indices[entry]]
+def _among(indptr: Any, indices: Any, first: Any, last: Any, tile: Any, landmarks: Any) -> Any:
+    position = np.full(len(indptr) - 1, -1, np.int32)
+    starts, size = np.zeros(last - first + 1, np.int64), 0
+    columns = np.empty(indptr[last] - indptr[first] + last - first, np.int64)
+    for b in range(len(landmarks)):
+        for s in range(landmarks.shape[1]):
+            position[landmarks[b, s]] = s
+        for i in range(first + b * tile, min(last, first + (b + 1) * tile)):
+            if position[i] >= 0:
+                columns[size] = position[i]
                 size += 1
-        starts[b + 1] = size
+            for entry in range(indptr[i], indptr[i + 1]):
+                if position[indices[entry]] >= 0:
+                    columns[size] = position[indices[entry]]
+                    size += 1
+            starts[i - first + 1] = size
+        for s in range(landmarks.shape[1]):
+            position[landmarks[b, s]] = -1
     return starts, columns[:size]

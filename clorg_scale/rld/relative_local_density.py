@@ -219,7 +219,7 @@ def _sampled(
     )  # fmt: skip
     details = {
         "device": options.device, "precision": str(points.dtype), "landmarks": sums.n_landmarks, "k": table.k,
-        "index": table.index, "bias_below_stderr": bool((sums.bias <= sums.stderr).all()),
+        "index": table.index, "bias_removed": sums.bias.tolist(),
     }  # fmt: skip
     result = _result("sampled", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
     null_std = _null_std(points, classes, temperatures, sums, options.seed)
