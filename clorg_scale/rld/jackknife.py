@@ -48,8 +48,8 @@ class Changes:
 class Jackknife:
     """Sums over the classes as they are and without each group of landmarks, to first order.
 
-    The affinity A_ij is divided by r_i and by r_j. What changes r_i of a row is seen there; what changes r_j of a column
-    is by symmetry taken from the rows: w_j of it falls to j's class, the rest to all classes as their share in
+    The affinity A_ij is divided by r_i and by r_j. What changes r_i of a row is seen there; what changes r_j of a
+    column is by symmetry taken from the rows: w_j of it falls to j's class, the rest to all classes as their share in
     affinities across classes is.
 
     Parameters

@@ -34,7 +34,7 @@ from clorg_scale.rld.exact import pair_sample
 from clorg_scale.rld.exp2 import smallest_exp2
 from clorg_scale.rld.jackknife import Changes, Jackknife
 from clorg_scale.rld.landmark_tiles import landmark_affinities, landmark_sums
-from clorg_scale.rld.landmarks import GROUPS, LandmarkPool, LandmarkSets
+from clorg_scale.rld.landmarks import LandmarkPool, LandmarkSets
 from clorg_scale.rld.modularity import label_modularity
 from clorg_scale.rld.near_field import NearField
 from clorg_scale.rld.points import ClassOrderedPoints
