@@ -14,19 +14,18 @@ from clorg_scale.neighbors.ranking import rank_candidates
 from clorg_scale.neighbors.recall import Truth, recall_of
 from clorg_scale.progress import Advance
 
-__all__ = ["TARGET_RECALL", "search_candidates", "tune"]
+__all__ = ["search_candidates", "tune"]
 
-TARGET_RECALL = 0.99
 MARGIN = 4
 """Candidates asked for beyond k: the point itself, and some against float32 rounding."""
 
 
-def tune(index: Candidates, points: Points, truth: Truth, k: int) -> float:
+def tune(index: Candidates, points: Points, truth: Truth, k: int, target_recall: float) -> float:
     """Raise the effort of the index until the recall on the sample reaches the target; return the recall."""
     while True:
         keys, _ = _ranked(index, points, truth.rows, k, lambda done: None)
         recall = recall_of(keys, truth.bounds)
-        if recall >= TARGET_RECALL or not index.try_harder():
+        if recall >= target_recall or not index.try_harder():
             return recall
 
 
@@ -38,19 +37,20 @@ def search_candidates(
     search_block: BlockSearch,
     block_bytes: int,
     advance: Advance,
-) -> Iterator[tuple[slice, Array, Array]]:
-    """Find about the k nearest neighbours of every point, a block of points at a time.
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Find about the k nearest neighbours of every point, a block of points at a time, in the order of the index.
 
     Rows that lose candidates to checks until fewer than k are left are searched exactly.
 
     Yields
     ------
-    part, keys, ids
-        Points; (b, k) float64 and int64, ascending, ties by row number.
+    rows, keys, ids
+        (b,) points; (b, k) float64 and int64, ascending, ties by row number.
     """
     xp = array_module(points.embeddings)
+    order = xp.arange(points.n) if index.order is None else index.order
     for part in row_slices(points.n, 64 * (k + MARGIN) + 512, itemsize=1, block_bytes=block_bytes):
-        rows = xp.arange(part.start, part.stop)
+        rows = order[part]
         keys, ids = _ranked(index, points, rows, k, advance)
         short = xp.flatnonzero(ids[:, -1] < 0)
         if short.size:
@@ -59,7 +59,7 @@ def search_candidates(
                 exclude=rows[short], search_block=search_block, block_bytes=block_bytes,
             ):  # fmt: skip
                 keys[short[some]], ids[short[some]] = exact_keys, exact_ids
-        yield part, keys, ids
+        yield rows, keys, ids
 
 
 def _ranked(index: Candidates, points: Points, rows: Array, k: int, advance: Advance) -> tuple[Array, Array]:

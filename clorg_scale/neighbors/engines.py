@@ -12,7 +12,7 @@ from clorg_scale.arrays import Array, array_module
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.algorithms.candidates import Candidates
 from clorg_scale.neighbors.exact import BlockSearch
-from clorg_scale.neighbors.points import Points
+from clorg_scale.neighbors.points import Points, hold
 
 __all__ = ["Build", "approximate_index", "automatic_index", "exact_engine"]
 
@@ -65,8 +65,10 @@ def _through_device(
     return cupy.asnumpy(keys), cupy.asnumpy(ids)
 
 
-def approximate_index(index: str, device: str, search_block: BlockSearch) -> Build:
+def approximate_index(index: str, device: str, search_block: BlockSearch, spare: int) -> Build:
     """Find the function that builds the index of this name, or of this FAISS factory string.
+
+    `spare` bytes may hold what makes it faster.
 
     Raises
     ------
@@ -78,16 +80,18 @@ def approximate_index(index: str, device: str, search_block: BlockSearch) -> Bui
         cuvs_ivf_flat,
         cuvs_nndescent,
         faiss_index,
-        ivf,
         nndescent,
     )
 
-    own_ivf = partial(ivf.build, search_block=search_block)
     has_cuvs = importlib.util.find_spec("cuvs") is not None
     builders: dict[str, dict[str, Build]] = {
-        "cpu": {"ivf": own_ivf, "hnsw": faiss_index.build_hnsw, "nndescent": nndescent.build},
+        "cpu": {
+            "ivf": partial(_lists, spare=spare, search_block=search_block),
+            "hnsw": faiss_index.build_hnsw,
+            "nndescent": nndescent.build,
+        },
         "cuda": {
-            "ivf": cuvs_ivf_flat.build if has_cuvs else own_ivf,
+            "ivf": cuvs_ivf_flat.build if has_cuvs else partial(_held_lists, spare=spare, search_block=search_block),
             "cagra": cuvs_cagra.build,
             "nndescent": cuvs_nndescent.build,
         },
@@ -102,3 +106,18 @@ def approximate_index(index: str, device: str, search_block: BlockSearch) -> Bui
             "'nndescent' on the GPU."
         )
     return partial(faiss_index.build, factory=index)
+
+
+def _lists(points: Points, k: int, *, seed: int, search_block: BlockSearch, spare: int) -> Candidates:
+    """Give the inverted file of the CPU, in memory where it fits."""
+    from clorg_scale.neighbors.algorithms import scanned_lists
+
+    index = scanned_lists.build(points, seed=seed, spare=spare)
+    return _held_lists(points, k, seed=seed, search_block=search_block, spare=spare) if index is None else index
+
+
+def _held_lists(points: Points, k: int, *, seed: int, search_block: BlockSearch, spare: int) -> Candidates:
+    """Give the inverted file in array code; its points in memory as float32 where they fit."""
+    from clorg_scale.neighbors.algorithms import ivf
+
+    return ivf.build(hold(points, spare), k, seed=seed, search_block=search_block)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module, column_means, row_block, row_slices
+from clorg_scale.arrays.compiled import readable, row_lengths
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import Metric
 
@@ -127,15 +128,7 @@ def hold(points: Points, n_bytes: int) -> Points:
 
 
 def _measured(embeddings: Array, metric: Metric, mean: Array | None, scale: float | None, name: str) -> Points:
-    xp = array_module(embeddings)
-    lengths = xp.empty(embeddings.shape[0], dtype=np.float64)
-    for rows in row_slices(*embeddings.shape, itemsize=32):  # a block and three of its size in float64
-        block = row_block(embeddings, rows, dtype=np.float64, mean=mean)
-        # The largest value is taken out before squaring, so that no square leaves the range of float64.
-        largest = xp.abs(block).max(axis=1)
-        unit = xp.where(largest > 0, largest, 1.0)
-        block = block / unit[:, None]  # not in place: the block may be a view of the user's array
-        lengths[rows] = unit * xp.sqrt(xp.einsum("ij,ij->i", block, block))
+    lengths = _lengths(embeddings, mean)
     longest = float(lengths.max())
     if metric == "cosine":
         _refuse_zero_vectors(lengths, name)
@@ -148,6 +141,22 @@ def _measured(embeddings: Array, metric: Metric, mean: Array | None, scale: floa
     if scale is None:
         scale = 1.0 if 1e-3 < longest < 1e6 or longest == 0 else float(2.0 ** -np.round(np.log2(longest)))
     return Points(embeddings, metric, mean, scale, lengths * scale)
+
+
+def _lengths(embeddings: Array, mean: Array | None) -> Array:
+    """(n,) float64 Euclidean lengths of the embeddings, less the mean if there is one."""
+    xp = array_module(embeddings)
+    if xp is np and readable(embeddings):
+        return row_lengths(embeddings, np.zeros(embeddings.shape[1]) if mean is None else mean)
+    lengths = xp.empty(embeddings.shape[0], dtype=np.float64)
+    for rows in row_slices(*embeddings.shape, itemsize=32):  # a block and three of its size in float64
+        block = row_block(embeddings, rows, dtype=np.float64, mean=mean)
+        # The largest value is taken out before squaring, so that no square leaves the range of float64.
+        largest = xp.abs(block).max(axis=1)
+        unit = xp.where(largest > 0, largest, 1.0)
+        block = block / unit[:, None]  # not in place: the block may be a view of the user's array
+        lengths[rows] = unit * xp.sqrt(xp.einsum("ij,ij->i", block, block))
+    return lengths
 
 
 def _refuse_zero_vectors(lengths: Array, name: str) -> None:

@@ -12,8 +12,8 @@ from clorg_scale.neighbors.points import Points
 
 __all__ = ["SAMPLE", "Truth", "recall_of", "sample_truth"]
 
-SAMPLE = 1000
-"""Points whose exact neighbours are sought; the standard error of a recall of .99 is then at most .003
+SAMPLE = 500
+"""Points whose exact neighbours are sought; the standard error of a recall of .99 is then at most .0045
 (points independent, all k neighbours of a point lost or found together)."""
 
 TIE = 1e-5

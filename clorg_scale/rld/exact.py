@@ -27,11 +27,12 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from clorg_scale.arrays.compiled import pair_lengths, readable
 from clorg_scale.errors import InputError
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exp2 import smallest_exp2
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.tiles import NEAR, TILE, affinity_sums, kernel_sums, pair_distances, squares, tile_pairs
+from clorg_scale.rld.tiles import NEAR, TILE, affinity_sums, kernel_sums, squares, tile_pairs
 
 __all__ = ["ExactSums", "check_exact_memory", "exact_bytes", "exact_sums", "n_pair_visits", "random_pair_mean"]
 
@@ -182,9 +183,15 @@ def pair_sample(points: ClassOrderedPoints, seed: int, wanted: int) -> Floats:
         ends.append((chosen, np.roll(chosen, int(rng.integers(1, len(chosen))))))
         count += len(chosen)
     here, there = (np.concatenate(side) for side in zip(*ends, strict=True))
+    if readable(points.embeddings):
+        return pair_lengths(points.embeddings, here, there)
     step = max(1, PAIR_BLOCK // points.n_features)
-    blocks = (slice(start, start + step) for start in range(0, count, step))
-    return np.concatenate([pair_distances(points.rows(here[b]), points.rows(there[b])) for b in blocks])
+    lengths = []
+    for start in range(0, count, step):
+        ends_here, ends_there = here[start : start + step], there[start : start + step]
+        rows, first = points.rows(np.concatenate([ends_here, ends_there])), np.arange(len(ends_here))
+        lengths.append(pair_lengths(rows, first, first + len(first)))
+    return np.concatenate(lengths)
 
 
 def _mean_distance(distance_sum: Floats) -> float:

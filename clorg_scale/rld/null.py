@@ -11,7 +11,7 @@ __all__ = ["shuffled_labels_deviation"]
 
 Floats = npt.NDArray[np.float64]
 
-SAMPLED_ROWS = 128
+SAMPLED_ROWS = 64
 """Rows of the affinity matrix on which B is compared with A."""
 
 BLOCK_ROWS = 8192
@@ -64,9 +64,10 @@ def shuffled_labels_deviation(
     logs, shares = log_r.astype(X.dtype), (k / k.sum(axis=1, keepdims=True)).astype(X.dtype)
     totals, rates = k.sum(axis=1), -2 / (mean_distance * temperatures)
     of_A, of_B = np.zeros((2, len(temperatures)))
+    space = np.empty((min(n, BLOCK_ROWS), points.n_features), dtype=points.dtype)
     for start in range(0, n, BLOCK_ROWS):
         columns = np.arange(start, min(start + BLOCK_ROWS, n))
-        Y = points.rows(columns)
+        Y = points.rows(columns, space=space)
         distances = np.sqrt(np.maximum(norms[:, None] + np.einsum("ij,ij->i", Y, Y) - 2 * (X @ Y.T), 0))
         itself = np.flatnonzero((rows >= start) & (rows < start + len(columns)))
         distances[itself, rows[itself] - start] = np.inf

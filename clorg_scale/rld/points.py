@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
 
 from clorg_scale.arrays import Array, array_module, column_means, row_block
+from clorg_scale.arrays.compiled import centred_rows, readable
 
 __all__ = ["ClassOrderedPoints", "computing_dtype"]
 
@@ -59,18 +59,28 @@ class ClassOrderedPoints:
         rows = self.rows(self.order[start:stop])
         return rows, np.einsum("ij,ij->i", rows, rows)
 
-    def rows(self, which: npt.NDArray[np.int64], dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-        """Centred coordinates of given rows of the embeddings, in the embeddings' own array library."""
+    def rows(
+        self,
+        which: npt.NDArray[np.int64],
+        dtype: npt.DTypeLike | None = None,
+        *,
+        space: npt.NDArray[Any] | None = None,
+    ) -> npt.NDArray[Any]:
+        """Centred coordinates of given rows of the embeddings, in the embeddings' own array library.
+
+        On the host they are written to `space`, if given: memory that was written before costs a fraction of new.
+        """
         if self.on_gpu:
             xp = array_module(self.embeddings)
             block: npt.NDArray[Any] = row_block(
                 self.embeddings, xp.asarray(which), dtype=dtype or self.dtype, mean=self.mean
             )
             return block
-        out = np.empty((len(which), self.n_features), dtype=self.dtype if dtype is None else dtype)
-        native = self.embeddings.dtype.isnative and self.embeddings.dtype not in (np.float16, np.bool_)
-        if native and self.embeddings.flags.aligned:
-            _gather(self.embeddings, which, self.mean, out)
+        if space is None:
+            space = np.empty((len(which), self.n_features), dtype=self.dtype if dtype is None else dtype)
+        out = space[: len(which)]
+        if readable(self.embeddings):
+            centred_rows(self.embeddings, which, self.mean, out)
         else:
             for begin in range(0, len(which), _CHUNK_ROWS):
                 chunk = slice(begin, begin + _CHUNK_ROWS)
@@ -92,11 +102,3 @@ def computing_dtype(dtype: Any) -> np.dtype[Any]:
     """Give float64 for embeddings that float32 does not hold exactly (float64, wide integers), else float32."""
     wide = dtype.itemsize > (4 if dtype.kind == "f" else 2)
     return np.dtype(np.float64 if wide else np.float32)
-
-
-@njit(nogil=True, parallel=True, cache=True)
-def _gather(embeddings: Any, which: Any, mean: Any, out: Any) -> None:
-    """Out = embeddings[which] - mean, subtracted in float64."""
-    for i in prange(len(which)):
-        for j in range(len(mean)):
-            out[i, j] = np.float64(embeddings[which[i], j]) - mean[j]

@@ -157,6 +157,9 @@ class _Options:
 EXACT_SECONDS = 600
 """Predicted time up to which "auto" is exact."""
 
+NEAR_RECALL = 0.97
+"""Of the near field of sampled RLD; a pair counts if either end finds it, and those missed are the farthest."""
+
 AT_ONCE = 1e12
 """FLOP of exact RLD that any machine does in less."""
 
@@ -211,7 +214,7 @@ def _sampled(
     check_sampled_memory(points, len(temperatures), options.k, options.memory_limit)
     table = knn(
         points.embeddings, min(options.k, points.n_points - 1), device=options.device,
-        memory_limit=options.memory_limit, seed=options.seed, progress=options.progress,
+        memory_limit=options.memory_limit, seed=options.seed, progress=options.progress, target_recall=NEAR_RECALL,
     )  # fmt: skip
     sums = sampled_sums(
         points, classes.codes, NearField.of(table), temperatures, target_error=options.target_error,
@@ -219,7 +222,7 @@ def _sampled(
     )  # fmt: skip
     details = {
         "device": options.device, "precision": str(points.dtype), "landmarks": sums.n_landmarks, "k": table.k,
-        "index": table.index, "bias_removed": sums.bias.tolist(),
+        "index": table.index, "recall": table.measured_recall, "bias_removed": sums.bias.tolist(),
     }  # fmt: skip
     result = _result("sampled", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
     null_std = _null_std(points, classes, temperatures, sums, options.seed)

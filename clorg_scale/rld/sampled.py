@@ -64,8 +64,8 @@ POOL_BYTES, LEAST_POOL = 64 << 20, 4096
 HEADROOM = 16
 """Powers of two by which a term may exceed what it is scaled to, such as a neighbour nearer than the nearest known."""
 
-PAIR_WORK = 200_000_000
-"""Coordinates of random pairs that are read for mu."""
+LEAST_PAIRS = 100_000
+"""Random pairs for mu."""
 
 BLOCK_ROWS = 16 * TILE
 """Points read at once."""
@@ -168,9 +168,9 @@ class _Run:
     ) -> None:
         self.points, self.codes, self.near_field = points, codes, near_field
         self.temperatures = temperatures
-        # RLD changes by at most about 0.6 times the relative error of mu, which is 0.3 over the root of the pairs.
-        wanted = max(np.clip(PAIR_WORK // points.n_features, 2e5, 2e6), (0.9 / target_error) ** 2)
-        pairs = pair_sample(points, seed, int(wanted))
+        # RLD changes by at most about 0.6 times the relative error of mu, which is 0.3 over the root of the pairs:
+        # a tenth of the error aimed for.
+        pairs = pair_sample(points, seed, max(LEAST_PAIRS, int((1.8 / target_error) ** 2)))
         self.mean_distance = float(pairs.mean())
         if not self.mean_distance > 0:
             raise InputError("All points are identical (their mean distance is 0); RLD is not defined for them.")
@@ -202,11 +202,12 @@ class _Run:
     ) -> Iterator[tuple[slice, Any, Any, LandmarkSets, tuple[Integers, Integers]]]:
         """Consecutive points: their place, coordinates, norms, the landmarks of their tiles, and the pairs to skip."""
         n = self.points.n_points
+        space = np.empty((min(n, BLOCK_ROWS), self.points.n_features), dtype=self.points.dtype)
         with threadpool_limits(limits=1, user_api="blas"):
             for start in range(0, n, BLOCK_ROWS):
                 rows = slice(start, min(n, start + BLOCK_ROWS))
                 sets = self.pool.sets(range(start // TILE, -(-rows.stop // TILE)), wanted)
-                X = self.points.rows(np.arange(rows.start, rows.stop))
+                X = self.points.rows(np.arange(rows.start, rows.stop), space=space)
                 skip = self.near_field.among(rows.start, rows.stop, TILE, self.pool.rows[sets.columns])
                 yield rows, X, np.einsum("ij,ij->i", X, X), sets, skip
                 advance(len(X) * sets.columns.shape[1])

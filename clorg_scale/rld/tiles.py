@@ -25,7 +25,7 @@ from numba import njit, prange
 from clorg_scale.rld.exp2 import exp2
 from clorg_scale.rld.simd import aligned_empty, use_wide_vectors
 
-__all__ = ["TILE", "affinity_sums", "kernel_sums", "pair_distances", "row_distances", "squares", "tile_pairs"]
+__all__ = ["TILE", "affinity_sums", "kernel_sums", "row_distances", "squares", "tile_pairs"]
 
 Floats = npt.NDArray[Any]
 """float32 or float64; a tile and all that goes with it have one precision."""
@@ -54,18 +54,6 @@ def squares(temperatures: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
             if abs(temperatures[earlier] / temperature - 2) < 1e-14:
                 squared[t] = earlier
     return squared
-
-
-@njit(fastmath=True, nogil=True, parallel=True, cache=True)
-def pair_distances(X: Floats, Y: Floats) -> Floats:
-    """(p,) float64 distances of the rows of X (p, d) to those of Y (p, d), each to its own."""
-    distances = np.empty(len(X))
-    for i in prange(len(X)):
-        square = X.dtype.type(0)
-        for f in range(X.shape[1]):
-            square += (X[i, f] - Y[i, f]) ** 2
-        distances[i] = np.sqrt(np.float64(square))
-    return distances
 
 
 # The loops below count from 0 and add an unsigned offset: with a signed one Numba must allow for negative indices,

@@ -17,6 +17,10 @@ class Candidates(Protocol):
     def description(self) -> str:
         """The index with its present parameters."""
 
+    @property
+    def order(self) -> Array | None:
+        """(n,) the order of queries in which memory is read from nearby; None where there is none."""
+
     def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
         """(b, c) int64, about k points likely to be nearest to each of the points `rows` (b,).
 

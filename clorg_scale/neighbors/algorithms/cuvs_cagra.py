@@ -25,6 +25,8 @@ def build(points: Points, k: int, *, seed: int) -> Cagra:
 class Cagra:
     """A built graph and the length of the list that a search keeps."""
 
+    order = None
+
     def __init__(self, index: object, data: Array, k: int) -> None:
         self.index = index
         self.data = data

@@ -26,6 +26,8 @@ def build(points: Points, k: int, *, seed: int) -> CuvsIVFFlat:
 class CuvsIVFFlat:
     """A built index and the number of lists that a query probes."""
 
+    order = None
+
     def __init__(self, index: object, data: Array, n_lists: int, k: int) -> None:
         self.index = index
         self.data = data

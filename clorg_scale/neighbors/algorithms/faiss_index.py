@@ -70,6 +70,8 @@ def _seed(faiss: Any, index: Any, seed: int) -> None:
 class FaissIndex:
     """A filled FAISS index; its search effort can be raised if it is an HNSW graph or an inverted file."""
 
+    order = None
+
     def __init__(self, points: Points, factory: str, index: Any, k: int) -> None:
         import faiss
 

@@ -39,6 +39,8 @@ def build(points: Points, k: int, *, seed: int) -> Graph:
 class Graph:
     """A ready table of candidates: nothing is left to search, and no effort to raise."""
 
+    order = None
+
     def __init__(self, table: Array, description: str) -> None:
         self.table = table
         self.description = description

@@ -1,0 +1,127 @@
+"""Rows of embeddings gathered, centred and rounded in one compiled pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, prange
+
+__all__ = ["centred_rows", "pair_lengths", "readable", "row_lengths"]
+
+CHUNK_BYTES = 4 << 20
+"""Half-precision rows converted at a time."""
+
+LEAST_SQUARE, LARGEST_SQUARE = 1e-200, 1e300
+"""Sums of squares beyond which squares have left float64, or digits of them."""
+
+
+def readable(embeddings: npt.NDArray[Any]) -> bool:
+    """Whether the compiled loop reads these: numbers in native byte order at addresses that are multiples of them."""
+    known = embeddings.dtype.kind in "iuf" and embeddings.dtype.itemsize <= 8
+    return known and embeddings.dtype.isnative and embeddings.flags.aligned
+
+
+def centred_rows(
+    embeddings: npt.NDArray[Any], which: npt.NDArray[np.int64], mean: npt.NDArray[np.float64], out: npt.NDArray[Any]
+) -> None:
+    """Out (b, d) = embeddings[which] - mean (d,), subtracted in float64.
+
+    Embeddings (n, d) that are `readable`; out float32 or float64.
+    """
+    if embeddings.dtype == np.float16:
+        _of_halves(embeddings.view(np.uint16), which, mean, out)
+    else:
+        _of_numbers(np.asarray(embeddings), which, mean, out)
+
+
+def row_lengths(embeddings: npt.NDArray[Any], mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(n,) Euclidean lengths of embeddings (n, d) that are `readable`, less mean (d,); no square leaves float64."""
+    lengths = np.empty(len(embeddings))
+    if embeddings.dtype != np.float16:
+        _lengths(np.asarray(embeddings), mean, lengths)
+        return lengths
+    step = max(1, CHUNK_BYTES // (8 * len(mean)))
+    space = np.empty((min(step, len(embeddings)), len(mean)))
+    for start in range(0, len(embeddings), step):
+        which = np.arange(start, min(start + step, len(embeddings)))
+        chunk = space[: len(which)]
+        centred_rows(embeddings, which, mean, chunk)
+        _lengths(chunk, np.zeros_like(mean), lengths[start : which[-1] + 1])
+    return lengths
+
+
+def pair_lengths(
+    embeddings: npt.NDArray[Any], here: npt.NDArray[np.int64], there: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """(p,) Euclidean distances of the rows here (p,) and there (p,) of embeddings (n, d) that are `readable`."""
+    lengths = np.empty(len(here))
+    if embeddings.dtype != np.float16:
+        _pair_lengths(np.asarray(embeddings), here, there, lengths)
+        return lengths
+    step, nothing = max(1, CHUNK_BYTES // (8 * embeddings.shape[1])), np.zeros(embeddings.shape[1])
+    space = np.empty((2 * step, embeddings.shape[1]), dtype=np.float32)
+    for start in range(0, len(here), step):
+        which = np.concatenate([here[start : start + step], there[start : start + step]])
+        centred_rows(embeddings, which, nothing, space[: len(which)])
+        half = len(which) // 2
+        _pair_lengths(space, np.arange(half), np.arange(half, 2 * half), lengths[start : start + half])
+    return lengths
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _of_numbers(embeddings: Any, which: Any, mean: Any, out: Any) -> None:
+    for i in prange(len(which)):
+        for j in range(len(mean)):
+            out[i, j] = np.float64(embeddings[which[i], j]) - mean[j]
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _of_halves(bits: Any, which: Any, mean: Any, out: Any) -> None:
+    for i in prange(len(which)):
+        for j in range(len(mean)):
+            out[i, j] = _half(bits[which[i], j]) - mean[j]
+
+
+@njit(inline="always")
+def _half(bits: Any) -> Any:
+    """Value of a finite half-precision number: its exponent and fraction read as a float32 are too small by 2^112."""
+    small = np.int32((np.int32(bits) & np.int32(0x7FFF)) << np.int32(13)).view(np.float32)
+    magnitude = np.float64(small) * np.float64(2.0**112)
+    return -magnitude if bits & 0x8000 else magnitude
+
+
+@njit(nogil=True, parallel=True, cache=True, fastmath={"reassoc", "nsz"})
+def _lengths(embeddings: Any, mean: Any, lengths: Any) -> None:
+    for i in prange(len(embeddings)):
+        total = 0.0
+        for j in range(len(mean)):
+            value = np.float64(embeddings[i, j]) - mean[j]
+            total += value * value
+        if total < LEAST_SQUARE or total > LARGEST_SQUARE:
+            lengths[i] = _length_of_extremes(embeddings[i], mean)
+        else:
+            lengths[i] = np.sqrt(total)
+
+
+# Without contraction into fused multiply-adds: equal rows are at distance 0.
+@njit(nogil=True, parallel=True, cache=True, fastmath={"reassoc", "nsz"})
+def _pair_lengths(embeddings: Any, here: Any, there: Any, lengths: Any) -> None:
+    for p in prange(len(here)):
+        total = 0.0
+        for j in range(embeddings.shape[1]):
+            difference = np.float64(embeddings[here[p], j]) - np.float64(embeddings[there[p], j])
+            total += difference * difference
+        lengths[p] = np.sqrt(total)
+
+
+@njit(nogil=True, cache=True)
+def _length_of_extremes(row: Any, mean: Any) -> Any:
+    """Take the largest value out before squaring."""
+    largest, total = 0.0, 0.0
+    for j in range(len(mean)):
+        largest = max(largest, abs(np.float64(row[j]) - mean[j]))
+    for j in range(len(mean)):
+        total += ((np.float64(row[j]) - mean[j]) / largest) ** 2 if largest > 0 else 0.0
+    return largest * np.sqrt(total)
