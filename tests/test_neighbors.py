@@ -313,7 +313,7 @@ def test_a_poor_index_is_told():
 class Broken:
     """An index that proposes every kind of nonsense."""
 
-    description = "broken"
+    description, order = "broken", None
 
     def __init__(self, points: np.ndarray) -> None:
         self.truth = knn(points, 12).indices.astype(np.int64)

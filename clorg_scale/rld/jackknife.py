@@ -17,6 +17,9 @@ Floats = npt.NDArray[np.float64]
 ONE = 32767
 """A relative change is at least -1 and held in 16 bits."""
 
+LEAST = 0.1
+"""Of r, what remains at least without one group: where it is less, the jackknife says all it can anyway."""
+
 SHARE = (GROUPS - 1) / GROUPS
 
 
@@ -162,7 +165,8 @@ def _add_points(
             K[t, code] += total
             W[t, code] += within
             for g in range(GROUPS):
-                of_rows[t, code, g] += total * (f[g] - e[g])
-                of_rows_within[t, code, g] += within * (h[g] - e[g])
-                of_columns[t, code, g] -= within * e[g]
-                across[t, g] -= (total - within) * e[g]
+                remains = max(1 + e[g], LEAST)
+                of_rows[t, code, g] += total * ((1 + f[g]) / remains - 1)
+                of_rows_within[t, code, g] += within * ((1 + h[g]) / remains - 1)
+                of_columns[t, code, g] += within * (1 / remains - 1)
+                across[t, g] += (total - within) * (1 / remains - 1)

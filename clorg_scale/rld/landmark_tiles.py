@@ -27,12 +27,18 @@ Floats = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 
 AWAY = 1e15
+AWAY32 = np.float32(AWAY)
 """Distance given to pairs that are skipped; their exponentials are the smallest there are."""
 
 
 @njit(nogil=True, cache=True)
-def _skip(d: Floats, columns: Integers, start: int, stop: int, first: int, m: int) -> None:
-    """Move the listed landmarks away; d holds those from `first` on."""
+def _skip(d: Floats, columns: Integers, start: int, stop: int, first: int, m: int, reach: Any, reaches: Floats) -> None:
+    """Move the listed landmarks away, and those within reach; d holds those from `first` on."""
+    use_wide_vectors()
+    away = reach - reach + AWAY32
+    for step in range(m):
+        j = np.uintp(step)
+        d[j] = away if d[j] < max(reach, reaches[j]) else d[j]
     for entry in range(start, stop):
         j = columns[entry] - first
         if 0 <= j < m:
@@ -70,11 +76,13 @@ def _weighted(e: Floats, t: int, weights: Floats, first: int, start: int, stop: 
 
 
 @njit(nogil=True, cache=True)
-def _gather(L: Floats, l_norms: Floats, columns: Integers, other: Floats, norms: Floats) -> None:
-    """Coordinates and norms of some landmarks of the pool."""
+def _gather(
+    L: Floats, l_norms: Floats, l_reach: Floats, columns: Integers, other: Floats, norms: Floats, reaches: Floats
+) -> None:
+    """Coordinates, norms and reaches of some landmarks of the pool."""
     for s in range(len(columns)):
         other[s] = L[columns[s]]
-        norms[s] = l_norms[columns[s]]
+        norms[s], reaches[s] = l_norms[columns[s]], l_reach[columns[s]]
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -83,6 +91,8 @@ def landmark_sums(
     L: Floats,
     x_norms: Floats,
     l_norms: Floats,
+    x_reach: Floats,
+    l_reach: Floats,
     rates: Floats,
     squared: Integers,
     shifts: Floats,
@@ -101,6 +111,9 @@ def landmark_sums(
     ----------
     X, L, x_norms, l_norms
         (p, d) points, (l, d) pool of landmarks, and their squared norms.
+    x_reach, l_reach
+        (p,), (l,) distance of the farthest neighbour that each has in the near field: pairs nearer than that of either
+        end are neighbours that were missed, too few to tell their number from a sample of them, and are left out.
     rates, squared
         (t,) c, and the temperature whose squares are taken, or -1 (as in `clorg_scale.rld.tiles.kernel_sums`).
     shifts
@@ -122,20 +135,20 @@ def landmark_sums(
     sums = np.zeros((len(X), n_temperatures, n_groups))
     for block in prange(len(columns)):
         rows = slice(block * TILE, min(len(X), (block + 1) * TILE))
-        here, lines = X[rows], aligned_empty(2, TILE, X)
-        d, norms = lines[0], lines[1]
+        here, lines = X[rows], aligned_empty(3, TILE, X)
+        d, norms, reaches = lines[0], lines[1], lines[2]
         e, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, TILE * TILE, X)[0]
         others = aligned_empty(TILE, L.shape[1], X)
         for first in range(0, n_landmarks, TILE):
             m = min(TILE, n_landmarks - first)
             other = others[:m]
-            _gather(L, l_norms, columns[block, first : first + m], other, norms)
+            _gather(L, l_norms, l_reach, columns[block, first : first + m], other, norms, reaches)
             G = buffer[: len(here) * m].reshape(len(here), m)
             np.dot(here, other.T, G)
             for i in range(len(here)):
                 row = rows.start + i
                 row_distances(G, i, 0, here, other, x_norms[rows], norms[:m], near, d)
-                _skip(d, skip_columns, skip_starts[row], skip_starts[row + 1], first, m)
+                _skip(d, skip_columns, skip_starts[row], skip_starts[row + 1], first, m, x_reach[row], reaches)
                 for t in range(n_temperatures):
                     if squared[t] < 0:
                         _exponentials(d, m, rates[t], shifts[t, row], e, t)
@@ -194,6 +207,8 @@ def landmark_affinities(
     L: Floats,
     x_norms: Floats,
     l_norms: Floats,
+    x_reach: Floats,
+    l_reach: Floats,
     rates: Floats,
     squared: Integers,
     x_logs: Floats,
@@ -212,7 +227,7 @@ def landmark_affinities(
 
     Parameters
     ----------
-    X, L, x_norms, l_norms, squared, columns, weights, starts, skip_starts, skip_columns, near, floor
+    X, L, x_norms, l_norms, x_reach, l_reach, squared, columns, weights, starts, skip_starts, skip_columns, near, floor
         As in `landmark_sums`.
     rates
         (t,) 2 c.
@@ -231,21 +246,21 @@ def landmark_affinities(
     of_squares = np.zeros((len(columns), n_temperatures))
     for block in prange(len(columns)):
         rows = slice(block * TILE, min(len(X), (block + 1) * TILE))
-        here, lines = X[rows], aligned_empty(2, TILE, X)
-        d, norms = lines[0], lines[1]
+        here, lines = X[rows], aligned_empty(3, TILE, X)
+        d, norms, reaches = lines[0], lines[1], lines[2]
         a, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, TILE * TILE, X)[0]
         others = aligned_empty(TILE, L.shape[1], X)
         logs, classes = l_logs[:, columns[block]], l_classes[columns[block]]
         for first in range(0, n_landmarks, TILE):
             m = min(TILE, n_landmarks - first)
             other = others[:m]
-            _gather(L, l_norms, columns[block, first : first + m], other, norms)
+            _gather(L, l_norms, l_reach, columns[block, first : first + m], other, norms, reaches)
             G = buffer[: len(here) * m].reshape(len(here), m)
             np.dot(here, other.T, G)
             for i in range(len(here)):
                 row = rows.start + i
                 row_distances(G, i, 0, here, other, x_norms[rows], norms[:m], near, d)
-                _skip(d, skip_columns, skip_starts[row], skip_starts[row + 1], first, m)
+                _skip(d, skip_columns, skip_starts[row], skip_starts[row + 1], first, m, x_reach[row], reaches)
                 for t in range(n_temperatures):
                     x_log = x_logs[t, row]
                     if squared[t] < 0:

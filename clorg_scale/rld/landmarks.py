@@ -18,6 +18,9 @@ Integers = npt.NDArray[np.int64]
 GROUPS = 16
 """Groups of landmarks that the jackknife leaves out in turn."""
 
+MOST_FOR_ALL_CLASSES = 4096
+"""Landmarks that a tile takes if that gives every class 16."""
+
 LEAST_POOL = 2 * GROUPS
 """Points of each class in the pool, if it has so many."""
 
@@ -44,8 +47,8 @@ class LandmarkSets:
 class LandmarkPool:
     """A stratified random sample from which every tile draws its landmarks; unlabelled points are a class here.
 
-    Within a class the points are in random order and belong to the groups in turn. A tile takes consecutive ones and
-    the next tile those that follow, so that all are drawn equally often.
+    Within a class the points are in random order and fall to the groups in turn. A tile takes consecutive ones, from
+    a place that is drawn anew for every tile and class; the groups take turns anew, too, where the pool has all of it.
 
     Parameters
     ----------
@@ -65,6 +68,7 @@ class LandmarkPool:
     """
 
     def __init__(self, codes: Integers, size: int, seed: int) -> None:
+        self.seed = seed
         shuffled = np.random.default_rng(seed).permutation(len(codes))
         by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
         classes, self.class_sizes = np.unique(codes, return_counts=True)
@@ -84,9 +88,11 @@ class LandmarkPool:
     def counts(self, wanted: int) -> tuple[Integers, Integers]:
         """Of each class, the landmarks that a tile takes and the points of the pool that they are drawn from.
 
-        At least one of each class; of 16 and more as many from every group.
+        Of each class at least one, and 16 where there are not too many classes; of 16 and more as many from every
+        group. With fewer, leaving out a group changes the shares of the classes, and errors come out too large.
         """
-        taken = np.ceil(self._shares(wanted)).astype(np.int64)
+        least = np.clip(MOST_FOR_ALL_CLASSES // len(self.class_sizes), 1, GROUPS)
+        taken = np.maximum(np.ceil(self._shares(wanted)).astype(np.int64), least)
         taken = np.where(taken >= GROUPS, -(-taken // GROUPS) * GROUPS, taken)
         drawn_from = np.where(self.pool_sizes >= GROUPS, self.pool_sizes // GROUPS * GROUPS, self.pool_sizes)
         taken = np.minimum(taken, drawn_from)
@@ -98,9 +104,15 @@ class LandmarkPool:
         taken, drawn_from = self.counts(wanted)
         of_class = np.repeat(np.arange(len(taken)), taken)
         place = np.arange(len(of_class)) - np.repeat(np.cumsum(taken) - taken, taken)
-        drawn = (np.asarray(tiles)[:, None] * taken[of_class] + place) % drawn_from[of_class]
+        words = _random_words(self.seed, np.asarray(tiles)[:, None], np.arange(len(taken)))
+        first = (words % np.uint64(1 << 40)).astype(np.int64)
+        # From the beginning of a round of the groups, so that each is as often among those taken.
+        first = np.where(taken >= GROUPS, first // GROUPS * GROUPS, first)
+        drawn = (first[:, of_class] + place) % drawn_from[of_class]
+        # That a pool smaller than the class is itself a sample is an error that all tiles have in common.
+        turn = np.where(self.pool_sizes < self.class_sizes, 0, words >> np.uint64(60)).astype(np.int64)
         whole = taken == self.class_sizes
-        groups = np.where(whole[of_class], GROUPS, drawn % GROUPS)
+        groups = np.where(whole[of_class], GROUPS, (drawn + turn[:, of_class]) % GROUPS)
         order = np.argsort(groups, axis=1, kind="stable")
         counts = (groups[:, :, None] == np.arange(GROUPS + 1)).sum(axis=1)
         weights = np.broadcast_to((self.class_sizes / taken)[of_class], groups.shape)
@@ -109,3 +121,14 @@ class LandmarkPool:
             np.take_along_axis(weights, order, axis=1),
             np.concatenate([np.zeros((len(tiles), 1), np.int64), np.cumsum(counts, axis=1)], axis=1),
         )
+
+
+def _random_words(seed: int, tile: Integers, code: Integers) -> npt.NDArray[np.uint64]:
+    """64 random bits for each tile and class, whatever the others are: SplitMix64 of the three numbers."""
+    word = np.full(np.broadcast_shapes(tile.shape, code.shape), seed & (2**64 - 1), dtype=np.uint64)
+    for number in (tile, code, np.zeros(1, np.int64)):
+        word = (word ^ number.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        word ^= word >> np.uint64(31)
+    return word

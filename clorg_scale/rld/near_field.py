@@ -32,12 +32,15 @@ class NearField:
         (e,) float64.
     nearest
         (n,) float64 distance to the nearest of them.
+    reach
+        (n,) float32 distance to the farthest neighbour that the point itself lists.
     """
 
     indptr: Integers
     indices: Integers
     distances: Floats
     nearest: Floats
+    reach: npt.NDArray[np.float32]
 
     @classmethod
     def of(cls, table: KNN) -> NearField:
@@ -46,7 +49,9 @@ class NearField:
         distances = edges.distances.astype(np.float64)
         # Every point lists at least one neighbour, so no row is empty.
         nearest = np.minimum.reduceat(distances, edges.indptr[:-1])
-        return cls(edges.indptr.astype(np.int64), edges.indices.astype(np.int64), distances, nearest)
+        return cls(
+            edges.indptr.astype(np.int64), edges.indices.astype(np.int64), distances, nearest, table.distances[:, -1]
+        )
 
     def log_sums(self, rates: Floats) -> Floats:
         """(t, n) log2 of the sum of 2^(rate d) over the near pairs of each point, rates below 0."""

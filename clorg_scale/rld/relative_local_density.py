@@ -157,7 +157,7 @@ class _Options:
 EXACT_SECONDS = 600
 """Predicted time up to which "auto" is exact."""
 
-NEAR_RECALL = 0.97
+NEAR_RECALL = 0.9
 """Of the near field of sampled RLD; a pair counts if either end finds it, and those missed are the farthest."""
 
 AT_ONCE = 1e12

@@ -2,7 +2,8 @@ r"""Sampled RLD: an estimate of the same number, with a standard error, in O(n m
 
 Both sums of the exact method are split. A pair of near neighbours is summed exactly; all other pairs are sampled: each
 tile of points meets random landmarks of its own, stratified by class, each standing for v_s points
-(`clorg_scale.rld.landmarks`), less those in the near field M:
+(`clorg_scale.rld.landmarks`), less those in the near field M. Pairs that are nearer than the neighbours in M but were
+missed by the search are left out altogether: few of them are met, and each would stand for hundreds.
 
     r_i = sum over M(i) of E_ij   + sum over s of v_s E_is
     k_i = sum over M(i) of A_ij   + sum over s of v_s A_is,        A_ij = E_ij^2 / (r_i r_j)
@@ -57,6 +58,9 @@ MARGIN = 1.2
 TOLERATED, MOST_ROUNDS = 1.4, 3
 """A round whose variance is within this factor of what is wanted is not followed by another one: what it says of its
 own variance is uncertain by as much."""
+
+UNSURE = 0.5
+"""Share of the bias removed that may have been removed in vain, or remain."""
 
 POOL_BYTES, LEAST_POOL = 64 << 20, 4096
 """Coordinates of the points that landmarks are drawn from."""
@@ -191,11 +195,11 @@ class _Run:
         column_logs = log_r + np.log2(1 + changes.variances())
         k, w, of_squares, jackknife = self._affinity_pass(wanted, log_r, column_logs, changes, advance)
         values = label_modularity(k, w, self.codes, self.n_classes).values
+        bias = jackknife.bias_removed()
         stderr = np.hypot(jackknife.standard_error(), self._error_of_mean_distance(values))
+        stderr = np.hypot(stderr, bias * UNSURE)
         taken = int(self.pool.counts(wanted)[0].sum())
-        return SampledSums(
-            k, w, log_r * np.log(2), stderr, self.mean_distance, taken, jackknife.bias_removed(), of_squares
-        )
+        return SampledSums(k, w, log_r * np.log(2), stderr, self.mean_distance, taken, bias, of_squares)
 
     def _blocks(
         self, wanted: int, advance: Advance
@@ -217,13 +221,14 @@ class _Run:
         dtype = self.points.dtype
         near_logs = self.near_field.log_sums(self.rates)
         log_r = np.empty_like(near_logs)
+        reach = self.near_field.reach.astype(dtype)
         changes = Changes(self.points.n_points, len(self.rates))
         for rows, X, norms, sets, skip in self._blocks(wanted, advance):
             shifts = self.rates[:, None] * self.near_field.nearest[rows] + HEADROOM
             sums = landmark_sums(
-                X, self.L, norms, self.l_norms, self.rates.astype(dtype), self.squared, shifts.astype(dtype),
-                dtype.type(2.0**HEADROOM), sets.columns, sets.weights.astype(dtype), sets.starts, *skip, self.near,
-                self.floor,
+                X, self.L, norms, self.l_norms, reach[rows], reach[self.pool.rows], self.rates.astype(dtype),
+                self.squared, shifts.astype(dtype), dtype.type(2.0**HEADROOM), sets.columns,
+                sets.weights.astype(dtype), sets.starts, *skip, self.near, self.floor,
             )  # fmt: skip
             r = np.exp2(near_logs[:, rows] - shifts).T + sums.sum(axis=2)
             changes.record(rows, sums, r)
@@ -238,12 +243,13 @@ class _Run:
         k, w, of_squares = self.near_field.affinities(self.rates, log_r, column_logs, self.codes)
         x_logs, l_logs = self._logs(log_r, HEADROOM), self._logs(column_logs[:, self.pool.rows], 0)
         classes, l_classes = self.codes.astype(np.int32), self.pool.codes.astype(np.int32)
+        reach = self.near_field.reach.astype(dtype)
         jackknife = Jackknife(len(self.rates), self.n_classes)
         for rows, X, norms, sets, skip in self._blocks(wanted, advance):
             sums, squared_sums = landmark_affinities(
-                X, self.L, norms, self.l_norms, (2 * self.rates).astype(dtype), self.squared, x_logs[:, rows], l_logs,
-                sets.columns, sets.weights.astype(dtype), sets.starts, classes[rows], l_classes, *skip, self.near,
-                self.floor,
+                X, self.L, norms, self.l_norms, reach[rows], reach[self.pool.rows], (2 * self.rates).astype(dtype),
+                self.squared, x_logs[:, rows], l_logs, sets.columns, sets.weights.astype(dtype), sets.starts,
+                classes[rows], l_classes, *skip, self.near, self.floor,
             )  # fmt: skip
             jackknife.add(k[:, rows], w[:, rows], sums * 2.0**HEADROOM, changes.of(rows), self.codes[rows])
             of_squares += squared_sums * 4.0**HEADROOM

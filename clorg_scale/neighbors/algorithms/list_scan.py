@@ -1,0 +1,127 @@
+"""Queries of one neighbourhood meet the lists around it: the innermost loops of the inverted file on the CPU.
+
+The queries of a tile come from one list and look into the same lists, the union of those that each of them would
+probe: one matrix product a list. A row of products becomes keys |y|^2 - 2 x.y, and sixteen keys are compared at once
+with the largest one kept; what passes is inserted into the query's sorted candidates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, prange
+
+__all__ = ["QUERIES", "scan_lists"]
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+QUERIES = 256
+"""Most queries of a tile."""
+
+POINTS = 512
+"""Most points that they meet at once."""
+
+LANES = 16
+"""Keys that are compared at once."""
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def scan_lists(
+    queries: Floats,
+    probes: Integers,
+    tiles: Integers,
+    coordinates: Floats,
+    norms: Floats,
+    starts: Integers,
+    n_candidates: int,
+) -> npt.NDArray[np.int32]:
+    """Find the nearest points of the probed lists.
+
+    Parameters
+    ----------
+    queries
+        (q, p) float32, those of a tile one after another.
+    probes
+        (q, n_probe) lists to look into, the nearest first.
+    tiles
+        (b + 1,) first query of each tile.
+    coordinates, norms
+        (n, p), (n,) float32 the points list by list, and their squared norms.
+    starts
+        (n_lists + 1,) first point of each list.
+    n_candidates
+        c.
+
+    Returns
+    -------
+    (q, c) int32 places in `coordinates`, -1 where the lists hold fewer than c points.
+    """
+    found = np.full((len(queries), n_candidates), -1, dtype=np.int32)
+    for tile in prange(len(tiles) - 1):
+        rows = slice(tiles[tile], tiles[tile + 1])
+        some = queries[rows]
+        keys = np.full((len(some), n_candidates), np.float32(np.inf), dtype=np.float32)
+        buffer, line = np.empty(QUERIES * POINTS, np.float32), np.empty(POINTS + LANES, np.float32)
+        for number in _union(probes[rows], len(starts) - 1):
+            for first in range(starts[number], starts[number + 1], POINTS):
+                stop = min(first + POINTS, starts[number + 1])
+                products = buffer[: len(some) * (stop - first)].reshape(len(some), stop - first)
+                np.dot(some, coordinates[first:stop].T, products)
+                for i in range(len(some)):
+                    _keys(products, i, norms, first, line)
+                    _keep_nearest(line, stop - first, first, keys[i], found[rows.start + i])
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _union(probes: Integers, n_lists: int) -> Integers:
+    """Lists that occur in (q, n_probe), the nearest ones first."""
+    seen, lists, size = np.zeros(n_lists, np.bool_), np.empty(n_lists, np.int64), 0
+    for place in range(probes.shape[1]):
+        for i in range(len(probes)):
+            if not seen[probes[i, place]]:
+                seen[probes[i, place]] = True
+                lists[size] = probes[i, place]
+                size += 1
+    return lists[:size]
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _keys(products: Floats, i: int, norms: Floats, first: int, line: Floats) -> None:
+    """Keys of query i into line, infinity behind them up to whole vectors."""
+    m, there = products.shape[1], np.uintp(first)
+    for step in range(m):
+        j = np.uintp(step)
+        line[j] = norms[there + j] - (products[i, j] + products[i, j])
+    for step in range(m, m + LANES):
+        line[step] = np.float32(3e38)
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _least(line: Floats, start: int) -> Any:
+    """Smallest of sixteen keys."""
+    here, least = np.uintp(start), np.float32(3e38)
+    for step in range(LANES):
+        least = min(least, line[here + np.uintp(step)])
+    return least
+
+
+@njit(nogil=True, cache=True)
+def _keep_nearest(line: Floats, m: int, first: int, keys: Floats, found: npt.NDArray[np.int32]) -> None:
+    """Insert what is nearer than the last of the sorted candidates."""
+    last = len(keys) - 1
+    for start in range(0, m, LANES):
+        if _least(line, start) >= keys[last]:
+            continue
+        for j in range(start, min(start + LANES, m)):
+            key = line[j]
+            if key >= keys[last]:
+                continue
+            place = last
+            while place > 0 and keys[place - 1] > key:
+                keys[place], found[place] = keys[place - 1], found[place - 1]
+                place -= 1
+            keys[place], found[place] = key, first + j

@@ -1,0 +1,130 @@
+"""The inverted file of the CPU: lists of points on their principal axes, scanned for whole tiles of queries.
+
+Where few principal axes hold most of the variance, candidates are sought there, at a fraction of the work, and more of
+them, for their order is blurred; the caller measures them with all coordinates. Deterministic for a seed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from clorg_scale.arrays import row_slices
+from clorg_scale.neighbors.algorithms.clustering import cluster
+from clorg_scale.neighbors.algorithms.flat_faiss import search_block
+from clorg_scale.neighbors.algorithms.list_scan import QUERIES, scan_lists
+from clorg_scale.neighbors.algorithms.projection import principal_axes
+from clorg_scale.neighbors.points import Points
+from clorg_scale.progress import Advance
+
+__all__ = ["ScannedLists", "build"]
+
+Integers = npt.NDArray[np.int64]
+
+BLURRED, MOST_CANDIDATES = 1.67, 16.0
+"""Candidates on the principal axes for each one wanted."""
+
+HARDER = 1.5
+
+ROWS_AT_ONCE = 1 << 16
+"""Queries whose coordinates and candidates are held at a time."""
+
+
+def build(points: Points, *, seed: int, spare: int) -> ScannedLists | None:
+    """Cluster the points into about sqrt(n) lists; None where their coordinates take more than `spare` bytes."""
+    if points.inner_product:
+        return None
+    axes = principal_axes(points, seed)
+    # Twice: as computed, and list by list.
+    if 8 * points.n * (points.d if axes is None else axes.shape[1]) > spare:
+        return None
+    coordinates = np.empty((points.n, points.d if axes is None else axes.shape[1]), dtype=np.float32)
+    for rows in row_slices(points.n, points.d, itemsize=12):
+        block = points.block(rows)
+        coordinates[rows] = block if axes is None else block @ axes
+    return ScannedLists(coordinates, BLURRED if axes is not None else 1.0, seed)
+
+
+class ScannedLists:
+    """Inverted lists over the points; see the module.
+
+    Parameters
+    ----------
+    coordinates
+        (n, p) float32.
+    oversampling
+        Candidates for each one asked for.
+    seed
+        Of the clustering.
+    """
+
+    def __init__(self, coordinates: npt.NDArray[np.float32], oversampling: float, seed: int) -> None:
+        n = len(coordinates)
+        self.centroids = cluster(coordinates, seed, search_block)
+        self.n_lists = len(self.centroids)
+        self.n_probe, self.oversampling = min(self.n_lists, 5), oversampling
+        self.projected = oversampling > 1
+        lists = self._nearest_lists(coordinates, 1)[:, 0]
+        self.order = np.argsort(lists, kind="stable")
+        self.lists = lists[self.order]
+        self.starts = np.searchsorted(self.lists, np.arange(self.n_lists + 1))
+        self.coordinates = coordinates[self.order]
+        self.norms = np.einsum("ij,ij->i", self.coordinates, self.coordinates)
+        self.place = np.empty(n, dtype=np.int64)
+        self.place[self.order] = np.arange(n)
+
+    @property
+    def description(self) -> str:
+        """The index with its present parameters."""
+        axes = f", axes={self.coordinates.shape[1]}, candidates={self.oversampling:.3g}k" if self.projected else ""
+        return f"ivf(lists={self.n_lists}, probes={self.n_probe}{axes})"
+
+    def try_harder(self) -> bool:
+        """Probe half as many lists again, up to a third of them; on principal axes, take as many more candidates."""
+        more = math.ceil(self.n_probe * HARDER)
+        probe_more = more <= max(8, self.n_lists / 3)
+        take_more = self.projected and self.oversampling < MOST_CANDIDATES
+        if probe_more:
+            self.n_probe = min(more, self.n_lists)
+        if take_more:
+            self.oversampling *= HARDER
+        return probe_more or take_more
+
+    def candidates(self, rows: Integers, k: int, advance: Advance) -> Integers:
+        """(b, c) the nearest points found around each query, -1 where there are fewer."""
+        wanted = min(len(self.order), math.ceil(k * self.oversampling))
+        ids = np.empty((len(rows), wanted), dtype=np.int64)
+        by_place = np.argsort(self.place[rows])
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            some = by_place[start : start + ROWS_AT_ONCE]
+            ids[some] = self._scan(self.place[rows[some]], wanted)
+            advance(len(some))
+        return ids
+
+    def _scan(self, places: Integers, wanted: int) -> Integers:
+        """Candidates of queries in the order of the lists."""
+        queries = self.coordinates[places]
+        probes = self._nearest_lists(queries, self.n_probe)
+        with threadpool_limits(limits=1, user_api="blas"):
+            found = scan_lists(
+                queries, probes, _tiles(self.lists[places]), self.coordinates, self.norms, self.starts, wanted
+            )
+        return np.where(found < 0, -1, self.order[found])
+
+    def _nearest_lists(self, coordinates: npt.NDArray[np.float32], n: int) -> Integers:
+        """(b, n) lists whose centroids are nearest."""
+        return np.asarray(search_block(coordinates, self.centroids, n, False)[1])
+
+
+def _tiles(lists: Integers) -> Integers:
+    """First query of each tile, and their number: a list's queries in equal parts of at most QUERIES."""
+    starts = np.flatnonzero(np.concatenate([[True], lists[1:] != lists[:-1]]))
+    ends = np.append(starts[1:], len(lists))
+    tiles = [
+        start + (end - start) * np.arange(parts) // parts
+        for start, end, parts in zip(starts, ends, -(-(ends - starts) // QUERIES), strict=True)
+    ]
+    return np.append(np.concatenate(tiles), len(lists)).astype(np.int64)
