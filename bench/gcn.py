@@ -13,11 +13,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -28,6 +28,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from bench.memory import machine, peak_memory
 from clorg_scale.affinity import AffinityGraph, affinity_graph
 from clorg_scale.datasets import load_fashion_mnist
 from clorg_scale.neighbors import knn
@@ -51,8 +52,8 @@ def main(argv: list[str]) -> int:
     else:
         report, missed = _fashion_mnist(arguments)
     if arguments.json:
-        json.dump(report, sys.stdout)
-        print()
+        record = {"machine": machine("torch", "numpy", "numba", "torch-geometric")} | report
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
     for goal in missed:
         print(f"missed: {goal}", file=sys.stderr)
     return 1 if missed else 0
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, help="of PyTorch; by default all cores")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path)
     return parser
 
 
@@ -326,12 +327,12 @@ def _class_graph(n: int, k: int, n_classes: int, seed: int) -> tuple[AffinityGra
 
 def _peak() -> float:
     """Peak resident memory of this process in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return peak_memory() / 1e9
 
 
 def _say(line: str, end: str = "\n") -> None:
-    """Print a line of the table; to stderr, so that --json has stdout to itself."""
-    print(line, end=end, file=sys.stderr, flush=True)
+    """Print a line of the table."""
+    print(line, end=end, flush=True)
 
 
 if __name__ == "__main__":

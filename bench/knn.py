@@ -10,24 +10,26 @@ import json
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bench.memory import machine
 from clorg_scale.neighbors import knn
 
 
 def main(argv: list[str]) -> int:
-    """Run the benchmark and print one line per index, or JSON."""
+    """Run the benchmark and print one line per index."""
     arguments = _parser().parse_args(argv)
     points = _points(arguments.data, arguments.points, arguments.features, arguments.seed)
     knn(points[:2000], min(arguments.k, 1000), metric=arguments.metric, index="flat", device=arguments.device)
     rows = [_measure(points, index, arguments) for index in arguments.index]
     if arguments.json:
         report = {"data": arguments.data, "shape": list(points.shape), "k": arguments.k, "rows": rows}
-        json.dump(report, sys.stdout)
-        print()
+        record = {"machine": machine("numpy", "faiss-cpu")} | report
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
     return 0
 
 
@@ -41,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--index", nargs="+", default=["ivf", "hnsw", "flat"])
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path)
     return parser
 
 
@@ -77,12 +79,11 @@ def _measure(points: npt.NDArray[np.float32], index: str, arguments: argparse.Na
         "recall": table.measured_recall,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-    if not arguments.json:
-        print(
-            f"{row['asked']:>14}  {row['index']:<40} {row['seconds']:9.2f} s  recall {row['recall']:.4f}"
-            f"  peak {row['peak_rss_mb']} MB so far",
-            flush=True,
-        )
+    print(
+        f"{row['asked']:>14}  {row['index']:<52} {row['seconds']:9.2f} s  recall {row['recall']:.4f}"
+        f"  peak {row['peak_rss_mb']} MB so far",
+        flush=True,
+    )
     return row
 
 

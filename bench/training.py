@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
+from bench.memory import machine
 from clorg_scale import backbones
 from clorg_scale.datasets import load_images
 from clorg_scale.datasets.images import ImageSet
 
 
 def main(argv: list[str]) -> int:
-    """Run the benchmark and print one line per method, or JSON."""
+    """Run the benchmark and print one line per method."""
     arguments = _parser().parse_args(argv)
     import torch
 
@@ -29,13 +30,13 @@ def main(argv: list[str]) -> int:
     rows.append(_embedded(images, arguments))
     for row in rows:
         share = "" if row["augmentation"] is None else f"  {row['augmentation']:6.1%} augmentation"
-        print(f"{row['task']:<12} {row['images_per_second']:10,.0f} images/s{share}", file=sys.stderr)
+        print(f"{row['task']:<12} {row['images_per_second']:10,.0f} images/s{share}", flush=True)
     if arguments.json:
         report = {"data": arguments.data, "images": len(images), "threads": torch.get_num_threads(),
                   "backbone": arguments.backbone, "width": arguments.width, "stem": arguments.stem,
-                  "batch_size": arguments.batch_size, "torch": torch.__version__, "rows": rows}  # fmt: skip
-        json.dump(report, sys.stdout)
-        print()
+                  "batch_size": arguments.batch_size, "rows": rows}  # fmt: skip
+        record = {"machine": machine("torch", "torchvision", "lightly")} | report
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
     return 0
 
 
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path)
     return parser
 
 
