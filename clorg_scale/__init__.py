@@ -7,6 +7,8 @@ The functions here are the whole of it; each stage takes plain arrays, or the re
 
 __version__ = "0.1.0"
 
+from typing import TYPE_CHECKING, Any
+
 from clorg_scale import probes
 from clorg_scale.affinity import AffinityGraph, affinity_graph
 from clorg_scale.analysis import Analysis, Comparison, analyze, compare
@@ -14,8 +16,11 @@ from clorg_scale.communities import Communities, communities, modularity
 from clorg_scale.errors import InputError, MissingDependencyError
 from clorg_scale.measures import calinski_harabasz, class_homogeneity
 from clorg_scale.neighbors import KNN, knn
-from clorg_scale.rld import RLDResult, rld
+from clorg_scale.rld import RLDResult, SubsetRLD, rld, rld_of_subsets
 from clorg_scale.store import load_embeddings, save_embeddings
+
+if TYPE_CHECKING:
+    from clorg_scale import backbones
 
 __all__ = [
     "KNN",
@@ -26,8 +31,10 @@ __all__ = [
     "InputError",
     "MissingDependencyError",
     "RLDResult",
+    "SubsetRLD",
     "affinity_graph",
     "analyze",
+    "backbones",
     "calinski_harabasz",
     "class_homogeneity",
     "communities",
@@ -37,5 +44,15 @@ __all__ = [
     "modularity",
     "probes",
     "rld",
+    "rld_of_subsets",
     "save_embeddings",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Give `backbones`, which take the seconds that importing PyTorch takes, when they are asked for."""
+    if name == "backbones":
+        import importlib
+
+        return importlib.import_module("clorg_scale.backbones")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

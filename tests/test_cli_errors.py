@@ -644,6 +644,8 @@ def interrupted(arguments, ready):
     process = subprocess.Popen(
         [*CONSOLE_SCRIPT, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # Tests started in the background of a shell are deaf to Ctrl-C, and so would be their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 120

@@ -226,3 +226,23 @@ def test_deviation_of_shuffled_labels_is_that_of_permutations():
     values = np.array([dense_rld(X.astype(np.float64), rng.permutation(codes), temperatures)[0] for _ in range(300)])
     np.testing.assert_allclose(result.null_std, values.std(axis=0), rtol=0.25)
     np.testing.assert_allclose(result.null_mean, values.mean(axis=0), atol=4 * values.std(axis=0).max() / np.sqrt(300))
+
+
+def test_subsets_are_other_numbers_at_small_temperatures(fashion):
+    found = cs.rld_of_subsets(fashion.X, fashion.codes, sizes=(500, 2000), n_subsets=12, seed=1)
+    np.testing.assert_array_equal(found.sizes, [500, 2000])
+    np.testing.assert_allclose(found.whole.values, fashion.exact.values, atol=1e-6)
+    np.testing.assert_allclose(found.values - found.whole.values, found.difference)
+    # Nearest neighbours are farther apart in a subset: at T = .05 it falls short.
+    assert np.all(found.difference[:, 4] < -2 * found.stderr[:, 4])
+    assert found.difference[0, 4] < found.difference[1, 4]
+    assert np.all(np.abs(found.difference[:, 0]) < 6 * found.stderr[:, 0] + 0.01)
+    again = cs.rld_of_subsets(fashion.X, fashion.codes, sizes=(500, 2000), n_subsets=12, seed=1)
+    np.testing.assert_array_equal(found.values, again.values)
+
+
+@pytest.mark.parametrize(("what", "message"), [({"sizes": (2,)}, "from 3 to"), ({"n_subsets": 1}, "at least 2")])
+def test_subsets_that_cannot_be(what, message):
+    X, codes = blobs(60)
+    with pytest.raises(InputError, match=message):
+        cs.rld_of_subsets(X, codes, **what)

@@ -2,5 +2,6 @@
 
 from clorg_scale.rld.relative_local_density import rld
 from clorg_scale.rld.result import RLDResult
+from clorg_scale.rld.subsets import SubsetRLD, rld_of_subsets
 
-__all__ = ["RLDResult", "rld"]
+__all__ = ["RLDResult", "SubsetRLD", "rld", "rld_of_subsets"]

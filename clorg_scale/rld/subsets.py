@@ -1,0 +1,119 @@
+"""RLD of random subsets beside RLD of the whole: what subsampling would have said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.arrays import Device, as_embeddings, encode_labels
+from clorg_scale.errors import InputError
+from clorg_scale.progress import progress_bar
+from clorg_scale.rld.relative_local_density import DEFAULT_TEMPERATURES, Method, rld
+from clorg_scale.rld.result import RLDResult
+
+__all__ = ["SubsetRLD", "rld_of_subsets"]
+
+
+@dataclass(frozen=True)
+class SubsetRLD:
+    """RLD of random subsets of growing size, and of all points.
+
+    Attributes
+    ----------
+    temperatures
+        (t,)
+    sizes
+        (s,) points in a subset.
+    values
+        (s, t) mean over the subsets of a size.
+    stderr
+        (s, t) its standard error.
+    difference
+        (s, t) `values` less those of all points: what subsampling gets wrong.
+    whole
+        RLD of all points.
+    """
+
+    temperatures: npt.NDArray[np.float64]
+    sizes: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+    stderr: npt.NDArray[np.float64]
+    difference: npt.NDArray[np.float64]
+    whole: RLDResult
+
+
+def rld_of_subsets(
+    embeddings: Any,
+    labels: Any,
+    *,
+    sizes: Sequence[int] = (),
+    n_subsets: int = 5,
+    temperatures: Iterable[float] = DEFAULT_TEMPERATURES,
+    method: Method = "auto",
+    device: Device = "auto",
+    target_error: float = 0.005,
+    memory_limit: str | int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> SubsetRLD:
+    """Show how RLD of a random subset differs from RLD of all points.
+
+    At small temperatures RLD looks at the nearest neighbours, and in a subset these are farther away: it is another
+    number there, mostly a smaller one. Where all points are too many, ``rld(..., method="sampled")`` estimates theirs.
+
+    Parameters
+    ----------
+    embeddings, labels, temperatures, method, device, target_error, memory_limit, seed
+        As for `clorg_scale.rld`, for all points and for each subset.
+    sizes
+        Points of the subsets, 3 <= size < n; default: a tenth, a fifth and a half of all.
+    n_subsets
+        Subsets of each size, at least 2; drawn independently of each other, without regard to the labels.
+    progress
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    SubsetRLD
+
+    Raises
+    ------
+    InputError
+        As `clorg_scale.rld`; for sizes out of range or fewer than two subsets.
+    """
+    points = as_embeddings(embeddings)
+    n = points.shape[0]
+    classes = encode_labels(labels, n)
+    chosen = [max(3, n // 10), max(3, n // 5), max(3, n // 2)] if len(sizes) == 0 else list(sizes)
+    wrong = [size for size in chosen if not 3 <= size < n]
+    if wrong:
+        raise InputError(f"A subset must have from 3 to {n - 1} of the {n} points, not {wrong[0]!r}.")
+    if n_subsets < 2:
+        raise InputError(f"n_subsets must be at least 2 for a standard error, not {n_subsets!r}.")
+    asked = tuple(temperatures)
+    how: dict[str, Any] = {
+        "temperatures": asked, "method": method, "device": device, "target_error": target_error,
+        "memory_limit": memory_limit, "seed": seed,
+    }  # fmt: skip
+    whole = rld(points, classes.codes, progress=progress, **how)
+    rng = np.random.default_rng(seed)
+    values = np.empty((len(chosen), n_subsets, len(asked)))
+    with progress_bar("RLD of subsets", values.shape[0] * n_subsets, unit="subsets", enabled=progress) as advance:
+        for row, size in enumerate(chosen):
+            for column in range(n_subsets):
+                rows = np.sort(rng.choice(n, size=size, replace=False))
+                values[row, column] = rld(points[rows], classes.codes[rows], **how).values
+                advance(1)
+    mean = values.mean(axis=1)
+    return SubsetRLD(
+        temperatures=whole.temperatures,
+        sizes=np.asarray(chosen, dtype=np.int64),
+        values=mean,
+        stderr=values.std(axis=1, ddof=1) / np.sqrt(n_subsets),
+        difference=mean - whole.values,
+        whole=whole,
+    )
