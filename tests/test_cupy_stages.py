@@ -9,6 +9,7 @@ from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from clorg_scale.kernels import graph as kernels
 from serial_cupy import serial_cupy
 
@@ -22,6 +23,8 @@ from clorg_scale.communities import class_weights, communities, modularity
 from clorg_scale.errors import InputError
 from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_homogeneity_stderr
 from clorg_scale.neighbors import KNN, knn, knn_between, knn_of
+from clorg_scale.probes.device_sampler import DeviceNeighborSampler
+from clorg_scale.probes.sampler import NeighborSampler
 from clorg_scale.rld.graph import graph_sums
 
 
@@ -294,3 +297,36 @@ def test_the_analysis_parts(cupy):
     on_gpu, on_host = (held_out_split(array, codes, fraction=0.2, seed=1) for array in (cupy.asarray(X), X))
     np.testing.assert_array_equal(on_gpu.points.get(), on_host.points)
     assert agreement(cupy.asarray(codes), given).nmi == agreement(codes, given).nmi
+
+
+def test_samples_of_neighbours_are_those_of_the_cpu(cupy):
+    graph = affinity_graph(knn(points(400)[0], 12, device="cpu"))
+    parts = (np.asarray(graph.indptr, np.int32), np.asarray(graph.indices, np.int32), np.asarray(graph.weights))
+    seeds = np.random.default_rng(0).permutation(400)[:50]
+    ours, theirs = DeviceNeighborSampler(*parts).sample(seeds, [5, 3], seed=9), NeighborSampler(*parts)
+    for block, expected in zip(ours, theirs.sample(seeds, [5, 3], seed=9), strict=True):
+        assert block.n_targets == expected.n_targets
+        assert set(host(block.sources).tolist()) == set(expected.sources.tolist())
+        assert [host(part).dtype for part in (block.sources, block.indices, block.indptr_t)] == ["i8", "i4", "i4"]
+        if (
+            block is ours[-1]
+        ):  # the hops before it have other targets first, whose samples are the same but not in order
+            np.testing.assert_array_equal(host(block.sources)[:50], seeds)
+        dense, turned = (_dense_block(block, end) for end in ("", "_t"))
+        np.testing.assert_array_equal(dense, turned.T)
+        np.testing.assert_allclose(_by_node(dense, block), _by_node(_dense_block(expected, ""), expected), rtol=1e-6)
+    with pytest.raises(InputError, match="fanout must be at least 1"):
+        DeviceNeighborSampler(*parts).sample(seeds, [0], seed=0)
+
+
+def _dense_block(block, end):
+    indptr, indices, values = (host(getattr(block, f"{name}{end}")) for name in ("indptr", "indices", "values"))
+    shape = (block.n_targets, len(block.sources))
+    return sp.csr_matrix((values, indices, indptr), shape=shape[::-1] if end else shape).toarray()
+
+
+def _by_node(dense, block):
+    """(n, n) with rows and columns by the numbers of the nodes."""
+    whole, sources = np.zeros((400, 400), np.float32), host(block.sources)
+    whole[np.ix_(sources[: block.n_targets], sources)] = dense
+    return whole

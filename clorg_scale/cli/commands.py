@@ -54,11 +54,11 @@ def doctor(*, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command(short_help="Two organisations of the same real images, compared.")
+@app.command(short_help="A contrastive and a supervised network, compared on the same images.")
 def demo(*, out: Out = Path("demo-report"), seed: Seed = 0) -> None:
-    """Analyse two organisations of the same real images and compare them.
+    """Analyse the embeddings of two networks, one contrastive, one supervised, and compare them.
 
-    Raw pixels against their discriminant projection: Fashion-MNIST where it is installed, else handwritten digits.
+    They ship with the package: 10,000 training images of Fashion-MNIST, and 10,000 test images for the probes.
     """
     from clorg_scale.demo import run_demo
     from clorg_scale.store.atomic import result_folder

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clorg_scale.probes.standardise import StandardisedReader
+from clorg_scale.arrays import Array
+from clorg_scale.probes.standardise import StandardisedReader, host
 
 __all__ = ["Nodes"]
 
@@ -53,10 +54,11 @@ class Nodes:
             shown[torch.from_numpy(nodes).to(self.device)] = self.n_classes
         return shown
 
-    def read_features(self, nodes: slice | npt.NDArray[np.int64]) -> Tensor | None:
+    def read_features(self, nodes: slice | Array) -> Tensor | None:
         """(b, d) features of some nodes on the device, or None."""
         if self.features is None:
             return None
         if self.resident is not None:
             return self.resident[nodes if isinstance(nodes, slice) else torch.as_tensor(nodes)]
-        return torch.as_tensor(self.features(nodes), device=self.device)
+        rows = nodes if isinstance(nodes, slice) else host(nodes)
+        return torch.as_tensor(self.features(rows), device=self.device)

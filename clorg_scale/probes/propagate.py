@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from clorg_scale.arrays import Array
+from clorg_scale.arrays import Array, array_module
+from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.layers import Propagation
 from clorg_scale.probes.sampler import Block, NeighborSampler
 from clorg_scale.probes.standardise import host
 
-__all__ = ["PropagationMatrix", "block_propagation"]
+__all__ = ["PropagationMatrix", "as_tensor", "block_propagation"]
 
 Normalization = Literal["symmetric", "row"]
 
@@ -74,8 +75,10 @@ class PropagationMatrix:
         matrix = _csr_tensor(indptr, self.indices[first:last], self.values[first:last], shape, device)
         return Propagation(matrix, None, rows)
 
-    def sampler(self) -> NeighborSampler:
-        """A sampler of its rows."""
+    def sampler(self, device: torch.device) -> NeighborSampler | DeviceNeighborSampler:
+        """A sampler of its rows, on the device that trains; on the CPU where CuPy is not installed beside PyTorch."""
+        if device.type == "cuda" and importlib.util.find_spec("cupy") is not None:
+            return DeviceNeighborSampler(self.indptr, self.indices, self.values)
         return NeighborSampler(self.indptr, self.indices, self.values)
 
 
@@ -90,22 +93,27 @@ def block_propagation(block: Block, device: torch.device) -> Propagation:
 
 
 def _csr_tensor(
-    indptr: npt.NDArray[Any],
-    indices: npt.NDArray[Any],
-    values: npt.NDArray[np.float32],
+    indptr: Array,
+    indices: Array,
+    values: Array,
     shape: tuple[int, int],
     device: torch.device,
 ) -> torch.Tensor:
-    """A sparse CSR tensor that shares memory with the arrays where the device is the CPU."""
+    """A sparse CSR tensor that shares memory with the arrays where they are on the device."""
     with warnings.catch_warnings():
         # PyTorch calls its CSR tensors "in beta state"; the product used here is a plain library call.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-        parts = [_tensor(part).to(device) for part in (indptr, indices, values)]
+        parts = [as_tensor(part, device) for part in (indptr, indices, values)]
         return torch.sparse_csr_tensor(*parts, size=shape, check_invariants=False)
 
 
-def _tensor(array: npt.NDArray[Any]) -> torch.Tensor:
-    """Share an array's memory; read-only arrays (memory maps) are only read, whatever PyTorch warns of."""
+def as_tensor(array: Array, device: torch.device) -> torch.Tensor:
+    """Share an array's memory where it is on the device already.
+
+    Read-only arrays (memory maps) are only read, whatever PyTorch warns of.
+    """
+    if array_module(array) is not np:
+        return torch.from_dlpack(array)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+        return torch.from_numpy(array).to(device)

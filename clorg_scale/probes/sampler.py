@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.arrays import Array
 from clorg_scale.errors import InputError
 
-__all__ = ["Block", "NeighborSampler"]
+__all__ = ["Block", "NeighborSampler", "sample_hops"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -21,28 +22,29 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 @dataclass(frozen=True)
 class Block:
-    """Rows of the propagation matrix for some target nodes, over the sampled neighbours only.
+    """Rows of the propagation matrix for some target nodes, over the sampled neighbours only; of NumPy or CuPy.
 
     Attributes
     ----------
     sources
-        (n_sources,) nodes of the columns; the first `n_targets` are the target nodes themselves.
+        (n_sources,) int64 nodes of the columns; the first `n_targets` are the target nodes themselves.
     n_targets
         Number of rows.
     indptr, indices, values
-        CSR rows over positions in `sources`; the expectation of the rows is that of the whole matrix.
+        CSR rows, int32 and float32, over positions in `sources`; the expectation of the rows is that of the whole
+        matrix.
     indptr_t, indices_t, values_t
         The same matrix transposed, which the gradient needs.
     """
 
-    sources: npt.NDArray[np.int64]
+    sources: Array
     n_targets: int
-    indptr: npt.NDArray[np.int32]
-    indices: npt.NDArray[np.int32]
-    values: npt.NDArray[np.float32]
-    indptr_t: npt.NDArray[np.int32]
-    indices_t: npt.NDArray[np.int32]
-    values_t: npt.NDArray[np.float32]
+    indptr: Array
+    indices: Array
+    values: Array
+    indptr_t: Array
+    indices_t: Array
+    values_t: Array
 
 
 class NeighborSampler:
@@ -80,12 +82,7 @@ class NeighborSampler:
         seed
             Equal seeds give equal samples.
         """
-        blocks: list[Block] = []
-        targets = np.ascontiguousarray(seeds, dtype=np.int64)
-        for hop, fanout in enumerate(fanouts):
-            blocks.append(self.block(targets, fanout, seed=seed * len(fanouts) + hop))
-            targets = blocks[-1].sources
-        return blocks[::-1]
+        return sample_hops(self.block, np.ascontiguousarray(seeds, dtype=np.int64), fanouts, seed)
 
     def block(self, targets: npt.NDArray[np.int64], fanout: int, *, seed: int) -> Block:
         """Sample one hop: rows of the `targets` (distinct nodes).
@@ -111,6 +108,15 @@ class NeighborSampler:
         sources, indices = _renumber(targets, nodes, self._position)
         transposed = _transpose(indptr, indices, values, len(sources))
         return Block(sources, len(targets), indptr, indices, values, *transposed)
+
+
+def sample_hops(block: Callable[..., Block], targets: Array, fanouts: Sequence[int], seed: int) -> list[Block]:
+    """Blocks of one hop after the other, each with a seed of its own; the one farthest from the targets first."""
+    blocks: list[Block] = []
+    for hop, fanout in enumerate(fanouts):
+        blocks.append(block(targets, fanout, seed=seed * len(fanouts) + hop))
+        targets = blocks[-1].sources
+    return blocks[::-1]
 
 
 @numba.njit(parallel=True, cache=True, nogil=True)

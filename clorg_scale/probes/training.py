@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from clorg_scale.probes.checkpoint import load_checkpoint, save_checkpoint
+from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.inference import infer
 from clorg_scale.probes.layers import GraphNetwork, Propagation
 from clorg_scale.probes.nodes import Nodes
-from clorg_scale.probes.propagate import PropagationMatrix, block_propagation
+from clorg_scale.probes.propagate import PropagationMatrix, as_tensor, block_propagation
 from clorg_scale.probes.sampler import Block, NeighborSampler
 from clorg_scale.progress import Advance
 
@@ -64,11 +65,11 @@ class Trainer:
             parameters, lr=self.schedule.learning_rate, weight_decay=self.schedule.weight_decay
         )
         self.whole: Propagation | None = None
-        self.sampler: NeighborSampler | None = None
+        self.sampler: NeighborSampler | DeviceNeighborSampler | None = None
         if self.schedule.batch_size is None:
             self.whole = self.matrix.whole(self.nodes.device)
         else:
-            self.sampler = self.matrix.sampler()
+            self.sampler = self.matrix.sampler(self.nodes.device)
         self.best = _copy(self.network)
 
     def run(self, checkpoint: Path | str | None, checkpoint_every: int, fingerprint: str, advance: Advance) -> None:
@@ -131,7 +132,7 @@ class Trainer:
             blocks = self._sample(seeds, int(rng.integers(2**62)))
             sampled = time.perf_counter()
             device, sources = self.nodes.device, blocks[0].sources
-            h = self.network.embed(shown[torch.from_numpy(sources).to(device)], self.nodes.read_features(sources))
+            h = self.network.embed(shown[as_tensor(sources, device)], self.nodes.read_features(sources))
             logits = self.network([block_propagation(block, device) for block in blocks], h)
             self.seconds["sampling"] += sampled - start
             self.seconds["training"] += time.perf_counter() - sampled
