@@ -11,8 +11,11 @@ import numpy.typing as npt
 
 __all__ = ["Panel", "draw_curves"]
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 300, 220, 46, 64, 34, 34
-"""Of a panel, and the margins in it, in pixels."""
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 306, 220, 52, 64, 34, 34
+"""Of a panel, and the margins in it, in pixels; the right one grows with the names of the curves."""
+
+LETTER = 6.5
+"""Width of a letter."""
 
 COLOURS = ("#1f5fa8", "#c4511d", "#2b8a5a", "#7a4fa3", "#8a6d1c")
 
@@ -25,13 +28,16 @@ class Panel:
     curves: dict[str, list[float]]
 
 
-def draw_curves(xs: Sequence[float], panels: Sequence[Panel], *, x_title: str) -> str:
-    """Draw panels side by side; gives the text of an SVG file."""
+def draw_curves(xs: Sequence[float], panels: Sequence[Panel], *, x_title: str, logarithmic: bool = False) -> str:
+    """Draw panels side by side, over x or its logarithm; gives the text of an SVG file."""
+    longest = max(len(name) for panel in panels for name in panel.curves)
+    space = max(0, round(LETTER * longest) + 12 - RIGHT)
     drawn = "".join(
-        f'<g transform="translate({WIDTH * position},0)">{_panel(xs, panel, x_title)}</g>'
+        f'<g transform="translate({(WIDTH + space) * position},0)">'
+        f"{_panel(xs, panel, x_title, logarithmic=logarithmic)}</g>"
         for position, panel in enumerate(panels)
     )
-    width = WIDTH * len(panels)
+    width = (WIDTH + space) * len(panels)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{HEIGHT}" viewBox="0 0 {width} {HEIGHT}" '
         f'font-family="system-ui, sans-serif" font-size="11"><rect width="100%" height="100%" fill="#fff"/>{drawn}'
@@ -39,27 +45,31 @@ def draw_curves(xs: Sequence[float], panels: Sequence[Panel], *, x_title: str) -
     )
 
 
-def _panel(xs: Sequence[float], panel: Panel, x_title: str) -> str:
+def _panel(xs: Sequence[float], panel: Panel, x_title: str, *, logarithmic: bool) -> str:
     values = np.array(list(panel.curves.values()), dtype=float)
     low, high = _span(float(values.min()), float(values.max()))
     first, last = _span(min(xs), max(xs))
-    x = LEFT + (np.array(xs) - first) / (last - first) * (WIDTH - LEFT - RIGHT)
+    share = (
+        np.log(np.array(xs) / first) / np.log(last / first) if logarithmic else (np.array(xs) - first) / (last - first)
+    )
+    x = LEFT + share * (WIDTH - LEFT - RIGHT)
     y = HEIGHT - BOTTOM - (values - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
     parts = [f'<text x="{LEFT}" y="18" font-size="13" font-weight="600">{escape(panel.title)}</text>']
-    for share in (0.0, 0.5, 1.0):
-        at = HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+    for up in (0.0, 0.5, 1.0):
+        at = HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
         parts.append(f'<path d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
-        label = f"{low + share * (high - low):.3g}"
+        label = f"{low + up * (high - low):.3g}"
         parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end" fill="#555">{label}</text>')
     for at, anchor, value in ((LEFT, "start", first), (WIDTH - RIGHT, "end", last)):
         parts.append(f'<text x="{at}" y="{HEIGHT - 16}" text-anchor="{anchor}" fill="#555">{value:g}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 16}" text-anchor="middle" fill="#555">{escape(x_title)}</text>')
-    places = _apart(y[:, -1])
+    end = int(np.argmax(x))
+    places = _apart(y[:, end])
     for name, heights, place, colour in zip(panel.curves, y, places, COLOURS, strict=False):
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, heights, strict=True))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<circle cx="{x[-1]:.1f}" cy="{heights[-1]:.1f}" r="3" fill="{colour}"/>')
+        parts.append(f'<circle cx="{x[end]:.1f}" cy="{heights[end]:.1f}" r="3" fill="{colour}"/>')
         parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{place + 4:.1f}" fill="{colour}">{escape(name)}</text>')
     return "".join(parts)
 

@@ -73,7 +73,7 @@ def _watched_keyboard() -> Iterator[Event]:
 def _run(arguments: list[str]) -> int:
     """Run a command; gives the exit code."""
     try:
-        from clorg_scale.cli import commands, stages, training  # noqa: F401  registers them
+        from clorg_scale.cli import commands, stages, studies, training  # noqa: F401  registers them
 
         result = app(arguments or ["--help"], prog_name="clorg-scale", standalone_mode=False)
         sys.stdout.flush()

@@ -1,0 +1,188 @@
+"""`study`: questions that the paper leaves open, each one command with a table and a plot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clorg_scale.cli.app import app
+from clorg_scale.cli.options import DeviceName, Out, Seed, read_labelled
+from clorg_scale.errors import InputError, require
+
+if TYPE_CHECKING:
+    from clorg_scale.studies.trainings import Setting
+
+study = typer.Typer(
+    help="A question that the paper leaves open: a table (CSV, JSON) and a plot (SVG).",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(study, name="study")
+
+Data = Annotated[list[str], typer.Option(help="Data set, as for train; may be given several times.")]
+Backbone = Annotated[str, typer.Option(help="As for train.")]
+Width = Annotated[int, typer.Option(help="Channels of a ResNet's first stage; 16 trains on a CPU.")]
+Stem = Annotated[str, typer.Option(help="Of a ResNet: auto, cifar, strided or imagenet.")]
+MethodName = Annotated[str, typer.Option(help="As for train.")]
+Epochs = Annotated[int, typer.Option(help="Passes over the images.")]
+LearningRate = Annotated[float, typer.Option(help="Peak, after the warm-up.")]
+First = Annotated[int, typer.Option(help="Train on so many images, and measure so many unseen ones at most.")]
+
+
+@study.command(name="temperature", short_help="RLD over 24 temperatures.")
+def study_of_temperature(
+    embeddings: Annotated[
+        list[Path] | None, typer.Argument(help="Embeddings with labels; default: those that ship.", metavar="FILES")
+    ] = None,
+    *,
+    out: Out,
+    device: DeviceName = "auto",
+    seed: Seed = 0,
+) -> None:
+    """RLD at 24 temperatures from 2 to 0.02, with what shuffled labels would give."""
+    from clorg_scale.studies.temperature import study_temperature
+
+    sets = {_name(path): read_labelled(path, None) for path in embeddings or []}
+    if len(sets) < len(embeddings or []):
+        raise InputError("Two of the embeddings have the same name; rename one of the files.")
+    rows = study_temperature(sets or None, out=out, device=device, seed=seed)  # type: ignore[arg-type]
+    _print_rows(rows, skip=("standard error", "shuffled"))
+    print(f"Written: {out}")
+
+
+@study.command(name="seeds", short_help="The same training from several seeds, on one data set or several.")
+def study_of_seeds(
+    *,
+    out: Out,
+    seeds: Annotated[int, typer.Option(help="How many.")] = 3,
+    data: Data = ["fashion-mnist"],  # noqa: B006
+    method: MethodName = "simclr",
+    backbone: Backbone = "resnet18",
+    width: Width = 64,
+    stem: Stem = "auto",
+    epochs: Epochs = 30,
+    learning_rate: LearningRate = 1e-3,
+    first: First = 60_000,
+    device: DeviceName = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Mean and deviation of every measure over seeds."""
+    base = _setting(data[0], method, backbone, width, stem, epochs, learning_rate, first, seed)
+    for name in data:
+        settings = [replace(base, data=name, seed=seed + i) for i in range(seeds)]
+        folder = out if len(data) == 1 else out / Path(name).name
+        rows = _run(settings, "seed", folder, device)
+        from clorg_scale.studies.trainings import summarise
+
+        print(f"\n{name}, {seeds} seeds")
+        _print_rows([
+            {"measure": measure, "mean": mean, "deviation": spread}
+            for measure, (mean, spread) in summarise(rows).items()
+        ])  # fmt: skip
+
+
+@study.command(name="augmentation", short_help="The strength of the augmentation.")
+def study_of_augmentation(
+    *,
+    out: Out,
+    strengths: Annotated[str, typer.Option(help="From 0 to 2, with commas.")] = "0,0.25,0.5,1,1.5",
+    data: Annotated[str, typer.Option(help="Data set, as for train.")] = "fashion-mnist",
+    method: MethodName = "simclr",
+    backbone: Backbone = "resnet18",
+    width: Width = 64,
+    stem: Stem = "auto",
+    epochs: Epochs = 30,
+    learning_rate: LearningRate = 1e-3,
+    first: First = 60_000,
+    device: DeviceName = "auto",
+    seed: Seed = 0,
+) -> None:
+    """How the strength of the augmentation arranges the embeddings."""
+    base = _setting(data, method, backbone, width, stem, epochs, learning_rate, first, seed)
+    try:
+        chosen = [float(strength) for strength in strengths.split(",")]
+    except ValueError as error:
+        raise InputError(f"--strengths must be numbers with commas between them, not {strengths!r}.") from error
+    _run([replace(base, strength=strength) for strength in chosen], "strength", out, device)
+
+
+@study.command(name="architecture", short_help="Several backbones.")
+def study_of_architecture(
+    *,
+    out: Out,
+    backbones: Annotated[str, typer.Option(help="Names, with commas.")] = "resnet18,resnet34,resnet50,vit",
+    data: Annotated[str, typer.Option(help="Data set, as for train.")] = "fashion-mnist",
+    method: MethodName = "simclr",
+    width: Width = 64,
+    stem: Stem = "auto",
+    epochs: Epochs = 30,
+    learning_rate: LearningRate = 1e-3,
+    first: First = 60_000,
+    device: DeviceName = "auto",
+    seed: Seed = 0,
+) -> None:
+    """How the architecture arranges the embeddings."""
+    base = _setting(data, method, "resnet18", width, stem, epochs, learning_rate, first, seed)
+    names = [name.strip() for name in backbones.split(",")]
+    _run([replace(base, backbone=name) for name in names], "backbone", out, device)
+
+
+@study.command(name="modality", short_help="Digits, tables and texts instead of photographs.")
+def study_of_modality(*, out: Out, device: DeviceName = "auto", seed: Seed = 0) -> None:
+    """Data that come with scikit-learn and Python; the texts are embedded by latent semantic analysis."""
+    from clorg_scale.studies.modality import study_modality
+
+    _print_rows(study_modality(out=out, device=device, seed=seed))  # type: ignore[arg-type]
+    print(f"Written: {out}")
+
+
+def _setting(
+    data: str,
+    method: str,
+    backbone: str,
+    width: int,
+    stem: str,
+    epochs: int,
+    learning_rate: float,
+    first: int,
+    seed: int,
+) -> Setting:
+    for package in ("torch", "torchvision"):
+        require(package, extra="train", purpose="Training")
+    from clorg_scale.studies.trainings import Setting
+
+    strength = 0.4 if method == "supervised" else 1.0
+    return Setting(
+        data=data, method=method, backbone=backbone, width=width, stem=stem, epochs=epochs,
+        learning_rate=learning_rate, strength=strength, seed=seed, n_images=first,
+    )  # fmt: skip
+
+
+def _run(settings: list[Setting], vary: str, out: Path, device: str) -> list[dict[str, Any]]:
+    from clorg_scale.studies.trainings import study_trainings
+
+    def say(row: dict[str, Any]) -> None:
+        print(
+            f"{vary} {row[vary]}: RLD {row['RLD 1']:.4f} (T = 1), {row['RLD 0.1']:.4f} (T = 0.1), "
+            f"CHI {row['CHI 1']:.3f} to {row['CHI 100']:.3f}, linear {row['linear accuracy']:.3f}",
+            flush=True,
+        )
+
+    rows = study_trainings(settings, vary=vary, out=out, device=device, report=say)  # type: ignore[arg-type]
+    print(f"Written: {out}")
+    return rows
+
+
+def _print_rows(rows: list[Any], skip: tuple[str, ...] = ()) -> None:
+    columns = [column for column in rows[0] if not any(word in column for word in skip)]
+    texts = [[f"{v:.4g}" if isinstance(v := row[column], float) else str(v) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    for line in [columns, *texts]:
+        print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(path.suffix)

@@ -1,0 +1,116 @@
+"""Data that are no photographs: digits as pixels, measurements of wines and of cells, texts."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.arrays import Device
+from clorg_scale.backbones.curves import Panel, draw_curves
+from clorg_scale.studies.measures import TEMPERATURES, measure
+from clorg_scale.studies.table import Row, write_study
+
+__all__ = ["study_modality"]
+
+Labelled = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+MODULES = (
+    "argparse", "ast", "asyncio", "collections", "ctypes", "datetime", "decimal", "email", "http",
+    "importlib", "inspect", "logging", "multiprocessing", "pathlib", "random", "socket", "statistics",
+    "string", "tarfile", "threading", "turtle", "typing", "unittest", "urllib", "xml", "zipfile",
+)  # fmt: skip
+"""Of the standard library, with much documentation."""
+
+LEAST_LETTERS, MOST_CLASSES, AXES = 40, 12, 64
+
+
+def study_modality(*, out: Path | str, device: Device = "auto", seed: int = 0) -> list[Row]:
+    """Measure digits, tables and texts that come with scikit-learn and Python, all without a download.
+
+    The texts are the documentation of functions and classes of Python's standard library, classified by their module
+    and embedded by latent semantic analysis (TF-IDF and a truncated SVD): no language model is involved.
+
+    Parameters
+    ----------
+    out
+        Folder for table.csv, table.json and plot.svg.
+    device, seed
+        As for `clorg_scale.rld`.
+    """
+    from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+
+    sets: dict[str, Labelled] = {
+        "digits, pixels": _standardised(*load_digits(return_X_y=True), scale=False),
+        "wines, measurements": _standardised(*load_wine(return_X_y=True), scale=True),
+        "cells, measurements": _standardised(*load_breast_cancer(return_X_y=True), scale=True),
+        "documentation, LSA": _texts(seed),
+    }
+    rows: list[Row] = []
+    for name, (points, labels) in sets.items():
+        row: Row = {"data": name, "classes": len(np.unique(labels))}
+        rows.append(row | measure(points, labels, device=device, seed=seed))
+    curves = {str(row["data"]): [float(row[f"RLD {t:g}"]) for t in TEMPERATURES] for row in rows}
+    plot = draw_curves(TEMPERATURES, [Panel("RLD by temperature", curves)], x_title="T", logarithmic=True)
+    write_study(out, rows, plot)
+    return rows
+
+
+def _standardised(points: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], *, scale: bool) -> Labelled:
+    centred = points - points.mean(axis=0)
+    return (centred / points.std(axis=0) if scale else centred).astype(np.float32), labels
+
+
+def _texts(seed: int) -> Labelled:
+    """Documentation strings of the modules that have most of them, embedded."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts, modules = _documentation()
+    names, counts = np.unique(modules, return_counts=True)
+    kept = names[np.argsort(-counts, kind="stable")][:MOST_CLASSES]
+    chosen = np.flatnonzero(np.isin(modules, kept))
+    words = TfidfVectorizer(stop_words="english", sublinear_tf=True, min_df=2).fit_transform([texts[i] for i in chosen])
+    points = TruncatedSVD(min(AXES, words.shape[1] - 1), random_state=seed).fit_transform(words)
+    lengths = np.linalg.norm(points, axis=1, keepdims=True)
+    said = lengths[:, 0] > 0
+    labels = np.unique(modules[chosen], return_inverse=True)[1]
+    return (points / np.where(lengths > 0, lengths, 1))[said].astype(np.float32), labels[said]
+
+
+def _documentation() -> tuple[list[str], npt.NDArray[np.str_]]:
+    """Documentation strings of what public modules of the standard library define, each once, and their modules."""
+    seen: dict[str, str] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of modules that are on their way out
+        for module in MODULES:
+            for name in _with_submodules(module):
+                for text in _texts_of(name):
+                    seen.setdefault(text, module)
+    return list(seen), np.array(list(seen.values()))
+
+
+def _with_submodules(module: str) -> list[str]:
+    """The module and the modules in it that can be imported without doing anything."""
+    import importlib
+
+    found = importlib.import_module(module)
+    inside = [m.name for m in pkgutil.iter_modules(getattr(found, "__path__", []))]
+    return [module, *(f"{module}.{name}" for name in inside if not name.startswith("_") and name != "__main__")]
+
+
+def _texts_of(module: str) -> list[str]:
+    import importlib
+
+    try:
+        members = vars(importlib.import_module(module))
+    except Exception:  # modules of other systems
+        return []
+    own = [value for value in members.values() if getattr(value, "__module__", None) == module]
+    methods = [value for cls in own if inspect.isclass(cls) for value in vars(cls).values()]
+    texts = [getattr(value, "__doc__", None) for value in [*own, *methods] if callable(value)]
+    return [text for text in texts if isinstance(text, str) and len(text) >= LEAST_LETTERS]

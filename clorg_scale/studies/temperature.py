@@ -1,0 +1,56 @@
+"""RLD over a fine range of temperatures: where two models change places, and where shuffled labels begin to matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clorg_scale.arrays import Device
+from clorg_scale.backbones.curves import Panel, draw_curves
+from clorg_scale.datasets import load_fashion_mnist_embeddings
+from clorg_scale.rld import rld
+from clorg_scale.studies.table import Row, write_study
+
+__all__ = ["study_temperature"]
+
+TEMPERATURES = tuple(float(t) for t in np.geomspace(2, 0.02, 24))
+
+
+def study_temperature(
+    sets: Mapping[str, tuple[Any, Any]] | None = None,
+    *,
+    out: Path | str,
+    device: Device = "auto",
+    seed: int = 0,
+    progress: bool = False,
+) -> list[Row]:
+    """RLD of each set of embeddings at 24 temperatures from 2 to 0.02, and of its shuffled labels.
+
+    Parameters
+    ----------
+    sets
+        Embeddings and labels by name; default: the contrastive and the supervised network that ship.
+    out
+        Folder for table.csv, table.json and plot.svg.
+    device, seed, progress
+        As for `clorg_scale.rld`.
+    """
+    if sets is None:
+        shipped = {name: load_fashion_mnist_embeddings(name, "train") for name in ("contrastive", "supervised")}
+        sets = {name: (stored.embeddings, stored.labels) for name, stored in shipped.items()}
+    rows: list[Row] = [{"T": t} for t in TEMPERATURES]
+    curves = {}
+    for name, (embeddings, labels) in sets.items():
+        found = rld(embeddings, labels, temperatures=TEMPERATURES, device=device, seed=seed, progress=progress)
+        curves[name] = [float(value) for value in found.values]
+        for row, value, error, mean, spread in zip(
+            rows, found.values, found.stderr, found.null_mean, found.null_std, strict=True
+        ):
+            row |= {name: float(value), f"{name}, standard error": float(error),
+                    f"{name}, shuffled": float(mean), f"{name}, shuffled, deviation": float(spread)}  # fmt: skip
+    plot = draw_curves(TEMPERATURES, [Panel("RLD by temperature", curves)], x_title="T", logarithmic=True)
+    write_study(out, rows, plot)
+    return rows

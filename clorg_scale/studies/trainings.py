@@ -1,0 +1,152 @@
+"""Backbones trained in several settings and measured alike: stability, augmentation, architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clorg_scale import backbones
+from clorg_scale.arrays import Device
+from clorg_scale.backbones.curves import Panel, draw_curves
+from clorg_scale.datasets import load_images
+from clorg_scale.errors import InputError
+from clorg_scale.studies.measures import TEMPERATURES, measure
+from clorg_scale.studies.table import Row, read_rows, write_study
+
+__all__ = ["Setting", "study_trainings", "summarise"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One training, as `clorg-scale train` takes it.
+
+    Attributes
+    ----------
+    data, method, backbone, width, stem, epochs, batch_size, learning_rate, strength, seed
+        See `clorg_scale.backbones.build` and `train`.
+    n_images
+        Train on the first so many images, and measure so many unseen ones at most.
+    """
+
+    data: str = "fashion-mnist"
+    method: str = "simclr"
+    backbone: str = "resnet18"
+    width: int = 64
+    stem: str = "auto"
+    epochs: int = 30
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    strength: float = 1.0
+    seed: int = 0
+    n_images: int = 60_000
+
+    @property
+    def folder(self) -> str:
+        """Name of the training's folder, its settings in full."""
+        parts = (self.data, self.method, self.backbone, f"width{self.width}", self.stem, f"epochs{self.epochs}",
+                 f"batch{self.batch_size}", f"rate{self.learning_rate:g}", f"strength{self.strength:g}",
+                 f"images{self.n_images}", f"seed{self.seed}")  # fmt: skip
+        return "-".join(str(part).replace("/", "_") for part in parts)
+
+
+def study_trainings(
+    settings: Sequence[Setting],
+    *,
+    vary: str,
+    out: Path | str,
+    device: Device = "auto",
+    report: Callable[[Row], None] = lambda row: None,
+) -> list[Row]:
+    """Train, embed unseen images and measure them, one setting after the other.
+
+    A setting whose row is in the table of an earlier run is not trained again, and a training that was interrupted goes
+    on where it was.
+
+    Parameters
+    ----------
+    settings
+        What to train.
+    vary
+        The attribute of `Setting` that the plot is over.
+    out
+        Folder for table.csv, table.json, plot.svg, and the trainings.
+    device
+        "auto", "cpu" or "cuda".
+    report
+        Called with each row when it is there.
+
+    Raises
+    ------
+    InputError
+        As `backbones.build`, `backbones.train` and `load_images`.
+    """
+    done = {row.get("training"): row for row in read_rows(out)}
+    rows: list[Row] = []
+    for setting in settings:
+        row = done.get(setting.folder) or _trained_and_measured(setting, Path(out), device)
+        rows.append(row)
+        report(row)
+        write_study(out, rows, _plot(rows, vary))
+    return rows
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation of every measure over the rows.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two rows.
+    """
+    if len(rows) < 2:
+        raise InputError(f"A deviation needs at least two trainings, not {len(rows)}.")
+    names = [name for name, value in rows[0].items() if isinstance(value, float) and name not in _settings()]
+    columns = {name: [float(row[name]) for row in rows] for name in names}
+    return {name: (float(np.mean(values)), float(np.std(values, ddof=1))) for name, values in columns.items()}
+
+
+def _trained_and_measured(setting: Setting, out: Path, device: Device) -> Row:
+    """Train, unless that is done, and measure."""
+    images = load_images(setting.data, "train")
+    unseen = load_images(setting.data, "test")
+    network = backbones.build(
+        setting.backbone, n_channels=images.n_channels, image_size=images.image_size, width=setting.width,
+        stem=setting.stem, seed=setting.seed,  # type: ignore[arg-type]
+    )  # fmt: skip
+    folder = out / "trainings" / setting.folder
+    backbones.train(
+        images.first(min(len(images), setting.n_images)), network, method=setting.method, epochs=setting.epochs,
+        batch_size=setting.batch_size, learning_rate=setting.learning_rate, strength=setting.strength, out=folder,
+        device=device, seed=setting.seed,
+    )  # fmt: skip
+    measured = unseen.first(min(len(unseen), setting.n_images))
+    stored = backbones.embed(network, measured, out=folder / "embeddings", dtype="float32", device=device)
+    found = measure(stored.embeddings, np.asarray(stored.labels), device=device)
+    return {"training": setting.folder} | asdict(setting) | found
+
+
+def _plot(rows: Sequence[Row], vary: str) -> str:
+    """Measures over what was varied; names are numbered from left to right."""
+    places: list[Any] = [row[vary] for row in rows]
+    named = any(isinstance(place, str) for place in places) or len(set(places)) < len(places)
+    xs = [float(i + 1) for i in range(len(places))] if named else [float(place) for place in places]
+    order = np.argsort(xs)
+
+    def curve(name: str) -> list[float]:
+        return [float(rows[i][name]) for i in order]
+
+    panels = [
+        Panel("RLD by temperature", {f"T = {t:g}": curve(f"RLD {t:g}") for t in TEMPERATURES}),
+        Panel("Class homogeneity by k", {name: curve(name) for name in rows[0] if name.startswith("CHI")}),
+        Panel("Accuracy", {"k-NN": curve("k-NN accuracy"), "linear": curve("linear accuracy")}),
+    ]
+    title = ", ".join(dict.fromkeys(str(place) for place in places)) if named else vary
+    return draw_curves([xs[i] for i in order], panels, x_title=title[:40])
+
+
+def _settings() -> set[str]:
+    return set(Setting.__dataclass_fields__)

@@ -1,0 +1,113 @@
+"""Studies: each a table and a plot, from the command line."""
+
+import csv
+import json
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from command_line import assert_one_sentence, run
+
+import clorg_scale as cs
+from clorg_scale.datasets import compact_mixture, locally_dense_mixture
+from clorg_scale.studies.measures import measure
+from clorg_scale.studies.table import read_rows, write_study
+from clorg_scale.studies.trainings import Setting, study_trainings, summarise
+
+
+def read(folder):
+    """Rows of both tables, which must agree, and the plot's text."""
+    rows = json.loads((folder / "table.json").read_text())
+    with (folder / "table.csv").open(newline="") as file:
+        listed = list(csv.DictReader(file))
+    assert len(rows) == len(listed)
+    for row, line in zip(rows, listed, strict=True):
+        assert list(row) == list(line)
+        for name, value in row.items():
+            assert line[name] == (f"{value:.6g}" if isinstance(value, float) else str(value))
+    plot = (folder / "plot.svg").read_text()
+    ET.fromstring(plot)
+    return rows, plot
+
+
+def succeeds(*arguments):
+    outcome = run(*arguments)
+    assert (outcome.code, outcome.err) == (0, "")
+    return outcome.out
+
+
+def test_temperature_of_embeddings_of_ones_own(tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        points, labels = locally_dense_mixture(300, 8, seed=seed)
+        cs.save_embeddings(tmp_path / name, points, labels, {})
+    text = succeeds("study", "temperature", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "out")
+    rows, plot = read(tmp_path / "out")
+    temperatures = [row["T"] for row in rows]
+    np.testing.assert_allclose(temperatures, np.geomspace(2, 0.02, 24))
+    alone = cs.rld(*locally_dense_mixture(300, 8, seed=1), temperatures=temperatures)
+    np.testing.assert_allclose([row["b"] for row in rows], alone.values, rtol=1e-6)
+    np.testing.assert_allclose([row["b, shuffled"] for row in rows], alone.null_mean, rtol=1e-6)
+    assert len(text.splitlines()) == 1 + 24 + 1
+    assert ">a</text>" in plot
+
+
+def test_a_study_of_nothing(tmp_path):
+    assert_one_sentence(run("study", "temperature", tmp_path / "none.npy", "--out", tmp_path / "out"), "none.npy")
+    outcome = run("study", "augmentation", "--strengths", "1,x", "--out", tmp_path / "out")
+    assert_one_sentence(outcome, "--strengths must be numbers")
+    assert not (tmp_path / "out").exists()
+
+
+def test_modality(tmp_path):
+    text = succeeds("study", "modality", "--out", tmp_path / "out")
+    rows, _ = read(tmp_path / "out")
+    assert [row["data"].split(",")[0] for row in rows] == ["digits", "wines", "cells", "documentation"]
+    digits = rows[0]
+    points = np.asarray(_digits()[0] - _digits()[0].mean(axis=0), dtype=np.float32)
+    np.testing.assert_allclose(digits["RLD 0.1"], cs.rld(points, _digits()[1]).values[3], rtol=1e-5)
+    # Texts of one module have something in common: far from chance, a twelfth.
+    assert rows[3]["k-NN accuracy"] > 0.5
+    assert "documentation" in text
+
+
+def _digits():
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)
+
+
+def test_measures_are_those_of_the_functions():
+    points, labels = compact_mixture(400, 8)
+    found = measure(points, labels, device="cpu")
+    table = cs.knn(points, 100, metric="cosine")
+    assert found["CHI 10"] == pytest.approx(cs.class_homogeneity(table, labels, ks=[10])[10])
+    assert found["Calinski-Harabasz"] == pytest.approx(cs.calinski_harabasz(points, labels))
+    assert 0.5 < found["k-NN accuracy"] <= 1
+
+
+def test_trainings_are_measured_once(tmp_path, monkeypatch):
+    settings = [
+        Setting(width=8, stem="strided", epochs=1, batch_size=64, n_images=256, method="supervised", seed=seed)
+        for seed in (0, 1)
+    ]
+    try:
+        rows = study_trainings(settings, vary="seed", out=tmp_path, device="cpu")
+    except cs.InputError as error:
+        pytest.skip(str(error))
+    stored, _ = read(tmp_path)
+    assert [row["seed"] for row in stored] == [0, 1]
+    assert rows[0]["RLD 0.1"] != rows[1]["RLD 0.1"]
+    mean, deviation = summarise(rows)["RLD 0.1"]
+    assert mean == pytest.approx((rows[0]["RLD 0.1"] + rows[1]["RLD 0.1"]) / 2)
+    assert deviation == pytest.approx(abs(rows[0]["RLD 0.1"] - rows[1]["RLD 0.1"]) / np.sqrt(2))
+    monkeypatch.setattr("clorg_scale.backbones.train", None)  # would be called if a row were not found
+    assert study_trainings(settings, vary="seed", out=tmp_path, device="cpu") == stored
+    with pytest.raises(cs.InputError, match="at least two"):
+        summarise(rows[:1])
+
+
+def test_a_table_that_is_none_is_not_read(tmp_path):
+    write_study(tmp_path, [{"a": 1, "b": 0.5}])
+    assert read_rows(tmp_path) == [{"a": 1, "b": 0.5}]
+    (tmp_path / "table.json").write_text("{")
+    assert read_rows(tmp_path) == []
