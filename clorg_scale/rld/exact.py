@@ -32,7 +32,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exp2 import smallest_exp2
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.tiles import NEAR, TILE, affinity_sums, kernel_sums, squares, tile_pairs
+from clorg_scale.rld.tiles import NEAR, TILE, add_tiles, affinity_sums, kernel_sums, squares, tile_pairs
 
 __all__ = ["ExactSums", "check_exact_memory", "exact_bytes", "exact_sums", "n_pair_visits", "random_pair_mean"]
 
@@ -230,22 +230,21 @@ class _PanelPair:
 
     def collect(self, over_rows: Floats, over_columns: Floats, into: Floats) -> None:
         """Add the sums of the tiles to (s, n), tile after tile in a fixed order."""
-        for (i, j), row_sums, column_sums in zip(self.tiles, over_rows, over_columns, strict=True):
-            for tile, sums, span in ((i, row_sums, self.rows), (j, column_sums, self.columns)):
-                start = span.start + tile * TILE
-                stop = min(start + TILE, span.stop)
-                into[:, start:stop] += sums[:, : stop - start]
+        add_tiles(over_rows, self.tiles[:, 0], self.rows.start, self.rows.stop, into)
+        add_tiles(over_columns, self.tiles[:, 1], self.columns.start, self.columns.stop, into)
 
 
 def _panel_pairs(points: ClassOrderedPoints, panel_rows: int) -> Iterator[_PanelPair]:
     """All pairs of panels on or above the diagonal."""
     n = points.n_points
+    # Two panels, one where all points fit it, whose memory is used again and again.
+    spaces = [np.empty((min(n, panel_rows), points.n_features), points.dtype) for _ in range(1 + (panel_rows < n))]
     for start in range(0, n, panel_rows):
         rows = slice(start, min(n, start + panel_rows))
-        X, x_norms = points.panel(rows.start, rows.stop)
+        X, x_norms = points.panel(rows.start, rows.stop, spaces[0])
         for other in range(start, n, panel_rows):
             columns = slice(other, min(n, other + panel_rows))
-            Y, y_norms = (X, x_norms) if other == start else points.panel(columns.start, columns.stop)
+            Y, y_norms = (X, x_norms) if other == start else points.panel(columns.start, columns.stop, spaces[1])
             tiles = tile_pairs(len(X), len(Y), diagonal=other == start)
             yield _PanelPair(X, Y, x_norms, y_norms, rows, columns, tiles)
 

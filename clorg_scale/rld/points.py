@@ -54,9 +54,11 @@ class ClassOrderedPoints:
         self.mean = column_means(embeddings)
         self.dtype = computing_dtype(embeddings.dtype)
 
-    def panel(self, start: int, stop: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Points at positions start..stop: (p, d) centred coordinates and (p,) their squared norms."""
-        rows = self.rows(self.order[start:stop])
+    def panel(
+        self, start: int, stop: int, space: npt.NDArray[Any] | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Points at positions start..stop: (p, d) centred coordinates, in `space` if given, and (p,) squared norms."""
+        rows = self.rows(self.order[start:stop], space=space)
         return rows, np.einsum("ij,ij->i", rows, rows)
 
     def rows(

@@ -25,7 +25,7 @@ from numba import njit, prange
 from clorg_scale.rld.exp2 import exp2
 from clorg_scale.rld.simd import aligned_empty, use_wide_vectors
 
-__all__ = ["TILE", "affinity_sums", "kernel_sums", "row_distances", "squares", "tile_pairs"]
+__all__ = ["TILE", "add_tiles", "affinity_sums", "kernel_sums", "row_distances", "squares", "tile_pairs"]
 
 Floats = npt.NDArray[Any]
 """float32 or float64; a tile and all that goes with it have one precision."""
@@ -54,6 +54,26 @@ def squares(temperatures: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
             if abs(temperatures[earlier] / temperature - 2) < 1e-14:
                 squared[t] = earlier
     return squared
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def add_tiles(sums: Floats, tiles: Integers, start: int, stop: int, into: Floats) -> None:
+    """Add the (b, s, TILE) sums of tiles to (s, n), tile after tile in a fixed order.
+
+    Parameters
+    ----------
+    sums, tiles
+        Sums, and the place of each tile in a panel.
+    start, stop
+        First point of the panel and the one after its last.
+    into
+        (s, n) float64.
+    """
+    for s in prange(sums.shape[1]):
+        for b in range(len(tiles)):
+            first = start + tiles[b] * TILE
+            for i in range(min(TILE, stop - first)):
+                into[s, first + i] += sums[b, s, i]
 
 
 # The loops below count from 0 and add an unsigned offset: with a signed one Numba must allow for negative indices,
