@@ -16,7 +16,8 @@ delete-a-group jackknife gives the standard error sqrt(15/16 sum (theta_g - mean
 v = 15/16 sum e_g^2, and k is off by the covariance c = 15/16 sum e_g f_g of its two factors; so 1 / r_j is divided by
 1 + v_j, and k_i multiplied with (1 + c_i) / (1 + v_i).
 
-**Number of landmarks.** A pilot of 256 a tile tells how many the target needs: errors fall with the root of m.
+**Number of landmarks.** A pilot of 256 a tile tells how many the target needs: errors fall with the root of m, the
+bias with m.
 """
 
 from __future__ import annotations
@@ -154,8 +155,20 @@ def sampled_sums(
         excess = float((STUDENT * sums.stderr / target_error).max()) ** 2
         if n_landmarks is not None or excess <= enough or taken >= len(run.pool.rows):
             break
-        wanted, enough = int(np.ceil(MARGIN * excess * wanted)), TOLERATED
+        wanted, enough = int(np.ceil(MARGIN * _times_as_many(sums, target_error) * wanted)), TOLERATED
     return sums
+
+
+def _times_as_many(sums: SampledSums, target_error: float) -> float:
+    """How many times as many landmarks the target needs at every temperature.
+
+    With f times as many the variance is s^2 / f and what is unsure of the bias u / f:  s^2 / f + (u / f)^2 = aim^2.
+    """
+    unsure = (UNSURE * sums.bias) ** 2
+    variance = np.maximum(sums.stderr**2 - unsure, 0)
+    aim = (target_error / STUDENT) ** 2
+    # 1 / f = 2 aim / (variance + sqrt(variance^2 + 4 unsure aim)), the root that stands for unsure -> 0, too.
+    return float(((variance + np.sqrt(variance**2 + 4 * unsure * aim)) / (2 * aim)).max())
 
 
 class _Run:
