@@ -57,6 +57,8 @@ GPU_PACKAGES = {
     "triton": "the fused RLD kernels",
 }
 
+RAPIDS_PACKAGES = {"cudf": "tables on the GPU", "cugraph": "graphs for RAPIDS workflows"}
+
 
 def examine() -> list[Finding]:
     """Look at the machine, the packages and the GPU; a GPU is believed only after a kernel has run on it."""
@@ -72,6 +74,7 @@ def examine() -> list[Finding]:
     findings += [_optional(name, extra, purpose) for name, (extra, purpose) in OPTIONAL.items()]
     findings.append(_gpu())
     findings += [_optional(name, "cuda13", purpose) for name, purpose in GPU_PACKAGES.items()]
+    findings += [_optional(name, "rapids13", purpose) for name, purpose in RAPIDS_PACKAGES.items()]
     return findings
 
 
