@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from threading import Event
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,9 @@ import typer
 from clorg_scale.errors import InputError, MissingDependencyError
 
 __all__ = ["app", "main"]
+
+AGAIN, SOON = 2.0, 0.02
+"""Seconds after which Ctrl-C is raised again; cleaning up takes less than the former."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, 128 and the number of the signal."""
@@ -43,31 +47,60 @@ def main() -> None:
             code = INTERRUPTED
             if not pressed.is_set():
                 raise
+        _raise_no_more()
         if code == INTERRUPTED:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends at once what is still running
             _say("Interrupted; what was finished is kept, run the same command again to go on.")
     sys.exit(code)
 
 
+def _raise_no_more() -> None:
+    """End the repetition of Ctrl-C."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 @contextmanager
 def _watched_keyboard() -> Iterator[Event]:
-    """Tell whether Ctrl-C was pressed during the block."""
-    pressed = Event()
-    before = signal.getsignal(signal.SIGINT)
+    """Tell whether Ctrl-C was pressed during the block.
 
-    def interrupt(*_: Any) -> None:
+    Callbacks of compiled libraries may swallow the exception; so it is raised again until the block ends. Within LLVM
+    it would end the process by a crash; there it waits.
+    """
+    pressed = Event()
+    before, unraisable = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    repeats = hasattr(signal, "setitimer")
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
         pressed.set()
-        raise KeyboardInterrupt
+        sys.unraisablehook = lambda _: None  # the one sentence is said at the end
+        compiling = repeats and _within_llvm(frame)
+        if repeats:
+            signal.setitimer(signal.ITIMER_REAL, SOON if compiling else AGAIN)
+        if not compiling:
+            raise KeyboardInterrupt
 
     if before is not signal.default_int_handler:  # started in the background, or with a handler of its own
         yield pressed
         return
     signal.signal(signal.SIGINT, interrupt)
+    if repeats:
+        signal.signal(signal.SIGALRM, interrupt)
     try:
         yield pressed
     finally:
+        sys.unraisablehook = unraisable
         if signal.getsignal(signal.SIGINT) is interrupt:
             signal.signal(signal.SIGINT, before)
+
+
+def _within_llvm(frame: FrameType | None) -> bool:
+    """Whether LLVM is at work somewhere below."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).startswith("llvmlite"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _run(arguments: list[str]) -> int:

@@ -54,7 +54,7 @@ def doctor(*, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command(short_help="A contrastive and a supervised network, compared on the same images.")
+@app.command(short_help="Two networks compared, one contrastive, one supervised.")
 def demo(*, out: Out = Path("demo-report"), seed: Seed = 0) -> None:
     """Analyse the embeddings of two networks, one contrastive, one supervised, and compare them.
 

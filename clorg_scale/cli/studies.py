@@ -20,7 +20,7 @@ study = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-app.add_typer(study, name="study")
+app.add_typer(study, name="study", short_help="Questions that the paper leaves open: table and plot.")
 
 Data = Annotated[list[str], typer.Option(help="Data set, as for train; may be given several times.")]
 Backbone = Annotated[str, typer.Option(help="As for train.")]

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from clorg_scale.arrays.blas import load_blas
 from clorg_scale.arrays.compiled import pair_lengths, readable
 from clorg_scale.errors import InputError
 from clorg_scale.progress import Advance
@@ -260,6 +261,7 @@ def _each_panel_pair(
     from numba import get_num_threads
 
     into = np.zeros((n_sums, points.n_points))
+    load_blas(points.dtype)
     with threadpool_limits(limits=1, user_api="blas"):
         for pair in _panel_pairs(points, panel_rows):
             over_rows, over_columns = sums_of(pair, get_num_threads())

@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from clorg_scale.arrays.blas import load_blas
 from clorg_scale.errors import InputError
 from clorg_scale.progress import Advance, progress_bar
 from clorg_scale.rld.exact import pair_sample
@@ -219,6 +220,7 @@ class _Run:
     ) -> Iterator[tuple[slice, Any, Any, LandmarkSets, tuple[Integers, Integers]]]:
         """Consecutive points: their place, coordinates, norms, the landmarks of their tiles, and the pairs to skip."""
         n = self.points.n_points
+        load_blas(self.points.dtype)
         space = np.empty((min(n, BLOCK_ROWS), self.points.n_features), dtype=self.points.dtype)
         with threadpool_limits(limits=1, user_api="blas"):
             for start in range(0, n, BLOCK_ROWS):
