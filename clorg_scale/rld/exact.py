@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from clorg_scale.arrays.blas import load_blas
 from clorg_scale.arrays.compiled import pair_lengths, readable
+from clorg_scale.arrays.interrupts import held_interrupts
 from clorg_scale.errors import InputError
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exp2 import smallest_exp2
@@ -261,10 +261,10 @@ def _each_panel_pair(
     from numba import get_num_threads
 
     into = np.zeros((n_sums, points.n_points))
-    load_blas(points.dtype)
     with threadpool_limits(limits=1, user_api="blas"):
         for pair in _panel_pairs(points, panel_rows):
-            over_rows, over_columns = sums_of(pair, get_num_threads())
+            with held_interrupts():
+                over_rows, over_columns = sums_of(pair, get_num_threads())
             pair.collect(over_rows, over_columns, into)
             advance(pair.n_pairs)
     return into

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from clorg_scale.arrays.blas import load_blas
+from clorg_scale.arrays.interrupts import held_interrupts
 from clorg_scale.errors import InputError
 from clorg_scale.progress import Advance, progress_bar
 from clorg_scale.rld.exact import pair_sample
@@ -220,7 +220,6 @@ class _Run:
     ) -> Iterator[tuple[slice, Any, Any, LandmarkSets, tuple[Integers, Integers]]]:
         """Consecutive points: their place, coordinates, norms, the landmarks of their tiles, and the pairs to skip."""
         n = self.points.n_points
-        load_blas(self.points.dtype)
         space = np.empty((min(n, BLOCK_ROWS), self.points.n_features), dtype=self.points.dtype)
         with threadpool_limits(limits=1, user_api="blas"):
             for start in range(0, n, BLOCK_ROWS):
@@ -240,11 +239,12 @@ class _Run:
         changes = Changes(self.points.n_points, len(self.rates))
         for rows, X, norms, sets, skip in self._blocks(wanted, advance):
             shifts = self.rates[:, None] * self.near_field.nearest[rows] + HEADROOM
-            sums = landmark_sums(
-                X, self.L, norms, self.l_norms, reach[rows], reach[self.pool.rows], self.rates.astype(dtype),
-                self.squared, shifts.astype(dtype), dtype.type(2.0**HEADROOM), sets.columns,
-                sets.weights.astype(dtype), sets.starts, *skip, self.near, self.floor,
-            )  # fmt: skip
+            with held_interrupts():
+                sums = landmark_sums(
+                    X, self.L, norms, self.l_norms, reach[rows], reach[self.pool.rows], self.rates.astype(dtype),
+                    self.squared, shifts.astype(dtype), dtype.type(2.0**HEADROOM), sets.columns,
+                    sets.weights.astype(dtype), sets.starts, *skip, self.near, self.floor,
+                )  # fmt: skip
             r = np.exp2(near_logs[:, rows] - shifts).T + sums.sum(axis=2)
             changes.record(rows, sums, r)
             log_r[:, rows] = np.log2(r).T + shifts
@@ -261,11 +261,12 @@ class _Run:
         reach = self.near_field.reach.astype(dtype)
         jackknife = Jackknife(len(self.rates), self.n_classes)
         for rows, X, norms, sets, skip in self._blocks(wanted, advance):
-            sums, squared_sums = landmark_affinities(
-                X, self.L, norms, self.l_norms, reach[rows], reach[self.pool.rows], (2 * self.rates).astype(dtype),
-                self.squared, x_logs[:, rows], l_logs, sets.columns, sets.weights.astype(dtype), sets.starts,
-                classes[rows], l_classes, *skip, self.near, self.floor,
-            )  # fmt: skip
+            with held_interrupts():
+                sums, squared_sums = landmark_affinities(
+                    X, self.L, norms, self.l_norms, reach[rows], reach[self.pool.rows], (2 * self.rates).astype(dtype),
+                    self.squared, x_logs[:, rows], l_logs, sets.columns, sets.weights.astype(dtype), sets.starts,
+                    classes[rows], l_classes, *skip, self.near, self.floor,
+                )  # fmt: skip
             jackknife.add(k[:, rows], w[:, rows], sums * 2.0**HEADROOM, changes.of(rows), self.codes[rows])
             of_squares += squared_sums * 4.0**HEADROOM
         w[:, self.codes < 0] = 0

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import row_slices
-from clorg_scale.arrays.blas import load_blas
+from clorg_scale.arrays.interrupts import held_interrupts
 from clorg_scale.neighbors.algorithms.clustering import cluster
 from clorg_scale.neighbors.algorithms.flat_faiss import search_block
 from clorg_scale.neighbors.algorithms.list_scan import QUERIES, scan_lists
@@ -109,8 +109,7 @@ class ScannedLists:
         """Candidates of queries in the order of the lists."""
         queries = self.coordinates[places]
         probes = self._nearest_lists(queries, self.n_probe)
-        load_blas(np.float32)
-        with threadpool_limits(limits=1, user_api="blas"):
+        with threadpool_limits(limits=1, user_api="blas"), held_interrupts():
             found = scan_lists(
                 queries, probes, _tiles(self.lists[places]), self.coordinates, self.norms, self.starts, wanted
             )
