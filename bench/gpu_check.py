@@ -240,43 +240,26 @@ def check_streaming(run: Run) -> None:
     run.report("  streamed, all of it", seconds=seconds)
 
 
-def check_landmarks(run: Run) -> None:
-    """Weighted landmark sums against float64."""
-    if run.dry:
-        raise SkippedError("the landmark kernel is Triton's")
-    from clorg_scale.kernels.landmark_launch import landmark_sums
-    from clorg_scale.kernels.rld_landmarks import landmark_sums_reference
-
-    from clorg_scale.rld.device_points import DevicePoints
+def check_sampled_rld(run: Run) -> None:
+    """Tiles of torch give the sums of the CPU's compiled loops: landmarks and near field are the same."""
+    from clorg_scale.neighbors import knn
+    from clorg_scale.rld.near_field import NearField
     from clorg_scale.rld.points import ClassOrderedPoints
+    from clorg_scale.rld.sampled import sampled_sums
 
-    n, m, d, t = 1000, 300, 200, len(TEMPERATURES)
-    X, codes = clustered(n, d)
-    rng = np.random.default_rng(1)
-    chosen = np.sort(rng.permutation(n)[:m])
-    itself = np.stack([chosen, np.arange(m)], 1)
-    weights = rng.random((t, m, 17))
-    for precision in ("fp16", "tf32", "ieee"):
-        held = DevicePoints(ClassOrderedPoints(X, codes, 10), run.device, precision, resident=True)._all
-        part = type(held)(held.x[chosen], held.norms[chosen], held.codes[chosen], 0)
-        x = held.x.double().cpu().numpy()
-        norms = (x**2).sum(1)
-        square = norms[:, None] + norms[chosen] - 2 * x @ x[chosen].T
-        # Near pairs are the near field's; the landmarks leave them out like the point itself.
-        near = np.argwhere(square < 1e-3 * (norms[:, None] + norms[chosen]))
-        skip = np.unique(np.concatenate([itself, near]), axis=0)
-        rates = -np.log2(np.e) / (np.sqrt(2 * norms.mean()) * TEMPERATURES)
-        shifts = rng.normal(size=(t, n)), rng.normal(size=(t, m))
-        tensors = [torch.tensor(a, dtype=torch.float32, device=run.device) for a in (rates, *shifts, weights)]
-        total, own = landmark_sums(
-            held, part, tensors[0], (tensors[1], tensors[2]), tensors[3], torch.tensor(skip, device=run.device),
-            same_class=True, precision=precision,
-        )  # fmt: skip
-        y, ordered = held.codes.cpu().numpy(), x[chosen]
-        expected = landmark_sums_reference(x, ordered, rates, shifts, (y, y[chosen]), weights, skip)
-        for name, ours, theirs in (("all", total, expected[0]), ("own class", own, expected[1])):
-            error = abs(ours.double().cpu().numpy() - theirs).max() / abs(theirs).max()
-            run.correct(f"landmark sums {precision}, {name}", error, 2e-5)
+    for n, d, dtype, allowed in ((700, 17, np.float32, 1e-4), (20_000, 128, np.float32, 1e-4), (3000, 64, float, 1e-9)):
+        if run.dry and n > 700:
+            continue
+        X, codes = clustered(n, d)
+        points, near_field = ClassOrderedPoints(X.astype(dtype), codes, 10), NearField.of(knn(X, 15, device="cpu"))
+        ours, theirs = (
+            sampled_sums(points, codes, near_field, TEMPERATURES, target_error=0.005, n_landmarks=300, device=device)
+            for device in (run.device.type, None)
+        )
+        for name in ("k", "w", "log_r", "stderr"):
+            expected = getattr(theirs, name)
+            error = abs(getattr(ours, name) - expected).max() / abs(expected).max()
+            run.correct(f"sampled RLD {n} x {d} {np.dtype(dtype).name}, {name}", error, allowed)
 
 
 def check_graph_kernels(run: Run) -> None:
@@ -384,6 +367,25 @@ def check_communities(run: Run) -> None:
         error = abs(found.modularity - modularity(graph, found.labels)) + abs(int(found.sizes.sum()) - len(X))
         run.correct(f"{method}: {len(found.sizes)} communities, Q {found.modularity:.4f}", error, 1e-6)
         run.report(f"  {method}", seconds=seconds, labels_Q=modularity(graph, codes))
+
+
+def check_probe(run: Run) -> None:
+    """The GCN probe in one batch and in minibatches, on graphs of the device, learns what it learns on the CPU."""
+    from clorg_scale.affinity import affinity_graph
+    from clorg_scale.neighbors import knn
+    from clorg_scale.probes import GCNProbe
+
+    X, codes = clustered(600 if run.dry else 20_000, 32)
+    codes = codes + 1
+    train = np.random.default_rng(0).random(len(X)) < 0.5
+    accuracy = {}
+    for device, batch_size in (("cpu", "full"), (run.device.type, "full"), (run.device.type, 256)):
+        graph = affinity_graph(knn(X, 15, device=device))
+        probe = GCNProbe(device=device, batch_size=batch_size, max_epochs=30).fit(graph, codes, train)
+        accuracy[device, batch_size] = probe.score(codes, ~train)
+        allowed = 0.05 if run.dry else 0.02
+        error = abs(accuracy[device, batch_size] - accuracy["cpu", "full"])
+        run.correct(f"GCN probe, batch {batch_size}: {accuracy[device, batch_size]:.3f}", error, allowed)
 
 
 # --- timings --------------------------------------------------------------------------------------------------------
@@ -589,22 +591,74 @@ def timing_stages(run: Run) -> None:
     run.timing("modularity of labels", seconds, moved=found["graph"].n_edges * 16.0)
 
 
+def generated(run: Run, n: int, d: int, n_classes: int) -> tuple[Any, Any]:
+    """(n, d) float16 of `GeneratedPoints`, CuPy's where there is a GPU, and their classes."""
+    points = GeneratedPoints(n, d, n_classes, run.device)
+    X = np.empty((n, d), np.float16) if run.dry else run.cupy().empty((n, d), np.float16)
+    for start in range(0, n, 20_000):
+        block = points.rows(np.arange(start, min(n, start + 20_000))).half()
+        X[start : start + len(block)] = block.numpy() if run.dry else run.cupy().from_dlpack(block)
+    return X, points.codes
+
+
+def timing_imagenet(run: Run) -> None:
+    """1.28M x 2048 in fp16 through the public functions: k-NN (goal 60 s), graph, Leiden, GCN, sampled RLD."""
+    from clorg_scale.affinity import affinity_graph
+    from clorg_scale.communities import communities
+    from clorg_scale.neighbors import knn
+    from clorg_scale.probes import GCNProbe
+    from clorg_scale.rld import rld
+
+    device = run.device.type
+    n, d, n_classes = (3000, 32, 10) if run.dry else (1_280_000, 2048, 1000)
+    X, codes = generated(run, n, d, n_classes)
+    found: dict[str, Any] = {}
+
+    def timed(what: str, compute: Callable[[], Any], **work: float) -> Any:
+        run.synchronise()
+        start = time.perf_counter()
+        found[what] = compute()
+        run.synchronise()
+        run.timing(f"{what} {n} x {d}", time.perf_counter() - start, **work)
+        return found[what]
+
+    sample = slice(0, min(n, 50_000))
+    knn(X[sample], 15, index="flat", device=device)  # loads and compiles what there is
+    predicted = run.best(lambda: knn(X[sample], 15, index="flat", device=device), 1) * (n / 50_000) ** 2
+    if not run.dry and predicted > 0.5 * run.left:
+        run.report(f"k-NN flat {n} x {d}", skipped=f"would take {predicted:.0f} s")
+        table = timed("k-NN auto", lambda: knn(X, 15, device=device))
+    else:
+        table = timed("k-NN flat", lambda: knn(X, 15, index="flat", device=device), flops=2.0 * n * n * d)
+    graph = timed("affinity graph", lambda: affinity_graph(table), moved=n * 15 * 16.0)
+    if run.dry or importlib.util.find_spec("pylibcugraph") is not None:
+        timed("Leiden", lambda: communities(graph, device=device))
+    train = np.random.default_rng(0).random(n) < 0.9
+    probe = GCNProbe(device=device, max_epochs=5, batch_size=512 if run.dry else 16_384)
+    timed("GCN probe, 5 epochs", lambda: probe.fit(graph, codes, train))
+    timed("GCN probe, inference and score", lambda: probe.score(codes, ~train))
+    result = timed("sampled RLD", lambda: rld(X, codes, method="sampled", device=device))
+    run.report("  sampled RLD", landmarks=result.details["landmarks"], stderr=float(result.stderr.max()))
+
+
 CHECKS: tuple[Callable[[Run], None], ...] = (
     floors,
     check_exact_rld,
     timing_exact_rld,
     check_near_pairs,
     check_streaming,
-    check_landmarks,
+    check_sampled_rld,
     check_graph_kernels,
     check_knn,
     check_stages,
     check_communities,
+    check_probe,
     timing_variants,
     timing_dense,
     timing_keops,
     timing_graph,
     timing_stages,
+    timing_imagenet,
 )
 
 

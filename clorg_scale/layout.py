@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import array_module, column_means, row_block
+from clorg_scale.arrays import column_means, on_host, row_block
 from clorg_scale.progress import progress_bar
 
 __all__ = ["lay_out"]
@@ -81,9 +81,7 @@ def _stratified_sample(codes: npt.NDArray[np.int64], n_points: int, rng: np.rand
 
 def _host_rows(embeddings: Any, index: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """The sampled rows, centred in float64, in main memory."""
-    block = row_block(embeddings, index, mean=column_means(embeddings))
-    host: npt.NDArray[np.float32] = block.get() if array_module(block) is not np else block
-    return host
+    return on_host(row_block(embeddings, index, mean=column_means(embeddings)))
 
 
 def _principal_components(points: npt.NDArray[np.float32], n_components: int, seed: int) -> npt.NDArray[np.float64]:

@@ -14,6 +14,7 @@ from clorg_scale.arrays import (
     as_embeddings,
     column_means,
     encode_labels,
+    on_host,
     row_block,
     row_slices,
 )
@@ -134,7 +135,7 @@ def _match_counts(knn: KNN, labels: Any, ks: list[int]) -> Iterable[Array]:
 
 def _shares(counts: Array) -> tuple[np.ndarray, np.ndarray, int]:
     """Sum counts and their squares over rows (exact integers); also the number of rows."""
-    host = counts if isinstance(counts, np.ndarray) else counts.get()
+    host = on_host(counts)
     return host.sum(axis=0), (host * host).sum(axis=0), len(host)
 
 
@@ -190,8 +191,7 @@ def _class_means(embeddings: Array, classes: ClassLabels, offset: Array) -> np.n
     for rows in row_slices(*embeddings.shape, itemsize=16):
         block = row_block(embeddings, rows, dtype=np.float64, mean=offset)
         sums += _class_sums(block, xp.asarray(classes.codes[rows]), len(sums))
-    host = sums if xp is np else sums.get()
-    return np.asarray(host / classes.counts[:, None])
+    return np.asarray(on_host(sums) / classes.counts[:, None])
 
 
 def _class_sums(block: Array, codes: Array, n_classes: int) -> Array:

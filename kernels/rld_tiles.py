@@ -89,8 +89,6 @@ CONFIGS = {
     "tall": TileConfig(256, 128, 64, pieces=4, warps=8, stages=3),
     "float32": TileConfig(128, 128, 32, pieces=4, warps=4, stages=3),
     "emulated": TileConfig(64, 128, 32, pieces=4, warps=4, stages=2),
-    "landmarks": TileConfig(128, 128, 64, pieces=4, warps=8, stages=3),
-    "landmarks_float32": TileConfig(64, 128, 32, pieces=4, warps=4, stages=2),
 }
 """By name; `clorg_scale.rld.cuda` says which serves which precision, `bench/gpu_check.py` times them all."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from clorg_scale.kernels import landmark_launch, rld_landmarks, rld_launch, rld_tiles
+from clorg_scale.kernels import rld_launch, rld_tiles
 from dense_rld import clustered_points, dense_sums, rld_values
 
 from clorg_scale.rld import cuda
@@ -159,40 +159,3 @@ def test_engine_is_deterministic_and_splits_where_lists_overflow(monkeypatch):
     np.testing.assert_allclose(rld_values(first.k, first.w, codes), rld_values(k, w, codes), atol=1e-6)
     np.testing.assert_array_equal(first.k, second.k)
     np.testing.assert_array_equal(first.log_r, second.log_r)
-
-
-@pytest.mark.parametrize(("n", "m", "d", "precision"), [(37, 21, 17, "tf32"), (16, 40, 64, "fp16"), (5, 3, 2, "ieee")])
-def test_landmarks(n, m, d, precision):
-    rng = np.random.default_rng(n)
-    X, codes = clustered_points(n, max(n, 8), d)
-    P, x, cx = panel(X[:n], codes[:n], precision)
-    chosen = np.sort(rng.permutation(n)[: min(m, n)])
-    if m > n:
-        chosen = np.sort(rng.integers(0, n, m))
-    Q = Panel(P.x[chosen], P.norms[chosen], P.codes[chosen], 0)
-    y, cy = x[chosen], cx[chosen]
-    m = len(chosen)
-    itself = np.stack([chosen, np.arange(m)], 1)
-    skip = np.concatenate([itself, np.stack([rng.integers(0, n, 9), rng.integers(0, m, 9)], 1)])
-    near = ((x[:, None] - y[None]) ** 2).sum(2) < 1e-3 * ((x**2).sum(1)[:, None] + (y**2).sum(1))
-    skip = np.unique(np.concatenate([skip, np.argwhere(near)]), axis=0)
-    rates = -np.log2(np.e) / (np.sqrt(2 * (x**2).sum(1).mean()) * TEMPERATURES)
-    shifts = rng.normal(size=(4, n)), rng.normal(size=(4, m))
-    for weights in (rng.random((4, m, 17)), rng.random((1, m, 17))):
-        total, own = landmark_launch.landmark_sums(
-            P, Q, torch.tensor(rates, dtype=torch.float32),
-            tuple(torch.tensor(s, dtype=torch.float32) for s in shifts), torch.tensor(weights, dtype=torch.float32),
-            torch.tensor(skip), same_class=True, precision=precision,
-            config=rld_tiles.TileConfig(16, 16, 32, pieces=2, warps=4, stages=2),
-        )  # fmt: skip
-        expected, expected_own = rld_landmarks.landmark_sums_reference(x, y, rates, shifts, (cx, cy), weights, skip)
-        np.testing.assert_allclose(total.numpy(), expected, rtol=3e-5, atol=1e-7)
-        np.testing.assert_allclose(own.numpy(), expected_own, rtol=3e-5, atol=1e-7)
-        alone, nothing = landmark_launch.landmark_sums(
-            P, Q, torch.tensor(rates, dtype=torch.float32),
-            tuple(torch.tensor(s, dtype=torch.float32) for s in shifts), torch.tensor(weights, dtype=torch.float32),
-            torch.tensor(skip), same_class=False, precision=precision,
-            config=rld_tiles.TileConfig(16, 16, 32, pieces=4, warps=4, stages=2),
-        )  # fmt: skip
-        assert nothing is None
-        np.testing.assert_allclose(alone.numpy(), expected, rtol=3e-5, atol=1e-7)

@@ -26,6 +26,10 @@ from clorg_scale.neighbors import KNN, knn, knn_between, knn_of
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.sampler import NeighborSampler
 from clorg_scale.rld.graph import graph_sums
+from clorg_scale.rld.near_field import NearField
+from clorg_scale.rld.null import shuffled_labels_deviation
+from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.sampled import sampled_sums
 
 
 def real_cupy():
@@ -216,6 +220,31 @@ def test_graph_method_of_rld(cupy):
         graph_sums(table, codes, np.array([1, 0.1, 0.02]), 3.0), strict=True,
     ):  # fmt: skip
         np.testing.assert_allclose(ours.get(), theirs, rtol=1e-12)
+
+
+def test_sampled_rld(cupy, monkeypatch):
+    """With all that is random the same: the sums of the CPU, from tiles of torch."""
+    torch_landmarks = pytest.importorskip("clorg_scale.rld.torch_landmarks", reason="torch is not installed")
+    device = "cuda"
+    if hasattr(cupy, "launched"):  # the stand-in, whose arrays torch does not know
+        device, torch_side = "cpu", torch_landmarks.on_device
+        monkeypatch.setattr(
+            torch_landmarks, "on_device",
+            lambda place, array: torch_side(place, array.get() if hasattr(array, "get") else array),
+        )  # fmt: skip
+    table, on_device, codes = tables(cupy)
+    temperatures, results = np.array([1, 0.5, 0.2, 0.05]), []
+    for array, near, place in ((points()[0], table, None), (cupy.asarray(points()[0]), on_device, device)):
+        ordered = ClassOrderedPoints(array, codes, 5)
+        sums = sampled_sums(
+            ordered, codes, NearField.of(near), temperatures, target_error=0.05, n_landmarks=100, device=place
+        )
+        deviation = shuffled_labels_deviation(
+            ordered, temperatures, sums.mean_distance, sums.log_r, sums.k, sums.squares, codes, 5
+        )
+        results.append([sums.k, sums.w, sums.log_r, sums.stderr, sums.mean_distance, deviation])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-9)
 
 
 def test_edges_of_both_kinds_hold_the_same_pairs(cupy):

@@ -42,7 +42,7 @@ def compiled(kernel, config, *, dtype, arch, **constants):
     blocks = {"BLOCK_M": config.m, "BLOCK_N": config.n, "BLOCK_K": config.k, "PIECES": config.pieces}
     given = blocks | {"RUN": config.run, "GROUP": config.group} | constants
     given = {name: value for name, value in given.items() if name in kernel.arg_names}
-    integers = {"capacity", "n_rows", "n_columns", "n_landmarks", "d", "n_temperatures", "weights_stride"}
+    integers = {"capacity", "n_rows", "n_columns", "d", "n_temperatures"}
     pointers = {"near_masks": "*i8", "x": f"*{dtype}", "y": f"*{dtype}"}
     pointers |= dict.fromkeys(
         ["near_places", "near_count", "forms", "x_code", "y_code", "skip_starts", "skip_rows", "skip_columns"], "*i32"
@@ -127,19 +127,6 @@ def test_other_tiles_compile(name, tmp_path):
     check(compiled(tiles.kernel_sums_kernel, tiles.CONFIGS[name], **common), 90, tmp_path, stack=256)
     binary = compiled(tiles.affinity_sums_kernel, tiles.CONFIGS[name], **common, SAFE=False, LABELS=False)
     check(binary, 90, tmp_path, stack=256)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("arch", "dtype"), [(80, "fp16"), (90, "fp16"), (90, "fp32")])
-def test_landmark_kernel_compiles(arch, dtype, tmp_path):
-    from clorg_scale.kernels.rld_landmarks import landmark_sums_kernel
-
-    name = "landmarks" if dtype == "fp16" else "landmarks_float32"
-    precision = "ieee" if dtype == "fp16" else "tf32"
-    config = tile_kernels().CONFIGS[name]
-    for same in (False, True):
-        binary = compiled(landmark_sums_kernel, config, dtype=dtype, arch=arch, SAME=same, PRECISION=precision, G=32)
-        check(binary, arch, tmp_path, stack=1024)
 
 
 def test_nothing_imports_triton_by_the_way():

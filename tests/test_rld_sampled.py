@@ -246,3 +246,43 @@ def test_subsets_that_cannot_be(what, message):
     X, codes = blobs(60)
     with pytest.raises(InputError, match=message):
         cs.rld_of_subsets(X, codes, **what)
+
+
+@pytest.mark.parametrize(("n", "dtype", "rtol"), [(1300, np.float32, 1e-4), (1300, np.float64, 1e-10)])
+def test_tiles_of_torch_give_the_same_sums(n, dtype, rtol, monkeypatch):
+    """Ragged last tile, unlabelled points, duplicates, near-duplicates, classes taken whole, several batches."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    from clorg_scale.rld import torch_landmarks
+
+    monkeypatch.setitem(torch_landmarks.BATCH_BYTES, "cpu", 2 << 20)
+    monkeypatch.setattr(torch_landmarks, "NEAR_BYTES", 1 << 10)
+    X, codes = blobs(n, 17, 6)
+    X, codes = X.astype(dtype), codes - 1
+    X[1], X[3], X[10:60] = X[0], X[2] + 1e-4, X[10]
+    codes[codes == 4] = np.where(np.arange(np.count_nonzero(codes == 4)) < 20, 4, -1)
+    points, near_field = ClassOrderedPoints(X, codes, 5), NearField.of(cs.knn(X, 15))
+    ours, theirs = (
+        sampled_sums(
+            points, codes, near_field, TEMPERATURES, target_error=0.005, n_landmarks=305, seed=3, device=device
+        )
+        for device in ("cpu", None)
+    )
+    for name in ("k", "w", "log_r", "stderr", "bias", "squares"):
+        expected = getattr(theirs, name)
+        np.testing.assert_allclose(
+            getattr(ours, name), expected, rtol=rtol, atol=rtol * abs(expected).max(), err_msg=name
+        )
+
+
+def test_a_device_without_memory_is_said_in_a_sentence(monkeypatch):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from clorg_scale.rld import torch_landmarks
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch_landmarks, "_recompute", full)
+    X, codes = blobs(300)
+    near_field = NearField.of(cs.knn(X, 5))
+    with pytest.raises(InputError, match="ran out of memory in sampled RLD"):
+        sampled_sums(ClassOrderedPoints(X, codes, 5), codes, near_field, TEMPERATURES, target_error=1, device="cpu")

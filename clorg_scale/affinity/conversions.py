@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def to_scipy(graph: AffinityGraph) -> Any:
     """See `AffinityGraph.to_scipy`."""
     from scipy.sparse import csr_array
 
-    indptr, indices, weights = (_on_host(array) for array in (graph.indptr, graph.indices, graph.weights))
+    indptr, indices, weights = (on_host(array) for array in (graph.indptr, graph.indices, graph.weights))
     matrix = csr_array((weights, indices, indptr), shape=(graph.n_nodes, graph.n_nodes), copy=False)
     matrix.has_canonical_format = True
     return matrix
@@ -115,7 +115,7 @@ def to_igraph(graph: AffinityGraph) -> Any:
     """See `AffinityGraph.to_igraph`."""
     import igraph
 
-    rows, columns, weights = (_on_host(array) for array in (graph.rows(), graph.indices, graph.weights))
+    rows, columns, weights = (on_host(array) for array in (graph.rows(), graph.indices, graph.weights))
     once = rows < columns
     edges = np.column_stack([rows[once], columns[once]]).astype(np.int64)
     return igraph.Graph(n=graph.n_nodes, edges=edges, edge_attrs={"weight": weights[once].astype(np.float64)})
@@ -142,12 +142,6 @@ def to_anndata(graph: AffinityGraph) -> Any:
         obsp={"connectivities": matrix},
         uns={"neighbors": {"connectivities_key": "connectivities", "params": {"method": "clorg-scale"}}},
     )
-
-
-def _on_host(array: Array) -> np.ndarray[Any, Any]:
-    """The array in main memory."""
-    host: np.ndarray[Any, Any] = array.get() if array_module(array) is not np else array
-    return host
 
 
 def _writable(array: Array) -> Array:

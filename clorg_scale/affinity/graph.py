@@ -10,7 +10,7 @@ import numpy as np
 
 from clorg_scale.affinity import conversions
 from clorg_scale.affinity.edges import row_numbers
-from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
 
@@ -127,7 +127,7 @@ class AffinityGraph:
 
     def save(self, path: str | Path) -> None:
         """Write an .npz file, whole or not at all."""
-        host = [array.get() if array_module(array) is not np else array for array in self._arrays()]
+        host = [on_host(array) for array in self._arrays()]
         with write_whole(path) as file:
             np.savez(file, indptr=host[0], indices=host[1], weights=host[2])
 

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from clorg_scale.arrays import Array, array_module, row_slices
+from clorg_scale.arrays import Array, on_host, row_slices
 
 __all__ = ["fingerprint"]
 
@@ -15,8 +15,6 @@ def fingerprint(array: Array) -> str:
     """BLAKE2 digest of an array's dtype, shape and contents, read block by block."""
     digest = hashlib.blake2b(f"{array.dtype.str}{tuple(array.shape)}".encode(), digest_size=16)
     n_columns = int(np.prod(array.shape[1:], dtype=np.int64))
-    on_gpu = array_module(array) is not np
     for rows in row_slices(len(array), n_columns, itemsize=array.dtype.itemsize):
-        block = array[rows].get() if on_gpu else array[rows]
-        digest.update(np.ascontiguousarray(block).data)
+        digest.update(np.ascontiguousarray(on_host(array[rows])).data)
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from clorg_scale.analysis.record import StageNote
+from clorg_scale.arrays import on_host
 from clorg_scale.store.atomic import make_folder, remove_empty, write_whole
 from clorg_scale.store.temporary import remove_strays
 
@@ -118,17 +119,13 @@ def _measured(compute: Callable[[], Result]) -> tuple[Result, float, int]:
 def _write(file: Path, result: Any, seconds: float, peak: int) -> None:
     """Arrays as they are, everything else as JSON, in one .npz."""
     parts = {field.name: getattr(result, field.name) for field in fields(result)}
-    arrays = {name: _on_host(part) for name, part in parts.items() if hasattr(part, "dtype") and np.ndim(part)}
+    arrays = {name: on_host(part) for name, part in parts.items() if hasattr(part, "dtype") and np.ndim(part)}
     rest = {name: part for name, part in parts.items() if name not in arrays}
     document = json.dumps({"parts": rest, "seconds": seconds, "peak": peak}, default=_plain)
     named: dict[str, Any] = {f"array_{name}": array for name, array in arrays.items()}
     named["json"] = np.frombuffer(document.encode(), np.uint8)
     with write_whole(file) as target:
         np.savez(target, allow_pickle=False, **named)
-
-
-def _on_host(array: Any) -> Any:
-    return array.get() if hasattr(array, "get") else array
 
 
 def _plain(value: Any) -> Any:

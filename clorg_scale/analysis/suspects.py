@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.affinity import AffinityGraph
 from clorg_scale.analysis.record import Suspect
-from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays import on_host
 
 __all__ = ["find_suspects"]
 
@@ -41,14 +39,14 @@ def find_suspects(
     -------
     Lowest local density first.
     """
-    starts = _on_host(graph.indptr)
+    starts = on_host(graph.indptr)
     order = np.argsort(np.where(np.isnan(local_density), np.inf, local_density), kind="stable")
     found: list[Suspect] = []
     for point in order:
         if len(found) == n_most or not local_density[point] < 0.5:
             break
         entries = slice(int(starts[point]), int(starts[point + 1]))
-        around, weights = codes[_on_host(graph.indices[entries])], _on_host(graph.weights[entries])
+        around, weights = codes[on_host(graph.indices[entries])], on_host(graph.weights[entries])
         suggested = _surrounding_class(around, weights, len(classes))
         if suggested not in (-1, codes[point]):
             density = float(local_density[point])
@@ -61,8 +59,3 @@ def _surrounding_class(around: npt.NDArray[np.int64], weights: npt.NDArray[np.fl
     labelled = around >= 0
     shares = np.bincount(around[labelled], weights[labelled], n_classes)
     return int(shares.argmax()) if shares.any() else -1
-
-
-def _on_host(array: Array) -> npt.NDArray[Any]:
-    host: npt.NDArray[Any] = array if array_module(array) is np else array.get()
-    return host

@@ -11,7 +11,7 @@ import numpy as np
 
 from clorg_scale.errors import InputError
 
-__all__ = ["Array", "Device", "array_module", "resolve_device"]
+__all__ = ["Array", "Device", "array_module", "on_host", "resolve_device"]
 
 Array = Any
 """A NumPy array (memory maps included) or a CuPy array."""
@@ -24,6 +24,12 @@ def array_module(*arrays: Array) -> ModuleType:
     if any(type(array).__module__.partition(".")[0] == "cupy" for array in arrays):
         return importlib.import_module("cupy")
     return np
+
+
+def on_host(array: Array) -> np.ndarray[Any, Any]:
+    """Bring an array to main memory; one that is there is not copied."""
+    host: np.ndarray[Any, Any] = np.asarray(array) if array_module(array) is np else array.get()
+    return host
 
 
 def resolve_device(device: Device = "auto") -> Literal["cpu", "cuda"]:

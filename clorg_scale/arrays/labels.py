@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays.adoption import as_array
-from clorg_scale.arrays.device import array_module
+from clorg_scale.arrays.device import on_host
 from clorg_scale.errors import InputError
 
 __all__ = ["UNLABELLED", "ClassLabels", "encode_labels", "label_array"]
@@ -104,9 +104,7 @@ def label_array(labels: Any, n_points: int | None = None, *, name: str = "labels
     InputError
         As `encode_labels`.
     """
-    array: Any = _categories(labels, name) if _is_categorical(labels) else as_array(labels, name=name)
-    if array_module(array) is not np:
-        array = array.get()
+    array: Any = on_host(_categories(labels, name) if _is_categorical(labels) else as_array(labels, name=name))
     if array.ndim == 2 and array.shape[1] == 1:
         array = array.reshape(-1)
     if array.ndim != 1:
@@ -136,14 +134,13 @@ def _is_categorical(labels: Any) -> bool:
 def _categories(labels: Any, name: str) -> npt.NDArray[Any]:
     """Labels of a column of categories, made from its codes: no string is compared."""
     columns = getattr(labels, "cat", labels)
-    codes = as_array(columns.codes, name=name)
+    codes: npt.NDArray[Any] = on_host(as_array(columns.codes, name=name))
     categories = label_array(columns.categories, name=f"categories of the {name}")
-    if array_module(codes) is not np:
-        codes = codes.get()
     n_missing = int((codes < 0).sum())
     if n_missing:
         raise InputError(_missing(n_missing, int(np.flatnonzero(codes < 0)[0]), name))
-    return categories[codes]
+    labelled: npt.NDArray[Any] = categories[codes]
+    return labelled
 
 
 def _missing(n_missing: int, first: int, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.affinity import AffinityGraph
-from clorg_scale.arrays import Array, array_module, encode_labels
+from clorg_scale.arrays import Array, array_module, encode_labels, on_host
 from clorg_scale.errors import InputError
 
 __all__ = ["ClassWeights", "class_weights", "modularity"]
@@ -83,7 +83,7 @@ def class_weights(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWe
 
 def _sums_on_cpu(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWeights:
     """The sums of a NumPy graph."""
-    codes = codes if isinstance(codes, np.ndarray) else codes.get()
+    codes = on_host(codes)
     weights = graph.weights.astype(np.float64)
     ends, others = codes[graph.rows()], codes[graph.indices]
     labelled, same = ends >= 0, (ends == others) & (ends >= 0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from clorg_scale.arrays import Array, array_module, row_slices
+from clorg_scale.arrays import Array, array_module, on_host, row_slices
 from clorg_scale.neighbors.algorithms.candidates import Candidates
 from clorg_scale.neighbors.exact import BlockSearch, search_exact
 from clorg_scale.neighbors.points import Points
@@ -66,8 +66,8 @@ def _ranked(index: Candidates, points: Points, rows: Array, k: int, advance: Adv
     """(b, k) keys and ids of the checked candidates; infinity and -1 where there are fewer than k."""
     xp = array_module(points.embeddings)
     proposed = index.candidates(rows, min(points.n, k + MARGIN), advance)
-    if xp is np and array_module(proposed) is not np:
-        proposed = proposed.get()
+    if xp is np:
+        proposed = on_host(proposed)
     keys, ids = rank_candidates(points, points, rows, proposed, exclude=rows)
     if ids.shape[1] < k:
         more = ((0, 0), (0, k - ids.shape[1]))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from clorg_scale.arrays import Array, Device, array_module, as_embeddings, resolve_device, row_slices
+from clorg_scale.arrays import Array, Device, array_module, as_embeddings, on_host, resolve_device, row_slices
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.approximate import search_candidates, tune
 from clorg_scale.neighbors.engines import approximate_index, automatic_index, exact_engine
@@ -236,10 +236,9 @@ def _place(embeddings: Any, device: Device) -> tuple[Array, str]:
     """Bring the embeddings to the device that searches them, if they fit it."""
     embeddings = as_embeddings(embeddings)
     chosen = resolve_device(device)
-    on_host = array_module(embeddings) is np
     if chosen == "cpu":
-        return (embeddings if on_host else embeddings.get()), chosen
-    if not on_host:
+        return on_host(embeddings), chosen
+    if array_module(embeddings) is not np:
         return embeddings, chosen
     from clorg_scale.neighbors.algorithms.on_device import free_memory
 
@@ -259,7 +258,7 @@ def _like(array: Array, model: Array) -> Array:
     xp = array_module(model)
     if array_module(array) is xp:
         return array
-    return array.get() if xp is np else xp.asarray(array)
+    return on_host(array) if xp is np else xp.asarray(array)
 
 
 def _check_k(k: int, most: int, n: int) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from clorg_scale.arrays import array_module, row_slices
+from clorg_scale.arrays import on_host, row_slices
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import KNN, id_dtype
 
@@ -21,20 +20,16 @@ def save_knn(knn: KNN, path: str | Path) -> None:
     """Write the table (see `KNN.save`)."""
     from clorg_scale.store.atomic import write_whole
 
-    on_host = {"indices": _host(knn.indices), "distances": _host(knn.distances)}
+    arrays = {"indices": on_host(knn.indices), "distances": on_host(knn.distances)}
     if knn.queries is not None:
-        on_host["queries"] = _host(knn.queries)
+        arrays["queries"] = on_host(knn.queries)
     recall = np.nan if knn.measured_recall is None else knn.measured_recall
     mean = np.nan if knn.mean_distance is None else knn.mean_distance
     with write_whole(path) as file:
         np.savez(
             file, allow_pickle=False, format=FORMAT, metric=knn.metric, index=knn.index,
-            n_points=knn.n_points, measured_recall=recall, mean_distance=mean, **on_host,
+            n_points=knn.n_points, measured_recall=recall, mean_distance=mean, **arrays,
         )  # fmt: skip
-
-
-def _host(array: Any) -> np.ndarray:
-    return np.asarray(array) if array_module(array) is np else np.asarray(array.get())
 
 
 def load_knn(path: str | Path) -> KNN:

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from clorg_scale.arrays import Device, array_module, as_embeddings, available_memory
+from clorg_scale.arrays import Device, array_module, as_embeddings, available_memory, on_host
 from clorg_scale.errors import InputError, require
 from clorg_scale.probes.splits import stratified_hold_out
-from clorg_scale.probes.standardise import StandardisedReader, host, standardisation
+from clorg_scale.probes.standardise import StandardisedReader, standardisation
 from clorg_scale.probes.transductive import masked_accuracy, read_graph, training_codes
 from clorg_scale.progress import progress_bar
 
@@ -290,7 +290,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         if reader:
             digest.update(repr(reader.X.shape).encode())
             for array in (reader.mean, reader.scale):
-                digest.update(np.ascontiguousarray(host(array)).data)
+                digest.update(np.ascontiguousarray(on_host(array)).data)
         return digest.hexdigest()
 
     def predict(self) -> npt.NDArray[Any]:

@@ -17,12 +17,13 @@ from clorg_scale.arrays import (
     Device,
     as_embeddings,
     encode_labels,
+    on_host,
     resolve_device,
     row_slices,
 )
 from clorg_scale.errors import InputError
 from clorg_scale.probes.splits import stratified_hold_out
-from clorg_scale.probes.standardise import StandardisedReader, host, standardisation
+from clorg_scale.probes.standardise import StandardisedReader, standardisation
 from clorg_scale.progress import progress_bar
 
 __all__ = ["LinearProbe"]
@@ -161,7 +162,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights = xp.asarray(self._weights)
         logits = np.empty((X.shape[0], len(self.classes_)), dtype=np.float32)
         for rows in row_slices(*X.shape, itemsize=8):
-            logits[rows] = host(reader(rows) @ weights[:-1] + weights[-1])
+            logits[rows] = on_host(reader(rows) @ weights[:-1] + weights[-1])
         wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         if len(wrong):
             raise InputError(
@@ -223,7 +224,7 @@ def _train(
                 best, best_weights, best_epoch = loss, weights.copy(), epoch
             elif epoch - best_epoch >= patience:
                 break
-    return np.ascontiguousarray(host(best_weights))
+    return np.ascontiguousarray(on_host(best_weights))
 
 
 POOL_BYTES = 32 << 20

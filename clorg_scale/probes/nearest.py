@@ -9,11 +9,10 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from clorg_scale.arrays import Device, as_embeddings, column_means, encode_labels, row_slices
+from clorg_scale.arrays import Device, as_embeddings, column_means, encode_labels, on_host, row_slices
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn_between
 from clorg_scale.neighbors.result import Metric, check_metric
-from clorg_scale.probes.standardise import host
 
 __all__ = ["KNNProbe"]
 
@@ -106,8 +105,8 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         n_classes = len(self.classes_)
         shares = np.empty((neighbours.indices.shape[0], n_classes), dtype=np.float32)
         for rows in row_slices(len(shares), n_classes, itemsize=8):
-            codes = self._codes[host(neighbours.indices[rows])]
-            votes = self._votes(host(neighbours.distances[rows]))
+            codes = self._codes[on_host(neighbours.indices[rows])]
+            votes = self._votes(on_host(neighbours.distances[rows]))
             cells = np.arange(len(codes))[:, None] * n_classes + codes
             counts = np.bincount(cells.ravel(), votes.ravel(), minlength=len(codes) * n_classes)
             shares[rows] = counts.reshape(-1, n_classes) / votes.sum(axis=1, keepdims=True)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clorg_scale.arrays import Array
-from clorg_scale.probes.standardise import StandardisedReader, host
+from clorg_scale.arrays import Array, on_host
+from clorg_scale.probes.standardise import StandardisedReader
 
 __all__ = ["Nodes"]
 
@@ -60,5 +60,5 @@ class Nodes:
             return None
         if self.resident is not None:
             return self.resident[nodes if isinstance(nodes, slice) else torch.as_tensor(nodes)]
-        rows = nodes if isinstance(nodes, slice) else host(nodes)
+        rows = nodes if isinstance(nodes, slice) else on_host(nodes)
         return torch.as_tensor(self.features(rows), device=self.device)

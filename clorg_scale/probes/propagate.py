@@ -9,11 +9,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.layers import Propagation
 from clorg_scale.probes.sampler import Block, NeighborSampler
-from clorg_scale.probes.standardise import host
 
 __all__ = ["PropagationMatrix", "as_tensor", "block_propagation"]
 
@@ -39,7 +38,7 @@ class PropagationMatrix:
     """
 
     def __init__(self, indptr: Array, indices: Array, weights: Array, normalization: Normalization) -> None:
-        indptr, indices, weights = host(indptr), host(indices), host(weights)
+        indptr, indices, weights = on_host(indptr), on_host(indices), on_host(weights)
         self.n, self.nnz = len(indptr) - 1, len(indices)
         # One type for both: int32, which the CSR product is fastest with, while it can count the entries.
         index_type = np.int32 if self.nnz < 2**31 else np.int64

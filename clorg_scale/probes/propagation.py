@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from clorg_scale.affinity.edges import row_numbers
-from clorg_scale.arrays import Array, ClassLabels, array_module
+from clorg_scale.arrays import Array, ClassLabels, array_module, on_host
 from clorg_scale.errors import InputError
 from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.transductive import masked_accuracy, read_graph, training_codes
@@ -159,8 +159,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         total = self._scores.sum(axis=1, keepdims=True)
         reached = total > 0
         shares = xp.where(reached, self._scores / xp.where(reached, total, 1), xp.asarray(self._prior))
-        shares = shares.astype(np.float32)
-        return shares if xp is np else shares.get()  # type: ignore[no-any-return]
+        return on_host(shares.astype(np.float32))
 
     def score(self, labels: Any, mask: Any) -> float:
         """Accuracy over the nodes of a mask, those labelled -1 left out."""

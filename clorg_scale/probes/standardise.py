@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import Array, array_module, column_means, row_block, row_slices
+from clorg_scale.arrays import Array, array_module, column_means, on_host, row_block, row_slices
 
 __all__ = ["StandardisedReader", "standardisation"]
 
@@ -27,18 +26,13 @@ def standardisation(X: Array, chosen: npt.NDArray[np.bool_]) -> tuple[npt.NDArra
         shifted = row_block(X, rows, dtype=np.float64, mean=shift)
         if not chosen[rows].all():
             shifted = shifted[array_module(X).asarray(np.flatnonzero(chosen[rows]))]
-        sums += host(shifted.sum(axis=0))
-        squares += host((shifted * shifted).sum(axis=0))
+        sums += on_host(shifted.sum(axis=0))
+        squares += on_host((shifted * shifted).sum(axis=0))
     offset = sums / np.count_nonzero(chosen)
-    mean = host(shift) + offset
+    mean = on_host(shift) + offset
     std = np.sqrt(np.maximum(squares / np.count_nonzero(chosen) - offset**2, 0))
     constant = std <= 1e-12 * np.abs(mean)
     return mean, np.divide(1.0, std, out=np.zeros_like(std), where=~constant)
-
-
-def host(array: Array) -> npt.NDArray[Any]:
-    """Bring an array to main memory."""
-    return np.asarray(array if array_module(array) is np else array.get())
 
 
 class StandardisedReader:
@@ -55,6 +49,6 @@ class StandardisedReader:
         if not isinstance(rows, slice):
             rows = array_module(self.X).asarray(rows)
         block = row_block(self.X, rows, mean=self.mean)
-        block = host(block) if self.xp is np else self.xp.asarray(block)
+        block = on_host(block) if self.xp is np else self.xp.asarray(block)
         block *= self.scale
         return block

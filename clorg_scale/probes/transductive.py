@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import Array, ClassLabels, array_module, encode_labels
+from clorg_scale.arrays import Array, ClassLabels, array_module, encode_labels, on_host
 from clorg_scale.errors import InputError
 
 __all__ = ["masked_accuracy", "node_mask", "read_graph", "training_codes"]
@@ -48,7 +48,7 @@ def node_mask(mask: Any, n_nodes: int, *, name: str) -> npt.NDArray[np.bool_]:
     InputError
         If it is not (n,) booleans.
     """
-    mask = np.asarray(mask.get() if array_module(mask) is not np else mask)
+    mask = on_host(mask)
     if mask.dtype != np.bool_ or mask.shape != (n_nodes,):
         raise InputError(
             f"The {name} has shape {mask.shape} and dtype {mask.dtype}; "

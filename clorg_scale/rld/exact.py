@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from clorg_scale.arrays import on_host
 from clorg_scale.arrays.compiled import pair_lengths, readable
 from clorg_scale.arrays.interrupts import held_interrupts
 from clorg_scale.errors import InputError
@@ -184,14 +185,14 @@ def pair_sample(points: ClassOrderedPoints, seed: int, wanted: int) -> Floats:
         ends.append((chosen, np.roll(chosen, int(rng.integers(1, len(chosen))))))
         count += len(chosen)
     here, there = (np.concatenate(side) for side in zip(*ends, strict=True))
-    if readable(points.embeddings):
+    if not points.on_gpu and readable(points.embeddings):
         return pair_lengths(points.embeddings, here, there)
     step = max(1, PAIR_BLOCK // points.n_features)
     lengths = []
     for start in range(0, count, step):
         ends_here, ends_there = here[start : start + step], there[start : start + step]
         rows, first = points.rows(np.concatenate([ends_here, ends_there])), np.arange(len(ends_here))
-        lengths.append(pair_lengths(rows, first, first + len(first)))
+        lengths.append(pair_lengths(on_host(rows), first, first + len(first)))
     return np.concatenate(lengths)
 
 

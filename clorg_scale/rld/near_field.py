@@ -1,4 +1,4 @@
-"""The near field of sampled RLD: pairs of near neighbours, which are summed exactly."""
+"""The near field of sampled RLD: pairs of near neighbours, which are summed exactly; in main memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from clorg_scale.affinity.edges import edges_of
+from clorg_scale.arrays import on_host
 from clorg_scale.neighbors import KNN
 
 __all__ = ["NearField"]
@@ -46,12 +47,11 @@ class NearField:
     def of(cls, table: KNN) -> NearField:
         """Symmetric closure of a k-NN table."""
         edges = edges_of(table, "max")
-        distances = edges.distances.astype(np.float64)
+        indptr, indices = (on_host(array).astype(np.int64) for array in (edges.indptr, edges.indices))
+        distances = on_host(edges.distances).astype(np.float64)
         # Every point lists at least one neighbour, so no row is empty.
-        nearest = np.minimum.reduceat(distances, edges.indptr[:-1])
-        return cls(
-            edges.indptr.astype(np.int64), edges.indices.astype(np.int64), distances, nearest, table.distances[:, -1]
-        )
+        nearest = np.minimum.reduceat(distances, indptr[:-1])
+        return cls(indptr, indices, distances, nearest, on_host(table.distances[:, -1]))
 
     def log_sums(self, rates: Floats) -> Floats:
         """(t, n) log2 of the sum of 2^(rate d) over the near pairs of each point, rates below 0."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.arrays import array_module
 from clorg_scale.rld.points import ClassOrderedPoints
 
 __all__ = ["shuffled_labels_deviation"]
@@ -41,7 +42,7 @@ def shuffled_labels_deviation(
     Parameters
     ----------
     points, temperatures, mean_distance
-        As for the sums; points in memory of the host.
+        As for the sums.
     log_r, k
         (t, n) natural logarithm of r, and affinities in units of A / n^2, in the order of the embeddings.
     sum_of_squares
@@ -59,23 +60,25 @@ def shuffled_labels_deviation(
     """
     n = points.n_points
     rows = np.random.default_rng([seed, n]).permutation(n)[:SAMPLED_ROWS]
-    X = points.rows(rows)
-    norms = np.einsum("ij,ij->i", X, X)
-    logs, shares = log_r.astype(X.dtype), (k / k.sum(axis=1, keepdims=True)).astype(X.dtype)
+    X, xp = points.rows(rows), array_module(points.embeddings)
+    norms = xp.einsum("ij,ij->i", X, X)
+    logs, shares = (xp.asarray(of_points, dtype=X.dtype) for of_points in (log_r, k / k.sum(axis=1, keepdims=True)))
+    chosen = xp.asarray(rows)
     totals, rates = k.sum(axis=1), -2 / (mean_distance * temperatures)
     of_A, of_B = np.zeros((2, len(temperatures)))
     space = np.empty((min(n, BLOCK_ROWS), points.n_features), dtype=points.dtype)
     for start in range(0, n, BLOCK_ROWS):
         columns = np.arange(start, min(start + BLOCK_ROWS, n))
         Y = points.rows(columns, space=space)
-        distances = np.sqrt(np.maximum(norms[:, None] + np.einsum("ij,ij->i", Y, Y) - 2 * (X @ Y.T), 0))
+        distances = xp.sqrt(xp.maximum(norms[:, None] + xp.einsum("ij,ij->i", Y, Y) - 2 * (X @ Y.T), 0))
         itself = np.flatnonzero((rows >= start) & (rows < start + len(columns)))
-        distances[itself, rows[itself] - start] = np.inf
+        distances[xp.asarray(itself), xp.asarray(rows[itself] - start)] = np.inf
         for t, rate in enumerate(rates.astype(X.dtype)):
-            B = np.exp(rate * distances - logs[t, rows, None] - logs[t, columns]) / X.dtype.type(totals[t])
-            of_A[t] += np.einsum("ij,ij->", B, B, dtype=np.float64)
-            B -= shares[t, rows, None] * shares[t, columns]
-            of_B[t] += np.einsum("ij,ij->", B, B, dtype=np.float64)
+            part = slice(start, start + len(columns))
+            B = xp.exp(rate * distances - logs[t, chosen, None] - logs[t, part]) / X.dtype.type(totals[t])
+            of_A[t] += float(xp.einsum("ij,ij->", B, B, dtype=np.float64))
+            B -= shares[t, chosen, None] * shares[t, part]
+            of_B[t] += float(xp.einsum("ij,ij->", B, B, dtype=np.float64))
     f = np.bincount(codes[codes >= 0], minlength=n_classes) / n
     of_labels = (f**2).sum() - 2 * (f**3).sum() + (f**2).sum() ** 2
     return np.asarray(np.sqrt(2 * sum_of_squares / totals**2 * of_B / of_A * of_labels))

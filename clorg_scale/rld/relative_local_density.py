@@ -14,9 +14,9 @@ import numpy.typing as npt
 from clorg_scale.arrays import (
     ClassLabels,
     Device,
-    array_module,
     as_embeddings,
     encode_labels,
+    on_host,
     parse_memory,
     resolve_device,
 )
@@ -108,17 +108,13 @@ def rld(
     if not target_error > 0:
         raise InputError(f"target_error must be positive, not {target_error}.")
     place = resolve_device(device)
-    if place == "cpu" and array_module(array) is not np:
-        array = array.get()
+    if place == "cpu":
+        array = on_host(array)
     points = ClassOrderedPoints(array, classes.codes, len(classes.classes))
     options = _Options(place, k, parse_memory(memory_limit), target_error, seed, progress)
     why = {}
     if method == "auto":
         method, why["why"] = _choose(points, place)
-    if method == "sampled" and place == "cuda":
-        if device == "cuda":
-            raise InputError("Sampled RLD runs on the CPU; pass device='cpu', or method='exact' for the GPU.")
-        points, options = _on_host(points, classes), replace(options, device="cpu")
     run = {"graph": _graph, "sampled": _sampled, "exact": _exact}[method]
     result = run(points, classes, chosen, options)
     return replace(result, seconds=time.perf_counter() - started, details=result.details | why)
@@ -173,14 +169,6 @@ def _choose(points: ClassOrderedPoints, place: str) -> tuple[Literal["exact", "s
     return "sampled", f"exact would take more than {minutes}"
 
 
-def _on_host(points: ClassOrderedPoints, classes: ClassLabels) -> ClassOrderedPoints:
-    """The points in the memory of the host."""
-    on_device: Any = points.embeddings
-    if not points.on_gpu:
-        return points
-    return ClassOrderedPoints(on_device.get(), classes.codes, len(classes.classes))
-
-
 def _exact(
     points: ClassOrderedPoints, classes: ClassLabels, temperatures: npt.NDArray[np.float64], options: _Options
 ) -> RLDResult:
@@ -218,7 +206,7 @@ def _sampled(
     )  # fmt: skip
     sums = sampled_sums(
         points, classes.codes, NearField.of(table), temperatures, target_error=options.target_error,
-        seed=options.seed, progress=options.progress,
+        seed=options.seed, device="cuda" if options.device == "cuda" else None, progress=options.progress,
     )  # fmt: skip
     details = {
         "device": options.device, "precision": str(points.dtype), "landmarks": sums.n_landmarks, "k": table.k,
@@ -274,7 +262,7 @@ def _result(
     details: dict[str, Any],
 ) -> RLDResult:
     """RLD from the affinities of every point; errors are filled in by those who know them."""
-    k, w = (sums.get() if hasattr(sums, "get") else sums for sums in (k, w))
+    k, w = on_host(k), on_host(w)
     parts = label_modularity(k, w, classes.codes, len(classes.classes))
     return RLDResult(
         temperatures=temperatures,

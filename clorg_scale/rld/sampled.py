@@ -22,7 +22,7 @@ bias with m.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +30,13 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from clorg_scale.arrays import array_module
 from clorg_scale.arrays.interrupts import held_interrupts
-from clorg_scale.errors import InputError
+from clorg_scale.errors import InputError, require
 from clorg_scale.progress import Advance, progress_bar
 from clorg_scale.rld.exact import pair_sample
 from clorg_scale.rld.exp2 import smallest_exp2
 from clorg_scale.rld.jackknife import Changes, Jackknife
-from clorg_scale.rld.landmark_tiles import landmark_affinities, landmark_sums
 from clorg_scale.rld.landmarks import LandmarkPool, LandmarkSets
 from clorg_scale.rld.modularity import label_modularity
 from clorg_scale.rld.near_field import NearField
@@ -118,6 +118,7 @@ def sampled_sums(
     target_error: float,
     n_landmarks: int | None = None,
     seed: int = 0,
+    device: str | None = None,
     progress: bool = False,
 ) -> SampledSums:
     """Estimate the affinities of every point at every temperature.
@@ -138,6 +139,9 @@ def sampled_sums(
         Take so many instead of working towards the target.
     seed
         Of landmarks and pairs.
+    device
+        torch device that the tiles are computed on (`clorg_scale.rld.torch_landmarks`); None takes the compiled loops
+        of the CPU (`clorg_scale.rld.landmark_tiles`). Both meet the same landmarks.
     progress
         Show a progress bar on stderr.
 
@@ -146,7 +150,7 @@ def sampled_sums(
     InputError
         If all points are identical.
     """
-    run = _Run(points, codes, near_field, temperatures, target_error, seed)
+    run = _Run(points, codes, near_field, temperatures, target_error, seed, device)
     wanted, enough = PILOT if n_landmarks is None else n_landmarks, 1.0
     for _ in range(MOST_ROUNDS):
         taken = int(run.pool.counts(wanted)[0].sum())
@@ -172,6 +176,22 @@ def _times_as_many(sums: SampledSums, target_error: float) -> float:
     return float(((variance + np.sqrt(variance**2 + 4 * unsure * aim)) / (2 * aim)).max())
 
 
+def _tiles(L: Any, device: str | None) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
+    """The pool of landmarks where the tiles are computed, and the two functions that do."""
+    if device is None:
+        from clorg_scale.rld.landmark_tiles import landmark_affinities, landmark_sums
+
+        return L, landmark_sums, landmark_affinities
+    require("torch", extra="cuda13", purpose="Sampled RLD on a GPU")
+    from clorg_scale.rld import torch_landmarks
+
+    return torch_landmarks.on_device(device, L), torch_landmarks.landmark_sums, torch_landmarks.landmark_affinities
+
+
+def _squared_norms(X: Any) -> Any:
+    return array_module(X).einsum("ij,ij->i", X, X)
+
+
 class _Run:
     """What all rounds have in common."""
 
@@ -183,6 +203,7 @@ class _Run:
         temperatures: Floats,
         target_error: float,
         seed: int,
+        device: str | None,
     ) -> None:
         self.points, self.codes, self.near_field = points, codes, near_field
         self.temperatures = temperatures
@@ -196,8 +217,9 @@ class _Run:
         self.rates = -np.log2(np.e) / (self.mean_distance * temperatures)
         self.squared = squares(temperatures)
         self.pool = LandmarkPool(codes, max(LEAST_POOL, POOL_BYTES // (4 * points.n_features)), seed)
-        self.L = points.rows(self.pool.rows)
-        self.l_norms = np.einsum("ij,ij->i", self.L, self.L)
+        L = points.rows(self.pool.rows)
+        self.l_norms = _squared_norms(L)
+        self.L, self.landmark_sums, self.landmark_affinities = _tiles(L, device)
         self.n_classes = int(codes.max()) + 1
         dtype = points.dtype.type
         self.near, self.floor = dtype(NEAR), dtype(np.sqrt(smallest_exp2(points.dtype)))
@@ -220,14 +242,15 @@ class _Run:
     ) -> Iterator[tuple[slice, Any, Any, LandmarkSets, tuple[Integers, Integers]]]:
         """Consecutive points: their place, coordinates, norms, the landmarks of their tiles, and the pairs to skip."""
         n = self.points.n_points
-        space = np.empty((min(n, BLOCK_ROWS), self.points.n_features), dtype=self.points.dtype)
+        shape = (0 if self.points.on_gpu else min(n, BLOCK_ROWS), self.points.n_features)
+        space = np.empty(shape, dtype=self.points.dtype)
         with threadpool_limits(limits=1, user_api="blas"):
             for start in range(0, n, BLOCK_ROWS):
                 rows = slice(start, min(n, start + BLOCK_ROWS))
                 sets = self.pool.sets(range(start // TILE, -(-rows.stop // TILE)), wanted)
                 X = self.points.rows(np.arange(rows.start, rows.stop), space=space)
                 skip = self.near_field.among(rows.start, rows.stop, TILE, self.pool.rows[sets.columns])
-                yield rows, X, np.einsum("ij,ij->i", X, X), sets, skip
+                yield rows, X, _squared_norms(X), sets, skip
                 advance(len(X) * sets.columns.shape[1])
 
     def _kernel_pass(self, wanted: int, advance: Advance) -> tuple[Floats, Changes]:
@@ -240,7 +263,7 @@ class _Run:
         for rows, X, norms, sets, skip in self._blocks(wanted, advance):
             shifts = self.rates[:, None] * self.near_field.nearest[rows] + HEADROOM
             with held_interrupts():
-                sums = landmark_sums(
+                sums = self.landmark_sums(
                     X, self.L, norms, self.l_norms, reach[rows], reach[self.pool.rows], self.rates.astype(dtype),
                     self.squared, shifts.astype(dtype), dtype.type(2.0**HEADROOM), sets.columns,
                     sets.weights.astype(dtype), sets.starts, *skip, self.near, self.floor,
@@ -262,7 +285,7 @@ class _Run:
         jackknife = Jackknife(len(self.rates), self.n_classes)
         for rows, X, norms, sets, skip in self._blocks(wanted, advance):
             with held_interrupts():
-                sums, squared_sums = landmark_affinities(
+                sums, squared_sums = self.landmark_affinities(
                     X, self.L, norms, self.l_norms, reach[rows], reach[self.pool.rows], (2 * self.rates).astype(dtype),
                     self.squared, x_logs[:, rows], l_logs, sets.columns, sets.weights.astype(dtype), sets.starts,
                     classes[rows], l_classes, *skip, self.near, self.floor,

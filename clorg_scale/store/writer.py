@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import array_module, as_array, label_array
+from clorg_scale.arrays import as_array, label_array, on_host
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import explain_write_errors, sync_folder
 from clorg_scale.store.growing import GrowingNpy
@@ -126,9 +126,7 @@ class EmbeddingsWriter:
         InputError
             If shapes do not fit, labels come with some batches only, or the disk is full.
         """
-        block = as_array(embeddings, name="embeddings of a batch")
-        if array_module(block) is not np:
-            block = block.get()
+        block = on_host(as_array(embeddings, name="embeddings of a batch"))
         if block.ndim != 2 or block.shape[1] != self._n_features:
             raise InputError(
                 f"A batch of embeddings has shape {block.shape}, but {self.path} takes (points, {self._n_features})."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clorg_scale.arrays import row_slices
+from clorg_scale.arrays import on_host, row_slices
 from clorg_scale.errors import InputError, require
 from clorg_scale.neighbors.algorithms.nndescent import Graph
 from clorg_scale.neighbors.algorithms.on_device import float32_copy, free_memory
@@ -58,6 +58,5 @@ def _clusters(points: Points, degree: int) -> int:
 def _host_copy(points: Points) -> np.ndarray:
     data = np.empty((points.n, points.d), dtype=np.float32)
     for part in row_slices(points.n, points.d):
-        block = points.block(part)
-        data[part] = block if isinstance(block, np.ndarray) else block.get()
+        data[part] = on_host(points.block(part))
     return data

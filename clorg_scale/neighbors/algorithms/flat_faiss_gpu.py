@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays import Array, array_module, on_host
 
 __all__ = ["MAX_K", "search_block", "usable"]
 
@@ -38,8 +38,7 @@ def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> 
 
     xp = array_module(queries)
     metric = faiss.METRIC_INNER_PRODUCT if inner_product else faiss.METRIC_L2
-    if xp is not np:
-        queries, points = queries.get(), points.get()
+    queries, points = on_host(queries), on_host(points)
     keys = np.empty((len(queries), k), dtype=np.float32)
     ids = np.empty((len(queries), k), dtype=np.int64)
     for start in range(0, len(queries), MAX_QUERIES):

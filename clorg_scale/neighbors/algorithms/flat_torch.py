@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays.products import full_float32_products
 from clorg_scale.errors import require
 
 __all__ = ["search_block"]
@@ -27,7 +28,7 @@ def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> 
     ids = torch.empty((len(x), k), dtype=torch.int64, device=x.device)
     norms = None if inner_product else (y * y).sum(1)
     step = max(1, SCORES // len(y))
-    with _full_precision(torch):
+    with full_float32_products():
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
             scores = _scores(torch, x[rows], y, norms)
@@ -49,20 +50,6 @@ def _scores(torch: Any, x: Any, y: Any, norms: Any) -> Any:
     if norms is None:
         return (x @ y.T).neg_()
     return torch.addmm(norms[None, :], x, y.T, alpha=-2.0)
-
-
-class _full_precision:  # noqa: N801
-    """Float32 products without tf32 while the block runs: its ten bits would swap neighbours."""
-
-    def __init__(self, torch: Any) -> None:
-        self.matmul = torch.backends.cuda.matmul
-
-    def __enter__(self) -> None:
-        self.before = self.matmul.allow_tf32
-        self.matmul.allow_tf32 = False
-
-    def __exit__(self, *error: object) -> None:
-        self.matmul.allow_tf32 = self.before
 
 
 def _back(xp: Any, tensor: Any) -> Array:
