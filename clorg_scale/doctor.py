@@ -42,6 +42,7 @@ CORE = ("numpy", "scipy", "numba", "scikit-learn", "igraph", "openTSNE")
 OPTIONAL = {
     "torch": ("train", "GCN and GraphSAGE probes, training of backbones"),
     "torchvision": ("train", "backbones and data sets"),
+    "tensorboard": ("tensorboard", "curves of a training in the browser"),
     "dask": ("dask", "many machines"),
     "safetensors": ("interop", "reading .safetensors"),
     "zarr": ("interop", "reading Zarr"),

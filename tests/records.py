@@ -10,6 +10,7 @@ from clorg_scale.analysis.record import (
     ProbeScore,
     RLDSummary,
     StageNote,
+    StudyScore,
     Suspect,
 )
 
@@ -74,6 +75,13 @@ def record(
         ),
         suspects=[Suspect(int(i), classes[i % n_classes], HOSTILE, i / 100) for i in range(n_suspects)],
         stages=[StageNote("RLD", "Sampled with 2,600 landmarks.", 12.3, 1_200_000_000)],
-        settings={"k": 15, "method": "auto", "seed": 0},
+        settings={"k": 15, "affinity_temperature": 0.1, "method": "auto", "seed": 0},
         versions={"clorg-scale": "0.1.0"},
+        probe_study=[
+            StudyScore(share, k, temperature, ProbeScore(name, 0.5 + 0.1 * share, (0.5, 0.7), 0, 1.0, {}))
+            for share, k, temperature, name in (
+                (1.0, None, None, "linear"), (0.1, None, None, "linear"), (1.0, 15, None, "knn"),
+                (1.0, 15, 0.1, "gcn"), (0.1, 15, 0.1, "gcn"), (1.0, 5, 0.1, "gcn"), (1.0, 15, 0.5, "gcn"),
+            )
+        ],
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """`analyze` and `compare`: every number in the record is the number of the single stage."""
 
+import dataclasses
 import json
 import re
 
@@ -188,6 +189,43 @@ def test_given_test_points(digits):
     # All but the probes is of the training points alone.
     np.testing.assert_allclose(result.rld.values, cs.rld(X[train], y[train]).values, rtol=1e-9)
     assert result.point_map.index == []
+
+
+def test_study_of_the_probes(digits, tmp_path):
+    X, y = digits
+    probes = ["linear", "knn", "label_propagation"]
+    options = {"k": 10, "map_points": 0, "probes": probes, "output": tmp_path}
+    plain = cs.analyze(X, y, **options)
+    assert plain.probe_study == []
+    result = cs.analyze(X, y, probe_study=True, **options)
+    assert result.probes == plain.probes
+    found = {(row.score.name, row.label_fraction, row.k, row.temperature): row.score for row in result.probe_study}
+    assert [
+        score for row, score in found.items() if row[1] == 1 and row[2] in (None, 10) and row[3] in (None, 0.1)
+    ] == (result.probes)
+    assert found.keys() == (
+        {("linear", share, None, None) for share in (0.01, 0.1, 1)}
+        | {("knn", share, 10, None) for share in (0.01, 0.1, 1)}
+        | {("knn", 1, k, None) for k in (5, 50)}
+        | {("label_propagation", share, 10, 0.1) for share in (0.01, 0.1, 1)}
+        | {("label_propagation", 1, k, 0.1) for k in (5, 50)}
+        | {("label_propagation", 1, 10, T) for T in (0.05, 0.5)}
+    )
+    # 118 test points: an accuracy near .9 has a standard deviation of .028.
+    assert found["linear", 1, None, None].accuracy > found["linear", 0.01, None, None].accuracy + 0.1
+    assert Analysis.from_json(tmp_path) == result
+    assert cs.analyze(X, y, probe_study=True, **options) == result
+    document = json.loads((tmp_path / "analysis.json").read_text())
+    del document["probe_study"]  # as an earlier version wrote it
+    (tmp_path / "before.json").write_text(json.dumps(document))
+    assert Analysis.from_json(tmp_path / "before.json") == dataclasses.replace(result, probe_study=[])
+
+
+def test_study_where_there_are_too_few_points(digits):
+    X, y = digits
+    result = cs.analyze(X[:40], y[:40], k=5, map_points=0, probes=["knn"], probe_study=True)
+    assert {(row.label_fraction, row.k) for row in result.probe_study} == {(1, 5), (0.01, 5), (0.1, 5)}
+    assert "too few points" in next(stage.how for stage in result.stages if stage.stage == "probes by neighbours")
 
 
 def test_test_points_of_one_class(digits):

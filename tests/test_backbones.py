@@ -1,7 +1,9 @@
 """Backbones: what they are built of, that they learn, resume to the last bit, and embed in order."""
 
 import csv
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -294,6 +296,34 @@ def test_a_recorder_measures_what_the_embeddings_are_and_leaves_the_training_alo
     assert (tmp_path / "parts" / "measures.csv").read_text() == (tmp_path / "whole" / "measures.csv").read_text()
 
 
+def test_events_for_tensorboard_are_those_of_the_log_and_the_measures(tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = {"method": "supervised", "epochs": 3, "batch_size": 48, "device": "cpu", "checkpoint_every": 2}
+
+    def stopped(backbone, epoch):
+        events(backbone, epoch)
+        if epoch.epoch == 3:
+            raise KeyboardInterrupt
+
+    events = backbones.EventLog(tmp_path / "tensorboard")
+    with pytest.raises(KeyboardInterrupt):
+        backbones.train(shapes(), small(), out=tmp_path, on_epoch=stopped, **options)
+    recorder = backbones.Recorder(shapes(n=150, seed=5), out=tmp_path, every=3, epochs=3)
+    again = backbones.EventLog(tmp_path / "tensorboard", recorder)
+    backbones.train(shapes(), small(), out=tmp_path, on_epoch=again, **options)
+    found = EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    with (tmp_path / "log.csv").open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    scalars = found.Scalars("training/loss")
+    assert [event.step for event in scalars] == [1, 2, 3]  # the third once, though it ran twice
+    assert [event.value for event in scalars] == pytest.approx(losses, rel=1e-4)
+    assert [event.step for event in found.Scalars("measures/rld_0.1")] == [3]
+    assert found.Scalars("measures/rld_0.1")[0].value == pytest.approx(recorder.rows[-1]["rld_0.1"], rel=1e-5)
+
+
 def test_a_recorder_refuses_what_it_cannot_measure(tmp_path):
     with pytest.raises(InputError, match="At least 40 images"):
         backbones.Recorder(shapes(n=20), out=tmp_path)
@@ -455,8 +485,11 @@ def test_the_command_line_from_images_to_embeddings(tmp_path):
     training = tmp_path / "training"
     network = ("--backbone", "resnet18", "--width", 4, "--stem", "strided")
     command = ("train", "--method", "simclr", *network, *data, "--batch-size", 16, "--out", training)
-    done = run(*command, "--epochs", 2, "--measure-every", 1)
+    logged = ("--tensorboard",) if importlib.util.find_spec("tensorboard") else ()
+    done = run(*command, "--epochs", 2, "--measure-every", 1, *logged)
     assert done.code == 0, done.err
+    assert len(list(training.glob("tensorboard/events*"))) == len(logged)
+    shutil.rmtree(training / "tensorboard", ignore_errors=True)
     assert [line.split()[:2] for line in done.out.splitlines()[:2]] == [["epoch", "1"], ["epoch", "2"]]
     assert set(tree(training)) == {"checkpoint.pt", "log.csv", "measures.csv", "measures.svg"}
     before = tree(training)

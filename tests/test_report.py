@@ -137,6 +137,19 @@ def test_no_probes(browser, tmp_path):
 
 
 @pytest.mark.browser
+def test_study_of_the_probes(browser, tmp_path):
+    opened(browser, write_report(record(), tmp_path / "report.html"))
+    charts = browser.find_elements("css selector", "[data-chart=study] svg")
+    # Labels: two points of the linear probe and of the GCN, one of k-NN; the others dotted where they do not depend.
+    assert [len(chart.find_elements("css selector", "circle")) for chart in charts] == [2 * 5, 2 * 3, 2 * 2]
+    assert [len(chart.find_elements("css selector", "path[stroke-dasharray='2 4']")) for chart in charts] == [0, 1, 2]
+    assert len(browser.find_elements("css selector", "#study tbody tr")) == 7
+    console, _ = opened(browser, write_report(replace(record(), probe_study=[]), tmp_path / "report.html"))
+    assert console == []
+    assert not browser.find_elements("id", "study")
+
+
+@pytest.mark.browser
 def test_comparison_shows_every_model_and_links_the_maps(browser, tmp_path):
     models = {name: record(name=name, seed=seed) for seed, name in enumerate(("contrastive", "supervised", HOSTILE))}
     console, requests = opened(browser, write_comparison(models, tmp_path / "comparison.html"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import clorg_scale
 from clorg_scale.affinity import affinity_graph
 from clorg_scale.agreement import agreement
 from clorg_scale.analysis.inputs import Inputs, check_inputs, check_memory, check_settings, writable
+from clorg_scale.analysis.probing import AFFINITY_TEMPERATURE, VARIED, Probing, Scores, study_rows
 from clorg_scale.analysis.record import (
     Analysis,
     CommunitySummary,
@@ -24,7 +26,6 @@ from clorg_scale.analysis.record import (
     ProbeScore,
     RLDSummary,
 )
-from clorg_scale.analysis.split import given_split, held_out_split
 from clorg_scale.analysis.stages import Stages
 from clorg_scale.analysis.suspects import find_suspects
 from clorg_scale.arrays import Device, parse_memory, resolve_device
@@ -44,15 +45,6 @@ CHI_POINTS = 5_000
 CHI_MOST = 1_000
 """Largest k of class homogeneity, the paper's."""
 
-AFFINITY_TEMPERATURE = 0.1
-"""Temperature of the affinity graph that communities and graph probes see."""
-
-HELD_OUT = 0.2
-"""Share of the points held out for the probes where no test points are handed in."""
-
-FEWEST_TEST_POINTS = 3
-"""With fewer held out, no probe is trained."""
-
 
 def analyze(
     embeddings: Any,
@@ -68,6 +60,7 @@ def analyze(
     community_method: CommunityMethod = "leiden",
     resolution: float = 1.0,
     probes: Iterable[str] | None = None,
+    probe_study: bool = False,
     map_points: int = 10_000,
     device: Device = "auto",
     memory_limit: str | int | None = None,
@@ -97,6 +90,9 @@ def analyze(
         As for `clorg_scale.communities`.
     probes
         Names out of `clorg_scale.probes.PROBES`; default: all whose packages are installed.
+    probe_study
+        Train the probes also with 1 % and 10 % of the labels, with 5 and 50 neighbours, and on graphs of temperature
+        0.05 and 0.5: some six times the work of the probes.
     map_points
         Points in the two-dimensional map, at most (3 or more); 0 draws none.
     device, memory_limit, seed, progress
@@ -158,12 +154,22 @@ def analyze(
         lambda: communities(graph, method=community_method, resolution=resolution, seed=seed, device=device),
         _how_communities,
     )  # fmt: skip
-    scores, _ = stages.run(
-        "probes", _Scores,
-        told | {"k": k, "probes": chosen_probes, "test": data.test_key, "mean_distance": density.mean_distance},
-        lambda: _score_probes(data, chosen_probes, k, density.mean_distance, seed, common),
-        lambda scores: scores.how,
-    )  # fmt: skip
+    probing = Probing(data, chosen_probes, k=k, mean_distance=density.mean_distance, seed=seed, common=common)
+    split = told | {"test": data.test_key}
+    probed = split | {"k": k, "probes": chosen_probes, "mean_distance": density.mean_distance}
+    scores, _ = stages.run("probes", Scores, probed, probing.score, _how_scores)
+    own_scores = [_score(probe) for probe in scores.rows]
+    study = []
+    if probe_study and own_scores:
+        wide, wide_key = stages.run(
+            "neighbours for the study", KNN, split | {"k": max(k, *VARIED["neighbours"])},
+            lambda: probing.neighbors(int(max(k, *VARIED["neighbours"]))), _how_knn,
+        )  # fmt: skip
+        study = study_rows(own_scores, k, [
+            stages.run(f"probes by {varied}", Scores, probed | {"table": wide_key, "tried": VARIED[varied]},
+                       partial(probing.study, varied, wide), _how_scores)[0]
+            for varied in VARIED
+        ])  # fmt: skip
     laid_out, _ = stages.run(
         "map", _Layout, told | {"map_points": map_points},
         lambda: _lay_out(data, map_points, seed, progress=progress), lambda layout: layout.method,
@@ -184,7 +190,7 @@ def analyze(
         calinski_harabasz=spread.value if math.isfinite(spread.value) else None,
         neighbors=NeighborSummary(k, table.metric, table.index, table.measured_recall),
         communities=_community_summary(found, graph, data),
-        probes=[_score(probe) for probe in scores.probes],
+        probes=own_scores,
         point_map=_point_map(laid_out, data, found, density),
         suspects=find_suspects(
             graph, data.classes.codes, data.names, density.local_density[_middle(density)]
@@ -193,6 +199,7 @@ def analyze(
         settings={"k": k, "method": method, "target_error": target_error, "affinity_temperature": AFFINITY_TEMPERATURE,
                   "community_method": community_method, "resolution": resolution, "device": place, "seed": seed},
         versions=_versions(),
+        probe_study=study,
     )  # fmt: skip
     if folder is not None:
         result.to_json(folder / "analysis.json")
@@ -250,42 +257,6 @@ def _homogeneity(data: Inputs, seed: int, common: dict[str, Any]) -> _Homogeneit
 def _homogeneity_size(data: Inputs) -> tuple[int, int]:
     """Points asked for their neighbours, and how many neighbours."""
     return min(CHI_POINTS, int(data.classes.counts.sum())), min(CHI_MOST, len(data.points) - 1)
-
-
-@dataclass(frozen=True)
-class _Scores:
-    probes: list[dict[str, Any]]
-    n_test: int
-    how: str
-
-
-def _score_probes(
-    data: Inputs, probes: list[str], k: int, mean_distance: float, seed: int, common: dict[str, Any]
-) -> _Scores:
-    """Train and score the probes on one split and one graph over it."""
-    from clorg_scale.probes import compare_probes
-
-    if not probes:
-        return _Scores([], 0, "No probe was asked for.")
-    codes = data.classes.codes
-    if data.test is None or data.test_codes is None:
-        both = held_out_split(data.points, codes, fraction=HELD_OUT, seed=seed)
-    else:
-        both = given_split(data.points, codes, data.test, data.test_codes)
-    train, test = slice(None, both.n_train), slice(both.n_train, None)
-    if len(both.codes[test]) < FEWEST_TEST_POINTS:
-        return _Scores([], 0, f"Not trained: fewer than {FEWEST_TEST_POINTS} labelled points could be held out.")
-    table = knn(both.points, k, seed=seed, **common)
-    graph = affinity_graph(table, temperature=AFFINITY_TEMPERATURE, mean_distance=mean_distance)
-    results = compare_probes(
-        both.points[train], both.codes[train], both.points[test], both.codes[test], graph,
-        probes=probes, k=min(k, int((both.codes[train] >= 0).sum())), seed=seed, **common,
-    )  # fmt: skip
-    how = (
-        f"Trained on {both.n_train:,} points, scored on {len(both.codes[test]):,} others; the graph probes see one "
-        "graph over both and no test label. Intervals: 95 % bootstrap over the test points."
-    )
-    return _Scores([asdict(result) for result in results], int((both.codes[test] >= 0).sum()), how)
 
 
 def _score(probe: dict[str, Any]) -> ProbeScore:
@@ -381,6 +352,10 @@ def _how_rld(density: RLDResult) -> str:
 def _how_knn(table: KNN) -> str:
     recall = "" if table.measured_recall is None else f", recall {table.measured_recall:.3f} measured on a sample"
     return f"{table.k} nearest neighbours of every point, {table.metric}, index {table.index}{recall}."
+
+
+def _how_scores(scores: Scores) -> str:
+    return scores.how
 
 
 def _how_communities(found: Communities) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sized
 from contextlib import suppress
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -25,6 +25,7 @@ __all__ = [
     "ProbeScore",
     "RLDSummary",
     "StageNote",
+    "StudyScore",
     "Suspect",
 ]
 
@@ -93,6 +94,19 @@ class ProbeScore:
     seconds: float
     """Training and prediction, wall clock."""
     settings: dict[str, str | int | float | bool]
+
+
+@dataclass(frozen=True)
+class StudyScore:
+    """One classifier in one setting of a study."""
+
+    label_fraction: float
+    """Share of each class's training labels that it was shown."""
+    k: int | None
+    """Neighbours in its graph or vote; None where they play no part."""
+    temperature: float | None
+    """Of its graph; None where it plays no part."""
+    score: ProbeScore
 
 
 @dataclass(frozen=True)
@@ -166,6 +180,8 @@ class Analysis:
     stages: list[StageNote]
     settings: dict[str, str | int | float | bool | None]
     versions: dict[str, str]
+    probe_study: list[StudyScore] = field(default_factory=list)
+    """The probes at other shares of labels, numbers of neighbours and temperatures; empty where no study was made."""
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionaries and lists, as in the JSON file."""
@@ -246,10 +262,12 @@ def _built(kind: Any, value: Any, where: str) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(value, dict):
         types = get_type_hints(kind)
-        if value.keys() != types.keys():
-            differing = sorted(value.keys() ^ types.keys())[0]
-            raise ValueError(f"{differing!r} is {'unknown' if differing in value else 'missing'} in {where}")
-        return kind(**{name: _built(part, value[name], name) for name, part in types.items()})  # type: ignore[operator]
+        optional = {part.name for part in fields(kind) if part.default_factory is not MISSING}
+        differing = (value.keys() - types.keys()) | (types.keys() - value.keys() - optional)
+        if differing:
+            name = min(differing)
+            raise ValueError(f"{name!r} is {'unknown' if name in value else 'missing'} in {where}")
+        return kind(**{name: _built(types[name], part, name) for name, part in value.items()})  # type: ignore[operator]
     if origin in (UnionType, Union):
         for part in parts:
             with suppress(ValueError):

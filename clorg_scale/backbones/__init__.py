@@ -4,8 +4,20 @@ from clorg_scale.backbones.architectures import Backbone, build
 from clorg_scale.backbones.augmentation import Augmentation
 from clorg_scale.backbones.checkpoints import load_backbone
 from clorg_scale.backbones.embedding import embed
+from clorg_scale.backbones.events import EventLog
 from clorg_scale.backbones.methods import METHODS
 from clorg_scale.backbones.recording import Recorder
 from clorg_scale.backbones.training import Epoch, train
 
-__all__ = ["METHODS", "Augmentation", "Backbone", "Epoch", "Recorder", "build", "embed", "load_backbone", "train"]
+__all__ = [
+    "METHODS",
+    "Augmentation",
+    "Backbone",
+    "Epoch",
+    "EventLog",
+    "Recorder",
+    "build",
+    "embed",
+    "load_backbone",
+    "train",
+]

@@ -98,6 +98,9 @@ def analyze(
             metavar="NAME,NAME,...",
         ),
     ] = None,
+    probe_study: Annotated[
+        bool, typer.Option("--probe-study", help="Probes also by share of labels, neighbours and temperature.")
+    ] = False,
     map_points: Annotated[int, typer.Option(help="Points on the map, at most; 0 draws none.", metavar="N")] = 10_000,
     seed: Seed = 0,
     device: DeviceName = "auto",
@@ -120,9 +123,9 @@ def analyze(
     result = run(
         points, classes, test_embeddings=test_points, test_labels=test_classes, name=name or embeddings.stem,
         temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
-        community_method=communities, resolution=resolution, probes=_probes(probes), map_points=map_points,  # type: ignore[arg-type]
-        seed=seed, device=device, memory_limit=memory_limit, output=out, resume=resume,  # type: ignore[arg-type]
-        progress=sys.stderr.isatty(),
+        community_method=communities, resolution=resolution, probes=_probes(probes),  # type: ignore[arg-type]
+        probe_study=probe_study, map_points=map_points, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
+        output=out, resume=resume, progress=sys.stderr.isatty(),
     )  # fmt: skip
     if as_json:
         print_json(result.to_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +48,9 @@ def train(
     measure_every: Annotated[
         int, typer.Option(help="Epochs between measurements of test images (RLD, CHI, CH, k-NN accuracy); 0: none.")
     ] = 10,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write what is logged and measured for TensorBoard, too.")
+    ] = False,
     device: DeviceName = "auto",
     seed: Seed = 0,
 ) -> None:
@@ -56,10 +60,13 @@ def train(
     from clorg_scale.datasets import load_images
 
     images = load_images(data, "train", root=root, image_size=image_size, download=download)
+    watch: Callable[[Any, Any], None] | None = None
     recorder = None
     if measure_every:
         unseen = load_images(data, "test", root=root, image_size=image_size, download=download)
-        recorder = backbones.Recorder(unseen, out=out, every=measure_every, epochs=epochs, seed=seed)
+        watch = recorder = backbones.Recorder(unseen, out=out, every=measure_every, epochs=epochs, seed=seed)
+    if tensorboard:
+        watch = backbones.EventLog(out / "tensorboard", recorder)
     network = backbones.build(
         backbone, n_channels=images.n_channels, image_size=images.image_size, width=width,
         stem=stem,  # type: ignore[arg-type]
@@ -68,8 +75,8 @@ def train(
 
     def on_epoch(trained: Any, epoch: Any) -> None:
         _say(epoch)
-        if recorder is not None:
-            recorder(trained, epoch)
+        if watch is not None:
+            watch(trained, epoch)
 
     backbones.train(
         images, network, method=method, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,

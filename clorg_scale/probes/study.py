@@ -52,6 +52,7 @@ def study_probes(
     temperatures: Sequence[float] = (0.05, 0.1, 0.5),
     label_fractions: Sequence[float] = (0.01, 0.1, 1.0),
     neighbors: KNN | None = None,
+    mean_distance: float | None = None,
     metric: Metric = "euclidean",
     seed: int = 0,
     device: Device = "auto",
@@ -80,6 +81,8 @@ def study_probes(
     neighbors
         k-NN table over the training points followed by the test points, if there is one already; otherwise the
         embeddings are stacked and searched.
+    mean_distance
+        That the temperatures refer to; default: the k-NN table's.
     metric, seed, device, memory_limit, progress
         As for `compare_probes` and `clorg_scale.knn`.
 
@@ -128,10 +131,10 @@ def study_probes(
                     or (name == "knn" and step == 0)
                     or (name == "linear" and step == number == 0)
                 ]
+                graph = affinity_graph(table, temperature=temperature, mean_distance=mean_distance)
                 results = compare_probes(
-                    X, shown, X_test, test_codes, affinity_graph(table, temperature=temperature),
-                    probes=names, k=k, metric=metric, seed=seed, device=device, memory_limit=memory_limit,
-                    progress=progress,
+                    X, shown, X_test, test_codes, graph, probes=names, k=min(k, len(chosen)), metric=metric,
+                    seed=seed, device=device, memory_limit=memory_limit, progress=progress,
                 )  # fmt: skip
                 rows += [_row(share, k, temperature, result) for result in results]
     return rows

@@ -68,12 +68,13 @@ function separate(labels, gap) {  // moves direct labels apart, keeping their or
   labels.sort((a, b) => a.y - b.y);
   for (let i = 1; i < labels.length; i++) labels[i].y = Math.max(labels[i].y, labels[i - 1].y + gap);
 }
-function lines(parent, series, { xLabel, yLabel, title }) {
-  const W = 540, H = 320, left = 46, right = several ? 168 : 26, top = 14, bottom = 44;
+function lines(parent, series, { xLabel, yLabel, title, named = several, fromZero = true, W = 540 }) {
+  const H = 320, left = 46, right = !named ? 26 : W < 540 ? 120 : 168, top = 14, bottom = 44;
   const root = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title }, parent);
   const xs = [...new Set(series.flatMap(s => s.points.map(p => p.x)))].sort((a, b) => a - b);
   const ys = series.flatMap(s => s.points.flatMap(p => [p.y - (p.e || 0), p.y + (p.e || 0)]));
-  const low = Math.min(0, ...ys), high = Math.max(...ys, 0.05) * 1.04;
+  const [least, most] = [Math.min(...ys), Math.max(...ys)], pad = Math.max(0.01, 0.05 * (most - least));
+  const low = fromZero ? Math.min(0, least) : least - pad, high = fromZero ? Math.max(most, 0.05) * 1.04 : most + pad;
   const [x0, x1] = [Math.log(xs[0]), Math.log(xs[xs.length - 1])];
   const X = x => x1 > x0 ? left + (Math.log(x) - x0) / (x1 - x0) * (W - left - right) : (left + W - right) / 2;
   const Y = y => H - bottom - (y - low) / (high - low) * (H - top - bottom);
@@ -88,7 +89,7 @@ function lines(parent, series, { xLabel, yLabel, title }) {
     text(root, X(x), H - bottom + 18, x.toLocaleString("en", { maximumSignificantDigits: 3 }), { "text-anchor": "middle" });
   }
   text(root, (left + W - right) / 2, H - 6, xLabel, { "text-anchor": "middle" });
-  text(root, left - 34, top - 3, yLabel, {});
+  text(root, left - 34, top - 6, yLabel, {});
   const names = [];
   for (const s of series) {
     const path = s.points.map((p, i) => `${i ? "L" : "M"}${X(p.x)} ${Y(p.y)}`).join("");
@@ -99,10 +100,10 @@ function lines(parent, series, { xLabel, yLabel, title }) {
         svg("line", { x1: X(p.x), x2: X(p.x), y1: Y(p.y - p.e), y2: Y(p.y + p.e), stroke: s.color, "stroke-width": 1.5 }, root);
       }
       svg("circle", { cx: X(p.x), cy: Y(p.y), r: 4.5, fill: s.color, stroke: "var(--card)", "stroke-width": 1.5 }, root);
-      explain(svg("circle", { cx: X(p.x), cy: Y(p.y), r: 13, fill: "transparent" }, root), `${several ? s.name + "\n" : ""}${p.label}`);
+      explain(svg("circle", { cx: X(p.x), cy: Y(p.y), r: 13, fill: "transparent" }, root), `${named ? s.name + "\n" : ""}${p.label}`);
     }
     const end = s.points.reduce((a, b) => b.x > a.x ? b : a);
-    if (several && !s.dotted) names.push({ y: Y(end.y) + 4, s });
+    if (named && (!s.dotted || s.named)) names.push({ y: Y(end.y) + 4, s });
   }
   separate(names, 16);
   for (const { y, s } of names) text(root, W - right + 10, y, clip(s.name, 24), { class: "strong", style: `fill:${s.color}` });
@@ -163,6 +164,38 @@ function drawProbes() {
         `${titles[name] || name}${several ? ", " + a.name : ""}\naccuracy ${p.accuracy.toFixed(4)} [${p.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]\n${p.n_parameters.toLocaleString("en")} parameters, ${p.seconds.toFixed(1)} s`);
     });
   });
+}
+
+function drawStudies() {
+  const parent = place("study");
+  if (!parent) return;
+  const order = Object.keys(titles), color = name => groupColor(order.indexOf(name), order.length);
+  for (const a of analyses.filter(a => a.probe_study.length)) {
+    const own = { k: a.settings.k, temperature: a.settings.affinity_temperature, label_fraction: 1 };
+    const at = (row, name) => row[name] === null || row[name] === own[name];
+    const seriesOver = (x, ...fixed) => {
+      const rows = a.probe_study.filter(row => fixed.every(name => at(row, name)));
+      const xs = rows.map(row => row[x]).filter(v => v !== null), ends = [Math.min(...xs), Math.max(...xs)];
+      return order.filter(name => rows.some(row => row.score.name === name)).map(name => {
+        const found = rows.filter(row => row.score.name === name), flat = found[0][x] === null;
+        const point = (row, value) => ({
+          x: value, y: row.score.accuracy, e: 0,
+          label: `${short(value)}: accuracy ${row.score.accuracy.toFixed(4)} [${row.score.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]`,
+        });
+        const points = flat ? ends.map(value => point(found[0], value)) : found.map(row => point(row, row[x]));
+        return { name: titles[name], color: color(name), dotted: flat, named: true, points: points.sort((p, q) => p.x - q.x) };
+      });
+    };
+    for (const [title, x, fixed] of [
+      ["share of the labels", "label_fraction", ["k", "temperature"]],
+      ["neighbours k", "k", ["label_fraction", "temperature"]],
+      ["temperature T of the graph", "temperature", ["label_fraction", "k"]],
+    ]) {
+      const figure = html("figure", {}, null, parent);
+      html("figcaption", {}, `By ${title}${several ? " · " + a.name : ""}`, figure);
+      lines(figure, seriesOver(x, ...fixed), { xLabel: title, yLabel: "accuracy", title: `Accuracy by ${title}`, named: true, fromZero: false, W: 370 });
+    }
+  }
 }
 
 // ---- class by class -------------------------------------------------------------------------------------------
@@ -394,7 +427,7 @@ function download() {
   URL.revokeObjectURL(link.href);
 }
 
-drawRld(); drawChi(); drawProbes(); drawClasses(); drawCommunities(); drawMaps();
+drawRld(); drawChi(); drawProbes(); drawStudies(); drawClasses(); drawCommunities(); drawMaps();
 document.querySelectorAll("table.sortable").forEach(makeSortable);
 document.getElementById("download").addEventListener("click", download);
 document.documentElement.dataset.ready = "true";
