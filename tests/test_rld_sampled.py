@@ -63,22 +63,30 @@ def test_landmarks_stand_for_all_points_of_their_classes():
     assert set(np.flatnonzero(codes == 5)) <= set(pool.rows)  # some twenty points
     for wanted in (7, 300, 1000):
         sets = pool.sets(range(40), wanted)
-        for columns, weights, starts in zip(sets.columns, sets.weights, sets.starts, strict=True):
+        for places, weights in zip(sets.columns, sets.weights, strict=True):
+            there = places >= 0
+            columns, all_weights = places[there], weights.sum(axis=0)[there]
+            assert (weights[:, ~there] == 0).all()
+            assert ((weights > 0).sum(axis=0)[there] == 1).all()
             assert len(set(columns)) == len(columns)
-            np.testing.assert_allclose(np.bincount(pool.codes[columns] + 1, weights), sizes)
-            assert starts[-1] == len(columns)
-            whole = set(columns[starts[GROUPS] :])
+            np.testing.assert_allclose(np.bincount(pool.codes[columns] + 1, all_weights), sizes)
+            whole = set(places[weights[1] > 0])
             for code in range(-1, 6):
                 own = set(np.flatnonzero(pool.codes == code))
                 assert own <= whole or not own & whole
         again = pool.sets(range(7, 9), wanted)
-        np.testing.assert_array_equal(again.columns, sets.columns[7:9])
-        np.testing.assert_array_equal(again.starts, sets.starts[7:9])
+        for tile in range(2):
+            for ours, theirs in (
+                (again.columns[tile], sets.columns[7 + tile]),
+                *zip(again.weights[tile], sets.weights[7 + tile], strict=True),
+            ):
+                np.testing.assert_array_equal(ours[ours > 0], theirs[theirs > 0])
     # 1,000 landmarks: as many of every group; of the class of 12,000 every one of the pool's equally likely.
-    sampled = sets.starts[0, GROUPS] - sets.starts[0, 0]
-    assert np.all(np.diff(sets.starts[:, : GROUPS + 1], axis=1) * GROUPS == sampled)
+    by_group = (sets.weights[:, 0, : sets.columns.shape[1] // GROUPS * GROUPS] > 0).reshape(40, -1, GROUPS).sum(axis=1)
+    assert np.ptp(by_group) <= 1
     many = pool.sets(range(4000), 300)
-    largest = np.bincount(many.columns.ravel(), minlength=len(pool.rows))[pool.codes == -1]
+    drawn = many.columns[many.columns >= 0]
+    largest = np.bincount(drawn, minlength=len(pool.rows))[pool.codes == -1]
     largest = largest[: len(largest) // GROUPS * GROUPS]
     # Binomial: 5 standard deviations.
     np.testing.assert_allclose(largest, largest.mean(), atol=5 * np.sqrt(largest.mean()))
@@ -87,9 +95,8 @@ def test_landmarks_stand_for_all_points_of_their_classes():
 def test_pool_of_all_points_taken_whole():
     pool = LandmarkPool(np.arange(100) % 3, 10**6, 0)
     sets = pool.sets(range(2), 10**6)
-    assert sets.columns.shape == (2, 100)
-    np.testing.assert_array_equal(sets.weights, 1)
-    np.testing.assert_array_equal(sets.starts[:, GROUPS], 0)
+    np.testing.assert_array_equal(np.sort(sets.columns, axis=1), [np.arange(100)] * 2)
+    np.testing.assert_array_equal(sets.weights, [[np.zeros(100), np.ones(100)]] * 2)
 
 
 def test_with_all_points_as_landmarks_it_is_exact():

@@ -6,7 +6,8 @@ Distances and exponentials are those of `clorg_scale.rld.tiles`, but only rows a
     pass 2   k_ig = sum of v_s a_is, and of that what goes to i's class            a_is = 2^(2 c d_is - l_i - l_s)
 
 with v the weights, and b_i such that no row underflows. Every tile of points has landmarks of its own, gathered from
-the pool. Both passes skip the pairs that are known exactly.
+the pool. Both passes skip the pairs that are known exactly. As the groups take turns, each of 16 lanes of a vector
+sums one group: a tile's 512 columns are folded in halves down to 16, without a horizontal sum.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from clorg_scale.rld.exp2 import exp2
+from clorg_scale.rld.landmarks import GROUPS
 from clorg_scale.rld.simd import aligned_empty, use_wide_vectors
 from clorg_scale.rld.tiles import TILE, row_distances
 
@@ -29,6 +31,8 @@ Integers = npt.NDArray[np.int64]
 AWAY = 1e15
 AWAY32 = np.float32(AWAY)
 """Distance given to pairs that are skipped; their exponentials are the smallest there are."""
+
+HALF = TILE // 2
 
 
 @njit(nogil=True, cache=True)
@@ -65,13 +69,39 @@ def _squares(m: int, root: int, factor: Any, floor: Any, e: Floats, t: int) -> N
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _weighted(e: Floats, t: int, weights: Floats, first: int, start: int, stop: int) -> Any:
-    """Sum of v e over the columns start..stop of a tile that begins at landmark `first`."""
+def _add_groups(e: Floats, t: int, weights: Floats, first: int, halves: Floats, sums: Floats) -> None:
+    """Add v e of the tile that begins at landmark `first` to the (16,) sums of the groups.
+
+    Beyond the last landmark v is 0 and e finite.
+    """
     use_wide_vectors()
-    here, there, total = np.uintp(start), np.uintp(start + first), weights[0] - weights[0]
-    for step in range(stop - start):
+    there = np.uintp(first)
+    for step in range(HALF):
         j = np.uintp(step)
-        total += weights[there + j] * e[t, here + j]
+        other = j + np.uintp(HALF)
+        halves[j] = weights[there + j] * e[t, j] + weights[there + other] * e[t, other]
+    for step in range(HALF // 2):
+        j = np.uintp(step)
+        halves[j] += halves[j + np.uintp(HALF // 2)]
+    for step in range(HALF // 4):
+        j = np.uintp(step)
+        halves[j] += halves[j + np.uintp(HALF // 4)]
+    for step in range(HALF // 8):
+        j = np.uintp(step)
+        halves[j] += halves[j + np.uintp(HALF // 8)]
+    for step in range(GROUPS):
+        j = np.uintp(step)
+        sums[j] += halves[j] + halves[j + np.uintp(GROUPS)]
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _weighted(e: Floats, t: int, weights: Floats, first: int) -> Any:
+    """Sum of v e over the tile that begins at landmark `first`."""
+    use_wide_vectors()
+    there, total = np.uintp(first), weights[0] - weights[0]
+    for step in range(TILE):
+        j = np.uintp(step)
+        total += weights[there + j] * e[t, j]
     return total
 
 
@@ -79,10 +109,11 @@ def _weighted(e: Floats, t: int, weights: Floats, first: int, start: int, stop: 
 def _gather(
     L: Floats, l_norms: Floats, l_reach: Floats, columns: Integers, other: Floats, norms: Floats, reaches: Floats
 ) -> None:
-    """Coordinates, norms and reaches of some landmarks of the pool."""
+    """Coordinates, norms and reaches of landmarks of the pool; where there is none, all points are within reach."""
     for s in range(len(columns)):
-        other[s] = L[columns[s]]
-        norms[s], reaches[s] = l_norms[columns[s]], l_reach[columns[s]]
+        other[s] = L[max(columns[s], 0)]
+        norms[s] = l_norms[max(columns[s], 0)]
+        reaches[s] = l_reach[columns[s]] if columns[s] >= 0 else AWAY
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -99,7 +130,6 @@ def landmark_sums(
     gain: Any,
     columns: Integers,
     weights: Floats,
-    starts: Integers,
     skip_starts: Integers,
     skip_columns: Integers,
     near: Any,
@@ -120,8 +150,9 @@ def landmark_sums(
         (t, p) b.
     gain
         What a square is multiplied with to have its own b: 2^(2 b' - b).
-    columns, weights, starts
-        (b, m), (b, m), (b, g + 1) places of each tile's landmarks in the pool, their v, and where the groups begin.
+    columns, weights
+        (b, m), (b, 2, m) as `clorg_scale.rld.landmarks.LandmarkSets`; with zeros behind, to a whole number of tiles, in
+        the dtype of X.
     skip_starts, skip_columns
         (p + 1,), (s,) which of its tile's landmarks to leave out for each point, as in a CSR matrix.
     near, floor
@@ -129,18 +160,21 @@ def landmark_sums(
 
     Returns
     -------
-    (p, t, g) float64 R.
+    (p, t, 17) float64 R of the groups and of the landmarks never left out.
     """
-    n_groups, n_temperatures, n_landmarks = starts.shape[1] - 1, len(rates), columns.shape[1]
-    sums = np.zeros((len(X), n_temperatures, n_groups))
+    n_temperatures, n_landmarks = len(rates), columns.shape[1]
+    sums = np.zeros((len(X), n_temperatures, GROUPS + 1))
     for block in prange(len(columns)):
         rows = slice(block * TILE, min(len(X), (block + 1) * TILE))
         here, lines = X[rows], aligned_empty(3, TILE, X)
         d, norms, reaches = lines[0], lines[1], lines[2]
         e, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, TILE * TILE, X)[0]
+        e[:] = 0
+        halves = aligned_empty(1, HALF, X)[0]
         others = aligned_empty(TILE, L.shape[1], X)
         for first in range(0, n_landmarks, TILE):
             m = min(TILE, n_landmarks - first)
+            whole = weights[block, 1, first : first + m].any()
             other = others[:m]
             _gather(L, l_norms, l_reach, columns[block, first : first + m], other, norms, reaches)
             G = buffer[: len(here) * m].reshape(len(here), m)
@@ -154,10 +188,9 @@ def landmark_sums(
                         _exponentials(d, m, rates[t], shifts[t, row], e, t)
                     else:
                         _squares(m, squared[t], gain, floor, e, t)
-                    for g in range(n_groups):
-                        start, stop = max(starts[block, g] - first, 0), min(starts[block, g + 1] - first, m)
-                        if start < stop:
-                            sums[row, t, g] += _weighted(e, t, weights[block], first, start, stop)
+                    _add_groups(e, t, weights[block, 0], first, halves, sums[row, t])
+                    if whole:
+                        sums[row, t, GROUPS] += _weighted(e, t, weights[block, 1], first)
     return sums
 
 
@@ -185,20 +218,38 @@ def _squared_affinities(
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _weighted_of_class(
-    a: Floats, t: int, weights: Floats, classes: npt.NDArray[np.int32], own: Any, first: int, start: int, stop: int
-) -> tuple[Any, Any, Any]:
-    """Sums over the columns start..stop of a tile of v a, of v a over those of one class, and of v a^2."""
+def _of_class(weights: Floats, classes: npt.NDArray[np.int32], own: Any, first: int, chosen: Floats) -> None:
+    """V of one class in the tile that begins at landmark `first`, 0 elsewhere."""
     use_wide_vectors()
-    here, there, zero = np.uintp(start), np.uintp(start + first), weights[0] - weights[0]
-    total, within, of_squares = zero, zero, zero
-    for step in range(stop - start):
+    there = np.uintp(first)
+    for step in range(TILE):
         j = np.uintp(step)
-        value = weights[there + j] * a[t, here + j]
-        total += value
-        of_squares += value * a[t, here + j]
-        within += value if classes[there + j] == own else zero
-    return total, within, of_squares
+        chosen[j] = weights[there + j] if classes[there + j] == own else weights[there + j] * 0
+
+
+@njit(fastmath=True, nogil=True, cache=True)
+def _weighted_squares(a: Floats, t: int, weights: Floats, first: int, floor: Any) -> Any:
+    """Sum of v a^2 over the tile that begins at landmark `first`, a at least `floor` (as in `_squares`)."""
+    use_wide_vectors()
+    there, total = np.uintp(first), weights[0] - weights[0]
+    for step in range(TILE):
+        j = np.uintp(step)
+        value = max(a[t, j], floor)
+        total += weights[there + j] * value * value
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _of_landmarks(
+    l_logs: Floats, l_classes: npt.NDArray[np.int32], columns: Integers, width: int
+) -> tuple[Floats, npt.NDArray[np.int32]]:
+    """(t, w) logarithms and (w,) classes of a tile's landmarks, w >= m."""
+    logs, classes = np.zeros((len(l_logs), width), l_logs.dtype), np.full(width, -2, np.int32)
+    for s in range(len(columns)):
+        if columns[s] >= 0:
+            logs[:, s] = l_logs[:, columns[s]]
+            classes[s] = l_classes[columns[s]]
+    return logs, classes
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -215,7 +266,6 @@ def landmark_affinities(
     l_logs: Floats,
     columns: Integers,
     weights: Floats,
-    starts: Integers,
     x_classes: npt.NDArray[np.int32],
     l_classes: npt.NDArray[np.int32],
     skip_starts: Integers,
@@ -227,7 +277,7 @@ def landmark_affinities(
 
     Parameters
     ----------
-    X, L, x_norms, l_norms, x_reach, l_reach, squared, columns, weights, starts, skip_starts, skip_columns, near, floor
+    X, L, x_norms, l_norms, x_reach, l_reach, squared, columns, weights, skip_starts, skip_columns, near, floor
         As in `landmark_sums`.
     rates
         (t,) 2 c.
@@ -238,21 +288,23 @@ def landmark_affinities(
 
     Returns
     -------
-    (2, p, t, g) float64 sums of v a over the landmarks of each group and over those of the point's class, and (t,) the
-    sum of v a^2.
+    (2, p, t, 17) float64 sums of v a over all landmarks and over those of the point's class, and (t,) the sum of v a^2.
     """
-    n_groups, n_temperatures, n_landmarks = starts.shape[1] - 1, len(rates), columns.shape[1]
-    sums = np.zeros((2, len(X), n_temperatures, n_groups))
+    n_temperatures, n_landmarks = len(rates), columns.shape[1]
+    sums = np.zeros((2, len(X), n_temperatures, GROUPS + 1))
     of_squares = np.zeros((len(columns), n_temperatures))
     for block in prange(len(columns)):
         rows = slice(block * TILE, min(len(X), (block + 1) * TILE))
         here, lines = X[rows], aligned_empty(3, TILE, X)
         d, norms, reaches = lines[0], lines[1], lines[2]
         a, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, TILE * TILE, X)[0]
+        a[:] = 0
+        halves, own = aligned_empty(1, HALF, X)[0], aligned_empty(2, TILE, X)
         others = aligned_empty(TILE, L.shape[1], X)
-        logs, classes = l_logs[:, columns[block]], l_classes[columns[block]]
+        logs, classes = _of_landmarks(l_logs, l_classes, columns[block], weights.shape[2])
         for first in range(0, n_landmarks, TILE):
             m = min(TILE, n_landmarks - first)
+            whole = weights[block, 1, first : first + m].any()
             other = others[:m]
             _gather(L, l_norms, l_reach, columns[block, first : first + m], other, norms, reaches)
             G = buffer[: len(here) * m].reshape(len(here), m)
@@ -261,19 +313,20 @@ def landmark_affinities(
                 row = rows.start + i
                 row_distances(G, i, 0, here, other, x_norms[rows], norms[:m], near, d)
                 _skip(d, skip_columns, skip_starts[row], skip_starts[row + 1], first, m, x_reach[row], reaches)
+                _of_class(weights[block, 0], classes, x_classes[row], first, own[0])
+                if whole:
+                    _of_class(weights[block, 1], classes, x_classes[row], first, own[1])
                 for t in range(n_temperatures):
                     x_log = x_logs[t, row]
                     if squared[t] < 0:
                         _affinities(d, m, rates[t], x_log, logs, first, a, t)
                     else:
                         _squared_affinities(m, squared[t], x_log, logs, first, floor, a, t)
-                    for g in range(n_groups):
-                        start, stop = max(starts[block, g] - first, 0), min(starts[block, g + 1] - first, m)
-                        if start < stop:
-                            total, within, square = _weighted_of_class(
-                                a, t, weights[block], classes, x_classes[row], first, start, stop
-                            )
-                            sums[0, row, t, g] += total
-                            sums[1, row, t, g] += within
-                            of_squares[block, t] += square
+                    _add_groups(a, t, weights[block, 0], first, halves, sums[0, row, t])
+                    _add_groups(a, t, own[0], 0, halves, sums[1, row, t])
+                    of_squares[block, t] += _weighted_squares(a, t, weights[block, 0], first, floor)
+                    if whole:
+                        sums[0, row, t, GROUPS] += _weighted(a, t, weights[block, 1], first)
+                        sums[1, row, t, GROUPS] += _weighted(a, t, own[1], 0)
+                        of_squares[block, t] += _weighted_squares(a, t, weights[block, 1], first, floor)
     return sums, of_squares.sum(axis=0)

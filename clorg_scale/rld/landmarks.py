@@ -27,21 +27,19 @@ LEAST_POOL = 2 * GROUPS
 
 @dataclass(frozen=True)
 class LandmarkSets:
-    """The landmarks of some tiles, group by group, and last those of classes taken whole, which are never left out.
+    """The landmarks of some tiles: groups take turns, and last are the classes taken whole, which are never left out.
 
     Attributes
     ----------
     columns
-        (b, m) their places in the pool.
+        (b, m) their places in the pool; -1 where a group has fewer than another.
     weights
-        (b, m) how many points of its class each stands for.
-    starts
-        (b, 18) first landmark of each group, of the classes taken whole, and m.
+        (b, 2, m) how many points of its class each stands for, 0 where there is none: those of the groups, landmark s
+        of group s mod 16, and those never left out.
     """
 
     columns: Integers
     weights: npt.NDArray[np.float64]
-    starts: Integers
 
 
 class LandmarkPool:
@@ -113,14 +111,25 @@ class LandmarkPool:
         turn = np.where(self.pool_sizes < self.class_sizes, 0, words >> np.uint64(60)).astype(np.int64)
         whole = taken == self.class_sizes
         groups = np.where(whole[of_class], GROUPS, (drawn + turn[:, of_class]) % GROUPS)
-        order = np.argsort(groups, axis=1, kind="stable")
-        counts = (groups[:, :, None] == np.arange(GROUPS + 1)).sum(axis=1)
-        weights = np.broadcast_to((self.class_sizes / taken)[of_class], groups.shape)
-        return LandmarkSets(
-            np.take_along_axis(drawn + self.starts[of_class], order, axis=1),
-            np.take_along_axis(weights, order, axis=1),
-            np.concatenate([np.zeros((len(tiles), 1), np.int64), np.cumsum(counts, axis=1)], axis=1),
-        )
+        return _in_turns(drawn + self.starts[of_class], (self.class_sizes / taken)[of_class], groups)
+
+
+def _in_turns(columns: Integers, weights: npt.NDArray[np.float64], groups: Integers) -> LandmarkSets:
+    """Lay out (b, m) landmarks with their (m,) weights by their (b, m) groups."""
+    counts = (groups[:, :, None] == np.arange(GROUPS + 1)).sum(axis=1)
+    order = np.argsort(groups, axis=1, kind="stable")
+    first = np.take_along_axis(np.cumsum(counts, axis=1) - counts, groups, axis=1)
+    rank = np.empty_like(groups)
+    np.put_along_axis(rank, order, np.broadcast_to(np.arange(groups.shape[1]), groups.shape), axis=1)
+    rank -= first
+    n_in_turn, n_whole = GROUPS * counts[:, :GROUPS].max(), counts[:, GROUPS].max()
+    place = np.where(groups < GROUPS, rank * GROUPS + groups, n_in_turn + rank)
+    laid_out = np.full((len(groups), n_in_turn + n_whole), -1, dtype=np.int64)
+    np.put_along_axis(laid_out, place, columns, axis=1)
+    by_kind = np.zeros((len(groups), 2, laid_out.shape[1]))
+    for kind, chosen in enumerate((groups < GROUPS, groups == GROUPS)):
+        np.put_along_axis(by_kind[:, kind], place, np.where(chosen, weights, 0), axis=1)
+    return LandmarkSets(laid_out, by_kind)
 
 
 def _random_words(seed: int, tile: Integers, code: Integers) -> npt.NDArray[np.uint64]:

@@ -85,7 +85,7 @@ class NearField:
         tile
             Points a tile.
         landmarks
-            (b, m) the landmarks of the tiles, as points.
+            (b, m) the landmarks of the tiles, as points; -1 where there is none.
 
         Returns
         -------
@@ -131,7 +131,8 @@ def _among(indptr: Any, indices: Any, first: Any, last: Any, tile: Any, landmark
     columns = np.empty(indptr[last] - indptr[first] + last - first, np.int64)
     for b in range(len(landmarks)):
         for s in range(landmarks.shape[1]):
-            position[landmarks[b, s]] = s
+            if landmarks[b, s] >= 0:
+                position[landmarks[b, s]] = s
         for i in range(first + b * tile, min(last, first + (b + 1) * tile)):
             if position[i] >= 0:
                 columns[size] = position[i]
@@ -142,5 +143,6 @@ def _among(indptr: Any, indices: Any, first: Any, last: Any, tile: Any, landmark
                     size += 1
             starts[i - first + 1] = size
         for s in range(landmarks.shape[1]):
-            position[landmarks[b, s]] = -1
+            if landmarks[b, s] >= 0:
+                position[landmarks[b, s]] = -1
     return starts, columns[:size]

@@ -188,6 +188,14 @@ def _tiles(L: Any, device: str | None) -> tuple[Any, Callable[..., Any], Callabl
     return torch_landmarks.on_device(device, L), torch_landmarks.landmark_sums, torch_landmarks.landmark_affinities
 
 
+def _whole_tiles(weights: Floats, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """(b, 2, m) weights with zeros behind, to a whole number of tiles."""
+    b, kinds, m = weights.shape
+    padded = np.zeros((b, kinds, -(-m // TILE) * TILE), dtype=dtype)
+    padded[:, :, :m] = weights
+    return padded
+
+
 def _squared_norms(X: Any) -> Any:
     return array_module(X).einsum("ij,ij->i", X, X)
 
@@ -241,7 +249,7 @@ class _Run:
         self, wanted: int, advance: Advance
     ) -> Iterator[tuple[slice, Any, Any, LandmarkSets, tuple[Integers, Integers]]]:
         """Consecutive points: their place, coordinates, norms, the landmarks of their tiles, and the pairs to skip."""
-        n = self.points.n_points
+        n, taken = self.points.n_points, int(self.pool.counts(wanted)[0].sum())
         shape = (0 if self.points.on_gpu else min(n, BLOCK_ROWS), self.points.n_features)
         space = np.empty(shape, dtype=self.points.dtype)
         with threadpool_limits(limits=1, user_api="blas"):
@@ -249,9 +257,10 @@ class _Run:
                 rows = slice(start, min(n, start + BLOCK_ROWS))
                 sets = self.pool.sets(range(start // TILE, -(-rows.stop // TILE)), wanted)
                 X = self.points.rows(np.arange(rows.start, rows.stop), space=space)
-                skip = self.near_field.among(rows.start, rows.stop, TILE, self.pool.rows[sets.columns])
+                landmarks = np.where(sets.columns < 0, -1, self.pool.rows[sets.columns])
+                skip = self.near_field.among(rows.start, rows.stop, TILE, landmarks)
                 yield rows, X, _squared_norms(X), sets, skip
-                advance(len(X) * sets.columns.shape[1])
+                advance(len(X) * taken)
 
     def _kernel_pass(self, wanted: int, advance: Advance) -> tuple[Floats, Changes]:
         """(t, n) log2 r, and what leaving out groups does to r."""
@@ -266,7 +275,7 @@ class _Run:
                 sums = self.landmark_sums(
                     X, self.L, norms, self.l_norms, reach[rows], reach[self.pool.rows], self.rates.astype(dtype),
                     self.squared, shifts.astype(dtype), dtype.type(2.0**HEADROOM), sets.columns,
-                    sets.weights.astype(dtype), sets.starts, *skip, self.near, self.floor,
+                    _whole_tiles(sets.weights, dtype), *skip, self.near, self.floor,
                 )  # fmt: skip
             r = np.exp2(near_logs[:, rows] - shifts).T + sums.sum(axis=2)
             changes.record(rows, sums, r)
@@ -287,7 +296,7 @@ class _Run:
             with held_interrupts():
                 sums, squared_sums = self.landmark_affinities(
                     X, self.L, norms, self.l_norms, reach[rows], reach[self.pool.rows], (2 * self.rates).astype(dtype),
-                    self.squared, x_logs[:, rows], l_logs, sets.columns, sets.weights.astype(dtype), sets.starts,
+                    self.squared, x_logs[:, rows], l_logs, sets.columns, _whole_tiles(sets.weights, dtype),
                     classes[rows], l_classes, *skip, self.near, self.floor,
                 )  # fmt: skip
             jackknife.add(k[:, rows], w[:, rows], sums * 2.0**HEADROOM, changes.of(rows), self.codes[rows])

@@ -20,6 +20,7 @@ import torch
 
 from clorg_scale.arrays.products import full_float32_products
 from clorg_scale.errors import InputError
+from clorg_scale.rld.landmarks import GROUPS
 from clorg_scale.rld.tiles import TILE
 
 __all__ = ["landmark_affinities", "landmark_sums", "on_device"]
@@ -53,7 +54,8 @@ class _Batch(NamedTuple):
     """Some tiles of a block: b of them, with m landmarks each.
 
     `rows`: its points in the block, fewer than b TILE where the last tile is not full; `columns`: (b, m) places in the
-    pool; `distance`: (b, TILE, m), infinite where a pair does not count; `weights`: (b, m, g).
+    pool, any where there is no landmark; `distance`: (b, TILE, m), infinite where a pair does not count; `weights`:
+    (b, m, 17).
     """
 
     rows: slice
@@ -66,13 +68,13 @@ class _Batch(NamedTuple):
 @full_float32_products()
 def landmark_sums(
     X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, rates: Any, squared: Any, shifts: Any,
-    gain: Any, columns: Any, weights: Any, starts: Any, skip_starts: Any, skip_columns: Any, near: Any, floor: Any,
+    gain: Any, columns: Any, weights: Any, skip_starts: Any, skip_columns: Any, near: Any, floor: Any,
 ) -> Floats:  # fmt: skip
     """Pass 1 of a block of points, as `clorg_scale.rld.landmark_tiles.landmark_sums`."""
     del floor  # numbers below the normal ones cost nothing here
     shift = on_device(L.device, shifts)
-    sums = np.empty((len(X), len(rates), starts.shape[1] - 1))
-    tiles = (X, L, x_norms, l_norms, x_reach, l_reach, columns, weights, starts, skip_starts, skip_columns, near)
+    sums = np.empty((len(X), len(rates), GROUPS + 1))
+    tiles = (X, L, x_norms, l_norms, x_reach, l_reach, columns, weights, skip_starts, skip_columns, near)
     for batch in _batches(*tiles):
         e: dict[int, Any] = {}
         for t, (rate, root) in enumerate(zip(rates.tolist(), squared.tolist(), strict=True)):
@@ -88,15 +90,15 @@ def landmark_sums(
 @full_float32_products()
 def landmark_affinities(
     X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, rates: Any, squared: Any, x_logs: Any,
-    l_logs: Any, columns: Any, weights: Any, starts: Any, x_classes: Any, l_classes: Any, skip_starts: Any,
+    l_logs: Any, columns: Any, weights: Any, x_classes: Any, l_classes: Any, skip_starts: Any,
     skip_columns: Any, near: Any, floor: Any,
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """Pass 2 of a block of points, as `clorg_scale.rld.landmark_tiles.landmark_affinities`."""
     del floor
     x_log, l_log, x_class, l_class = (on_device(L.device, array) for array in (x_logs, l_logs, x_classes, l_classes))
-    sums = np.empty((2, len(X), len(rates), starts.shape[1] - 1))
+    sums = np.empty((2, len(X), len(rates), GROUPS + 1))
     of_squares = np.zeros(len(rates))
-    tiles = (X, L, x_norms, l_norms, x_reach, l_reach, columns, weights, starts, skip_starts, skip_columns, near)
+    tiles = (X, L, x_norms, l_norms, x_reach, l_reach, columns, weights, skip_starts, skip_columns, near)
     for batch in _batches(*tiles):
         same = _by_tile(x_class[batch.rows], batch)[:, :, None] == l_class[batch.columns][:, None, :]
         of_all = batch.weights.sum(2)[:, :, None]
@@ -114,7 +116,7 @@ def landmark_affinities(
 
 
 def _batches(
-    X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, columns: Any, weights: Any, starts: Any,
+    X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, columns: Any, weights: Any,
     skip_starts: Any, skip_columns: Any, near: Any,
 ) -> Iterator[_Batch]:  # fmt: skip
     """All tiles of a block, several at a time."""
@@ -125,14 +127,15 @@ def _batches(
     for first in range(0, n_tiles, step):
         last = min(n_tiles, first + step)
         rows = slice(first * TILE, min(len(X), last * TILE))
-        grouped = _grouped(L, weights[first:last], starts[first:last])
-        batch = _Batch(rows, on_device(L.device, columns[first:last]), None, grouped)
+        places = on_device(L.device, columns[first:last])
+        batch = _Batch(rows, places.clamp(min=0), None, _by_group(on_device(L.device, weights[first:last, :, :m])))
         x, y = _by_tile(x_all[rows], batch), L[batch.columns]
         total = _by_tile(x_norm[rows], batch)[:, :, None] + l_norm[batch.columns][:, None, :]
         square = torch.baddbmm(total, x, y.mT, alpha=-2)
         _recompute(square, torch.nonzero(square < float(near) * total), x, y)
         distance = square.clamp_min_(0).sqrt_()
-        reach = torch.maximum(_by_tile(x_far[rows], batch)[:, :, None], l_far[batch.columns][:, None, :])
+        far = torch.where(places < 0, torch.inf, l_far[batch.columns])
+        reach = torch.maximum(_by_tile(x_far[rows], batch)[:, :, None], far[:, None, :])
         distance.masked_fill_(distance < reach, torch.inf)
         counts = np.diff(skip_starts[rows.start : rows.stop + 1])
         owners = on_device(L.device, np.repeat(np.arange(len(counts)), counts))
@@ -148,11 +151,14 @@ def _recompute(square: Any, near: Any, x: Any, y: Any) -> None:
         square[tile, i, j] = (x[tile, i] - y[tile, j]).square_().sum(1)
 
 
-def _grouped(L: Any, weights: Any, starts: Any) -> Any:
-    """(b, m, g): the weight of each landmark in the column of its group."""
-    groups = (np.arange(weights.shape[1]) >= starts[:, 1:-1, None]).sum(axis=1)
-    columns = torch.zeros((*weights.shape, starts.shape[1] - 1), dtype=L.dtype, device=L.device)
-    return columns.scatter_(2, on_device(L.device, groups)[:, :, None], on_device(L.device, weights)[:, :, None])
+def _by_group(weights: Any) -> Any:
+    """(b, m, 17): the weight of each landmark in the column of its group, or in the last."""
+    b, _, m = weights.shape
+    columns = weights.new_zeros((b, m, GROUPS + 1))
+    groups = torch.arange(m, device=weights.device) % GROUPS
+    columns[:, torch.arange(m, device=weights.device), groups] = weights[:, 0]
+    columns[:, :, GROUPS] = weights[:, 1]
+    return columns
 
 
 def _by_tile(array: Any, batch: _Batch) -> Any:
