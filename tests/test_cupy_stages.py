@@ -23,6 +23,7 @@ from clorg_scale.communities import class_weights, communities, modularity
 from clorg_scale.errors import InputError
 from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_homogeneity_stderr
 from clorg_scale.neighbors import KNN, knn, knn_between, knn_of
+from clorg_scale.neighbors.exact import BlockSearch
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.sampler import NeighborSampler
 from clorg_scale.rld.graph import graph_sums
@@ -271,7 +272,9 @@ def brute_force(queries, block, k, inner_product):
 def test_searches(cupy, metric, monkeypatch):
     """Candidates checked, measured and sorted in CuPy give the table that NumPy gives."""
     if hasattr(cupy, "launched"):  # the stand-in
-        monkeypatch.setattr("clorg_scale.neighbors.search.exact_engine", lambda *_: ("flat(test)", brute_force))
+        monkeypatch.setattr(
+            "clorg_scale.neighbors.search.exact_engine", lambda *_: BlockSearch("flat(test)", brute_force)
+        )
     X, _ = points()
     X[50:90] = X[50]  # more duplicates than candidates: rows that are searched again
     on_device = cupy.asarray(X)
