@@ -28,7 +28,7 @@ from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.sampler import NeighborSampler
 from clorg_scale.rld.graph import graph_sums
 from clorg_scale.rld.near_field import NearField
-from clorg_scale.rld.null import shuffled_labels_deviation
+from clorg_scale.rld.null import affinity_spread
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.sampled import sampled_sums
 
@@ -240,10 +240,8 @@ def test_sampled_rld(cupy, monkeypatch):
         sums = sampled_sums(
             ordered, codes, NearField.of(near), temperatures, target_error=0.05, n_landmarks=100, device=place
         )
-        deviation = shuffled_labels_deviation(
-            ordered, temperatures, sums.mean_distance, sums.log_r, sums.k, sums.squares, codes, 5
-        )
-        results.append([sums.k, sums.w, sums.log_r, sums.stderr, sums.mean_distance, deviation])
+        spread = affinity_spread(ordered, temperatures, sums.mean_distance, sums.log_r, sums.k, sums.squares)
+        results.append([sums.k, sums.w, sums.log_r, sums.stderr, sums.mean_distance, spread])
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-9)
 
