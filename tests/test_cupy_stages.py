@@ -360,3 +360,20 @@ def _by_node(dense, block):
     whole, sources = np.zeros((400, 400), np.float32), host(block.sources)
     whole[np.ix_(sources[: block.n_targets], sources)] = dense
     return whole
+
+
+@pytest.mark.parametrize("method", ["leiden", "louvain"])
+def test_what_pylibcugraph_reports_gets_a_sentence(cupy, monkeypatch, method):
+    """Its C interface turns memory that ran out into a RuntimeError."""
+
+    def fails(*_):
+        raise RuntimeError("non-success value returned from the C interface: RMM failure")
+
+    library = types.SimpleNamespace(
+        ResourceHandle=object, GraphProperties=dict, SGGraph=lambda *_, **__: None, __version__="0", leiden=fails,
+        louvain=fails, __spec__=ModuleSpec("pylibcugraph", None),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "pylibcugraph", library)
+    _, on_device, _ = tables(cupy)
+    with pytest.raises(InputError, match="found no communities .*RMM failure.*device='cpu'"):
+        communities(affinity_graph(on_device), method=method, device="cuda")
