@@ -375,5 +375,5 @@ def test_what_pylibcugraph_reports_gets_a_sentence(cupy, monkeypatch, method):
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "pylibcugraph", library)
     _, on_device, _ = tables(cupy)
-    with pytest.raises(InputError, match="found no communities .*RMM failure.*device='cpu'"):
+    with pytest.raises(InputError, match=r"found no communities .*RMM failure.*device='cpu'"):
         communities(affinity_graph(on_device), method=method, device="cuda")
