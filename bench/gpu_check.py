@@ -567,6 +567,24 @@ def timing_graph(run: Run) -> None:
     )  # fmt: skip
 
 
+def timing_knn_engines(run: Run) -> None:
+    """Every engine of exact k-NN that is here on one block of queries: 16,384 x 2048 against 262,144."""
+    from functools import partial
+
+    from clorg_scale.neighbors.algorithms import flat_cuvs, flat_faiss_gpu, flat_torch
+
+    q, n, d = (200, 500, 16) if run.dry else (16_384, 262_144, 2048)
+    X = clustered(n, d)[0] if run.dry else generated(run, n, d, 1000)[0].astype(np.float32)
+    engines = {"torch": flat_torch.search_block, "torch tf32": partial(flat_torch.search_block, tf32=True)}
+    if importlib.util.find_spec("cuvs") is not None:
+        engines["cuVS"] = flat_cuvs.search_block
+    if flat_faiss_gpu.usable():
+        engines["FAISS"] = flat_faiss_gpu.search_block
+    for name, find in engines.items():
+        seconds = run.best(partial(find, X[:q], X, 48, False), 2)
+        run.timing(f"k-NN block {q} x {n} x {d} {name}", seconds, flops=2.0 * q * n * d)
+
+
 def timing_stages(run: Run) -> None:
     """k-NN, affinity graph, CHI, modularity through the public functions."""
     from clorg_scale.affinity import affinity_graph
@@ -657,6 +675,7 @@ CHECKS: tuple[Callable[[Run], None], ...] = (
     timing_dense,
     timing_keops,
     timing_graph,
+    timing_knn_engines,
     timing_stages,
     timing_imagenet,
 )

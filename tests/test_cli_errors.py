@@ -752,3 +752,15 @@ def test_accepted(here, case):
 
 def test_records_are_what_the_tests_alter():
     assert {"rld", "classes", "class_homogeneity", "probes", "communities"} <= asdict(record()).keys()
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_memory_that_runs_out(here, monkeypatch, library):
+    """NumPy and CuPy raise a MemoryError, torch an error of its own."""
+    kind = MemoryError if library == "numpy" else pytest.importorskip("torch").OutOfMemoryError
+
+    def full(*_, **__):
+        raise kind("Unable to allocate 8.00 TiB.\nMore that nobody reads.")
+
+    monkeypatch.setattr("clorg_scale.rld.rld", full)
+    refused(here, command("rld"), "memory does not suffice", "Unable to allocate 8.00 TiB", "--device cpu")

@@ -23,11 +23,12 @@ from clorg_scale.communities import class_weights, communities, modularity
 from clorg_scale.errors import InputError
 from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_homogeneity_stderr
 from clorg_scale.neighbors import KNN, knn, knn_between, knn_of
+from clorg_scale.neighbors.exact import BlockSearch
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.sampler import NeighborSampler
 from clorg_scale.rld.graph import graph_sums
 from clorg_scale.rld.near_field import NearField
-from clorg_scale.rld.null import shuffled_labels_deviation
+from clorg_scale.rld.null import affinity_spread
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.sampled import sampled_sums
 
@@ -239,10 +240,8 @@ def test_sampled_rld(cupy, monkeypatch):
         sums = sampled_sums(
             ordered, codes, NearField.of(near), temperatures, target_error=0.05, n_landmarks=100, device=place
         )
-        deviation = shuffled_labels_deviation(
-            ordered, temperatures, sums.mean_distance, sums.log_r, sums.k, sums.squares, codes, 5
-        )
-        results.append([sums.k, sums.w, sums.log_r, sums.stderr, sums.mean_distance, deviation])
+        spread = affinity_spread(ordered, temperatures, sums.mean_distance, sums.log_r, sums.k, sums.squares)
+        results.append([sums.k, sums.w, sums.log_r, sums.stderr, sums.mean_distance, spread])
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-9)
 
@@ -271,7 +270,9 @@ def brute_force(queries, block, k, inner_product):
 def test_searches(cupy, metric, monkeypatch):
     """Candidates checked, measured and sorted in CuPy give the table that NumPy gives."""
     if hasattr(cupy, "launched"):  # the stand-in
-        monkeypatch.setattr("clorg_scale.neighbors.search.exact_engine", lambda *_: ("flat(test)", brute_force))
+        monkeypatch.setattr(
+            "clorg_scale.neighbors.search.exact_engine", lambda *_: BlockSearch("flat(test)", brute_force)
+        )
     X, _ = points()
     X[50:90] = X[50]  # more duplicates than candidates: rows that are searched again
     on_device = cupy.asarray(X)
@@ -359,3 +360,20 @@ def _by_node(dense, block):
     whole, sources = np.zeros((400, 400), np.float32), host(block.sources)
     whole[np.ix_(sources[: block.n_targets], sources)] = dense
     return whole
+
+
+@pytest.mark.parametrize("method", ["leiden", "louvain"])
+def test_what_pylibcugraph_reports_gets_a_sentence(cupy, monkeypatch, method):
+    """Its C interface turns memory that ran out into a RuntimeError."""
+
+    def fails(*_):
+        raise RuntimeError("non-success value returned from the C interface: RMM failure")
+
+    library = types.SimpleNamespace(
+        ResourceHandle=object, GraphProperties=dict, SGGraph=lambda *_, **__: None, __version__="0", leiden=fails,
+        louvain=fails, __spec__=ModuleSpec("pylibcugraph", None),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "pylibcugraph", library)
+    _, on_device, _ = tables(cupy)
+    with pytest.raises(InputError, match=r"found no communities .*RMM failure.*device='cpu'"):
+        communities(affinity_graph(on_device), method=method, device="cuda")

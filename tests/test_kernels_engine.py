@@ -51,6 +51,20 @@ def test_against_the_dense_definition(precision, error):
     assert (sums.w[:, codes < 0] == 0).all()
 
 
+def test_spread_of_the_affinities(monkeypatch):
+    """What the deviation over shuffled labels is made of: from all rows exact, from a tenth of them about right."""
+    X, codes = clustered_points(0, 700, 24)
+    for rows, rtol in ((1024, 1e-9), (70, 0.3)):
+        monkeypatch.setattr(cuda, "SPREAD_ROWS", rows)
+        sums = sums_of(X, codes, precision="fp64")
+        distance = np.sqrt(((X.astype(np.float64)[:, None] - X) ** 2).sum(-1))
+        np.fill_diagonal(distance, np.inf)
+        for t, temperature in enumerate(TEMPERATURES):
+            A = np.exp(-2 * distance / (sums.mean_distance * temperature) - sums.log_r[t][:, None] - sums.log_r[t])
+            B = A / A.sum() - np.outer(A.sum(0), A.sum(1)) / A.sum() ** 2
+            assert sums.spread[t] == pytest.approx((B**2).sum(), rel=rtol)
+
+
 def test_the_same_from_the_cpu_engine():
     X, codes = clustered_points(1, 900, 40)
     cpu = exact.exact_sums(ClassOrderedPoints(X, codes, 5), TEMPERATURES, advance=lambda _: None)

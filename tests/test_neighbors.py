@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
+from clorg_scale.arrays.products import rounded_to_tf32
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn, knn_between, knn_of
 from clorg_scale.neighbors.algorithms import flat_faiss, flat_torch, ivf
 from clorg_scale.neighbors.approximate import search_candidates
 from clorg_scale.neighbors.engines import automatic_index
-from clorg_scale.neighbors.exact import search_exact
+from clorg_scale.neighbors.exact import BlockSearch, search_exact
 from clorg_scale.neighbors.points import hold, prepare
 
+FAISS = BlockSearch("flat", flat_faiss.search_block)
 METRICS = ("euclidean", "cosine", "inner_product")
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
 
@@ -164,10 +167,36 @@ def test_blocks_of_any_size_give_the_same(metric):
         for source in (prepared, hold(prepared, 1 << 30)):
             parts = search_exact(
                 source, source, rows, 12,
-                exclude=rows, search_block=flat_faiss.search_block, block_bytes=block_bytes,
+                exclude=rows, engine=FAISS, block_bytes=block_bytes,
             )  # fmt: skip
             ids = np.concatenate([ids for _, _, ids in parts])
             np.testing.assert_array_equal(ids, whole.indices)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_products_in_tf32_find_the_same(metric):
+    """Coordinates rounded to eleven bits, as tensor cores want them: keys are off by no more than is said."""
+    torch = pytest.importorskip("torch")
+    x, y = clusters(41, 401) + 3, clusters(127, 401, 1) + 3
+    keys, ids = flat_torch.search_block(x, y, 127, metric == "inner_product", tf32=True)
+    square = ((x.astype(np.float64)[:, None] - y) ** 2).sum(-1)
+    true = -(x.astype(np.float64) @ y.T) if metric == "inner_product" else square
+    lengths = (x.astype(np.float64) ** 2).sum(1)[:, None] + (y.astype(np.float64) ** 2).sum(1)
+    error = abs(keys - np.take_along_axis(true, ids, axis=1)) / np.take_along_axis(lengths, ids, axis=1)
+    assert 1e-7 < error.max() < flat_torch.KEY_ROUNDING
+    bits = rounded_to_tf32(torch.from_numpy(x)).view(torch.int32)
+    assert not (bits & 0x1FFF).any()
+
+    rng = np.random.default_rng(0)
+    points = np.concatenate([clusters(300, 20), np.repeat(rng.normal(size=(5, 20)), 20, axis=0)]) + 10
+    points[-30:] += 1e-3 * rng.normal(size=(30, 20))  # too near to one another for eleven bits
+    prepared, rows = prepare(points, metric), np.arange(400)
+    engine = BlockSearch(
+        "tf32", partial(flat_torch.search_block, tf32=True), flat_torch.KEY_ROUNDING, flat_torch.MARGIN
+    )
+    parts = search_exact(prepared, prepared, rows, 12, exclude=rows, engine=engine, block_bytes=50_000)
+    ids = np.concatenate([ids for _, _, ids in parts])
+    np.testing.assert_array_equal(ids, knn(points, 12, metric=metric).indices)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -186,7 +215,13 @@ def test_torch_engine_equals_faiss(metric, monkeypatch):
     points = np.concatenate([clusters(300, 20), np.repeat(rng.normal(size=(5, 20)), 20, axis=0)]) + 10
     prepared, rows = prepare(points, metric), np.arange(400)
     parts = search_exact(
-        prepared, prepared, rows, 12, exclude=rows, search_block=flat_torch.search_block, block_bytes=50_000
+        prepared,
+        prepared,
+        rows,
+        12,
+        exclude=rows,
+        engine=BlockSearch("torch", flat_torch.search_block),
+        block_bytes=50_000,
     )
     ids = np.concatenate([ids for _, _, ids in parts])
     np.testing.assert_array_equal(ids, knn(points, 12, metric=metric).indices)
@@ -337,12 +372,12 @@ def test_what_a_broken_index_lacks_is_searched_exactly():
     prepared = prepare(points, "euclidean")
     parts = search_candidates(
         Broken(points), prepared, 10,
-        search_block=flat_faiss.search_block, block_bytes=1 << 20, advance=lambda n: None,
+        engine=FAISS, block_bytes=1 << 20, advance=lambda n: None,
     )  # fmt: skip
     keys = np.concatenate([keys for _, keys, _ in parts])
     parts = search_candidates(
         Broken(points), prepared, 10,
-        search_block=flat_faiss.search_block, block_bytes=1 << 20, advance=lambda n: None,
+        engine=FAISS, block_bytes=1 << 20, advance=lambda n: None,
     )  # fmt: skip
     ids = np.concatenate([ids for _, _, ids in parts])
     table = KNN(ids.astype(np.int32), prepared.distances(keys), "euclidean", "broken", 300)

@@ -1,28 +1,41 @@
-"""Matrix products of torch in the precision of their factors."""
+"""Matrix products of float32 numbers with torch, in a precision that is said."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["full_float32_products"]
+__all__ = ["TF32_ROUNDING", "float32_products", "rounded_to_tf32"]
+
+TF32_ROUNDING = 2.0**-11
+"""Relative error of a number that is rounded to tf32."""
 
 
 @contextmanager
-def full_float32_products() -> Iterator[None]:
-    """Float32 products on a GPU without tf32 while the block runs, whatever the program has set for its own.
+def float32_products(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
+    """Float32 products on a GPU with all 24 bits, or in tf32, whatever the program has set for its own.
 
-    Its ten bits would swap neighbours and move small distances.
+    The eleven bits of tf32 would swap neighbours and move small distances where nobody reckons with it; tensor cores
+    multiply them ten times as fast.
     """
     import torch
 
     matmul: Any = torch.backends.cuda.matmul
     # Asked for the older of its two names, torch fails where the program has set the newer one.
-    name, full = ("fp32_precision", "ieee") if hasattr(matmul, "fp32_precision") else ("allow_tf32", False)
+    newer = hasattr(matmul, "fp32_precision")
+    name, wanted = ("fp32_precision", precision) if newer else ("allow_tf32", precision == "tf32")
     before = getattr(matmul, name)
-    setattr(matmul, name, full)
+    setattr(matmul, name, wanted)
     try:
         yield
     finally:
         setattr(matmul, name, before)
+
+
+def rounded_to_tf32(coordinates: Any) -> Any:
+    """A float32 tensor rounded to the nearest numbers of tf32, whose products tensor cores compute exactly."""
+    import torch
+
+    bits = coordinates.view(torch.int32)
+    return ((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)

@@ -115,13 +115,15 @@ def _run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except MemoryError as error:
-        return _fail(f"The memory does not suffice ({error}); give a --memory-limit, or fewer points.")
+        return _fail(_too_little_memory(error))
     except (BrokenPipeError, SystemExit):  # SystemExit is what Typer makes of a broken pipe
         _close_stdout()
         return 0
     except OSError as error:
         return _fail(_refused(error))
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's is no MemoryError
+            return _fail(_too_little_memory(error))
         # Typer's own errors (unknown option, missing argument) come from Click or from a copy of it, by its version.
         if not hasattr(error, "format_message"):
             raise
@@ -134,6 +136,13 @@ def _run(arguments: list[str]) -> int:
 def _fail(sentence: str) -> int:
     _say(f"error: {sentence}")
     return 2
+
+
+def _too_little_memory(error: Exception) -> str:
+    first = str(error).partition("\n")[0].partition(". ")[0]
+    return (
+        f"The memory does not suffice ({first.rstrip('.')}); give a --memory-limit, use --device cpu, or fewer points."
+    )
 
 
 def _refused(error: OSError) -> str:

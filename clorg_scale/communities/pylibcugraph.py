@@ -45,14 +45,18 @@ def partition_on_gpu(
         input_array_format="CSR",
     )
     details: dict[str, Any] = {"library": f"pylibcugraph {library.__version__}"}
-    if method == "leiden":
-        vertices, clusters, _ = library.leiden(handle, seed, device_graph, MAX_LEVEL, resolution, THETA, CHECK)
-        details["seed"] = seed
-        details["repeatable"] = "not promised on a GPU"
-    else:
-        vertices, clusters, _ = library.louvain(handle, device_graph, MAX_LEVEL, THRESHOLD, resolution, CHECK)
-        details["threshold"] = THRESHOLD
-        details["repeatable"] = "no: Louvain on a GPU takes no seed"
+    try:
+        if method == "leiden":
+            vertices, clusters, _ = library.leiden(handle, seed, device_graph, MAX_LEVEL, resolution, THETA, CHECK)
+            details |= {"seed": seed, "repeatable": "not promised on a GPU"}
+        else:
+            vertices, clusters, _ = library.louvain(handle, device_graph, MAX_LEVEL, THRESHOLD, resolution, CHECK)
+            details |= {"threshold": THRESHOLD, "repeatable": "no: Louvain on a GPU takes no seed"}
+    except RuntimeError as error:  # whatever its C interface reports, memory that ran out among it
+        raise InputError(
+            f"pylibcugraph found no communities ({str(error).partition(chr(10))[0]}); free device memory, or use "
+            "device='cpu'."
+        ) from error
     if len(vertices) != graph.n_nodes:
         raise InputError(
             f"pylibcugraph returned communities of {len(vertices)} nodes for a graph of {graph.n_nodes}; "

@@ -34,7 +34,7 @@ def search_candidates(
     points: Points,
     k: int,
     *,
-    search_block: BlockSearch,
+    engine: BlockSearch,
     block_bytes: int,
     advance: Advance,
 ) -> Iterator[tuple[Array, Array, Array]]:
@@ -56,7 +56,7 @@ def search_candidates(
         if short.size:
             for some, exact_keys, exact_ids in search_exact(
                 points, points, rows[short], k,
-                exclude=rows[short], search_block=search_block, block_bytes=block_bytes,
+                exclude=rows[short], engine=engine, block_bytes=block_bytes,
             ):  # fmt: skip
                 keys[short[some]], ids[short[some]] = exact_keys, exact_ids
         yield rows, keys, ids

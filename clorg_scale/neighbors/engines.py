@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.algorithms.candidates import Candidates
-from clorg_scale.neighbors.exact import BlockSearch
+from clorg_scale.neighbors.exact import BlockSearch, PairSearch
 from clorg_scale.neighbors.points import Points, hold
 
 __all__ = ["Build", "approximate_index", "automatic_index", "exact_engine"]
@@ -36,23 +37,25 @@ def automatic_index(points: Points, k: int, device: str) -> str:
     return "flat" if small or k > FLAT_SHARE * points.n else "ivf"
 
 
-def exact_engine(points: Points, k: int, device: str) -> tuple[str, BlockSearch]:
-    """Name and function of the engine that searches two blocks exactly."""
+def exact_engine(points: Points, k: int, device: str) -> BlockSearch:
+    """The engine that searches two blocks exactly."""
     from clorg_scale.neighbors.algorithms import flat_cuvs, flat_faiss, flat_faiss_gpu, flat_torch
 
     if device == "cpu":
-        return "flat", flat_faiss.search_block
+        return BlockSearch("flat", flat_faiss.search_block)
     if importlib.util.find_spec("cuvs") is not None:
-        name, engine = "flat(cuvs)", flat_cuvs.search_block
+        engine = BlockSearch("flat(cuvs)", flat_cuvs.search_block)
     elif flat_faiss_gpu.usable() and k <= flat_faiss_gpu.MAX_K // 2:
-        name, engine = "flat(faiss-gpu)", flat_faiss_gpu.search_block
+        engine = BlockSearch("flat(faiss-gpu)", flat_faiss_gpu.search_block)
     else:
-        name, engine = "flat(torch)", flat_torch.search_block
-    return name, engine if array_module(points.embeddings) is not np else partial(_through_device, engine)
+        engine = flat_torch.engine()
+    if array_module(points.embeddings) is not np:
+        return engine
+    return replace(engine, find=partial(_through_device, engine.find))
 
 
 def _through_device(
-    engine: BlockSearch,
+    find: PairSearch,
     queries: Array,
     points: Array,
     k: int,
@@ -61,11 +64,11 @@ def _through_device(
     """Search host blocks on the GPU: for embeddings that do not fit it."""
     import cupy
 
-    keys, ids = engine(cupy.asarray(queries), cupy.asarray(points), k, inner_product)
+    keys, ids = find(cupy.asarray(queries), cupy.asarray(points), k, inner_product)
     return cupy.asnumpy(keys), cupy.asnumpy(ids)
 
 
-def approximate_index(index: str, device: str, search_block: BlockSearch, spare: int) -> Build:
+def approximate_index(index: str, device: str, search_block: PairSearch, spare: int) -> Build:
     """Find the function that builds the index of this name, or of this FAISS factory string.
 
     `spare` bytes may hold what makes it faster.
@@ -108,7 +111,7 @@ def approximate_index(index: str, device: str, search_block: BlockSearch, spare:
     return partial(faiss_index.build, factory=index)
 
 
-def _lists(points: Points, k: int, *, seed: int, search_block: BlockSearch, spare: int) -> Candidates:
+def _lists(points: Points, k: int, *, seed: int, search_block: PairSearch, spare: int) -> Candidates:
     """Give the inverted file of the CPU, in memory where it fits."""
     from clorg_scale.neighbors.algorithms import scanned_lists
 
@@ -116,7 +119,7 @@ def _lists(points: Points, k: int, *, seed: int, search_block: BlockSearch, spar
     return _held_lists(points, k, seed=seed, search_block=search_block, spare=spare) if index is None else index
 
 
-def _held_lists(points: Points, k: int, *, seed: int, search_block: BlockSearch, spare: int) -> Candidates:
+def _held_lists(points: Points, k: int, *, seed: int, search_block: PairSearch, spare: int) -> Candidates:
     """Give the inverted file in array code; its points in memory as float32 where they fit."""
     from clorg_scale.neighbors.algorithms import ivf
 

@@ -12,6 +12,7 @@ Work 2 q n d FLOP; memory: one block of queries, one block of points, and the ta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,15 +21,41 @@ from clorg_scale.neighbors.pairs import pair_keys
 from clorg_scale.neighbors.points import Points
 from clorg_scale.neighbors.ranking import rank_candidates, sort_rows
 
-__all__ = ["BlockSearch", "merge_candidates", "search_exact"]
+__all__ = ["BlockSearch", "PairSearch", "merge_candidates", "search_exact"]
 
-BlockSearch = Callable[[Array, Array, int, bool], tuple[Array, Array]]
+PairSearch = Callable[[Array, Array, int, bool], tuple[Array, Array]]
 """(queries (b, d), points (m, d), k, inner_product) -> keys (b, k) float32, ids (b, k) int64: the k smallest
 squared distances, or minus the inner products, in any order; k <= m."""
 
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """Error of a squared distance expanded in float32, relative to the squared lengths it is expanded into. Four
 units of rounding cover the cast of the coordinates and the blocked sums of BLAS at thousands of features."""
+
+
+@dataclass(frozen=True)
+class BlockSearch:
+    """An engine, and how far it can be trusted.
+
+    Attributes
+    ----------
+    name
+        Of the library.
+    find
+        The k best pairs of two blocks.
+    rounding
+        Error of a squared distance relative to the squared lengths of both points.
+    margin
+        Candidates more than k, at least.
+    """
+
+    name: str
+    find: PairSearch
+    rounding: float = ROUNDING
+    margin: int = 8
+
+    def n_candidates(self, n: int, k: int) -> int:
+        """k, the query itself, and a margin against rounding."""
+        return min(n, k + 1 + max(self.margin, k // 16))
 
 
 def search_exact(
@@ -38,7 +65,7 @@ def search_exact(
     k: int,
     *,
     exclude: Array | None,
-    search_block: BlockSearch,
+    engine: BlockSearch,
     block_bytes: int,
 ) -> Iterator[tuple[slice, Array, Array]]:
     """Find the k nearest points of some queries, a block of queries at a time.
@@ -49,8 +76,8 @@ def search_exact(
         (q,) rows of `queries`.
     exclude
         (q,) point that each query must not find (itself), or None.
-    search_block
-        The engine: the k best pairs of two blocks.
+    engine
+        Finds the best pairs of two blocks.
     block_bytes
         Memory that the blocks may take.
 
@@ -60,10 +87,10 @@ def search_exact(
         Positions in `rows`; (b, k) float64 and int64, ascending, ties by row number.
     """
     xp = array_module(points.embeddings)
-    per_query = 20 * points.d + 48 * _n_candidates(points.n, k)
+    per_query = 20 * points.d + 48 * engine.n_candidates(points.n, k)
     for part in row_slices(len(rows), per_query, itemsize=1, block_bytes=block_bytes // 4):
         left_out = None if exclude is None else exclude[part]
-        keys, ids, settled = _search_rows(queries, points, rows[part], k, left_out, search_block, block_bytes // 4)
+        keys, ids, settled = _search_rows(queries, points, rows[part], k, left_out, engine, block_bytes // 4)
         unsettled = xp.flatnonzero(~settled)
         if unsettled.size:
             keys[unsettled], ids[unsettled] = _search_within_reach(
@@ -73,34 +100,29 @@ def search_exact(
         yield part, keys, ids
 
 
-def _n_candidates(n: int, k: int) -> int:
-    """k, the query itself, and a margin against rounding."""
-    return min(n, k + 1 + max(8, k // 16))
-
-
 def _search_rows(
     queries: Points,
     points: Points,
     rows: Array,
     k: int,
     exclude: Array | None,
-    search_block: BlockSearch,
+    engine: BlockSearch,
     block_bytes: int,
 ) -> tuple[Array, Array, Array]:
     """(b, k) keys and ids, and whether each row is settled."""
     xp = array_module(points.embeddings)
-    c = _n_candidates(points.n, k)
+    c = engine.n_candidates(points.n, k)
     query = queries.block(rows)
     best_keys, best_ids = None, None
     for part in row_slices(points.n, _bytes_per_point(points, len(rows)), itemsize=1, block_bytes=block_bytes):
         block = points.block(part)
-        keys, ids = search_block(query, block, min(c, len(block)), points.inner_product)
+        keys, ids = engine.find(query, block, min(c, len(block)), points.inner_product)
         best_keys, best_ids = merge_candidates(best_keys, best_ids, keys, ids + part.start, c)
     assert best_keys is not None
     farthest = best_keys.max(axis=1).astype(np.float64)
     keys, ids = rank_candidates(queries, points, rows, best_ids, exclude=exclude)
     keys, ids = keys[:, :k], ids[:, :k]
-    settled = keys[:, -1] <= farthest - _key_error(queries, points, rows, keys[:, -1])
+    settled = keys[:, -1] <= farthest - _key_error(queries, points, rows, keys[:, -1], engine.rounding)
     return keys, ids, settled | xp.asarray(c == points.n)
 
 
@@ -124,14 +146,14 @@ def merge_candidates(
     return xp.take_along_axis(keys, kept, axis=1), xp.take_along_axis(ids, kept, axis=1)
 
 
-def _key_error(queries: Points, points: Points, rows: Array, keys: Array) -> Array:
+def _key_error(queries: Points, points: Points, rows: Array, keys: Array, rounding: float) -> Array:
     """Bound of the rounding error of a key near `keys`, for any point that has such a key."""
     xp = array_module(points.embeddings)
     lengths = queries.key_lengths(rows)
     if points.inner_product:
-        return ROUNDING * lengths * points.lengths.max()
+        return rounding * lengths * points.lengths.max()
     reach = lengths + xp.sqrt(xp.maximum(keys, 0))  # the longest a point at that distance can be
-    return ROUNDING * (lengths**2 + reach**2)
+    return rounding * (lengths**2 + reach**2)
 
 
 def _search_within_reach(
@@ -158,7 +180,7 @@ def _search_within_reach(
             points.n, _bytes_per_point(points, 3 * len(query)), itemsize=1, block_bytes=block_bytes
         ):
             bound = best_keys[:, -1]
-            bound = bound + 2 * _key_error(queries, points, rows[part], bound)
+            bound = bound + 2 * _key_error(queries, points, rows[part], bound, ROUNDING)
             near = _approximate_keys(query, points.block(columns), points.inner_product) <= bound[:, None]
             best_keys, best_ids = _measure_near(
                 queries, points, rows[part], near, columns.start, best_keys, best_ids, left_out, k

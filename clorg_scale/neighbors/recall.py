@@ -43,7 +43,7 @@ def sample_truth(
     *,
     size: int,
     seed: int,
-    search_block: BlockSearch,
+    engine: BlockSearch,
     block_bytes: int,
 ) -> Truth:
     """Search a random sample of the points in `table_points` (q,) exactly."""
@@ -53,7 +53,7 @@ def sample_truth(
     queries = xp.asarray(table_points)[rows]
     bounds = xp.empty(len(rows), dtype=np.float64)
     for part, keys, _ in search_exact(
-        points, points, queries, k, exclude=queries, search_block=search_block, block_bytes=block_bytes
+        points, points, queries, k, exclude=queries, engine=engine, block_bytes=block_bytes
     ):
         bounds[part] = keys[:, -1]
     return Truth(rows, bounds)

@@ -218,14 +218,14 @@ def measure_recall(knn: KNN, embeddings: Any, sample: int, seed: int) -> float:
     points = prepare(embeddings, knn.metric)
     least = flat_bytes(points.n, points.d, sample, knn.k)
     budget = search_budget(least, least, None, "Measuring the recall")
-    _, search_block = exact_engine(points, knn.k, place)
+    engine = exact_engine(points, knn.k, place)
     truth = sample_truth(
         points,
         table_points,
         knn.k,
         size=sample,
         seed=seed,
-        search_block=search_block,
+        engine=engine,
         block_bytes=budget.blocks,
     )
     ids = xp.asarray(_like(knn.indices, embeddings)[truth.rows], dtype=np.int64)
@@ -300,7 +300,7 @@ def _exact(
 ) -> KNN:
     """Search the points `rows` (all points if None), or other points, exactly."""
     xp = array_module(points.embeddings)
-    name, search_block = exact_engine(points, k, device)
+    engine = exact_engine(points, k, device)
     own = queries is points
     chosen = xp.arange(queries.n) if rows is None else xp.asarray(rows)
     if len(chosen) >= MANY_QUERIES:
@@ -309,13 +309,13 @@ def _exact(
     with progress_bar("nearest neighbours", len(chosen), unit="points", enabled=progress) as advance:
         parts = search_exact(
             queries, points, chosen, k,
-            exclude=chosen if own else None, search_block=search_block, block_bytes=budget.blocks,
+            exclude=chosen if own else None, engine=engine, block_bytes=budget.blocks,
         )  # fmt: skip
         indices, distances = _table(points, _reported(parts, advance), len(chosen), k, device)
     if not own:
         chosen = xp.full(queries.n, -1, dtype=np.int64)
     kept = None if own and rows is None else array_module(indices).asarray(chosen)
-    return KNN(indices, distances, points.metric, name, points.n, kept, 1.0)
+    return KNN(indices, distances, points.metric, engine.name, points.n, kept, 1.0)
 
 
 def _spare(points: Points, budget: Budget) -> int:
@@ -341,19 +341,17 @@ def _approximate(
 ) -> KNN | None:
     """Search through an approximate index; None if `must_reach` and the recall on the sample is too low."""
     xp = array_module(points.embeddings)
-    _, search_block = exact_engine(points, k, device)
-    index = approximate_index(name, device, search_block, _spare(points, budget))(points, k, seed=seed)
+    engine = exact_engine(points, k, device)
+    index = approximate_index(name, device, engine.find, _spare(points, budget))(points, k, seed=seed)
     truth = sample_truth(
         points, xp.arange(points.n), k,
-        size=SAMPLE if target_recall >= POOR_RECALL else SAMPLE // 2, seed=seed, search_block=search_block,
+        size=SAMPLE if target_recall >= POOR_RECALL else SAMPLE // 2, seed=seed, engine=engine,
         block_bytes=budget.blocks,
     )  # fmt: skip
     if tune(index, points, truth, k, target_recall) < target_recall and must_reach:
         return None
     with progress_bar(f"nearest neighbours, {name}", points.n, unit="points", enabled=progress) as advance:
-        parts = search_candidates(
-            index, points, k, search_block=search_block, block_bytes=budget.blocks, advance=advance
-        )
+        parts = search_candidates(index, points, k, engine=engine, block_bytes=budget.blocks, advance=advance)
         found = xp.full((len(truth.rows), k), np.inf)
         indices, distances = _table(points, _watched(parts, truth, found, points.n), points.n, k, device)
     recall = recall_of(found, truth.bounds)

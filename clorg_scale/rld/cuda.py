@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays.products import full_float32_products
+from clorg_scale.arrays.products import float32_products
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import Advance
 from clorg_scale.rld.device_points import PRECISIONS, DevicePoints, Panel
@@ -51,6 +51,9 @@ N_RANDOM_PAIRS = 1 << 19
 
 EXACT_MEAN = 20_000
 """Up to this many points a pass over the distances alone gives mu itself before pass 1."""
+
+SPREAD_ROWS = 1 << 10
+"""Rows from which the deviation over shuffled labels is found: to a few percent."""
 
 LOG2_E = float(np.log2(np.e))
 
@@ -101,7 +104,7 @@ def exact_sums(
     place = torch.device(device)
     triton = _use_triton(torch, engine, precision, place)
     falling = np.argsort(-temperatures, kind="stable")
-    with torch.no_grad(), full_float32_products():
+    with torch.no_grad(), float32_products("ieee"):
         panel_rows, resident = _plan(torch, points, len(temperatures), precision, memory_limit, place)
         on_device = DevicePoints(points, place, precision, resident=resident)
         passes = _Passes(on_device, temperatures[falling], panel_rows, advance, triton=triton)
@@ -114,11 +117,13 @@ def exact_sums(
         n_rescued = passes.rescue(R, mu, log_r)
         B, W = passes.affinity_sums(mu, log_r, safe=_needs_logarithms(R, points.n_points))
         sums = torch.stack([B + W, W, log_r]).cpu().numpy()
+        spread = np.empty(len(temperatures))
+        spread[falling] = passes.spread(mu, log_r, B + W, seed).cpu().numpy()
     ordered = np.empty((3, len(temperatures), points.n_points))
     ordered[:, falling[:, None], points.order[None, :]] = sums
     rescued = np.empty(len(temperatures), dtype=np.int64)
     rescued[falling] = n_rescued
-    return ExactSums(ordered[0], ordered[1], ordered[2], mu / on_device.scale, rescued)
+    return ExactSums(ordered[0], ordered[1], ordered[2], mu / on_device.scale, rescued, spread=spread)
 
 
 def _use_triton(torch: Any, engine: Engine, precision: str, device: Any) -> bool:
@@ -256,20 +261,42 @@ class _Passes:
 
     def _log_sums(self, positions: Any, mu: float) -> Any:
         """(t, b) log r of some points: running log-sum-exp against all points."""
-        torch, n = self.torch, self.points.n
-        block = self.points.rows(positions if self.points.resident else positions.cpu())
-        norms = block.square().sum(1)
-        result = torch.full((len(self.temperatures), len(block)), -torch.inf, dtype=torch.float64, device=block.device)
-        step = max(1, (1 << 25) // self.points.d)
-        for start in range(0, n, step):
-            other = self.points.rows(np.arange(start, min(n, start + step)))
-            square = torch.addmm(norms[:, None] + other.square().sum(1), block, other.T, alpha=-2)
-            distance = square.clamp_min_(0).sqrt_()
-            itself = torch.nonzero((positions >= start) & (positions < start + len(other))).flatten()
-            distance[itself, positions[itself] - start] = torch.inf
+        torch, shape = self.torch, (len(self.temperatures), len(positions))
+        result = torch.full(shape, -torch.inf, dtype=torch.float64, device=self.points.device)
+        for _, distance in self._distances(positions):
             for t, temperature in enumerate(self.temperatures.tolist()):
                 result[t] = torch.logaddexp(result[t], torch.logsumexp(distance / (-mu * temperature), 1))
         return result
+
+    def _distances(self, positions: Any) -> Iterator[tuple[slice, Any]]:
+        """Float64 distances of some points to all, a slice of these at a time; infinite to themselves."""
+        torch, n = self.torch, self.points.n
+        block = self.points.rows(positions if self.points.resident else positions.cpu())
+        norms = block.square().sum(1)
+        step = max(1, (1 << 25) // max(self.points.d, len(positions)))
+        for start in range(0, n, step):
+            part = slice(start, min(n, start + step))
+            other = self.points.rows(np.arange(part.start, part.stop))
+            square = torch.addmm(norms[:, None] + other.square().sum(1), block, other.T, alpha=-2)
+            distance = square.clamp_min_(0).sqrt_()
+            itself = torch.nonzero((positions >= part.start) & (positions < part.stop)).flatten()
+            distance[itself, positions[itself] - start] = torch.inf
+            yield part, distance
+
+    def spread(self, mu: float, log_r: Any, k: Any, seed: int) -> Any:
+        """(t,) sum of B^2 over all pairs, B = A / 2m - k k' / (2m)^2, from a random sample of its rows."""
+        torch, n = self.torch, self.points.n
+        chosen = np.sort(np.random.default_rng([seed, n]).permutation(n)[:SPREAD_ROWS])
+        rows = torch.as_tensor(chosen, device=self.points.device)
+        two_m = k.sum(1)
+        shares = k / two_m[:, None]
+        total = torch.zeros(len(two_m), dtype=torch.float64, device=self.points.device)
+        for part, distance in self._distances(rows):
+            for t, temperature in enumerate(self.temperatures.tolist()):
+                exponent = distance * (-2 / (mu * temperature)) - log_r[t, rows, None] - log_r[t, part]
+                B = torch.exp(exponent) / two_m[t] - shares[t, rows, None] * shares[t, part]
+                total[t] += B.square().sum()
+        return total * (n / len(rows))
 
     def affinity_sums(self, mu: float, log_r: Any, *, safe: bool) -> tuple[Any, Any]:
         """Pass 2: B and W, (t, n) each."""

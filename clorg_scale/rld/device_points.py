@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from clorg_scale.arrays.products import rounded_to_tf32
 from clorg_scale.errors import InputError
 from clorg_scale.rld.points import ClassOrderedPoints
 
@@ -180,8 +181,7 @@ class DevicePoints:
         if self.scale != 1:
             coordinates = coordinates * self.scale
         if self.precision == "tf32":
-            bits = coordinates.view(torch.int32)
-            coordinates = ((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
+            coordinates = rounded_to_tf32(coordinates)
         out = torch.zeros((len(coordinates), self.d), dtype=self.dtype, device=coordinates.device)
         out[:, : coordinates.shape[1]] = coordinates
         if self.precision == "fp16" and not bool(torch.isfinite(out).all()):

@@ -67,7 +67,9 @@ class ExactSums:
     n_rescued
         (t,) rows whose r or k was summed again in float64.
     squares
-        (t,) sum of the squares of all affinities; None from a GPU.
+        (t,) sum of the squares of all affinities; None where `spread` is known.
+    spread
+        (t,) sum of B^2 (see `clorg_scale.rld.null`), estimated from a sample of rows; None from a CPU.
     """
 
     k: Floats
@@ -76,6 +78,7 @@ class ExactSums:
     mean_distance: float
     n_rescued: npt.NDArray[np.int64]
     squares: Floats | None = None
+    spread: Floats | None = None
 
 
 def n_pair_visits(points: ClassOrderedPoints) -> float:

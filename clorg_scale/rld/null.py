@@ -8,7 +8,7 @@ import numpy.typing as npt
 from clorg_scale.arrays import array_module
 from clorg_scale.rld.points import ClassOrderedPoints
 
-__all__ = ["shuffled_labels_deviation"]
+__all__ = ["affinity_spread", "shuffled_labels_deviation"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -18,18 +18,7 @@ SAMPLED_ROWS = 64
 BLOCK_ROWS = 8192
 
 
-def shuffled_labels_deviation(
-    points: ClassOrderedPoints,
-    temperatures: Floats,
-    mean_distance: float,
-    log_r: Floats,
-    k: Floats,
-    sum_of_squares: Floats,
-    codes: npt.NDArray[np.int64],
-    n_classes: int,
-    *,
-    seed: int = 0,
-) -> Floats:
+def shuffled_labels_deviation(spread: Floats, codes: npt.NDArray[np.int64], n_classes: int) -> Floats:
     r"""Standard deviation of RLD over shufflings of the labels.
 
     With B_ij = A_ij / 2m - k_i k_j / (2m)^2, whose rows sum to zero, RLD = sum of B_ij over pairs of one class. For
@@ -37,7 +26,37 @@ def shuffled_labels_deviation(
 
         2 (sum_ij B_ij^2) (sum_c f_c^2 - 2 sum_c f_c^3 + (sum_c f_c^2)^2)
 
-    to leading order in 1/n. How much smaller the sum of B^2 is than that of (A / 2m)^2 is found on a sample of rows.
+    to leading order in 1/n.
+
+    Parameters
+    ----------
+    spread
+        (t,) sum of B^2 over all pairs.
+    codes
+        (n,) class codes, -1 where unlabelled.
+    n_classes
+        C.
+
+    Returns
+    -------
+    (t,)
+    """
+    f = np.bincount(codes[codes >= 0], minlength=n_classes) / len(codes)
+    of_labels = (f**2).sum() - 2 * (f**3).sum() + (f**2).sum() ** 2
+    return np.asarray(np.sqrt(2 * spread * of_labels))
+
+
+def affinity_spread(
+    points: ClassOrderedPoints,
+    temperatures: Floats,
+    mean_distance: float,
+    log_r: Floats,
+    k: Floats,
+    sum_of_squares: Floats,
+    *,
+    seed: int = 0,
+) -> Floats:
+    r"""Sum of B^2 over all pairs: how much smaller it is than that of (A / 2m)^2 is found on a sample of rows.
 
     Parameters
     ----------
@@ -47,10 +66,6 @@ def shuffled_labels_deviation(
         (t, n) natural logarithm of r, and affinities in units of A / n^2, in the order of the embeddings.
     sum_of_squares
         (t,) sum of A^2 / n^4 over all pairs.
-    codes
-        (n,) class codes, -1 where unlabelled.
-    n_classes
-        C.
     seed
         Of the sample.
 
@@ -79,6 +94,4 @@ def shuffled_labels_deviation(
             of_A[t] += float(xp.einsum("ij,ij->", B, B, dtype=np.float64))
             B -= shares[t, chosen, None] * shares[t, part]
             of_B[t] += float(xp.einsum("ij,ij->", B, B, dtype=np.float64))
-    f = np.bincount(codes[codes >= 0], minlength=n_classes) / n
-    of_labels = (f**2).sum() - 2 * (f**3).sum() + (f**2).sum() ** 2
-    return np.asarray(np.sqrt(2 * sum_of_squares / totals**2 * of_B / of_A * of_labels))
+    return np.asarray(sum_of_squares / totals**2 * of_B / of_A)

@@ -186,8 +186,6 @@ def _exact(
         sums = exact_sums(points, temperatures, seed=options.seed, memory_limit=options.memory_limit, advance=advance)
     details = {"device": options.device, "precision": precision, "rescued_rows": int(sums.n_rescued.sum())}
     result = _result("exact", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
-    if points.on_gpu or options.device == "cuda":
-        return result
     return replace(result, null_std=_null_std(points, classes, temperatures, sums, options.seed))
 
 
@@ -221,12 +219,12 @@ def _null_std(
     points: ClassOrderedPoints, classes: ClassLabels, temperatures: npt.NDArray[np.float64], sums: Any, seed: int
 ) -> npt.NDArray[np.float64]:
     """(t,) deviation of RLD over shufflings of the labels."""
-    from clorg_scale.rld.null import shuffled_labels_deviation
+    from clorg_scale.rld.null import affinity_spread, shuffled_labels_deviation
 
-    return shuffled_labels_deviation(
-        points, temperatures, sums.mean_distance, sums.log_r, sums.k, sums.squares, classes.codes,
-        len(classes.classes), seed=seed,
-    )  # fmt: skip
+    spread = sums.spread
+    if spread is None:
+        spread = affinity_spread(points, temperatures, sums.mean_distance, sums.log_r, sums.k, sums.squares, seed=seed)
+    return shuffled_labels_deviation(spread, classes.codes, len(classes.classes))
 
 
 def _graph(

@@ -97,6 +97,8 @@ class SampledSums:
         (t,) about what the correction of second order removed; where it is not small, more landmarks help.
     squares
         (t,) sum of the squares of all affinities.
+    spread
+        None: found from the squares (`clorg_scale.rld.null`).
     """
 
     k: Floats
@@ -107,6 +109,7 @@ class SampledSums:
     n_landmarks: int
     bias: Floats
     squares: Floats
+    spread: None = None
 
 
 def sampled_sums(

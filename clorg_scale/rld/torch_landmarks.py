@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clorg_scale.arrays.products import full_float32_products
+from clorg_scale.arrays.products import float32_products
 from clorg_scale.errors import InputError
 from clorg_scale.rld.landmarks import GROUPS
 from clorg_scale.rld.tiles import TILE
@@ -65,7 +65,7 @@ class _Batch(NamedTuple):
 
 
 @_within_memory()
-@full_float32_products()
+@float32_products("ieee")
 def landmark_sums(
     X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, rates: Any, squared: Any, shifts: Any,
     gain: Any, columns: Any, weights: Any, skip_starts: Any, skip_columns: Any, near: Any, floor: Any,
@@ -87,7 +87,7 @@ def landmark_sums(
 
 
 @_within_memory()
-@full_float32_products()
+@float32_products("ieee")
 def landmark_affinities(
     X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, rates: Any, squared: Any, x_logs: Any,
     l_logs: Any, columns: Any, weights: Any, x_classes: Any, l_classes: Any, skip_starts: Any,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module
-from clorg_scale.neighbors.exact import BlockSearch
+from clorg_scale.neighbors.exact import PairSearch
 
 __all__ = ["cluster", "n_training_points"]
 
@@ -20,7 +20,7 @@ def n_training_points(n: int) -> int:
     return min(n, TRAINING_POINTS_PER_LIST * _n_lists(n))
 
 
-def cluster(coordinates: Array, seed: int, search_block: BlockSearch, *, n_points: int | None = None) -> Array:
+def cluster(coordinates: Array, seed: int, search_block: PairSearch, *, n_points: int | None = None) -> Array:
     """Lloyd's algorithm on a sample; a list that loses all its points takes over a random point.
 
     Parameters

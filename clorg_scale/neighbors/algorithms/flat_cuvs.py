@@ -12,7 +12,7 @@ MAX_QUERIES = 1 << 14
 
 
 def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> tuple[Array, Array]:  # noqa: FBT001
-    """Find the k best of `points` for each of `queries` (see `neighbors.exact.BlockSearch`)."""
+    """Find the k best of `points` for each of `queries` (see `neighbors.exact.PairSearch`)."""
     brute_force = require("cuvs.neighbors.brute_force", extra="cuda13", purpose="Brute-force search on the GPU")
     xp = array_module(queries)
     index = brute_force.build(points, metric="inner_product" if inner_product else "sqeuclidean")

@@ -8,7 +8,7 @@ __all__ = ["search_block"]
 
 
 def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> tuple[Array, Array]:  # noqa: FBT001
-    """Find the k best of `points` for each of `queries` (see `neighbors.exact.BlockSearch`)."""
+    """Find the k best of `points` for each of `queries` (see `neighbors.exact.PairSearch`)."""
     import faiss
 
     if inner_product:

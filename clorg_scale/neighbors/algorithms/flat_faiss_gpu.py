@@ -33,7 +33,7 @@ def usable() -> bool:
 
 
 def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> tuple[Array, Array]:  # noqa: FBT001
-    """Find the k best of `points` for each of `queries` (see `neighbors.exact.BlockSearch`)."""
+    """Find the k best of `points` for each of `queries` (see `neighbors.exact.PairSearch`)."""
     import faiss
 
     xp = array_module(queries)

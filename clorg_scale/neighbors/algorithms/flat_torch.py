@@ -1,37 +1,63 @@
 """Exact search of blocks with torch: one matrix product and a top-k, on any device torch knows.
 
-The fallback on a GPU where neither cuVS nor a GPU build of FAISS is installed.
+The way of a GPU where neither cuVS nor a GPU build of FAISS is installed. There the product is one of tensor cores, in
+tf32: the search keeps more candidates, knows how far their keys may be off, and measures them (`neighbors.exact`).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module
-from clorg_scale.arrays.products import full_float32_products
+from clorg_scale.arrays.products import TF32_ROUNDING, float32_products, rounded_to_tf32
 from clorg_scale.errors import require
+from clorg_scale.neighbors.exact import BlockSearch
 
-__all__ = ["search_block"]
+__all__ = ["engine", "search_block"]
 
 SCORES = 1 << 28
 """Entries of one tile of scores (1 GiB of float32)."""
 
+KEY_ROUNDING = 2.1 * TF32_ROUNDING
+"""Error of |y|^2 - 2 x.y, relative to |x|^2 + |y|^2, of rounded coordinates: 2 u (|x|^2 + |y|^2) >= 4 u |x| |y|; the
+sums in float32 are allowed a twentieth of it, which thousands of features stay below."""
 
-def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> tuple[Array, Array]:  # noqa: FBT001
-    """Find the k best of `points` for each of `queries` (see `neighbors.exact.BlockSearch`)."""
+MARGIN = 32
+"""Candidates beyond k of a search in tf32: in most data they span more than its rounding."""
+
+
+def engine() -> BlockSearch:
+    """The search that fits the GPU: tensor cores know tf32 from compute capability 8.0 on."""
+    torch = require("torch", extra="cuda13", purpose="Searching neighbours on a GPU without cuVS or FAISS")
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0):
+        return BlockSearch("flat(torch)", partial(search_block, tf32=True), KEY_ROUNDING, MARGIN)
+    return BlockSearch("flat(torch)", search_block)
+
+
+def search_block(
+    queries: Array,
+    points: Array,
+    k: int,
+    inner_product: bool,  # noqa: FBT001
+    *,
+    tf32: bool = False,
+) -> tuple[Array, Array]:
+    """Find the k best of `points` for each of `queries` (see `neighbors.exact.PairSearch`)."""
     torch = require("torch", extra="train", purpose="Searching neighbours without cuVS or FAISS on this device")
     xp = array_module(queries)
     x, y = _tensor(torch, queries), _tensor(torch, points)
     keys = torch.empty((len(x), k), dtype=torch.float32, device=x.device)
     ids = torch.empty((len(x), k), dtype=torch.int64, device=x.device)
     norms = None if inner_product else (y * y).sum(1)
+    factor = rounded_to_tf32(y) if tf32 else y
     step = max(1, SCORES // len(y))
-    with full_float32_products():
+    with float32_products("tf32" if tf32 else "ieee"):
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
-            scores = _scores(torch, x[rows], y, norms)
+            scores = _scores(torch, rounded_to_tf32(x[rows]) if tf32 else x[rows], factor, norms)
             keys[rows], ids[rows] = scores.topk(k, dim=1, largest=False, sorted=False)
             if norms is not None:
                 keys[rows] += (x[rows] * x[rows]).sum(1, keepdim=True)

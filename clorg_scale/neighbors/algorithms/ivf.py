@@ -14,7 +14,7 @@ import numpy as np
 
 from clorg_scale.arrays import Array, array_module, row_slices
 from clorg_scale.neighbors.algorithms.clustering import cluster, n_training_points
-from clorg_scale.neighbors.exact import BlockSearch, merge_candidates
+from clorg_scale.neighbors.exact import PairSearch, merge_candidates
 from clorg_scale.neighbors.points import Points
 from clorg_scale.progress import Advance
 
@@ -24,7 +24,7 @@ VISITOR_BYTES = 64 << 20
 """Bytes of the queries that meet a list at a time, conversion through float64 included."""
 
 
-def build(points: Points, k: int, *, seed: int, search_block: BlockSearch) -> ClusteredLists:
+def build(points: Points, k: int, *, seed: int, search_block: PairSearch) -> ClusteredLists:
     """Cluster the points into about sqrt(n) lists."""
     xp = array_module(points.embeddings)
     chosen = np.random.default_rng(seed).choice(points.n, size=n_training_points(points.n), replace=False)
@@ -49,7 +49,7 @@ class ClusteredLists:
 
     order = None
 
-    def __init__(self, points: Points, k: int, centroids: Array, search_block: BlockSearch) -> None:
+    def __init__(self, points: Points, k: int, centroids: Array, search_block: PairSearch) -> None:
         xp = array_module(points.embeddings)
         self.points = points
         self.centroids = centroids
