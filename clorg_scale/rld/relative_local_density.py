@@ -63,9 +63,8 @@ def rld(
     Parameters
     ----------
     embeddings
-        (n, d) of any array library, or a memory map; n >= 3. Float64 is computed in float64, all else in float32
-        on the CPU and, on a GPU, from centred coordinates rounded to fp16, which moves RLD by about 1e-5; `details`
-        says which.
+        (n, d) of any array library, or a memory map; n >= 3. Float64 is computed in float64, all else in float32;
+        exact RLD on a GPU from centred coordinates rounded to fp16, which moves it by about 1e-5; `details` says which.
     labels
         (n,) integers or strings; -1 means unlabelled: the point takes part in the graph, not in any class.
     temperatures
