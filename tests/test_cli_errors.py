@@ -762,5 +762,5 @@ def test_memory_that_runs_out(here, monkeypatch, library):
     def full(*_, **__):
         raise kind("Unable to allocate 8.00 TiB.\nMore that nobody reads.")
 
-    monkeypatch.setattr("clorg_scale.rld.rld", full)
+    monkeypatch.setattr(sys.modules["clorg_scale.rld"], "rld", full)
     refused(here, command("rld"), "memory does not suffice", "Unable to allocate 8.00 TiB", "--device cpu")

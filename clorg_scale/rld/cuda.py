@@ -29,7 +29,7 @@ from clorg_scale.progress import Advance
 from clorg_scale.rld.device_points import PRECISIONS, DevicePoints, Panel
 from clorg_scale.rld.exact import ExactSums
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.torch_tiles import NearPairs
+from clorg_scale.rld.torch_tiles import NEAR, NearPairs
 
 __all__ = ["Engine", "exact_sums"]
 
@@ -115,10 +115,10 @@ def exact_sums(
         R, D, mu = passes.kernel_sums(guess)
         log_r = torch.log(R) + np.log(mu / guess) * D / (R * guess * passes.temperatures[:, None])
         n_rescued = passes.rescue(R, mu, log_r)
-        B, W = passes.affinity_sums(mu, log_r, safe=_needs_logarithms(R, points.n_points))
+        B, W, near_squares = passes.affinity_sums(mu, log_r, safe=_needs_logarithms(R, points.n_points))
         sums = torch.stack([B + W, W, log_r]).cpu().numpy()
         spread = np.empty(len(temperatures))
-        spread[falling] = passes.spread(mu, log_r, B + W, seed).cpu().numpy()
+        spread[falling] = passes.spread(mu, log_r, B + W, near_squares, seed).cpu().numpy()
     ordered = np.empty((3, len(temperatures), points.n_points))
     ordered[:, falling[:, None], points.order[None, :]] = sums
     rescued = np.empty(len(temperatures), dtype=np.int64)
@@ -263,13 +263,16 @@ class _Passes:
         """(t, b) log r of some points: running log-sum-exp against all points."""
         torch, shape = self.torch, (len(self.temperatures), len(positions))
         result = torch.full(shape, -torch.inf, dtype=torch.float64, device=self.points.device)
-        for _, distance in self._distances(positions):
+        for _, distance, _ in self._distances(positions):
             for t, temperature in enumerate(self.temperatures.tolist()):
                 result[t] = torch.logaddexp(result[t], torch.logsumexp(distance / (-mu * temperature), 1))
         return result
 
-    def _distances(self, positions: Any) -> Iterator[tuple[slice, Any]]:
-        """Float64 distances of some points to all, a slice of these at a time; infinite to themselves."""
+    def _distances(self, positions: Any) -> Iterator[tuple[slice, Any, Any]]:
+        """Float64 distances of some points to all, a slice of these at a time, and which pairs are near.
+
+        To themselves they are infinite.
+        """
         torch, n = self.torch, self.points.n
         block = self.points.rows(positions if self.points.resident else positions.cpu())
         norms = block.square().sum(1)
@@ -277,33 +280,41 @@ class _Passes:
         for start in range(0, n, step):
             part = slice(start, min(n, start + step))
             other = self.points.rows(np.arange(part.start, part.stop))
-            square = torch.addmm(norms[:, None] + other.square().sum(1), block, other.T, alpha=-2)
+            total = norms[:, None] + other.square().sum(1)
+            square = torch.addmm(total, block, other.T, alpha=-2)
+            near = square < NEAR * total
             distance = square.clamp_min_(0).sqrt_()
             itself = torch.nonzero((positions >= part.start) & (positions < part.stop)).flatten()
             distance[itself, positions[itself] - start] = torch.inf
-            yield part, distance
+            yield part, distance, near
 
-    def spread(self, mu: float, log_r: Any, k: Any, seed: int) -> Any:
-        """(t,) sum of B^2 over all pairs, B = A / 2m - k k' / (2m)^2, from a random sample of its rows."""
+    def spread(self, mu: float, log_r: Any, k: Any, near_squares: Any, seed: int) -> Any:
+        """(t,) sum of B^2 over all pairs, B = A / 2m - k k' / (2m)^2, from a random sample of its rows.
+
+        Near pairs, of which a few can make up most of it, are known: the sample only says by how much B^2 differs from
+        (A / 2m)^2 there.
+        """
         torch, n = self.torch, self.points.n
         chosen = np.sort(np.random.default_rng([seed, n]).permutation(n)[:SPREAD_ROWS])
         rows = torch.as_tensor(chosen, device=self.points.device)
         two_m = k.sum(1)
         shares = k / two_m[:, None]
         total = torch.zeros(len(two_m), dtype=torch.float64, device=self.points.device)
-        for part, distance in self._distances(rows):
+        for part, distance, near in self._distances(rows):
             for t, temperature in enumerate(self.temperatures.tolist()):
                 exponent = distance * (-2 / (mu * temperature)) - log_r[t, rows, None] - log_r[t, part]
-                B = torch.exp(exponent) / two_m[t] - shares[t, rows, None] * shares[t, part]
-                total[t] += B.square().sum()
-        return total * (n / len(rows))
+                A = torch.exp(exponent) / two_m[t]
+                B = A - shares[t, rows, None] * shares[t, part]
+                total[t] += B.square().sum() - torch.where(near, A, 0).square().sum()
+        return total * (n / len(rows)) + near_squares / two_m**2
 
-    def affinity_sums(self, mu: float, log_r: Any, *, safe: bool) -> tuple[Any, Any]:
-        """Pass 2: B and W, (t, n) each."""
+    def affinity_sums(self, mu: float, log_r: Any, *, safe: bool) -> tuple[Any, Any, Any]:
+        """Pass 2: B and W, (t, n) each, and (t,) the sum of the squares of the affinities of all near pairs."""
         torch, t = self.torch, len(self.temperatures)
         rates = -LOG2_E / (mu * self.temperatures)
         weights = (log_r * LOG2_E if safe else torch.exp(-log_r)).to(self.float)
         into = torch.zeros((2 * t, self.points.n), dtype=torch.float64, device=self.points.device)
+        near_squares = torch.zeros(t, dtype=torch.float64, device=self.points.device)
 
         def of(panel: Panel) -> Any:
             return weights[:, panel.start : panel.start + len(panel.x)].contiguous()
@@ -329,6 +340,7 @@ class _Passes:
             for i, j, distance in _near_pairs(X, Y, sums[2]):
                 exponent = -2 * distance / (mu * self.temperatures[:, None])
                 a = torch.exp(exponent - log_r[:, i] - log_r[:, j])
+                near_squares.add_(a.square().sum(1), alpha=2)
                 codes = self.points.codes[i]
                 same = (codes == self.points.codes[j]) & (codes >= 0)
                 both = torch.cat([torch.where(same, 0, a), torch.where(same, a, 0)])
@@ -336,7 +348,7 @@ class _Passes:
                 _add_at(into, j, both)
 
         self._visit_all(sums_of, add)
-        return into[:t], into[t:]
+        return into[:t], into[t:], near_squares
 
     def _visit_all(self, sums_of: Callable[[Panel, Panel, int], Any], add: Callable[[Panel, Panel, Any], None]) -> None:
         """Compute and add the sums of every pair of panels, in a fixed order."""
