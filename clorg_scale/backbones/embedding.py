@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from clorg_scale.arrays import Device, resolve_device
+from clorg_scale.backbones.memory import memory_format
 from clorg_scale.datasets.images import ImageSet
 from clorg_scale.datasets.prefetch import prefetched
 from clorg_scale.errors import InputError
@@ -67,7 +68,7 @@ def embed(
     if dtype not in ("float16", "float32"):
         raise InputError(f"Embeddings are stored as 'float16' or 'float32', not {dtype!r}.")
     place = torch.device(resolve_device(device))
-    network = model.to(place, memory_format=torch.channels_last).eval()
+    network = model.to(place, memory_format=memory_format(place)).eval()
     if place.type == "cuda" and torch.cuda.device_count() > 1:
         network = nn.DataParallel(network)
     told = {"data": images.name, "n_images": len(images), "normalized": normalize, **(metadata or {})}
@@ -97,11 +98,11 @@ def features_of(
 
 
 def to_pixels(read: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """(b, c, h, w) float32 in [0, 1] on the device, channels innermost."""
+    """(b, c, h, w) float32 in [0, 1] on the device, in its memory format."""
     pixels = torch.from_numpy(read)
     if device.type == "cuda":
         pixels = pixels.pin_memory().to(device, non_blocking=True)
-    return pixels.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
+    return pixels.to(torch.float32).div_(255).contiguous(memory_format=memory_format(device))
 
 
 def _stored(features: torch.Tensor, dtype: str) -> Any:

@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from clorg_scale.backbones.memory import memory_format
+
 __all__ = ["Processes"]
 
 
@@ -41,7 +43,7 @@ class Processes:
 
     def placed(self, method: nn.Module) -> nn.Module:
         """The method on this device, its gradients and batch statistics shared among the processes."""
-        method.to(self.device, memory_format=torch.channels_last)
+        method.to(self.device, memory_format=memory_format(self.device))
         if self.count == 1:
             return method
         if self.device.type == "cuda":
