@@ -68,6 +68,7 @@ def analyze(
     output: str | Path | None = None,
     resume: bool = True,
     progress: bool = False,
+    client: Any = None,
 ) -> Analysis:
     """Compute everything that is known of how embeddings are organised.
 
@@ -101,6 +102,8 @@ def analyze(
         Folder for analysis.json, report.html and the finished stages; None writes nothing.
     resume
         Take stages that an earlier run has finished, on the same data with the same settings, from `output`.
+    client
+        `distributed.Client` of a Dask cluster that shares the work of RLD, neighbours and communities.
 
     Returns
     -------
@@ -125,6 +128,7 @@ def analyze(
     folder = None if output is None else Path(output)
     stages = Stages(folder, resume=resume)
     common: dict[str, Any] = {"device": place, "memory_limit": limit, "progress": progress}
+    shared = common | {"device": device, "client": client}
     told = {"data": data.key, "device": place, "seed": seed}
 
     spread, _ = stages.run(
@@ -140,18 +144,19 @@ def analyze(
         told | {"temperatures": wanted.tolist(), "method": method}
         | ({} if method == "exact" else {"target_error": target_error, "k": k}),
         lambda: rld(data.points, data.classes.codes, temperatures=wanted, method=method, target_error=target_error,
-                    k=k, seed=seed, **common),
+                    k=k, seed=seed, **shared),
         _how_rld,
     )  # fmt: skip
     table, table_key = stages.run(
-        "nearest neighbours", KNN, told | {"k": k}, lambda: knn(data.points, k, seed=seed, **common), _how_knn
+        "nearest neighbours", KNN, told | {"k": k}, lambda: knn(data.points, k, seed=seed, **shared), _how_knn
     )
     graph = affinity_graph(table, temperature=AFFINITY_TEMPERATURE, mean_distance=density.mean_distance)
     found, _ = stages.run(
         "communities", Communities,
         {"table": table_key, "mean_distance": density.mean_distance, "method": community_method,
          "resolution": resolution, "seed": seed, "device": place},
-        lambda: communities(graph, method=community_method, resolution=resolution, seed=seed, device=device),
+        lambda: communities(graph, method=community_method, resolution=resolution, seed=seed, device=device,
+                            client=client),
         _how_communities,
     )  # fmt: skip
     probing = Probing(data, chosen_probes, k=k, mean_distance=density.mean_distance, seed=seed, common=common)

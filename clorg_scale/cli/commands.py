@@ -12,6 +12,7 @@ import typer
 from clorg_scale.cli.app import app
 from clorg_scale.cli.options import (
     DEFAULT_TEMPERATURES,
+    Dask,
     DeviceName,
     Embeddings,
     Json,
@@ -105,6 +106,7 @@ def analyze(
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
+    dask: Dask = None,
     resume: Annotated[bool, typer.Option(help="Take finished stages of an earlier run from FOLDER.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -114,19 +116,21 @@ def analyze(
     was stopped, goes on where it was.
     """
     from clorg_scale.analysis import analyze as run
+    from clorg_scale.distributed import connect
 
     chosen = read_temperatures(temperatures)
     if test_labels is not None and test_embeddings is None:
         raise InputError("--test-labels were given without --test-embeddings; give both or neither.")
     points, classes = read_labelled(embeddings, labels)
     test_points, test_classes = (None, None) if test_embeddings is None else read_labelled(test_embeddings, test_labels)
-    result = run(
-        points, classes, test_embeddings=test_points, test_labels=test_classes, name=name or embeddings.stem,
-        temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
-        community_method=communities, resolution=resolution, probes=_probes(probes),  # type: ignore[arg-type]
-        probe_study=probe_study, map_points=map_points, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
-        output=out, resume=resume, progress=sys.stderr.isatty(),
-    )  # fmt: skip
+    with connect(dask) as client:
+        result = run(
+            points, classes, test_embeddings=test_points, test_labels=test_classes, name=name or embeddings.stem,
+            temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
+            community_method=communities, resolution=resolution, probes=_probes(probes),  # type: ignore[arg-type]
+            probe_study=probe_study, map_points=map_points, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
+            output=out, resume=resume, progress=sys.stderr.isatty(), client=client,
+        )  # fmt: skip
     if as_json:
         print_json(result.to_dict())
         return

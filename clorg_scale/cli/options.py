@@ -12,6 +12,7 @@ from clorg_scale.errors import InputError
 
 __all__ = [
     "DEFAULT_TEMPERATURES",
+    "Dask",
     "DeviceName",
     "Embeddings",
     "Json",
@@ -66,6 +67,15 @@ DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", 
 MemoryLimit = Annotated[
     str | None,
     typer.Option(help="Memory to take beside the embeddings, such as 8GB; default: what is free.", metavar="SIZE"),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        "--dask",
+        help="Share the work among Dask workers: the scheduler's address, local (workers on this machine) or cuda "
+        "(one for each of its GPUs).",
+        metavar="ADDRESS",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.", metavar="FOLDER")]

@@ -12,6 +12,7 @@ import typer
 from clorg_scale.cli.app import app
 from clorg_scale.cli.options import (
     DEFAULT_TEMPERATURES,
+    Dask,
     DeviceName,
     Embeddings,
     Json,
@@ -49,9 +50,11 @@ def rld(
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
+    dask: Dask = None,
     as_json: Json = False,
 ) -> None:
     """Compute the Relative Local Density at each temperature, beside what shuffled labels would give."""
+    from clorg_scale.distributed import connect
     from clorg_scale.rld import rld as run
     from clorg_scale.store.atomic import check_target, write_whole
 
@@ -61,10 +64,11 @@ def rld(
     points, classes = read_points(embeddings, labels)
     if classes is None:
         raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
-    result = run(
-        points, classes, temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
-        seed=seed, device=device, memory_limit=memory_limit, progress=sys.stderr.isatty(),  # type: ignore[arg-type]
-    )  # fmt: skip
+    with connect(dask) as client:
+        result = run(
+            points, classes, temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
+            seed=seed, device=device, memory_limit=memory_limit, progress=sys.stderr.isatty(), client=client,  # type: ignore[arg-type]
+        )  # fmt: skip
     per_class = {str(name): shares.tolist() for name, shares in zip(result.classes, result.per_class.T, strict=True)}
     document = {
         "method": result.method, "n_points": result.n_points, "mean_distance": result.mean_distance,
@@ -102,19 +106,22 @@ def knn(
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
+    dask: Dask = None,
     as_json: Json = False,
 ) -> None:
     """Find the k nearest neighbours of every point; `clorg_scale.KNN.load` reads the table."""
+    from clorg_scale.distributed import connect
     from clorg_scale.neighbors import knn as run
     from clorg_scale.store.atomic import check_target
 
     if out is not None:
         check_target(out)
     points, _ = read_points(embeddings)
-    table = run(
-        points, k, metric=metric, index=index, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
-        progress=sys.stderr.isatty(),
-    )  # fmt: skip
+    with connect(dask) as client:
+        table = run(
+            points, k, metric=metric, index=index, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
+            progress=sys.stderr.isatty(), client=client,
+        )  # fmt: skip
     if out is not None:
         table.save(out)
     if as_json:
@@ -148,6 +155,7 @@ def communities(
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
+    dask: Dask = None,
     as_json: Json = False,
 ) -> None:
     """Find communities of the affinity graph, and compare them with the classes where there are labels."""
@@ -158,6 +166,7 @@ def communities(
     from clorg_scale.communities import communities as run
     from clorg_scale.communities import modularity
     from clorg_scale.communities.detection import Method as CommunityMethod
+    from clorg_scale.distributed import connect
     from clorg_scale.neighbors import knn as neighbors
     from clorg_scale.store.atomic import check_target, write_whole
 
@@ -169,9 +178,13 @@ def communities(
     points, classes = read_points(embeddings, labels)
     codes = None if classes is None else encode_labels(classes, len(points)).codes
     progress = sys.stderr.isatty()
-    table = neighbors(points, k, seed=seed, device=device, memory_limit=memory_limit, progress=progress)  # type: ignore[arg-type]
-    graph = affinity_graph(table, temperature=temperature)
-    found = run(graph, method=method, resolution=resolution, seed=seed, device=device)  # type: ignore[arg-type]
+    with connect(dask) as client:
+        table = neighbors(
+            points, k, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
+            progress=progress, client=client,
+        )  # fmt: skip
+        graph = affinity_graph(table, temperature=temperature)
+        found = run(graph, method=method, resolution=resolution, seed=seed, device=device, client=client)  # type: ignore[arg-type]
     summary: dict[str, Any] = {
         "method": found.method, "resolution": found.resolution, "n_points": graph.n_nodes,
         "n_communities": len(found.sizes), "modularity": found.modularity, "sizes": found.sizes.tolist(),

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from clorg_scale.affinity import AffinityGraph
 from clorg_scale.arrays import Device, array_module, resolve_device
 from clorg_scale.communities.modularity import class_weights
+from clorg_scale.distributed import device_of_workers
 from clorg_scale.errors import InputError
 
 __all__ = ["Communities", "communities"]
@@ -53,6 +54,7 @@ def communities(
     resolution: float = 1.0,
     seed: int = 0,
     device: Device = "auto",
+    client: Any = None,
 ) -> Communities:
     """Partition the graph into communities of high modularity.
 
@@ -69,6 +71,9 @@ def communities(
         Of the order in which nodes are visited.
     device
         "auto" computes where the graph is; on the CPU where pylibcugraph is not installed.
+    client
+        `distributed.Client` of a Dask cluster whose workers have GPUs, which cuGraph then uses together. Without GPUs
+        no library shares this work, and it is done here.
 
     Returns
     -------
@@ -90,12 +95,10 @@ def communities(
         raise InputError(f"The resolution must be a positive number, not {resolution}.")
     if not len(graph.indices):
         raise InputError("The graph has no edges; there are no communities to find.")
-    if _where(graph, device) == "cuda":
-        from clorg_scale.communities.pylibcugraph import partition_on_gpu
-
-        found, details = partition_on_gpu(graph, method, resolution, seed)
-        if len(np.unique(found)) < graph.n_nodes or graph.n_edges == 0:
-            return _described(graph, found, method, resolution, details)
+    of_gpu = _on_gpu(graph, method, resolution, seed, device, client)
+    if of_gpu is not None:
+        if len(np.unique(of_gpu[0])) < graph.n_nodes:
+            return _described(graph, of_gpu[0], method, resolution, of_gpu[1])
         warnings.warn(
             f"{method} on the GPU put every node into a community of its own; igraph on the CPU is used instead.",
             stacklevel=2,
@@ -104,6 +107,21 @@ def communities(
 
     found, details = partition_on_cpu(graph, method, resolution, seed)
     return _described(graph, found, method, resolution, details)
+
+
+def _on_gpu(
+    graph: AffinityGraph, method: str, resolution: float, seed: int, device: Device, client: Any
+) -> tuple[npt.NDArray[np.int64], dict[str, Any]] | None:
+    """(n,) communities from one GPU, or from those of a cluster, and what to say of them; None where there is none."""
+    if client is not None and device_of_workers(client, device) == "cuda":
+        from clorg_scale.communities.cugraph_dask import partition_on_gpu_cluster
+
+        return partition_on_gpu_cluster(graph, method, resolution, seed, client)
+    if client is None and _where(graph, device) == "cuda":
+        from clorg_scale.communities.pylibcugraph import partition_on_gpu
+
+        return partition_on_gpu(graph, method, resolution, seed)
+    return None
 
 
 def _where(graph: AffinityGraph, device: Device) -> Literal["cpu", "cuda"]:

@@ -8,11 +8,13 @@ the digits of vectors that are nearly parallel, which 1 - u.v loses.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module, column_means, row_block, row_slices
 from clorg_scale.arrays.compiled import readable, row_lengths
+from clorg_scale.arrays.mapped import by_place
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import Metric
 
@@ -46,6 +48,9 @@ class Points:
     scale: float
     lengths: Array
     held: Array | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "embeddings": by_place(self.embeddings)}
 
     @property
     def n(self) -> int:

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.arrays import Array, Device, array_module, as_embeddings, on_host, resolve_device, row_slices
+from clorg_scale.distributed import Map, device_of_workers, mapped, within_reach
 from clorg_scale.errors import InputError
-from clorg_scale.neighbors.approximate import search_candidates, tune
+from clorg_scale.neighbors.approximate import MARGIN, tune
 from clorg_scale.neighbors.engines import approximate_index, automatic_index, exact_engine
 from clorg_scale.neighbors.exact import search_exact
 from clorg_scale.neighbors.memory import Budget, flat_bytes, index_bytes, search_budget
 from clorg_scale.neighbors.pairs import mean_pair_distance, pair_keys
+from clorg_scale.neighbors.parts import PART_ROWS, CandidateSearch, ExactSearch, silent
 from clorg_scale.neighbors.points import Points, hold, prepare, prepare_like
 from clorg_scale.neighbors.recall import SAMPLE, Truth, recall_of, sample_truth
 from clorg_scale.neighbors.result import KNN, Metric, check_metric, id_dtype
@@ -41,6 +43,7 @@ def knn(
     seed: int = 0,
     progress: bool = False,
     target_recall: float = 0.99,
+    client: Any = None,
 ) -> KNN:
     """Find the k nearest neighbours of every point.
 
@@ -80,6 +83,9 @@ def knn(
         Show a progress bar on stderr.
     target_recall
         Share of the true neighbours that an approximate index is tuned to find.
+    client
+        `distributed.Client` of a Dask cluster that shares the work (see `clorg_scale.distributed`): an index is built
+        here and searched by all workers, each of which holds it; workers with GPUs search exactly.
 
     Returns
     -------
@@ -97,23 +103,30 @@ def knn(
     UserWarning
         If the measured recall is below .95.
     """
-    embeddings, place = _place(embeddings, device)
+    embeddings, place = _place(embeddings, device, client)
     check_metric(metric)
     _check_k(k, embeddings.shape[0] - 1, embeddings.shape[0])
     if not 0 < target_recall <= 1:
         raise InputError(f"target_recall must be above 0 and at most 1, not {target_recall!r}.")
     points = prepare(embeddings, metric)
     name = automatic_index(points, k, place) if index == "auto" else index
+    if client is not None and place == "cuda" and name != "flat":
+        name = _exact_on_gpus(index)
     least = flat_bytes(points.n, points.d, points.n, k)
     if index == "auto" and name != "flat":
         name = _affordable(name, points, k, memory_limit)
-    needed = index_bytes(name, points.n, points.d, k)
+    needed, run = index_bytes(name, points.n, points.d, k), mapped(client)
     budget = search_budget(needed, least, memory_limit, f"Searching {k} neighbours with index {name!r}")
     if name != "flat":
-        result = _approximate(points, k, name, place, budget, seed, progress, target_recall, must_reach=index == "auto")
+        result = _approximate(
+            points, k, name, place, budget, seed, progress, target_recall, must_reach=index == "auto", run=run
+        )
         if result is not None:
             return replace(result, mean_distance=mean_pair_distance(points, seed))
-    result = _exact(points, points, None, k, place, budget, progress)
+    if run is None:
+        result = _exact(points, points, None, k, place, budget, progress)
+    else:
+        result = _exact_on_cluster(points, k, place, budget, run, progress)
     return replace(result, mean_distance=mean_pair_distance(points, seed))
 
 
@@ -231,9 +244,11 @@ def measure_recall(knn: KNN, embeddings: Any, sample: int, seed: int) -> float:
     return recall_of(pair_keys(points, points, table_points[truth.rows], ids), truth.bounds)
 
 
-def _place(embeddings: Any, device: Device) -> tuple[Array, str]:
-    """Bring the embeddings to the device that searches them, if they fit it."""
+def _place(embeddings: Any, device: Device, client: Any = None) -> tuple[Array, str]:
+    """Bring the embeddings to the device that searches them, if they fit it, or within reach of all workers."""
     embeddings = as_embeddings(embeddings)
+    if client is not None:
+        return within_reach(client, embeddings), device_of_workers(client, device)
     chosen = resolve_device(device)
     if chosen == "cpu":
         return on_host(embeddings), chosen
@@ -288,6 +303,30 @@ def _affordable(name: str, points: Points, k: int, memory_limit: str | int | Non
     return name
 
 
+def _exact_on_gpus(index: str) -> str:
+    """``"flat"``, unless another index was asked for by name."""
+    if index != "auto":
+        raise InputError(f"Workers with GPUs search exactly, not with index={index!r}; use index='flat' or 'auto'.")
+    return "flat"
+
+
+def _exact_on_cluster(
+    points: Points,
+    k: int,
+    device: str,
+    budget: Budget,
+    run: Map,
+    progress: bool,  # noqa: FBT001
+) -> KNN:
+    """Search all points exactly, some of them on each worker."""
+    task = ExactSearch(points, k, device, budget.blocks)
+    rows = (np.arange(part.start, part.stop) for part in row_slices(points.n, 1, itemsize=1, block_bytes=PART_ROWS))
+    with progress_bar("nearest neighbours", points.n, unit="points", enabled=progress) as advance:
+        indices, distances = _table(points, _reported(run(task, rows), advance), points.n, k, device)
+    name = "flat" if device == "cpu" else "flat(GPU workers)"
+    return KNN(indices, distances, points.metric, name, points.n, None, 1.0)
+
+
 def _exact(
     queries: Points,
     points: Points,
@@ -337,6 +376,7 @@ def _approximate(
     target_recall: float,
     *,
     must_reach: bool,
+    run: Map | None,
 ) -> KNN | None:
     """Search through an approximate index; None if `must_reach` and the recall on the sample is too low."""
     xp = array_module(points.embeddings)
@@ -349,9 +389,13 @@ def _approximate(
     )  # fmt: skip
     if tune(index, points, truth, k, target_recall) < target_recall and must_reach:
         return None
+    order = xp.arange(points.n) if index.order is None else index.order
+    found = xp.full((len(truth.rows), k), np.inf)
     with progress_bar(f"nearest neighbours, {name}", points.n, unit="points", enabled=progress) as advance:
-        parts = search_candidates(index, points, k, engine=engine, block_bytes=budget.blocks, advance=advance)
-        found = xp.full((len(truth.rows), k), np.inf)
+        task = CandidateSearch(index, points, k, device, budget.blocks, advance if run is None else silent)
+        at_once = budget.blocks if run is None else PART_ROWS * _bytes_per_row(k)
+        rows = (order[part] for part in row_slices(points.n, _bytes_per_row(k), itemsize=1, block_bytes=at_once))
+        parts = map(task, rows) if run is None else _reported(run(task, rows), advance)
         indices, distances = _table(points, _watched(parts, truth, found, points.n), points.n, k, device)
     recall = recall_of(found, truth.bounds)
     if recall < min(POOR_RECALL, target_recall - POOR_BY):
@@ -363,11 +407,16 @@ def _approximate(
     return KNN(indices, distances, points.metric, index.description, points.n, None, recall)
 
 
-def _reported(parts: Iterable[tuple[slice, Array, Array]], advance: Advance) -> Iterable[tuple[slice, Array, Array]]:
+def _bytes_per_row(k: int) -> int:
+    """Memory of the candidates of one point."""
+    return 64 * (k + MARGIN) + 512
+
+
+def _reported(parts: Iterable[tuple[Any, Array, Array]], advance: Advance) -> Iterable[tuple[Any, Array, Array]]:
     """Pass the parts of the table on, telling the progress bar."""
-    for part, keys, ids in parts:
-        yield part, keys, ids
-        advance(part.stop - part.start)
+    for rows, keys, ids in parts:
+        yield rows, keys, ids
+        advance(len(keys))
 
 
 def _watched(

@@ -20,6 +20,7 @@ Work: 2 n^2 d FLOP in matrix products for any number of temperatures; memory: O(
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ from threadpoolctl import threadpool_limits
 from clorg_scale.arrays import on_host
 from clorg_scale.arrays.compiled import pair_lengths, readable
 from clorg_scale.arrays.interrupts import held_interrupts
+from clorg_scale.distributed import Map
 from clorg_scale.errors import InputError
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exp2 import smallest_exp2
@@ -42,6 +44,9 @@ Floats = npt.NDArray[np.float64]
 
 MOST_PANEL_ROWS = 12_288
 """Points in a panel: gathering one costs a hundredth of the matrix product it is used in."""
+
+LEAST_SHARED_ROWS = 2_048
+"""Points in a panel at least where workers share the pairs of panels."""
 
 N_RANDOM_PAIRS = 500_000
 """Random pairs for the first estimate of mu."""
@@ -94,6 +99,7 @@ def exact_sums(
     seed: int = 0,
     memory_limit: int | None = None,
     advance: Advance,
+    run: Map | None = None,
 ) -> ExactSums:
     """Sum the affinities of every point at every temperature.
 
@@ -109,24 +115,27 @@ def exact_sums(
         Bytes that the sums and panels may take beside the embeddings.
     advance
         Told the number of pairs done.
+    run
+        What maps the pairs of panels (`clorg_scale.distributed.mapped`); None does it here.
 
     Raises
     ------
     InputError
         If all points are identical (mu = 0), or the memory limit is too small.
     """
-    panel_rows = _panel_rows(points, len(temperatures), memory_limit)
+    t = len(temperatures)
+    panel_rows = _panel_rows(points, t, memory_limit, most=MOST_PANEL_ROWS if run is None else _shared_rows(points))
+    panels, run = _Panels(points, panel_rows), run or map
     if points.dtype == np.float64:
-        distance_sum, _, _ = _kernel_pass(points, np.empty(0), 1.0, panel_rows, advance)
-        guess = _mean_distance(distance_sum)
+        guess = _mean_distance(_kernel_pass(panels, np.empty(0), 1.0, run, advance)[0])
     else:
         guess = random_pair_mean(points, seed)
-    distance_sum, R, D = _kernel_pass(points, temperatures, guess, panel_rows, advance)
-    mu = _mean_distance(distance_sum)
+    sums = _kernel_pass(panels, temperatures, guess, run, advance)
+    mu, R, D = _mean_distance(sums[0]), sums[1 : 1 + t], sums[1 + t :]
     with np.errstate(divide="ignore", invalid="ignore"):
         log_r = np.log(R) + np.log(mu / guess) * D / (R * guess * temperatures[:, None])
     crowded = _rescue_log_r(points, temperatures, mu, R, log_r, panel_rows)
-    k, w, of_squares = _affinity_pass(points, temperatures, mu, log_r, panel_rows, advance)
+    k, w, of_squares = _affinity_pass(panels, temperatures, mu, log_r, run, advance)
     linked = _rescue_affinities(points, temperatures, mu, log_r, k, w, panel_rows)
     n_rescued = (~(crowded & linked)).sum(axis=1)
     back = np.empty_like(points.order)
@@ -134,10 +143,15 @@ def exact_sums(
     return ExactSums(k[:, back], w[:, back], log_r[:, back], mu, n_rescued, of_squares)
 
 
-def _panel_rows(points: ClassOrderedPoints, n_temperatures: int, memory_limit: int | None) -> int:
+def _shared_rows(points: ClassOrderedPoints) -> int:
+    """Points in a panel where many share the work: some 136 pairs of panels, not too small to be gathered."""
+    return min(MOST_PANEL_ROWS, max(LEAST_SHARED_ROWS, -(-points.n_points // (16 * TILE)) * TILE))
+
+
+def _panel_rows(points: ClassOrderedPoints, n_temperatures: int, memory_limit: int | None, *, most: int) -> int:
     """The largest panel that the memory limit allows."""
     n, d, size = points.n_points, points.n_features, points.dtype.itemsize
-    rows = min(MOST_PANEL_ROWS, -(-n // TILE) * TILE)
+    rows = min(most, -(-n // TILE) * TILE)
     if memory_limit is None:
         return rows
     while rows > TILE and exact_bytes(n, d, size, n_temperatures, rows) > memory_limit:
@@ -213,8 +227,27 @@ def _positive(mu: float) -> float:
 
 
 @dataclass(frozen=True)
+class _PairSums:
+    """What one pair of panels adds to the sums of its points.
+
+    `over_rows` (s, p) goes to the points at `rows`, `over_columns` (s, q) to those at `columns`.
+    """
+
+    rows: slice
+    columns: slice
+    over_rows: Floats
+    over_columns: Floats
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of points."""
+        n: int = self.over_rows.shape[1]
+        return n * (n - 1) // 2 if self.rows == self.columns else n * int(self.over_columns.shape[1])
+
+
+@dataclass(frozen=True)
 class _PanelPair:
-    """Two panels of points, the tiles they are cut into, and where their sums belong."""
+    """Two panels of points and the tiles they are cut into."""
 
     X: npt.NDArray[Any]
     Y: npt.NDArray[Any]
@@ -225,71 +258,143 @@ class _PanelPair:
     tiles: npt.NDArray[np.int64]
 
     @property
-    def diagonal(self) -> bool:
-        return self.rows == self.columns
+    def for_loops(self) -> tuple[Any, ...]:
+        """What the compiled loops take first."""
+        return self.X, self.Y, self.x_norms, self.y_norms, self.tiles, self.rows == self.columns
 
-    @property
-    def n_pairs(self) -> int:
-        n = len(self.X)
-        return n * (n - 1) // 2 if self.diagonal else n * len(self.Y)
-
-    def collect(self, over_rows: Floats, over_columns: Floats, into: Floats) -> None:
-        """Add the sums of the tiles to (s, n), tile after tile in a fixed order."""
-        add_tiles(over_rows, self.tiles[:, 0], self.rows.start, self.rows.stop, into)
-        add_tiles(over_columns, self.tiles[:, 1], self.columns.start, self.columns.stop, into)
-
-
-def _panel_pairs(points: ClassOrderedPoints, panel_rows: int) -> Iterator[_PanelPair]:
-    """All pairs of panels on or above the diagonal."""
-    n = points.n_points
-    # Two panels, one where all points fit it, whose memory is used again and again.
-    spaces = [np.empty((min(n, panel_rows), points.n_features), points.dtype) for _ in range(1 + (panel_rows < n))]
-    for start in range(0, n, panel_rows):
-        rows = slice(start, min(n, start + panel_rows))
-        X, x_norms = points.panel(rows.start, rows.stop, spaces[0])
-        for other in range(start, n, panel_rows):
-            columns = slice(other, min(n, other + panel_rows))
-            Y, y_norms = (X, x_norms) if other == start else points.panel(columns.start, columns.stop, spaces[1])
-            tiles = tile_pairs(len(X), len(Y), diagonal=other == start)
-            yield _PanelPair(X, Y, x_norms, y_norms, rows, columns, tiles)
+    def add_up(self, of_rows: Floats, of_columns: Floats) -> _PairSums:
+        """Add the (tiles, s, TILE) sums of the tiles, tile after tile in a fixed order."""
+        over_rows = np.zeros((of_rows.shape[1], len(self.X)))
+        over_columns = np.zeros((of_rows.shape[1], len(self.Y)))
+        add_tiles(of_rows, self.tiles[:, 0], 0, len(self.X), over_rows)
+        add_tiles(of_columns, self.tiles[:, 1], 0, len(self.Y), over_columns)
+        return _PairSums(self.rows, self.columns, over_rows, over_columns)
 
 
-def _each_panel_pair(
-    points: ClassOrderedPoints,
-    panel_rows: int,
-    n_sums: int,
-    advance: Advance,
-    sums_of: Callable[[_PanelPair, int], tuple[Floats, Floats]],
-) -> Floats:
-    """Run `sums_of(pair, n_workers)` for all pairs of panels, one BLAS thread for each worker; (n_sums, n) in all."""
+class _Panels:
+    """Panels of consecutive points; the last row panel, and the memory of both, serve the next pair again.
+
+    Parameters
+    ----------
+    points
+        The embeddings in class order.
+    panel_rows
+        Points in a panel.
+    """
+
+    def __init__(self, points: ClassOrderedPoints, panel_rows: int) -> None:
+        self.points, self.panel_rows = points, panel_rows
+        self._spaces: list[npt.NDArray[Any]] = []
+        self._held: tuple[int, npt.NDArray[Any], npt.NDArray[Any]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_spaces": [], "_held": None}
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """First points of all pairs of panels on or above the diagonal."""
+        starts = range(0, self.points.n_points, self.panel_rows)
+        return ((i, j) for i in starts for j in starts[i // self.panel_rows :])
+
+    def pair(self, first: tuple[int, int]) -> _PanelPair:
+        """The panels that begin at these points."""
+        rows, columns = (slice(i, min(self.points.n_points, i + self.panel_rows)) for i in first)
+        if self._held is None or self._held[0] != rows.start:
+            self._held = (rows.start, *self.points.panel(rows.start, rows.stop, self._space(0)))
+        _, X, x_norms = self._held
+        Y, y_norms = (X, x_norms) if columns == rows else self.points.panel(columns.start, columns.stop, self._space(1))
+        tiles = tile_pairs(len(X), len(Y), diagonal=columns == rows)
+        return _PanelPair(X, Y, x_norms, y_norms, rows, columns, tiles)
+
+    def _space(self, number: int) -> npt.NDArray[Any]:
+        """Memory of a panel: used again, it costs a fraction of new one."""
+        while number >= len(self._spaces):
+            shape = (min(self.points.n_points, self.panel_rows), self.points.n_features)
+            self._spaces.append(np.empty(shape, self.points.dtype))
+        return self._spaces[number]
+
+
+@contextmanager
+def _tiles_running() -> Iterator[int]:
+    """Number of threads, for each of which BLAS has one."""
     from numba import get_num_threads
 
-    into = np.zeros((n_sums, points.n_points))
-    with threadpool_limits(limits=1, user_api="blas"):
-        for pair in _panel_pairs(points, panel_rows):
-            with held_interrupts():
-                over_rows, over_columns = sums_of(pair, get_num_threads())
-            pair.collect(over_rows, over_columns, into)
-            advance(pair.n_pairs)
+    with threadpool_limits(limits=1, user_api="blas"), held_interrupts():
+        yield get_num_threads()
+
+
+@dataclass(frozen=True)
+class _KernelPass:
+    """Pass 1: sums of distances, of exponentials, of their products (1 + 2t, .)."""
+
+    panels: _Panels
+    rates: npt.NDArray[Any]
+    squared: npt.NDArray[np.int64]
+
+    def __call__(self, first: tuple[int, int]) -> _PairSums:
+        pair = self.panels.pair(first)
+        with _tiles_running() as n_threads:
+            return pair.add_up(
+                *kernel_sums(
+                    *pair.for_loops, self.rates, self.squared, *_constants(self.panels.points.dtype), n_threads
+                )
+            )
+
+
+@dataclass(frozen=True)
+class _AffinityPass:
+    """Pass 2: affinities to other classes, to the same class, squares of all (3t, .)."""
+
+    panels: _Panels
+    rates: npt.NDArray[Any]
+    squared: npt.NDArray[np.int64]
+    logs: npt.NDArray[Any]
+
+    def __call__(self, first: tuple[int, int]) -> _PairSums:
+        points, pair = self.panels.points, self.panels.pair(first)
+        logs = self.logs[:, pair.rows], self.logs[:, pair.columns]
+        same_class = points.same_class(pair.rows.start, pair.rows.stop, pair.columns.start)
+        with _tiles_running() as n_threads:
+            return pair.add_up(
+                *affinity_sums(
+                    *pair.for_loops, self.rates, self.squared, *logs, *same_class, *_constants(points.dtype), n_threads
+                )
+            )
+
+
+def _sum_pairs(
+    panels: _Panels, n_sums: int, task: Callable[[tuple[int, int]], _PairSums], run: Map, advance: Advance
+) -> Floats:
+    """(n_sums, n) of all pairs of panels, added in their order."""
+    into = np.zeros((n_sums, panels.points.n_points))
+    for sums in run(task, panels.pairs()):
+        into[:, sums.rows] += sums.over_rows
+        into[:, sums.columns] += sums.over_columns
+        advance(sums.n_pairs)
     return into
 
 
-def _kernel_pass(
-    points: ClassOrderedPoints, temperatures: Floats, mu: float, panel_rows: int, advance: Advance
+def _constants(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """What counts as near, and the square root of the smallest exponential."""
+    return dtype.type(NEAR), dtype.type(np.sqrt(smallest_exp2(dtype)))
+
+
+def _kernel_pass(panels: _Panels, temperatures: Floats, mu: float, run: Map, advance: Advance) -> Floats:
+    """(1 + 2t, n) sums of distances, of exponentials, of their products."""
+    rates = (-np.log2(np.e) / (mu * temperatures)).astype(panels.points.dtype)
+    task = _KernelPass(panels, rates, squares(temperatures))
+    return _sum_pairs(panels, 1 + 2 * len(temperatures), task, run, advance)
+
+
+def _affinity_pass(
+    panels: _Panels, temperatures: Floats, mu: float, log_r: Floats, run: Map, advance: Advance
 ) -> tuple[Floats, Floats, Floats]:
-    """Pass 1: sums of distances (n,), of exponentials (t, n), of their products (t, n)."""
-    rates = (-np.log2(np.e) / (mu * temperatures)).astype(points.dtype)
-    squared = squares(temperatures)
-    near, floor = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
-
-    def sums_of(pair: _PanelPair, n_workers: int) -> tuple[Floats, Floats]:
-        panels = (pair.X, pair.Y, pair.x_norms, pair.y_norms, pair.tiles, pair.diagonal)
-        over_rows, over_columns = kernel_sums(*panels, rates, squared, near, floor, n_workers)
-        return over_rows, over_columns
-
-    t = len(temperatures)
-    sums = _each_panel_pair(points, panel_rows, 1 + 2 * t, advance, sums_of)
-    return sums[0], sums[1 : 1 + t], sums[1 + t :]
+    """(t, n) affinities to all points and to those of the same class, (t,) sum of all squares."""
+    t, dtype = len(temperatures), panels.points.dtype
+    rates = (-2 * np.log2(np.e) / (mu * temperatures)).astype(dtype)
+    logs = _logs_and_factors(temperatures, log_r)[0].astype(dtype)
+    sums = _sum_pairs(panels, 3 * t, _AffinityPass(panels, rates, squares(temperatures), logs), run, advance)
+    apart, within, of_squares = sums[:t], sums[t : 2 * t], sums[2 * t :]
+    return apart + within, within, 2 * of_squares.sum(axis=1)
 
 
 def _rescue_log_r(
@@ -379,31 +484,3 @@ def _logs_and_factors(temperatures: Floats, log_r: Floats) -> tuple[Floats, Floa
             factors[t] = np.exp(2 * log_r[root] - log_r[t])
             logs[t] = factors[t]
     return logs, factors
-
-
-def _affinity_pass(
-    points: ClassOrderedPoints,
-    temperatures: Floats,
-    mu: float,
-    log_r: Floats,
-    panel_rows: int,
-    advance: Advance,
-) -> tuple[Floats, Floats, Floats]:
-    """Pass 2: (t, n) affinities to all points and to those of the same class, (t,) sum of all squares."""
-    rates = (-2 * np.log2(np.e) / (mu * temperatures)).astype(points.dtype)
-    squared, logs = squares(temperatures), _logs_and_factors(temperatures, log_r)[0].astype(points.dtype)
-    near, floor = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
-
-    def sums_of(pair: _PanelPair, n_workers: int) -> tuple[Floats, Floats]:
-        same_start, same_stop = points.same_class(pair.rows.start, pair.rows.stop, pair.columns.start)
-        panels = (pair.X, pair.Y, pair.x_norms, pair.y_norms, pair.tiles, pair.diagonal)
-        logs_here = (logs[:, pair.rows], logs[:, pair.columns])
-        over_rows, over_columns = affinity_sums(
-            *panels, rates, squared, *logs_here, same_start, same_stop, near, floor, n_workers
-        )
-        return over_rows, over_columns
-
-    t = len(temperatures)
-    sums = _each_panel_pair(points, panel_rows, 3 * t, advance, sums_of)
-    apart, within, of_squares = sums[:t], sums[t : 2 * t], sums[2 * t :]
-    return apart + within, within, 2 * of_squares.sum(axis=1)

@@ -10,7 +10,7 @@ from numba import njit, prange
 
 from clorg_scale.rld.landmarks import GROUPS
 
-__all__ = ["Changes", "Jackknife"]
+__all__ = ["Changes", "Jackknife", "relative_changes"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,9 +35,9 @@ class Changes:
     def __init__(self, n_points: int, n_temperatures: int) -> None:
         self._held = np.zeros((n_points, n_temperatures, GROUPS), dtype=np.int16)
 
-    def record(self, rows: slice, sums: Floats, r: Floats) -> None:
-        """Take over some points: (p, t, 17) sums over the groups and what is never left out, (p, t) r."""
-        _relative_changes(sums, r, self._held[rows])
+    def record(self, rows: slice, changes: npt.NDArray[np.int16]) -> None:
+        """Take over those of some points, from `relative_changes`."""
+        self._held[rows] = changes
 
     def of(self, rows: slice) -> npt.NDArray[np.int16]:
         """(p, t, 16) e in units of 1 / ONE."""
@@ -46,6 +46,13 @@ class Changes:
     def variances(self) -> Floats:
         """(t, n) v: the relative variance of r."""
         return _variances(self._held)  # type: ignore[no-any-return]
+
+
+def relative_changes(sums: Floats, r: Floats) -> npt.NDArray[np.int16]:
+    """(p, t, 16) e in units of 1 / ONE from (p, t, 17) sums over the groups and what is never left out, (p, t) r."""
+    held = np.empty((*r.shape, GROUPS), dtype=np.int16)
+    _relative_changes(sums, r, held)
+    return held
 
 
 class Jackknife:
@@ -85,6 +92,11 @@ class Jackknife:
             k, w, sums, changes, codes, self.K, self.W, self.raw_K, self.raw_W, self.of_rows, self.of_rows_within,
             self.of_columns, self.across,
         )  # fmt: skip
+
+    def merge(self, other: Jackknife) -> None:
+        """Take the points of another one."""
+        for name, sums in self.__dict__.items():
+            sums += getattr(other, name)
 
     def standard_error(self) -> Floats:
         """(t,) of RLD."""

@@ -13,10 +13,13 @@ from clorg_scale.affinity.edges import edges_of
 from clorg_scale.arrays import on_host
 from clorg_scale.neighbors import KNN
 
-__all__ = ["NearField"]
+__all__ = ["NearField", "NearRows"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+
+TIE = 2.0**-12
+"""Relative rounding error, at most, of distances that are not recomputed (see `clorg_scale.rld.tiles.NEAR`)."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class NearField:
     nearest
         (n,) float64 distance to the nearest of them.
     reach
-        (n,) float32 distance to the farthest neighbour that the point itself lists.
+        (n,) float32 distance to the farthest neighbour that the point itself lists, less what rounding may take from
+        the distances of others as far away.
     """
 
     indptr: Integers
@@ -51,7 +55,7 @@ class NearField:
         distances = on_host(edges.distances).astype(np.float64)
         # Every point lists at least one neighbour, so no row is empty.
         nearest = np.minimum.reduceat(distances, indptr[:-1])
-        return cls(indptr, indices, distances, nearest, on_host(table.distances[:, -1]))
+        return cls(indptr, indices, distances, nearest, on_host(table.distances[:, -1]) * np.float32(1 - TIE))
 
     def log_sums(self, rates: Floats) -> Floats:
         """(t, n) log2 of the sum of 2^(rate d) over the near pairs of each point, rates below 0."""
@@ -75,13 +79,40 @@ class NearField:
             ).sum()  # fmt: skip
         return total, within, of_squares
 
-    def among(self, start: int, stop: int, tile: int, landmarks: Integers) -> tuple[Integers, Integers]:
-        """Which of its tile's landmarks each of some points has in its near field, or is itself.
+    def rows(self, start: int, stop: int) -> NearRows:
+        """What is near to some consecutive points."""
+        first, last = self.indptr[start], self.indptr[stop]
+        return NearRows(
+            start, self.indptr[start : stop + 1] - first, self.indices[first:last], self.reach[start:stop],
+            len(self.nearest),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NearRows:
+    """Some consecutive rows of a near field.
+
+    Attributes
+    ----------
+    start
+        The first of the points.
+    indptr, indices, reach
+        As of the near field, of these points alone.
+    n_points
+        Points in all.
+    """
+
+    start: int
+    indptr: Integers
+    indices: Integers
+    reach: npt.NDArray[np.float32]
+    n_points: int
+
+    def among(self, tile: int, landmarks: Integers) -> tuple[Integers, Integers]:
+        """Which of its tile's landmarks each of the points has in its near field, or is itself.
 
         Parameters
         ----------
-        start, stop
-            The points.
         tile
             Points a tile.
         landmarks
@@ -89,9 +120,9 @@ class NearField:
 
         Returns
         -------
-        (stop - start + 1,), (s,) as in a CSR matrix.
+        (p + 1,), (s,) as in a CSR matrix.
         """
-        starts, columns = _among(self.indptr, self.indices, start, stop, tile, landmarks)
+        starts, columns = _among(self.indptr, self.indices, self.start, self.n_points, tile, landmarks)
         return starts, columns
 
 
@@ -125,23 +156,24 @@ def _affinities(
 
 
 @njit(nogil=True, cache=True)
-def _among(indptr: Any, indices: Any, first: Any, last: Any, tile: Any, landmarks: Any) -> Any:
-    position = np.full(len(indptr) - 1, -1, np.int32)
-    starts, size = np.zeros(last - first + 1, np.int64), 0
-    columns = np.empty(indptr[last] - indptr[first] + last - first, np.int64)
+def _among(indptr: Any, indices: Any, first: Any, n_points: Any, tile: Any, landmarks: Any) -> Any:
+    position = np.full(n_points, -1, np.int32)
+    n = len(indptr) - 1
+    starts, size = np.zeros(n + 1, np.int64), 0
+    columns = np.empty(len(indices) + n, np.int64)
     for b in range(len(landmarks)):
         for s in range(landmarks.shape[1]):
             if landmarks[b, s] >= 0:
                 position[landmarks[b, s]] = s
-        for i in range(first + b * tile, min(last, first + (b + 1) * tile)):
-            if position[i] >= 0:
-                columns[size] = position[i]
+        for i in range(b * tile, min(n, (b + 1) * tile)):
+            if position[first + i] >= 0:
+                columns[size] = position[first + i]
                 size += 1
             for entry in range(indptr[i], indptr[i + 1]):
                 if position[indices[entry]] >= 0:
                     columns[size] = position[indices[entry]]
                     size += 1
-            starts[i - first + 1] = size
+            starts[i + 1] = size
         for s in range(landmarks.shape[1]):
             if landmarks[b, s] >= 0:
                 position[landmarks[b, s]] = -1

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from clorg_scale.arrays import Array, array_module, column_means, row_block
 from clorg_scale.arrays.compiled import centred_rows, readable
+from clorg_scale.arrays.mapped import by_place
 
 __all__ = ["ClassOrderedPoints", "computing_dtype"]
 
@@ -53,6 +54,9 @@ class ClassOrderedPoints:
         self.starts = np.searchsorted(self.codes, np.arange(n_classes + 1))
         self.mean = column_means(embeddings)
         self.dtype = computing_dtype(embeddings.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "embeddings": by_place(self.embeddings)}
 
     def panel(
         self, start: int, stop: int, space: npt.NDArray[Any] | None = None

@@ -20,6 +20,7 @@ from clorg_scale.arrays import (
     parse_memory,
     resolve_device,
 )
+from clorg_scale.distributed import device_of_workers, mapped, within_reach
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
 from clorg_scale.rld.modularity import label_modularity, shuffled_labels
@@ -50,6 +51,7 @@ def rld(
     memory_limit: str | int | None = None,
     seed: int = 0,
     progress: bool = False,
+    client: Any = None,
 ) -> RLDResult:
     r"""Relative Local Density: how much denser embeddings are within classes than between, at each scale.
 
@@ -87,6 +89,8 @@ def rld(
         Of everything random.
     progress
         Show a progress bar on stderr.
+    client
+        `distributed.Client` of a Dask cluster that shares the work (see `clorg_scale.distributed`).
 
     Returns
     -------
@@ -106,11 +110,13 @@ def rld(
         raise InputError(f"method must be 'auto', 'exact', 'sampled' or 'graph', not {method!r}.")
     if not target_error > 0:
         raise InputError(f"target_error must be positive, not {target_error}.")
-    place = resolve_device(device)
-    if place == "cpu":
-        array = on_host(array)
+    if client is None:
+        place = resolve_device(device)
+        array = on_host(array) if place == "cpu" else array
+    else:
+        place, array = device_of_workers(client, device), within_reach(client, array)
     points = ClassOrderedPoints(array, classes.codes, len(classes.classes))
-    options = _Options(place, k, parse_memory(memory_limit), target_error, seed, progress)
+    options = _Options(place, k, parse_memory(memory_limit), target_error, seed, progress, client)
     why = {}
     if method == "auto":
         method, why["why"] = _choose(points, place)
@@ -147,6 +153,7 @@ class _Options:
     target_error: float
     seed: int
     progress: bool
+    client: Any
 
 
 EXACT_SECONDS = 600
@@ -180,9 +187,11 @@ def _exact(
 
         precision = "fp64" if points.dtype == np.float64 else "fp16"
         exact_sums = partial(cuda.exact_sums, precision=precision)
-    n_visits = n_pair_visits(points)
+    n_visits, run = n_pair_visits(points), mapped(options.client)
     with progress_bar("exact RLD", n_visits, unit="M pairs", scale=1e6, enabled=options.progress) as advance:
-        sums = exact_sums(points, temperatures, seed=options.seed, memory_limit=options.memory_limit, advance=advance)
+        sums = exact_sums(
+            points, temperatures, seed=options.seed, memory_limit=options.memory_limit, advance=advance, run=run
+        )
     details = {"device": options.device, "precision": precision, "rescued_rows": int(sums.n_rescued.sum())}
     result = _result("exact", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
     return replace(result, null_std=_null_std(points, classes, temperatures, sums, options.seed))
@@ -204,6 +213,7 @@ def _sampled(
     sums = sampled_sums(
         points, classes.codes, NearField.of(table), temperatures, target_error=options.target_error,
         seed=options.seed, device="cuda" if options.device == "cuda" else None, progress=options.progress,
+        run=mapped(options.client),
     )  # fmt: skip
     details = {
         "device": options.device, "precision": str(points.dtype), "landmarks": sums.n_landmarks, "k": table.k,

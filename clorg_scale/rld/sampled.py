@@ -23,8 +23,9 @@ bias with m.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,14 +33,15 @@ from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import array_module
 from clorg_scale.arrays.interrupts import held_interrupts
+from clorg_scale.distributed import Map
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import Advance, progress_bar
 from clorg_scale.rld.exact import pair_sample
 from clorg_scale.rld.exp2 import smallest_exp2
-from clorg_scale.rld.jackknife import Changes, Jackknife
+from clorg_scale.rld.jackknife import Changes, Jackknife, relative_changes
 from clorg_scale.rld.landmarks import LandmarkPool, LandmarkSets
 from clorg_scale.rld.modularity import label_modularity
-from clorg_scale.rld.near_field import NearField
+from clorg_scale.rld.near_field import NearField, NearRows
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.tiles import NEAR, TILE, squares
 
@@ -123,6 +125,7 @@ def sampled_sums(
     seed: int = 0,
     device: str | None = None,
     progress: bool = False,
+    run: Map | None = None,
 ) -> SampledSums:
     """Estimate the affinities of every point at every temperature.
 
@@ -147,21 +150,27 @@ def sampled_sums(
         of the CPU (`clorg_scale.rld.landmark_tiles`). Both meet the same landmarks.
     progress
         Show a progress bar on stderr.
+    run
+        What maps the blocks of points (`clorg_scale.distributed.mapped`); None does it here.
 
     Raises
     ------
     InputError
         If all points are identical.
+    MissingDependencyError
+        If a device is named and torch is not installed.
     """
-    run = _Run(points, codes, near_field, temperatures, target_error, seed, device)
+    if device is not None:
+        require("torch", extra="cuda13", purpose="Sampled RLD on a GPU")
+    rounds = _Run(points, codes, near_field, temperatures, target_error, seed, device, run or map)
     wanted, enough = PILOT if n_landmarks is None else n_landmarks, 1.0
     for _ in range(MOST_ROUNDS):
-        taken = int(run.pool.counts(wanted)[0].sum())
+        taken = rounds.taken(wanted)
         title = f"sampled RLD, {taken:,} landmarks a tile"
         with progress_bar(title, 2.0 * points.n_points * taken, unit="M pairs", scale=1e6, enabled=progress) as advance:
-            sums = run.estimate(wanted, advance)
+            sums = rounds.estimate(wanted, advance)
         excess = float((STUDENT * sums.stderr / target_error).max()) ** 2
-        if n_landmarks is not None or excess <= enough or taken >= len(run.pool.rows):
+        if n_landmarks is not None or excess <= enough or taken >= len(rounds.pool.rows):
             break
         wanted, enough = int(np.ceil(MARGIN * _times_as_many(sums, target_error) * wanted)), TOLERATED
     return sums
@@ -179,18 +188,6 @@ def _times_as_many(sums: SampledSums, target_error: float) -> float:
     return float(((variance + np.sqrt(variance**2 + 4 * unsure * aim)) / (2 * aim)).max())
 
 
-def _tiles(L: Any, device: str | None) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
-    """The pool of landmarks where the tiles are computed, and the two functions that do."""
-    if device is None:
-        from clorg_scale.rld.landmark_tiles import landmark_affinities, landmark_sums
-
-        return L, landmark_sums, landmark_affinities
-    require("torch", extra="cuda13", purpose="Sampled RLD on a GPU")
-    from clorg_scale.rld import torch_landmarks
-
-    return torch_landmarks.on_device(device, L), torch_landmarks.landmark_sums, torch_landmarks.landmark_affinities
-
-
 def _whole_tiles(weights: Floats, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """(b, 2, m) weights with zeros behind, to a whole number of tiles."""
     b, kinds, m = weights.shape
@@ -201,6 +198,144 @@ def _whole_tiles(weights: Floats, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 def _squared_norms(X: Any) -> Any:
     return array_module(X).einsum("ij,ij->i", X, X)
+
+
+class _Landmarks:
+    """Landmarks, and what the tiles of points against them need.
+
+    Parameters
+    ----------
+    points
+        The embeddings.
+    pool
+        Points that landmarks are drawn from.
+    reach
+        (l,) distance of the farthest neighbour that each point of the pool lists.
+    device
+        As for `sampled_sums`.
+    """
+
+    def __init__(
+        self, points: ClassOrderedPoints, pool: LandmarkPool, reach: npt.NDArray[Any], device: str | None
+    ) -> None:
+        self.points, self.pool, self.reach, self.device = points, pool, reach, device
+        self.L = points.rows(pool.rows)
+        self.norms = _squared_norms(self.L)
+        self.constants = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
+        self._forget()
+
+    def _forget(self) -> None:
+        self._on_device: Any = None
+        self._space = np.empty((0, self.points.n_features), self.points.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_on_device": None, "_space": self._space[:0]}
+
+    @property
+    def loops(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """What computes the tiles of pass 1 and of pass 2."""
+        if self.device is None:
+            from clorg_scale.rld import landmark_tiles
+
+            return landmark_tiles.landmark_sums, landmark_tiles.landmark_affinities
+        from clorg_scale.rld import torch_landmarks
+
+        return torch_landmarks.landmark_sums, torch_landmarks.landmark_affinities
+
+    @contextmanager
+    def of(self, near: NearRows, wanted: int) -> Iterator[tuple[tuple[Any, ...], LandmarkSets, tuple[Any, ...]]]:
+        """What the loops take of some points: points and pool, their landmarks, and the pairs to skip."""
+        rows = slice(near.start, near.start + len(near.reach))
+        sets = self.pool.sets(range(rows.start // TILE, -(-rows.stop // TILE)), wanted)
+        X = self.points.rows(np.arange(rows.start, rows.stop), space=self._memory(len(near.reach)))
+        skip = near.among(TILE, np.where(sets.columns < 0, -1, self.pool.rows[sets.columns]))
+        reaches = near.reach.astype(self.points.dtype), self.reach
+        with threadpool_limits(limits=1, user_api="blas"), held_interrupts():
+            yield (X, self._pool_there(), _squared_norms(X), self.norms, *reaches), sets, (*skip, *self.constants)
+
+    def _pool_there(self) -> Any:
+        """The pool where the tiles are computed."""
+        if self.device is None:
+            return self.L
+        if self._on_device is None:
+            from clorg_scale.rld import torch_landmarks
+
+            self._on_device = torch_landmarks.on_device(self.device, self.L)
+        return self._on_device
+
+    def _memory(self, n: int) -> npt.NDArray[Any] | None:
+        """Memory of some points, used again and again; a GPU sees to its own."""
+        if self.points.on_gpu:
+            return None
+        if len(self._space) < n:
+            self._space = np.empty((n, self.points.n_features), self.points.dtype)
+        return self._space
+
+
+class _KernelBlock(NamedTuple):
+    """Some points in pass 1: their near field, (t, p) shifts of their sums, (p, t) the near field's part of them."""
+
+    near: NearRows
+    shifts: Floats
+    near_sums: Floats
+
+
+@dataclass(frozen=True)
+class _KernelPass:
+    """Pass 1: r of each point, and what leaving out groups does to it."""
+
+    landmarks: _Landmarks
+    wanted: int
+    rates: Floats
+    squared: Integers
+
+    def __call__(self, block: _KernelBlock) -> tuple[Floats, npt.NDArray[np.int16]]:
+        """(t, p) log2 r, (p, t, 16) changes."""
+        dtype = self.landmarks.points.dtype
+        with self.landmarks.of(block.near, self.wanted) as (tiles, sets, skip):
+            sums = self.landmarks.loops[0](
+                *tiles, self.rates.astype(dtype), self.squared, block.shifts.astype(dtype), dtype.type(2.0**HEADROOM),
+                sets.columns, _whole_tiles(sets.weights, dtype), *skip,
+            )  # fmt: skip
+        r = block.near_sums + sums.sum(axis=2)
+        return np.log2(r).T + block.shifts, relative_changes(sums, r)
+
+
+class _AffinityBlock(NamedTuple):
+    """Some points in pass 2: near field, (t, p) what the loops take of log r, (p,) codes, what is known of k and w."""
+
+    near: NearRows
+    logs: npt.NDArray[Any]
+    codes: Integers
+    near_k: Floats
+    near_w: Floats
+    changes: npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class _AffinityPass:
+    """Pass 2: k and w of each point, and how their sums change without each group."""
+
+    landmarks: _Landmarks
+    wanted: int
+    rates: Floats
+    squared: Integers
+    logs: npt.NDArray[Any]
+    n_classes: int
+
+    def __call__(self, block: _AffinityBlock) -> tuple[Floats, Floats, Floats, Jackknife]:
+        """(t, p) k and w, (t,) sum of squares, and the sums over the classes."""
+        dtype = self.landmarks.points.dtype
+        classes = block.codes.astype(np.int32), self.landmarks.pool.codes.astype(np.int32)
+        with self.landmarks.of(block.near, self.wanted) as (tiles, sets, skip):
+            sums, of_squares = self.landmarks.loops[1](
+                *tiles, (2 * self.rates).astype(dtype), self.squared, block.logs, self.logs, sets.columns,
+                _whole_tiles(sets.weights, dtype), *classes, *skip,
+            )  # fmt: skip
+        k, w = block.near_k.copy(), block.near_w.copy()
+        jackknife = Jackknife(len(self.rates), self.n_classes)
+        jackknife.add(k, w, sums * 2.0**HEADROOM, block.changes, block.codes)
+        return k, w, of_squares * 4.0**HEADROOM, jackknife
 
 
 class _Run:
@@ -215,8 +350,9 @@ class _Run:
         target_error: float,
         seed: int,
         device: str | None,
+        run: Map,
     ) -> None:
-        self.points, self.codes, self.near_field = points, codes, near_field
+        self.points, self.codes, self.near_field, self.run = points, codes, near_field, run
         self.temperatures = temperatures
         # RLD changes by at most about 0.6 times the relative error of mu, which is 0.3 over the root of the pairs:
         # a tenth of the error aimed for.
@@ -228,12 +364,8 @@ class _Run:
         self.rates = -np.log2(np.e) / (self.mean_distance * temperatures)
         self.squared = squares(temperatures)
         self.pool = LandmarkPool(codes, max(LEAST_POOL, POOL_BYTES // (4 * points.n_features)), seed)
-        L = points.rows(self.pool.rows)
-        self.l_norms = _squared_norms(L)
-        self.L, self.landmark_sums, self.landmark_affinities = _tiles(L, device)
+        self.landmarks = _Landmarks(points, self.pool, near_field.reach[self.pool.rows].astype(points.dtype), device)
         self.n_classes = int(codes.max()) + 1
-        dtype = points.dtype.type
-        self.near, self.floor = dtype(NEAR), dtype(np.sqrt(smallest_exp2(points.dtype)))
 
     def estimate(self, wanted: int, advance: Advance) -> SampledSums:
         """Both passes with about so many landmarks a tile."""
@@ -245,65 +377,56 @@ class _Run:
         bias = jackknife.bias_removed()
         stderr = np.hypot(jackknife.standard_error(), self._error_of_mean_distance(values))
         stderr = np.hypot(stderr, bias * UNSURE)
-        taken = int(self.pool.counts(wanted)[0].sum())
-        return SampledSums(k, w, log_r * np.log(2), stderr, self.mean_distance, taken, bias, of_squares)
+        return SampledSums(k, w, log_r * np.log(2), stderr, self.mean_distance, self.taken(wanted), bias, of_squares)
 
-    def _blocks(
-        self, wanted: int, advance: Advance
-    ) -> Iterator[tuple[slice, Any, Any, LandmarkSets, tuple[Integers, Integers]]]:
-        """Consecutive points: their place, coordinates, norms, the landmarks of their tiles, and the pairs to skip."""
-        n, taken = self.points.n_points, int(self.pool.counts(wanted)[0].sum())
-        shape = (0 if self.points.on_gpu else min(n, BLOCK_ROWS), self.points.n_features)
-        space = np.empty(shape, dtype=self.points.dtype)
-        with threadpool_limits(limits=1, user_api="blas"):
-            for start in range(0, n, BLOCK_ROWS):
-                rows = slice(start, min(n, start + BLOCK_ROWS))
-                sets = self.pool.sets(range(start // TILE, -(-rows.stop // TILE)), wanted)
-                X = self.points.rows(np.arange(rows.start, rows.stop), space=space)
-                landmarks = np.where(sets.columns < 0, -1, self.pool.rows[sets.columns])
-                skip = self.near_field.among(rows.start, rows.stop, TILE, landmarks)
-                yield rows, X, _squared_norms(X), sets, skip
-                advance(len(X) * taken)
+    def taken(self, wanted: int) -> int:
+        """Landmarks of a tile."""
+        return int(self.pool.counts(wanted)[0].sum())
+
+    def _blocks(self) -> Iterator[slice]:
+        """Consecutive points."""
+        n = self.points.n_points
+        return (slice(start, min(n, start + BLOCK_ROWS)) for start in range(0, n, BLOCK_ROWS))
 
     def _kernel_pass(self, wanted: int, advance: Advance) -> tuple[Floats, Changes]:
         """(t, n) log2 r, and what leaving out groups does to r."""
-        dtype = self.points.dtype
-        near_logs = self.near_field.log_sums(self.rates)
-        log_r = np.empty_like(near_logs)
-        reach = self.near_field.reach.astype(dtype)
+        near_field, log_r = self.near_field, np.empty((len(self.rates), self.points.n_points))
+        near_logs = near_field.log_sums(self.rates)
         changes = Changes(self.points.n_points, len(self.rates))
-        for rows, X, norms, sets, skip in self._blocks(wanted, advance):
-            shifts = self.rates[:, None] * self.near_field.nearest[rows] + HEADROOM
-            with held_interrupts():
-                sums = self.landmark_sums(
-                    X, self.L, norms, self.l_norms, reach[rows], reach[self.pool.rows], self.rates.astype(dtype),
-                    self.squared, shifts.astype(dtype), dtype.type(2.0**HEADROOM), sets.columns,
-                    _whole_tiles(sets.weights, dtype), *skip, self.near, self.floor,
-                )  # fmt: skip
-            r = np.exp2(near_logs[:, rows] - shifts).T + sums.sum(axis=2)
-            changes.record(rows, sums, r)
-            log_r[:, rows] = np.log2(r).T + shifts
+
+        def part(rows: slice) -> _KernelBlock:
+            shifts = self.rates[:, None] * near_field.nearest[rows] + HEADROOM
+            return _KernelBlock(
+                near_field.rows(rows.start, rows.stop), shifts, np.exp2(near_logs[:, rows] - shifts).T.copy()
+            )
+
+        task = _KernelPass(self.landmarks, wanted, self.rates, self.squared)
+        results = self.run(task, map(part, self._blocks()))
+        for rows, (logs, changed) in zip(self._blocks(), results, strict=True):
+            log_r[:, rows] = logs
+            changes.record(rows, changed)
+            advance((rows.stop - rows.start) * self.taken(wanted))
         return log_r, changes
 
     def _affinity_pass(
         self, wanted: int, log_r: Floats, column_logs: Floats, changes: Changes, advance: Advance
     ) -> tuple[Floats, Floats, Floats, Jackknife]:
         """(t, n) k and w, (t,) sum of the squares of all affinities, and how they change without each group."""
-        dtype = self.points.dtype
         k, w, of_squares = self.near_field.affinities(self.rates, log_r, column_logs, self.codes)
-        x_logs, l_logs = self._logs(log_r, HEADROOM), self._logs(column_logs[:, self.pool.rows], 0)
-        classes, l_classes = self.codes.astype(np.int32), self.pool.codes.astype(np.int32)
-        reach = self.near_field.reach.astype(dtype)
+        row_logs, pool_logs = self._logs(log_r, HEADROOM), self._logs(column_logs[:, self.pool.rows], 0)
         jackknife = Jackknife(len(self.rates), self.n_classes)
-        for rows, X, norms, sets, skip in self._blocks(wanted, advance):
-            with held_interrupts():
-                sums, squared_sums = self.landmark_affinities(
-                    X, self.L, norms, self.l_norms, reach[rows], reach[self.pool.rows], (2 * self.rates).astype(dtype),
-                    self.squared, x_logs[:, rows], l_logs, sets.columns, _whole_tiles(sets.weights, dtype),
-                    classes[rows], l_classes, *skip, self.near, self.floor,
-                )  # fmt: skip
-            jackknife.add(k[:, rows], w[:, rows], sums * 2.0**HEADROOM, changes.of(rows), self.codes[rows])
-            of_squares += squared_sums * 4.0**HEADROOM
+
+        def part(rows: slice) -> _AffinityBlock:
+            near = self.near_field.rows(rows.start, rows.stop)
+            return _AffinityBlock(near, row_logs[:, rows], self.codes[rows], k[:, rows], w[:, rows], changes.of(rows))
+
+        task = _AffinityPass(self.landmarks, wanted, self.rates, self.squared, pool_logs, self.n_classes)
+        results = self.run(task, map(part, self._blocks()))
+        for rows, (k_here, w_here, squares_here, changed) in zip(self._blocks(), results, strict=True):
+            k[:, rows], w[:, rows] = k_here, w_here
+            of_squares += squares_here
+            jackknife.merge(changed)
+            advance((rows.stop - rows.start) * self.taken(wanted))
         w[:, self.codes < 0] = 0
         return k, w, of_squares, jackknife
 

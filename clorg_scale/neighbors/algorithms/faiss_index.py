@@ -89,6 +89,18 @@ class FaissIndex:
             self.effort, self.highest = "efSearch", 1024
             self._set(max(48, 2 * k))
 
+    def __getstate__(self) -> dict[str, Any]:
+        import faiss
+
+        return {**self.__dict__, "index": faiss.serialize_index(self.index)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        import faiss
+
+        self.__dict__.update(state, index=faiss.deserialize_index(state["index"]))
+        if self.effort:
+            self._set(self.value)  # not all of it is part of the file
+
     @property
     def description(self) -> str:
         """The factory string with the present search effort."""

@@ -1,0 +1,96 @@
+"""Arrays in memory-mapped files: sent to another process by their place in the file, not by their contents."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["MappedArray", "by_place", "mapped_array"]
+
+
+@dataclass(frozen=True)
+class MappedArray:
+    """Where an array lies in a file; pickled, it arrives as the array, mapped from that file.
+
+    Attributes
+    ----------
+    path
+        Absolute path of the file.
+    offset
+        Bytes before the first element.
+    dtype, shape, strides
+        As NumPy has them.
+    """
+
+    path: str
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def open(self) -> npt.NDArray[Any]:
+        """Map the array, read-only."""
+        whole = np.memmap(self.path, dtype=np.uint8, mode="r")
+        return np.ndarray(self.shape, self.dtype, buffer=whole, offset=self.offset, strides=self.strides)
+
+    def signature(self) -> tuple[str, int, int]:
+        """Path, size and time of the last change of the file, for `is_here`."""
+        return self.path, *_state(self.path)
+
+    def __reduce__(self) -> Any:
+        return _open, (self.path, self.offset, self.dtype, self.shape, self.strides)
+
+    @staticmethod
+    def is_here(signature: tuple[str, int, int]) -> bool:
+        """Whether this process sees the same file."""
+        path, *state = signature
+        try:
+            return os.access(path, os.R_OK) and list(_state(path)) == state
+        except OSError:
+            return False
+
+
+def mapped_array(array: Any) -> MappedArray | None:
+    """Where an array, or a view of one, lies in a file that has a name; None where it does not."""
+    owner = array
+    while isinstance(owner, np.ndarray) and not isinstance(owner, np.memmap):
+        owner = owner.base
+    mapping = getattr(owner, "_mmap", None)
+    if mapping is None or not isinstance(owner.filename, (str, os.PathLike)):
+        return None
+    path = Path(owner.filename).resolve()
+    if not path.is_file():
+        return None
+    # The mapping begins where pages do; `offset` is that of the first memory map, whatever view this is.
+    first_page = owner.offset - owner.offset % _granularity()
+    start = np.frombuffer(mapping, dtype=np.uint8).ctypes.data
+    offset = first_page + array.ctypes.data - start
+    place = MappedArray(str(path), offset, array.dtype, array.shape, array.strides)
+    first, last = np.lib.array_utils.byte_bounds(array)
+    ends = first_page + first - start, first_page + last - start
+    return place if 0 <= ends[0] and ends[1] <= path.stat().st_size else None
+
+
+def by_place(array: Any) -> Any:
+    """What stands for an array when it is pickled: its place in a file where it has one, else the array."""
+    return mapped_array(array) or array
+
+
+def _granularity() -> int:
+    import mmap
+
+    return mmap.ALLOCATIONGRANULARITY
+
+
+def _state(path: str) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116
+    return status.st_size, status.st_mtime_ns
+
+
+def _open(*place: Any) -> npt.NDArray[Any]:
+    return MappedArray(*place).open()
