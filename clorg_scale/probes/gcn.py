@@ -15,7 +15,14 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from clorg_scale.arrays import Device, array_module, as_embeddings, available_memory, on_host
+from clorg_scale.arrays import (
+    Device,
+    array_module,
+    as_embeddings,
+    available_memory,
+    on_host,
+    resolve_torch_device,
+)
 from clorg_scale.errors import InputError, require
 from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.standardise import StandardisedReader, standardisation
@@ -219,7 +226,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         from clorg_scale.probes.propagate import PropagationMatrix
         from clorg_scale.probes.training import Schedule, Trainer
 
-        device = _torch_device(self.device)
+        device = torch.device(resolve_torch_device(self.device))
         arrays = read_graph(graph)
         encoded = training_codes(labels, train_mask, len(arrays[0]) - 1)
         reader = self._feature_reader(features, len(encoded.codes))
@@ -323,21 +330,3 @@ class SAGEProbe(GCNProbe):
 
     _layer = "SAGEConvolution"
     _normalization = "row"
-
-
-def _torch_device(device: Device) -> Any:
-    """PyTorch's device.
-
-    Raises
-    ------
-    InputError
-        If ``"cuda"`` is asked for and PyTorch sees no GPU, or the name is unknown.
-    """
-    import torch
-
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device must be 'auto', 'cpu' or 'cuda', not {device!r}.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device='cuda' was asked for, but PyTorch sees no usable GPU; use device='cpu'.")
-    use_gpu = device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_gpu else "cpu")
