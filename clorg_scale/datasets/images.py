@@ -154,6 +154,8 @@ def load_images(
     """
     if split not in ("train", "test"):
         raise InputError(f"The split must be 'train' or 'test', not {split!r}.")
+    if image_size < 1:
+        raise InputError(f"image_size must be at least 1 pixel, not {image_size}.")
     if name == "fashion-mnist":
         pixels, labels = load_fashion_mnist(split, root=root, download=download)
         return Images(pixels[:, None], labels, list(FASHION_MNIST_CLASSES), name)
