@@ -568,6 +568,10 @@ def test_folders_of_images(tmp_path):
     assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert images.batch(np.array([5, 0])).shape == (2, 3, 32, 32)
     assert len(images.first(2)) == 2
+    assert images.spread(4).labels.tolist() == [0, 0, 1, 1]
+    np.testing.assert_array_equal(images.spread(2).batch(np.array([1])), images.batch(np.array([3])))
+    with pytest.raises(InputError, match="7 images cannot be taken; there are 6"):
+        images.spread(7)
     (tmp_path / "train" / "cat" / "0.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"0\.png cannot be read"):
         images.batch(np.array([0]))

@@ -65,6 +65,12 @@ class Images:
         _check_first(n, len(self))
         return replace(self, pixels=self.pixels[:n], labels=self.labels[:n])
 
+    def spread(self, n: int) -> Images:
+        """N images at equal distances: of a set that lies class by class, as many of each."""
+        _check_first(n, len(self))
+        rows = np.arange(n) * len(self) // n
+        return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
+
 
 @dataclass(frozen=True)
 class ImageFiles:
@@ -100,6 +106,12 @@ class ImageFiles:
         _check_first(n, len(self))
         return replace(self, paths=self.paths[:n], labels=self.labels[:n])
 
+    def spread(self, n: int) -> ImageFiles:
+        """N images at equal distances: of a set that lies class by class, as many of each."""
+        _check_first(n, len(self))
+        rows = np.arange(n) * len(self) // n
+        return replace(self, paths=[self.paths[row] for row in rows], labels=self.labels[rows])
+
     def _decoded(self, row: int) -> npt.NDArray[np.uint8]:
         from PIL import Image, UnidentifiedImageError
 
@@ -123,7 +135,7 @@ ImageSet = Images | ImageFiles
 def _check_first(n: int, there: int) -> None:
     """Refuse to take none, or more than there are."""
     if not 1 <= n <= there:
-        raise InputError(f"The first {n} images cannot be taken; there are {there}.")
+        raise InputError(f"{n} images cannot be taken; there are {there}.")
 
 
 def load_images(
