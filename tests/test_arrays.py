@@ -21,6 +21,7 @@ from clorg_scale.arrays import (
     label_array,
     parse_memory,
     resolve_device,
+    resolve_torch_device,
     row_block,
     row_slices,
     spool,
@@ -525,6 +526,18 @@ def test_devices():
         assert resolve_device("auto") == "cpu"
         with pytest.raises(InputError, match=r"device='cuda' was asked for, but .*device='cpu'"):
             resolve_device("cuda")
+
+
+def test_pytorch_needs_no_cupy_on_a_gpu(monkeypatch):
+    cuda = pytest.importorskip("torch").cuda
+    for seen in (True, False):
+        monkeypatch.setattr(cuda, "is_available", lambda seen=seen: seen)
+        assert resolve_torch_device("cpu") == "cpu"
+        assert resolve_torch_device() == ("cuda" if seen else "cpu")
+    with pytest.raises(InputError, match="PyTorch sees no usable GPU"):
+        resolve_torch_device("cuda")
+    with pytest.raises(InputError, match="not 'tpu'"):
+        resolve_torch_device("tpu")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numba
@@ -21,6 +22,7 @@ import clorg_scale as cs
 from clorg_scale import backbones
 from clorg_scale.backbones.architectures import rebuild
 from clorg_scale.backbones.augmentation import Augmentation
+from clorg_scale.backbones.losses import QueueContrast
 from clorg_scale.backbones.methods import METHODS, build_method
 from clorg_scale.datasets import Images, load_images
 from clorg_scale.errors import InputError
@@ -64,6 +66,7 @@ def small(seed=0, **options):
         ("vit", {}, 512),
         ("vit", {"n_channels": 1, "image_size": 28}, 512),
         ("mobilenet_v3_small", {"image_size": 64}, 1024),
+        ("googlenet", {"image_size": 32}, 1024),  # gives two more outputs while it is trained
         ("squeezenet", {}, None),
     ],
 )
@@ -72,10 +75,10 @@ def test_architectures(name, options, n_features):
         with pytest.raises((InputError, cs.MissingDependencyError), match=name):
             backbones.build(name, **options)
         return
-    network = backbones.build(name, **options).eval()
+    network = backbones.build(name, **options)
+    assert network.training
     size = options.get("image_size", 32)
-    with torch.inference_mode():
-        features = network(torch.rand(2, options.get("n_channels", 3), size, size))
+    features = network(torch.rand(2, options.get("n_channels", 3), size, size))
     assert features.shape == (2, n_features) == (2, network.n_features)
     again = rebuild(network.settings)
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in network.state_dict().items()}
@@ -95,6 +98,48 @@ def test_resnets_of_full_width_are_torchvisions_with_the_stem_of_cifar():
     assert vit.encoder.layers[0].num_heads == 8
     assert vit.encoder.layers[0].mlp[0].out_features == 1536
     assert vit.encoder.pos_embedding.shape == (1, 65, 512)
+    assert {m.p for m in vit.modules() if isinstance(m, torch.nn.Dropout)} == {0.2}
+    assert {m.dropout for m in vit.modules() if isinstance(m, torch.nn.MultiheadAttention)} == {0.2}
+
+
+def test_a_model_of_timm_is_made_for_the_images_and_told_their_spread(monkeypatch):
+    """A stand-in for timm: its architectures, those with tags of weights too, and what their weights expect."""
+
+    def create_model(name, *, pretrained, num_classes, img_size=None):
+        assert not pretrained
+        assert num_classes == 0
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * (img_size or 16) ** 2, 5))
+        network.num_features = 7  # of some models it is the width before their last layer
+        return network
+
+    def expected(name):
+        return SimpleNamespace(fixed_input_size=name.startswith("vit"), mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5))
+
+    known = {"vit_tiny.augreg": 24, "mobilevit": 16}
+    stand_in = SimpleNamespace(is_model=known.__contains__, get_pretrained_cfg=expected, create_model=create_model)
+    monkeypatch.setitem(sys.modules, "timm", stand_in)
+    for name, size in known.items():
+        network = backbones.build(name, image_size=size)
+        images = torch.rand(2, 3, size, size)
+        normalised = (images - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / 0.5
+        torch.testing.assert_close(network(images), network.network(normalised))
+        assert network.n_features == 5
+    with pytest.raises(InputError, match="mobilevit does not take images of 32 pixels"):
+        backbones.build("mobilevit", image_size=32)
+    with pytest.raises(InputError, match="Neither torchvision nor timm"):
+        backbones.build("resnext", image_size=32)
+
+
+def test_gradients_of_a_narrow_resnet_are_those_without_onednn():
+    """oneDNN's gradient of a narrow strided convolution writes past its buffer where channels lie innermost."""
+    images, gradients = torch.rand(8, 1, 16, 16).contiguous(memory_format=torch.channels_last), []
+    for enabled in (True, False):
+        network = small().to(memory_format=torch.channels_last)
+        with torch.backends.mkldnn.flags(enabled=enabled):
+            network(images).square().sum().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    for ours, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))
 
 
 def test_the_seed_decides_the_weights_and_nothing_else():
@@ -199,9 +244,44 @@ def test_every_method_lowers_its_loss(method):
         on_epoch=lambda _, epoch: log.append(epoch),
     )  # fmt: skip
     assert [epoch.epoch for epoch in log] == [1, 2, 3, 4, 5, 6]
-    first = 1 if method == "moco" else 0  # its queue starts as noise, which is easily told apart
+    first = 1 if method.startswith("moco") else 0  # queues start as noise or empty, which makes it easy
     assert log[-1].loss < log[first].loss
     assert all(epoch.images_per_second > 0 and 0 < epoch.augmentation < 1 for epoch in log)
+
+
+def test_moco_v3_contrasts_with_the_keys_of_the_batch_and_of_those_before():
+    rng = np.random.default_rng(0)
+    loss, size, temperature = QueueContrast(6, 5, temperature=0.3), 6, 0.3
+    kept = np.zeros((2, 0, 5))
+    for _ in range(4):  # batches of 4 in queues of 6: from the second on, the oldest give way
+        queries, keys = (rng.normal(size=(2, 4, 5)) for _ in range(2))
+        found = float(loss(torch.from_numpy(queries).float(), torch.from_numpy(keys).float()))
+        queries, keys = (z / np.linalg.norm(z, axis=2, keepdims=True) for z in (queries, keys))
+        expected = []
+        for view in range(2):
+            for q, k in zip(queries[view], keys[view], strict=True):
+                others = np.concatenate([keys[view], kept[view]])
+                expected.append(-q @ k / temperature + np.log(np.exp(others @ q / temperature).sum()))
+        assert found == pytest.approx(2 * temperature * np.mean(expected), rel=1e-5)
+        kept = np.concatenate([kept, keys], axis=1)[:, -size:]
+
+
+def test_teachers_learn_by_moving_only_and_see_the_other_view():
+    pytest.importorskip("lightly")
+    for name in ("moco", "mocov3", "byol", "dino"):
+        method = build_method(name, small(), n_classes=3, n_images=64)
+        views = [torch.rand(8, 1, 16, 16) for _ in range(2)]
+        method(views, torch.zeros(8, dtype=torch.int64)).backward()
+        assert all(parameter.grad is None for parameter in method.teacher.parameters())
+        student = [*method.backbone.parameters(), *method.projection.parameters()]
+        assert all(parameter.grad is not None for parameter in student if parameter.requires_grad)
+        before = [parameter.clone() for parameter in method.teacher.parameters()]
+        with torch.no_grad():
+            for parameter in student:
+                parameter.add_(1)
+        method.after_step(0.0)
+        for own, old, theirs in zip(method.teacher.parameters(), before, student, strict=True):
+            torch.testing.assert_close(own, 0.99 * old + 0.01 * theirs)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -227,7 +307,7 @@ def test_losses_are_in_full_precision_where_the_network_is_not(name):
     assert torch.isfinite(loss)
 
 
-@pytest.mark.parametrize("method", ["supervised", "moco", "byol", "dino"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_training_cut_off_ends_with_the_same_weights(method, tmp_path, monkeypatch):
     if method != "supervised":
         pytest.importorskip("lightly")
@@ -337,6 +417,8 @@ import sys
 import numpy as np, torch
 from torch import nn
 from clorg_scale import backbones
+from clorg_scale.backbones.methods import build_method
+from clorg_scale.backbones.processes import Processes
 from clorg_scale.datasets import Images
 
 rng = np.random.default_rng(0)
@@ -350,8 +432,29 @@ backbones.train(images, backbone, method="supervised", epochs=2, batch_size=16, 
 contrastive = backbones.build("resnet18", n_channels=1, image_size=8, width=2)
 backbones.train(images, contrastive, method="simclr", epochs=1, batch_size=16, device="cpu",
                 out=sys.argv[1] + "/simclr")
+gradients = {}
+for name in ("simclr", "vicreg", "moco", "mocov3", "supervised"):
+    torch.manual_seed(0)
+    method = build_method(name, backbones.Backbone(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), 4, settings,
+                          imagenet=False), n_classes=3, n_images=64)
+    # Without batch norm, whose statistics are those of a process on a CPU.
+    for head, width in (("projection", 4), ("prediction", 256)):
+        if hasattr(method, head):
+            last = [part for part in getattr(method, head).modules() if isinstance(part, nn.Linear)][-1]
+            setattr(method, head, nn.Linear(width, last.out_features))
+    if hasattr(method, "teacher"):
+        method.teacher[1] = nn.Linear(4, method.projection.out_features).requires_grad_(False)
+    processes = Processes("cpu")
+    placed = processes.placed(method)
+    own = slice(processes.rank, None, processes.count)
+    pixels = torch.from_numpy(images.pixels[:32]).float() / 255
+    views = [pixels[own], pixels.flip(2)[own]][: method.n_views]
+    for _ in range(2):  # the second time with what is in the queues
+        loss = placed(views, torch.from_numpy(images.labels[:32])[own])
+    loss.backward()
+    gradients[name] = {key: value.grad for key, value in method.named_parameters() if value.grad is not None}
 rank = 0 if losses else 1
-torch.save({"linear": backbone.state_dict(), "simclr": contrastive.network.fc.state_dict() |
+torch.save({"gradients": gradients, "linear": backbone.state_dict(), "simclr": contrastive.network.fc.state_dict() |
             dict(contrastive.named_parameters()), "losses": losses}, f"{sys.argv[1]}/rank{rank}.pt")
 """
 
@@ -375,6 +478,12 @@ def test_two_processes_do_what_one_does(tmp_path):
     assert first["losses"] == pytest.approx(alone["losses"], rel=1e-5)
     for name, weights in alone["linear"].items():
         torch.testing.assert_close(first["linear"][name], weights, rtol=1e-4, atol=1e-6)
+    for method, gradients in alone["gradients"].items():
+        assert len(gradients) >= 4, method
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(
+                first["gradients"][method][name], gradient, rtol=1e-3, atol=1e-6, msg=f"{method}: {name}"
+            )
     for part in ("linear", "simclr"):
         for name, weights in first[part].items():
             assert torch.equal(weights, second[part][name]), name
@@ -459,6 +568,10 @@ def test_folders_of_images(tmp_path):
     assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert images.batch(np.array([5, 0])).shape == (2, 3, 32, 32)
     assert len(images.first(2)) == 2
+    assert images.spread(4).labels.tolist() == [0, 0, 1, 1]
+    np.testing.assert_array_equal(images.spread(2).batch(np.array([1])), images.batch(np.array([3])))
+    with pytest.raises(InputError, match="7 images cannot be taken; there are 6"):
+        images.spread(7)
     (tmp_path / "train" / "cat" / "0.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"0\.png cannot be read"):
         images.batch(np.array([0]))
@@ -518,6 +631,8 @@ def test_the_command_line_from_images_to_embeddings(tmp_path):
     [
         (("train", "--method", "magic"), "no training method"),
         (("train", "--backbone", "imaginary", "--width", "64"), "imaginary"),
+        (("train", "--backbone", "alexnet", "--width", "64"), "alexnet does not take images of 16 pixels"),
+        (("train", "--image-size", "0"), "image_size"),
         (("train", "--stem", "deep"), "stem"),
         (("train", "--width", "0"), "width"),
         (("train", "--batch-size", "1"), "batch_size"),
@@ -525,6 +640,7 @@ def test_the_command_line_from_images_to_embeddings(tmp_path):
         (("train", "--measure-every", "-1"), "every"),
         (("embed", "--checkpoint", "nowhere"), "no checkpoint"),
         (("embed", "--dtype", "int8"), "int8"),
+        (("embed", "--layer", "head"), "'head'"),
         (("embed", "--split", "middle"), "middle"),
         (("embed", "--first", "0"), "first"),
     ],
@@ -547,6 +663,39 @@ def test_mistakes_on_the_command_line_get_one_sentence_and_write_nothing(argumen
     options |= dict(zip(arguments[1::2], arguments[2::2], strict=True))
     assert_one_sentence(run(arguments[0], *(part for pair in options.items() for part in pair)), word)
     assert tree(tmp_path) == before
+
+
+def test_layers_that_published_networks_do_not_have(tmp_path):
+    outcome = run("embed", "--layer", "projection", "--data", tmp_path, "--out", tmp_path / "out")
+    assert_one_sentence(outcome, "--layer projection needs a --checkpoint")
+
+
+def test_images_are_embedded_in_the_size_they_were_trained_in(tmp_path):
+    for split in ("train", "test"):
+        save_images(tmp_path / "images" / split, 12)
+    sized = ("--data", tmp_path / "images", "--device", "cpu")
+    done = run("train", "--method", "supervised", "--width", 4, *sized, "--image-size", 16, "--epochs", 1,
+               "--batch-size", 8, "--measure-every", 0, "--out", tmp_path / "trained")  # fmt: skip
+    assert done.code == 0, done.err
+    done = run("embed", "--checkpoint", tmp_path / "trained", *sized, "--dtype", "float32", "--out", tmp_path / "e")
+    assert done.code == 0, done.err
+    network, _ = backbones.load_backbone(tmp_path / "trained")
+    images = load_images(str(tmp_path / "images"), "test", image_size=16)
+    expected = backbones.embed(network, images, out=tmp_path / "expected", dtype="float32", device="cpu")
+    np.testing.assert_array_equal(cs.load_embeddings(tmp_path / "e").embeddings, expected.embeddings)
+
+
+def test_networks_and_images_that_do_not_fit(tmp_path):
+    colours = shapes(n=8, n_channels=3)
+    with pytest.raises(InputError, match="takes images of 1 channels, not 3"):
+        backbones.embed(small(), colours, out=tmp_path / "e", device="cpu")
+    with pytest.raises(InputError, match="does not take images of 16 x 16 pixels and 3 channels"):
+        backbones.embed(torch.nn.Conv2d(1, 2, 3), colours, out=tmp_path / "e", device="cpu")
+    with pytest.raises(InputError, match=r"features of shape \(1, 2, 14, 14\)"):
+        backbones.embed(torch.nn.Conv2d(3, 2, 3), colours, out=tmp_path / "e", device="cpu")
+    with pytest.raises(InputError, match="takes images of 1 channels, not 3"):
+        backbones.train(colours, small(), method="supervised", epochs=1, batch_size=4, out=tmp_path / "t", device="cpu")
+    assert list(tmp_path.rglob("*.pt")) == list(tmp_path.rglob("*.npy")) == []
 
 
 @pytest.mark.slow

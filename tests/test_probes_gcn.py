@@ -131,6 +131,22 @@ def test_full_fanout_blocks_give_full_batch_logits_and_gradients(blocks_graph, l
         torch.testing.assert_close(sampled, whole, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("probe_class", [GCNProbe, SAGEProbe])
+def test_training_in_one_batch_with_full_fanout_is_training_on_the_whole(blocks_graph, probe_class):
+    """With every node in reach of the masked ones, batch norm sees all of them in both."""
+    A, labels, mask = blocks_graph
+    A = (A + sp.csr_matrix(np.full((N, N), 1e-3, dtype=np.float32))).tocsr()
+    settings = {"fanout": N, "max_epochs": 3, "mask_share": (0.4, 0.4), "learning_rate": 0.01}
+    whole, batch = (probe_class(batch_size=size, **settings).fit(A, labels, mask) for size in ("full", N))
+    assert (whole.full_batch_, batch.full_batch_) == (True, False)
+    weights = [probe._trainer.network.state_dict() for probe in (whole, batch)]
+    for name, expected in weights[0].items():
+        if name != "layers.0.bias":  # batch norm takes it out again: its gradient is rounding, which AdamW magnifies
+            torch.testing.assert_close(weights[1][name], expected, atol=2e-4, rtol=1e-3)
+    losses = [[epoch["loss"] for epoch in probe.history_] for probe in (whole, batch)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
 def test_layers_equal_pytorch_geometric(blocks_graph):
     pyg = pytest.importorskip("torch_geometric.nn")
     A, _, _ = blocks_graph
@@ -240,6 +256,18 @@ def test_resumed_training_is_bit_equal(blocks_graph, tmp_path, batch_size):
     np.testing.assert_array_equal(finished.predict_proba(), through.predict_proba())
 
 
+def test_a_resumed_run_keeps_to_its_batches_whatever_memory_is_free(blocks_graph, tmp_path, monkeypatch):
+    A, labels, mask = blocks_graph
+    settings = {"patience": 1000, "fanout": 5}
+    fits = iter([False, False, True])
+    monkeypatch.setattr(GCNProbe, "_full_batch_fits", lambda *_: next(fits))
+    through = GCNProbe(max_epochs=6, **settings).fit(A, labels, mask)
+    GCNProbe(max_epochs=3, checkpoint=tmp_path / "probe.pt", **settings).fit(A, labels, mask)
+    resumed = GCNProbe(max_epochs=6, checkpoint=tmp_path / "probe.pt", **settings).fit(A, labels, mask)
+    assert not resumed.full_batch_
+    assert resumed.history_ == through.history_
+
+
 def test_killed_run_goes_on_to_the_same_numbers(blocks_graph, tmp_path):
     A, labels, mask = blocks_graph
     np.savez(tmp_path / "task.npz", data=A.data, indices=A.indices, indptr=A.indptr, labels=labels, mask=mask)
@@ -285,6 +313,10 @@ def test_foreign_or_damaged_checkpoint(blocks_graph, tmp_path):
         GCNProbe(max_epochs=2, hidden=8, checkpoint=path).fit(A, labels, mask)
     with pytest.raises(InputError, match="other data or settings"):
         GCNProbe(max_epochs=2, checkpoint=path).fit(A * 1.5 + sp.eye(N, format="csr"), labels, mask)
+    X = np.random.default_rng(0).normal(size=(N, 4))
+    featured = GCNProbe(max_epochs=2, inputs="both", checkpoint=tmp_path / "features.pt").fit(A, labels, mask, X)
+    with pytest.raises(InputError, match="other data or settings"):  # the same mean and deviation, another order
+        clone(featured).fit(A, labels, mask, X[::-1])
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(InputError, match="cannot be read"):
         GCNProbe(max_epochs=2, checkpoint=path).fit(A, labels, mask)
@@ -309,6 +341,18 @@ def test_gpu_agrees_with_cpu(blocks_graph, batch_size):
     assert learnt.score(labels, ~mask) > 0.9
 
 
+def test_probes_that_are_not_fitted_say_so(blocks_graph):
+    from sklearn.exceptions import NotFittedError
+
+    from clorg_scale.probes import KNNProbe, LabelPropagationProbe, LinearProbe
+
+    for probe, arguments in (
+        (GCNProbe(), ()), (LabelPropagationProbe(), ()), (KNNProbe(), (np.eye(3),)), (LinearProbe(), (np.eye(3),)),
+    ):  # fmt: skip
+        with pytest.raises(NotFittedError):
+            probe.predict(*arguments)
+
+
 def test_few_nodes_of_a_class_need_no_held_out_part():
     A = sp.csr_matrix(np.kron(np.eye(2), np.ones((4, 4)) - np.eye(4)).astype(np.float32))
     labels = np.repeat([7, 9], 4)
@@ -331,7 +375,15 @@ def test_few_nodes_of_a_class_need_no_held_out_part():
         ({"inputs": "features"}, {}, "needs the embeddings"),
         ({"inputs": "both"}, {"features": np.ones((4, 2))}, "4 rows"),
         ({"inputs": "both"}, {"features": np.full((N, 2), np.nan)}, "NaN"),
+        ({}, {"graph": sp.csr_matrix(np.ones((N, N), dtype=complex))}, "complex128"),
         ({"mask_share": (0.5, 0.1)}, {}, "mask_share"),
+        ({"mask_share": 0.3}, {}, "mask_share must be two numbers"),
+        ({"weight_decay": -1}, {}, "weight_decay"),
+        ({"label_smoothing": 2}, {}, "label_smoothing"),
+        ({"seed": -1}, {}, "seed"),
+        ({"learning_rate": "fast"}, {}, "learning_rate"),
+        ({"learning_rate": 1e30}, {}, "no longer finite"),
+        ({"fanout": 2.5}, {}, "fanout"),
         ({"fanout": (5, 5, 5)}, {}, "fanout"),
         ({"fanout": 0}, {}, "fanout"),
         ({"batch_size": 0}, {}, "batch_size"),

@@ -850,3 +850,22 @@ def test_labels_from_arrays(tmp_path):
     assert load_labels(tmp_path / "y.npz").tolist() == Y.tolist()
     save_embeddings(tmp_path / "s", X, Y)
     assert load_labels(tmp_path / "s").tolist() == Y.tolist()
+
+
+def test_a_state_that_does_not_fit_on_the_disk_gets_a_sentence(tmp_path):
+    torch = pytest.importorskip("torch")
+    import resource
+
+    from clorg_scale.store.states import write_state
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(InputError, match=r"state\.pt cannot be written: the largest file size"):
+            write_state(tmp_path / "state.pt", {"weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    write_state(tmp_path / "state.pt", {"weights": torch.arange(3), "epoch": 2})
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["weights"].tolist() == [0, 1, 2]

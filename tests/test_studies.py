@@ -3,14 +3,16 @@
 import csv
 import json
 import xml.etree.ElementTree as ET
+import zipfile
 
 import numpy as np
 import pytest
 from command_line import assert_one_sentence, run
 
 import clorg_scale as cs
-from clorg_scale.datasets import compact_mixture, locally_dense_mixture
+from clorg_scale.datasets import compact_mixture, load_images, locally_dense_mixture
 from clorg_scale.studies.measures import measure
+from clorg_scale.studies.sentences import HOW_TO_GET, embed_sentences, has_sentence_model
 from clorg_scale.studies.table import read_rows, write_study
 from clorg_scale.studies.trainings import Setting, study_trainings, summarise
 
@@ -61,13 +63,34 @@ def test_a_study_of_nothing(tmp_path):
 def test_modality(tmp_path):
     text = succeeds("study", "modality", "--out", tmp_path / "out")
     rows, _ = read(tmp_path / "out")
-    assert [row["data"].split(",")[0] for row in rows] == ["digits", "wines", "cells", "documentation"]
+    assert [row["data"].split(",")[0] for row in rows[:4]] == ["digits", "wines", "cells", "documentation"]
+    assert len(rows) == (5 if has_sentence_model() else 4)
+    assert ("No sentence model is installed" in text) == (not has_sentence_model())
     digits = rows[0]
     points = np.asarray(_digits()[0] - _digits()[0].mean(axis=0), dtype=np.float32)
     np.testing.assert_allclose(digits["RLD 0.1"], cs.rld(points, _digits()[1]).values[3], rtol=1e-5)
     # Texts of one module have something in common: far from chance, a twelfth.
     assert rows[3]["k-NN accuracy"] > 0.5
     assert "documentation" in text
+
+
+@pytest.mark.skipif(not has_sentence_model(), reason="needs a sentence model: " + HOW_TO_GET)
+def test_a_sentence_model_knows_what_sentences_mean():
+    texts = ["A cat sits on the mat.", "The kitten lies on a rug.", "Interest rates rose by one percent."]
+    points = embed_sentences(texts, device="cpu")
+    assert points.shape == (3, 384)
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, atol=1e-5)
+    assert points[0] @ points[1] > 0.5 > 0.3 > points[0] @ points[2]
+
+
+def test_weights_that_somebody_changed_are_not_used(tmp_path, monkeypatch):
+    (tmp_path / "all_minilm_l6_v2").mkdir()
+    (tmp_path / "all_minilm_l6_v2" / "__init__.py").write_text("raise AssertionError('never imported')")
+    with zipfile.ZipFile(tmp_path / "all_minilm_l6_v2" / "model.zip", "w") as packed:
+        packed.writestr("model.safetensors", b"other weights")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(cs.InputError, match="does not hold the weights"):
+        embed_sentences(["text"], device="cpu")
 
 
 def _digits():
@@ -104,6 +127,23 @@ def test_trainings_are_measured_once(tmp_path, monkeypatch):
     assert study_trainings(settings, vary="seed", out=tmp_path, device="cpu") == stored
     with pytest.raises(cs.InputError, match="at least two"):
         summarise(rows[:1])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [({"backbone": "imaginary"}, "imaginary"), ({"strength": 3}, "strength"), ({"method": "magic"}, "magic")],
+)
+def test_a_setting_that_cannot_be_trained_is_refused_before_any_is(wrong, sentence, tmp_path, monkeypatch):
+    monkeypatch.setattr("clorg_scale.backbones.train", None)
+    settings = [Setting(width=8, n_images=256), Setting(n_images=256, **wrong)]
+    try:
+        load_images("fashion-mnist")
+    except cs.InputError as error:
+        pytest.skip(str(error))
+    with pytest.raises((cs.InputError, cs.MissingDependencyError), match=sentence):
+        study_trainings(settings, vary="backbone", out=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+    assert_one_sentence(run("study", "seeds", "--seeds", 1, "--out", tmp_path / "out"), "--seeds must be at least 2")
 
 
 def test_a_table_that_is_none_is_not_read(tmp_path):

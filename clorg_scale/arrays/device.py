@@ -11,7 +11,7 @@ import numpy as np
 
 from clorg_scale.errors import InputError
 
-__all__ = ["Array", "Device", "array_module", "on_host", "resolve_device"]
+__all__ = ["Array", "Device", "array_module", "on_host", "resolve_device", "resolve_torch_device"]
 
 Array = Any
 """A NumPy array (memory maps included) or a CuPy array."""
@@ -58,6 +58,22 @@ def resolve_device(device: Device = "auto") -> Literal["cpu", "cuda"]:
             "to see what is missing."
         )
     return "cpu"
+
+
+def resolve_torch_device(device: Device = "auto") -> Literal["cpu", "cuda"]:
+    """Choose where PyTorch computes; CuPy need not be installed.
+
+    Raises
+    ------
+    InputError
+        If ``"cuda"`` is asked for and PyTorch sees no GPU, or the name is unknown.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device must be 'auto', 'cpu' or 'cuda', not {device!r}.")
+    seen = device != "cpu" and bool(importlib.import_module("torch").cuda.is_available())
+    if device == "cuda" and not seen:
+        raise InputError("device='cuda' was asked for, but PyTorch sees no usable GPU; use device='cpu'.")
+    return "cuda" if seen else "cpu"
 
 
 def _gpu_problem() -> str | None:

@@ -6,6 +6,7 @@ from clorg_scale.backbones.checkpoints import load_backbone
 from clorg_scale.backbones.embedding import embed
 from clorg_scale.backbones.events import EventLog
 from clorg_scale.backbones.methods import METHODS
+from clorg_scale.backbones.processes import first_process
 from clorg_scale.backbones.recording import Recorder
 from clorg_scale.backbones.training import Epoch, train
 
@@ -18,6 +19,7 @@ __all__ = [
     "Recorder",
     "build",
     "embed",
+    "first_process",
     "load_backbone",
     "train",
 ]

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from clorg_scale.errors import InputError, MissingDependencyError
 
@@ -24,7 +25,11 @@ RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 RESNET_FEATURES = 512
 """Width of the features of a ResNet of full width, the paper's; wider ones end in a linear layer of this width."""
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Channels = tuple[float, ...]
+"""A number for each channel, or one for all."""
+
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
@@ -48,13 +53,21 @@ class Backbone(nn.Module):
         self.n_channels: int = settings["n_channels"]
         self.image_size: int = settings["image_size"]
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if imagenet else ((0.5,), (0.25,))
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("mean", _by_channel(mean), persistent=False)
+        self.register_buffer("std", _by_channel(std), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (b, n_features) of images (b, c, h, w)."""
+        """Features (b, n_features) of images (b, c, h, w).
+
+        Raises
+        ------
+        InputError
+            If the images have another number of channels.
+        """
         if images.shape[1] == 1 and self.n_channels == 3:
             images = images.expand(-1, 3, -1, -1)
+        if images.shape[1] != self.n_channels:
+            raise InputError(f"The network takes images of {self.n_channels} channels, not {images.shape[1]}.")
         return cast("Tensor", self.network((images - self.mean) / self.std))
 
 
@@ -121,16 +134,20 @@ def build(
 def rebuild(settings: dict[str, Any], *, pretrained: bool = False) -> Backbone:
     """Build the network of the settings of a `Backbone`; its weights are to be loaded, unless it is pretrained."""
     name, image_size, n_channels = settings["name"], settings["image_size"], settings["n_channels"]
-    published = settings.get("published", False)
-    if published:
-        network, n_features = _published(name, image_size, pretrained=pretrained)
-    elif name == "vit":
+    if settings.get("published", False):
+        return _published(settings, pretrained=pretrained)
+    if name == "vit":
         network, n_features = _vit(n_channels, image_size)
     else:
         stem = settings["stem"]
         chosen = stem if stem != "auto" else "cifar" if image_size <= SMALL_IMAGE else "imagenet"
         network, n_features = _resnet(name, n_channels, chosen, settings["width"])
-    return Backbone(network, n_features, settings, imagenet=published)
+    return Backbone(network, n_features, settings, imagenet=False)
+
+
+def _by_channel(values: Channels) -> Tensor:
+    """(1, c, 1, 1)."""
+    return torch.tensor(values).view(1, -1, 1, 1)
 
 
 def _resnet(name: str, n_channels: int, stem: str, width: int) -> tuple[nn.Module, int]:
@@ -168,34 +185,60 @@ def _vit(n_channels: int, image_size: int) -> tuple[nn.Module, int]:
     if image_size % 4:
         raise InputError(f"The ViT cuts images into patches of 4 pixels; {image_size} pixels are no multiple of that.")
     network = VisionTransformer(
-        image_size=image_size, patch_size=4, num_layers=16, num_heads=8, hidden_dim=512, mlp_dim=1536, dropout=0.2
-    )
+        image_size=image_size, patch_size=4, num_layers=16, num_heads=8, hidden_dim=512, mlp_dim=1536, dropout=0.2,
+        attention_dropout=0.2,
+    )  # fmt: skip
     if n_channels != 3:
         network.conv_proj = nn.Conv2d(n_channels, 512, 4, 4)
     network.heads = nn.Identity()
     return network, 512
 
 
-def _published(name: str, image_size: int, *, pretrained: bool) -> tuple[nn.Module, int]:
+def _published(settings: dict[str, Any], *, pretrained: bool) -> Backbone:
     """A model of torchvision, or of timm, without its classifier."""
     from torchvision import models
 
+    name = settings["name"]
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
     if name in models.list_models(module=models):
         with _explained_download(name):
             network = models.get_model(name, weights="DEFAULT" if pretrained else None)
-        return network, _remove_head(network)
+        _remove_heads(network)
+    else:
+        network, mean, std = _from_timm(name, settings["image_size"], pretrained=pretrained)
+    backbone = Backbone(network, _features_of_an_image(name, network, settings["image_size"]), settings, imagenet=True)
+    backbone.mean, backbone.std = _by_channel(mean), _by_channel(std)
+    return backbone
+
+
+def _from_timm(name: str, image_size: int, *, pretrained: bool) -> tuple[nn.Module, Channels, Channels]:
+    """A model of timm, and the mean and deviation that it expects; one for a single size of images is made for this."""
     try:
         timm = import_module("timm")
     except ImportError:
         raise MissingDependencyError(
             f"torchvision has no model {name!r}, and timm, which might have it, is not installed (pip install timm)."
         ) from None
-    if name not in timm.list_models():
+    if not timm.is_model(name):
         raise InputError(f"Neither torchvision nor timm has a model {name!r}.")
-    sized = {"img_size": image_size} if "vit" in name or "swin" in name else {}
+    made_for = timm.get_pretrained_cfg(name)
+    sized = {"img_size": image_size} if made_for is not None and made_for.fixed_input_size else {}
     with _explained_download(name):
         network = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
-    return network, int(network.num_features)
+    return (network, IMAGENET_MEAN, IMAGENET_STD) if made_for is None else (network, made_for.mean, made_for.std)
+
+
+def _features_of_an_image(name: str, network: nn.Module, image_size: int) -> int:
+    """Length of the features, found by trying; the network stays in the mode it is in."""
+    training = network.training
+    try:
+        with torch.inference_mode():
+            features = network.eval()(torch.zeros(1, 3, image_size, image_size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(f"{name} does not take images of {image_size} pixels ({reason}).") from error
+    network.train(training)
+    return int(features.shape[1])
 
 
 @contextmanager
@@ -211,12 +254,17 @@ def _explained_download(name: str) -> Iterator[None]:
         ) from error
 
 
-def _remove_head(network: nn.Module) -> int:
-    """Put an identity in the place of a torchvision model's last linear layer; gives the width before it."""
-    last = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+def _remove_heads(network: nn.Module) -> None:
+    """Put an identity in the place of a torchvision model's last linear layer, and nothing in that of heads half-way.
+
+    Inception and GoogLeNet have the latter, and give several outputs with them while they are trained.
+    """
+    for name in ("AuxLogits", "aux1", "aux2"):
+        if hasattr(network, name):
+            setattr(network, name, None)
+            network.aux_logits = False
+    last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not last:
         raise InputError(f"{type(network).__name__} does not end in a linear layer and gives no embeddings.")
-    path, layer = last[-1]
-    parent_name, _, child = path.rpartition(".")
+    parent_name, _, child = last[-1].rpartition(".")
     setattr(network.get_submodule(parent_name) if parent_name else network, child, nn.Identity())
-    return layer.in_features

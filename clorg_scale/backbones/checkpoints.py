@@ -12,7 +12,7 @@ from torch import nn
 from clorg_scale.backbones.architectures import Backbone, rebuild
 from clorg_scale.backbones.methods import Method
 from clorg_scale.errors import InputError
-from clorg_scale.store.atomic import write_whole
+from clorg_scale.store.states import write_state
 
 __all__ = ["CHECKPOINT", "load_backbone", "read_training", "write_training"]
 
@@ -34,8 +34,7 @@ def write_training(
         "optimizer": optimizer.state_dict(),
         "log": log,
     }
-    with write_whole(folder / CHECKPOINT) as file:
-        torch.save(state, file)
+    write_state(folder / CHECKPOINT, state)
 
 
 def read_training(

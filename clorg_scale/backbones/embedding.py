@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from clorg_scale.arrays import Device, resolve_device
+from clorg_scale.arrays import Device, resolve_torch_device
 from clorg_scale.backbones.memory import memory_format
 from clorg_scale.datasets.images import ImageSet
 from clorg_scale.datasets.prefetch import prefetched
@@ -63,16 +63,17 @@ def embed(
     Raises
     ------
     InputError
-        If an embedding is not finite in that dtype, or the folder cannot be written.
+        If the model does not take the images or does not give (b, d), an embedding is not finite in that dtype, or the
+        folder cannot be written.
     """
     if dtype not in ("float16", "float32"):
         raise InputError(f"Embeddings are stored as 'float16' or 'float32', not {dtype!r}.")
-    place = torch.device(resolve_device(device))
+    place = torch.device(resolve_torch_device(device))
     network = model.to(place, memory_format=memory_format(place)).eval()
     if place.type == "cuda" and torch.cuda.device_count() > 1:
         network = nn.DataParallel(network)
     told = {"data": images.name, "n_images": len(images), "normalized": normalize, **(metadata or {})}
-    n_features = next(features_of(network, images, np.arange(1), 1, place)).shape[1]
+    n_features = _width(network, images, place)
     with (
         EmbeddingsWriter(out, n_features, dtype, metadata=told, resume=resume) as writer,
         progress_bar("Embedding", len(images), unit="images", enabled=progress) as advance,
@@ -85,6 +86,23 @@ def embed(
             advance(len(features))
         writer.finish()
     return load_embeddings(out)
+
+
+def _width(network: nn.Module, images: ImageSet, device: torch.device) -> int:
+    """Length of an embedding, from the first image."""
+    size = images.image_size
+    try:
+        features = next(features_of(network, images, np.arange(1), 1, device))
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError) as error:  # what PyTorch's layers raise
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(
+            f"The network does not take images of {size} x {size} pixels and {images.n_channels} channels ({reason})."
+        ) from error
+    if features.ndim != 2:
+        raise InputError(f"The network gives features of shape {tuple(features.shape)} for one image, not (1, d).")
+    return int(features.shape[1])
 
 
 def features_of(

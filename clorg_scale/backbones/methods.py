@@ -1,7 +1,8 @@
 """What a backbone is trained to do: tell classes apart, or recognise two views of one image.
 
-Losses and heads are Lightly's. Each method is a module from views of a batch to its loss, so that its heads, queues
-and momentum copies are saved and restored with it, and gradients of several processes meet in one place.
+Losses and heads are Lightly's, but for the loss of MoCo v3. Each method is a module from views of a batch to its loss,
+so that its heads, queues and momentum copies are saved and restored with it, and gradients of several processes meet in
+one place.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from clorg_scale.backbones.architectures import Backbone
+from clorg_scale.backbones.losses import QueueContrast
 from clorg_scale.errors import InputError, require
 
 __all__ = ["METHODS", "Method", "build_method"]
@@ -158,7 +160,15 @@ class BYOL(WithTeacher):
 
 
 class MoCoV3(BYOL):
-    """MoCo v3 (arXiv 2104.02057): contrast the prediction with the teacher's features of the same batch."""
+    """MoCo v3 (arXiv 2104.02057) with queues (arXiv 2305.10229): tell the teacher's other view from other images."""
+
+    def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
+        """See `Method.forward`."""
+        both = torch.cat(views)
+        queries = self.prediction(self.projection(self.backbone(both))).float().unflatten(0, (2, -1))
+        with torch.no_grad():
+            keys = self.teacher(both).float().unflatten(0, (2, -1))
+        return self._loss(queries, keys.flip(0))
 
 
 class DINO(WithTeacher):
@@ -184,7 +194,7 @@ PROTOTYPES = 1_024
 """Outputs of DINO's head."""
 
 QUEUE = 65_536
-"""Features in MoCo's queue, at most; no more than the data set holds."""
+"""Features in a queue of MoCo's, at most; no more than half the data set, so that few are of the batch's own images."""
 
 
 def build_method(name: str, backbone: Backbone, *, n_classes: int, n_images: int) -> Method:
@@ -226,18 +236,22 @@ def build_method(name: str, backbone: Backbone, *, n_classes: int, n_images: int
         return TwoViews(backbone, heads.VICRegProjectionHead(d, 4 * d, 4 * d), losses.VICRegLoss(
             gather_distributed=several))  # fmt: skip
     if name == "moco":
-        queue = (max(2, min(QUEUE, n_images // 2)), 128)
-        loss = losses.NTXentLoss(temperature=0.1, memory_bank_size=queue, gather_distributed=several)
+        bank = (_queue_size(n_images), 128)
+        loss = losses.NTXentLoss(temperature=0.2, memory_bank_size=bank, gather_distributed=several)
         return MoCo(backbone, partial(heads.MoCoProjectionHead, d, d, 128), loss)
     if name == "dino":
         head = partial(
             heads.DINOProjectionHead, d, 2 * d, 256, PROTOTYPES, batch_norm=True
         )  # without, ResNets collapse
         return DINO(backbone, head, losses.DINOLoss(PROTOTYPES))
-    return _predicting(name, backbone, heads, losses, several=several)
+    return _predicting(name, backbone, heads, losses, n_images)
 
 
-def _predicting(name: str, backbone: Backbone, heads: Any, losses: Any, *, several: bool) -> Method:
+def _queue_size(n_images: int) -> int:
+    return max(2, min(QUEUE, n_images // 2))
+
+
+def _predicting(name: str, backbone: Backbone, heads: Any, losses: Any, n_images: int) -> Method:
     """The methods in which one view predicts the other."""
     d = backbone.n_features
     if name == "simsiam":
@@ -246,4 +260,4 @@ def _predicting(name: str, backbone: Backbone, heads: Any, losses: Any, *, sever
     project, predict = partial(heads.BYOLProjectionHead, d, 4 * d, 256), heads.BYOLPredictionHead(256, 4 * d, 256)
     if name == "byol":
         return BYOL(backbone, project, predict, losses.NegativeCosineSimilarity())
-    return MoCoV3(backbone, project, predict, losses.NTXentLoss(temperature=0.2, gather_distributed=several))
+    return MoCoV3(backbone, project, predict, QueueContrast(_queue_size(n_images), 256))

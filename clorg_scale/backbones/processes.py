@@ -13,7 +13,12 @@ from torch import Tensor, nn
 
 from clorg_scale.backbones.memory import memory_format
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "first_process"]
+
+
+def first_process() -> bool:
+    """Whether this is the one of torchrun's processes that writes and talks; a single process is."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class Processes:
@@ -31,7 +36,7 @@ class Processes:
 
     def __init__(self, device: str) -> None:
         self.count, self.rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-        self.first = self.rank == 0
+        self.first = first_process()
         local = int(os.environ.get("LOCAL_RANK", "0"))
         self.device = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
         if self.device.type == "cuda":

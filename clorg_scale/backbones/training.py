@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from clorg_scale.arrays import Device, resolve_device
+from clorg_scale.arrays import Device, resolve_torch_device
 from clorg_scale.backbones.architectures import Backbone
 from clorg_scale.backbones.augmentation import Augmentation
 from clorg_scale.backbones.checkpoints import CHECKPOINT, read_training, write_training
@@ -127,7 +127,7 @@ def train(
     """
     strength = strength if strength is not None else SUPERVISED_STRENGTH if method == "supervised" else 1.0
     _check(images, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, every=checkpoint_every)
-    processes = Processes(resolve_device(device))
+    processes = Processes(resolve_torch_device(device))
     if batch_size % processes.count or batch_size < 2 * processes.count:
         raise InputError(f"batch_size must give each of {processes.count} processes as many images, not {batch_size}.")
     torch.manual_seed(seed)

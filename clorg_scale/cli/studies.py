@@ -70,6 +70,8 @@ def study_of_seeds(
     seed: Seed = 0,
 ) -> None:
     """Mean and deviation of every measure over seeds."""
+    if seeds < 2:
+        raise InputError(f"--seeds must be at least 2 for a deviation, not {seeds}.")
     base = _setting(data[0], method, backbone, width, stem, epochs, learning_rate, first, seed)
     for name in data:
         settings = [replace(base, data=name, seed=seed + i) for i in range(seeds)]
@@ -132,10 +134,13 @@ def study_of_architecture(
 
 @study.command(name="modality", short_help="Digits, tables and texts instead of photographs.")
 def study_of_modality(*, out: Out, device: DeviceName = "auto", seed: Seed = 0) -> None:
-    """Data that come with scikit-learn and Python; the texts are embedded by latent semantic analysis."""
+    """Data that come with scikit-learn and Python; texts by latent semantic analysis and by a sentence model."""
     from clorg_scale.studies.modality import study_modality
+    from clorg_scale.studies.sentences import HOW_TO_GET, has_sentence_model
 
     _print_rows(study_modality(out=out, device=device, seed=seed))  # type: ignore[arg-type]
+    if not has_sentence_model():
+        print(f"No sentence model is installed for the texts: {HOW_TO_GET}")
     print(f"Written: {out}")
 
 

@@ -10,11 +10,13 @@ import typer
 
 from clorg_scale.cli.app import app
 from clorg_scale.cli.options import DeviceName, Out, Seed
-from clorg_scale.errors import require
+from clorg_scale.errors import InputError, require
+
+PUBLISHED_SIZE = 224
+"""Pixels that published weights are made for."""
 
 Data = Annotated[str, typer.Option(help="fashion-mnist, cifar10, cifar100, stl10, or a folder of images by class.")]
 Root = Annotated[Path | None, typer.Option(help="Data folder; default: CLORG_SCALE_DATA.", metavar="FOLDER")]
-ImageSize = Annotated[int, typer.Option(help="Size that images in folders are brought to, in pixels.")]
 Download = Annotated[bool, typer.Option("--download", help="Download the data set where it is not there.")]
 BatchSize = Annotated[int, typer.Option(help="Images at once.")]
 
@@ -36,7 +38,9 @@ def train(
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")] = False,
     data: Data = "fashion-mnist",
     root: Root = None,
-    image_size: ImageSize = 224,
+    image_size: Annotated[int, typer.Option(help="Size that images in folders are brought to, in pixels.")] = (
+        PUBLISHED_SIZE
+    ),
     download: Download = False,
     epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 200,
     batch_size: BatchSize = 256,
@@ -83,7 +87,8 @@ def train(
         strength=strength, out=out, checkpoint_every=checkpoint_every, on_epoch=on_epoch, device=device,  # type: ignore[arg-type]
         seed=seed, progress=True,
     )  # fmt: skip
-    print(f"Trained: {out}. Embeddings: clorg-scale embed --checkpoint {out} --data {data} --out FOLDER")
+    if backbones.first_process():
+        print(f"Trained: {out}. Embeddings: clorg-scale embed --checkpoint {out} --data {data} --out FOLDER")
 
 
 @app.command(short_help="Embeddings of a data set by a backbone.")
@@ -101,7 +106,10 @@ def embed(
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
     first: Annotated[int | None, typer.Option(help="Embed so many images only, the first ones.")] = None,
     root: Root = None,
-    image_size: ImageSize = 224,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Size that images in folders are brought to, in pixels; default: that of the training."),
+    ] = None,
     download: Download = False,
     dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
     normalize: Annotated[bool, typer.Option("--normalize", help="Divide each embedding by its length.")] = False,
@@ -113,15 +121,19 @@ def embed(
     from clorg_scale import backbones
     from clorg_scale.datasets import load_images
 
+    metadata: dict[str, Any] = {"split": split, "layer": layer}
+    trained = None if checkpoint is None else backbones.load_backbone(checkpoint, layer=layer)
+    if trained is None and layer != "backbone":
+        raise InputError(f"--layer {layer} needs a --checkpoint: published networks have the layer 'backbone' only.")
+    if image_size is None:
+        image_size = PUBLISHED_SIZE if trained is None else trained[1]["backbone"]["image_size"]
     images = load_images(data, split, root=root, image_size=image_size, download=download)  # type: ignore[arg-type]
     images = images if first is None else images.first(first)
-    metadata: dict[str, Any] = {"split": split, "layer": layer}
-    if checkpoint is None:
+    if trained is None:
         network = backbones.build(backbone, image_size=images.image_size, pretrained=True)
         metadata["backbone"] = backbone
     else:
-        network, settings = backbones.load_backbone(checkpoint, layer=layer)
-        metadata["training"] = settings
+        network, metadata["training"] = trained
     stored = backbones.embed(
         network, images, out=out, dtype=dtype,  # type: ignore[arg-type]
         normalize=normalize, batch_size=batch_size, metadata=metadata,

@@ -65,6 +65,12 @@ class Images:
         _check_first(n, len(self))
         return replace(self, pixels=self.pixels[:n], labels=self.labels[:n])
 
+    def spread(self, n: int) -> Images:
+        """N images at equal distances: of a set that lies class by class, as many of each."""
+        _check_first(n, len(self))
+        rows = np.arange(n) * len(self) // n
+        return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
+
 
 @dataclass(frozen=True)
 class ImageFiles:
@@ -100,6 +106,12 @@ class ImageFiles:
         _check_first(n, len(self))
         return replace(self, paths=self.paths[:n], labels=self.labels[:n])
 
+    def spread(self, n: int) -> ImageFiles:
+        """N images at equal distances: of a set that lies class by class, as many of each."""
+        _check_first(n, len(self))
+        rows = np.arange(n) * len(self) // n
+        return replace(self, paths=[self.paths[row] for row in rows], labels=self.labels[rows])
+
     def _decoded(self, row: int) -> npt.NDArray[np.uint8]:
         from PIL import Image, UnidentifiedImageError
 
@@ -123,7 +135,7 @@ ImageSet = Images | ImageFiles
 def _check_first(n: int, there: int) -> None:
     """Refuse to take none, or more than there are."""
     if not 1 <= n <= there:
-        raise InputError(f"The first {n} images cannot be taken; there are {there}.")
+        raise InputError(f"{n} images cannot be taken; there are {there}.")
 
 
 def load_images(
@@ -154,6 +166,8 @@ def load_images(
     """
     if split not in ("train", "test"):
         raise InputError(f"The split must be 'train' or 'test', not {split!r}.")
+    if image_size < 1:
+        raise InputError(f"image_size must be at least 1 pixel, not {image_size}.")
     if name == "fashion-mnist":
         pixels, labels = load_fashion_mnist(split, root=root, download=download)
         return Images(pixels[:, None], labels, list(FASHION_MNIST_CLASSES), name)

@@ -8,15 +8,8 @@ from typing import Any
 import torch
 
 from clorg_scale.errors import InputError
-from clorg_scale.store.atomic import write_whole
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
-
-
-def save_checkpoint(path: Path | str, state: dict[str, Any]) -> None:
-    """Write the state whole or not at all."""
-    with write_whole(path) as file:
-        torch.save(state, file)
+__all__ = ["load_checkpoint"]
 
 
 def load_checkpoint(path: Path | str, fingerprint: str, device: torch.device) -> dict[str, Any] | None:
@@ -40,7 +33,7 @@ def load_checkpoint(path: Path | str, fingerprint: str, device: torch.device) ->
         return None
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-        written_by = state["fingerprint"]
+        written_by, _ = state["fingerprint"], state["full_batch"]
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         raise InputError(
             f"The checkpoint {path} cannot be read ({type(error).__name__}); delete it to start afresh."

@@ -15,8 +15,17 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from clorg_scale.arrays import Device, array_module, as_embeddings, available_memory, on_host
+from clorg_scale.arrays import (
+    Device,
+    array_module,
+    as_embeddings,
+    available_memory,
+    on_host,
+    resolve_torch_device,
+    row_slices,
+)
 from clorg_scale.errors import InputError, require
+from clorg_scale.probes.settings import check_number, check_whole, is_number, is_whole
 from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.standardise import StandardisedReader, standardisation
 from clorg_scale.probes.transductive import masked_accuracy, read_graph, training_codes
@@ -187,48 +196,54 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
     def _check_settings(self) -> None:
         if self.inputs not in ("labels", "features", "both"):
             raise InputError(f"inputs must be 'labels', 'features' or 'both', not {self.inputs!r}.")
-        low, high = self.mask_share
-        if not 0 < low <= high < 1:
-            raise InputError(f"mask_share must be a range within (0, 1), not {self.mask_share!r}.")
-        if not 0 <= self.validation_fraction < 1:
-            raise InputError(f"validation_fraction must be at least 0 and below 1, not {self.validation_fraction!r}.")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate must be positive, not {self.learning_rate!r}.")
-        whole = ["hidden", "n_layers", "max_epochs", "patience", "checkpoint_every"]
-        whole += [] if self.batch_size in ("auto", "full") else ["batch_size"]
-        for name in whole:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise InputError(f"{name} must be a whole number of at least 1, not {value!r}.")
-        if len(self._fanouts()) != self.n_layers or min(self._fanouts()) < 1:
+        check_number("learning_rate", self.learning_rate, "positive", lambda rate: rate > 0)
+        check_number("weight_decay", self.weight_decay, "at least 0", lambda decay: decay >= 0)
+        for name in ("label_smoothing", "validation_fraction"):
+            check_number(name, getattr(self, name), "at least 0 and below 1", lambda share: 0 <= share < 1)
+        share = self.mask_share
+        if not (isinstance(share, Sequence) and len(share) == 2 and all(map(is_number, share))):
+            raise InputError(f"mask_share must be two numbers, not {share!r}.")
+        if not 0 < share[0] <= share[1] < 1:
+            raise InputError(f"mask_share must be a range within (0, 1), not {share!r}.")
+        for name in ("hidden", "n_layers", "max_epochs", "patience", "checkpoint_every"):
+            check_whole(name, getattr(self, name), least=1)
+        if self.batch_size not in ("auto", "full"):
+            check_whole("batch_size", self.batch_size, least=1)
+        check_whole("seed", self.seed, least=0)
+        fanouts = self._fanouts()
+        if len(fanouts) != self.n_layers or not all(is_whole(fanout) and fanout >= 1 for fanout in fanouts):
             raise InputError(
                 f"fanout must be at least 1, one number or one for each of {self.n_layers} layers, not {self.fanout!r}."
             )
 
     def _fanouts(self) -> tuple[int, ...]:
-        if isinstance(self.fanout, (int, np.integer)):
-            return (int(self.fanout),) * self.n_layers
-        return tuple(self.fanout)
+        return tuple(self.fanout) if isinstance(self.fanout, Sequence) else (self.fanout,) * self.n_layers
 
     def _prepare(self, graph: Any, labels: Any, train_mask: Any, features: Any) -> tuple[Any, str]:
         """Build the training run, and the fingerprint of what decides its course."""
         import torch
 
         from clorg_scale.probes import layers
+        from clorg_scale.probes.checkpoint import load_checkpoint
         from clorg_scale.probes.nodes import Nodes
         from clorg_scale.probes.propagate import PropagationMatrix
         from clorg_scale.probes.training import Schedule, Trainer
 
-        device = _torch_device(self.device)
+        device = torch.device(resolve_torch_device(self.device))
         arrays = read_graph(graph)
         encoded = training_codes(labels, train_mask, len(arrays[0]) - 1)
         reader = self._feature_reader(features, len(encoded.codes))
         n_features = reader.X.shape[1] if reader else 0
         n_classes = len(encoded.classes)
         matrix = PropagationMatrix(*arrays, self._normalization)
-        full_batch = self.batch_size == "full" or (
-            self.batch_size == "auto" and self._full_batch_fits(matrix, n_classes, n_features, device)
-        )
+        fingerprint, state = "", None
+        if self.checkpoint:
+            fingerprint = self._fingerprint(matrix, encoded.codes, reader)
+            state = load_checkpoint(self.checkpoint, fingerprint, device)
+        full_batch = self.batch_size == "full"
+        if self.batch_size == "auto":  # what a run began with it goes on with, whatever memory is free by then
+            fits = self._full_batch_fits(matrix, n_classes, n_features, device)
+            full_batch = fits if state is None else state["full_batch"]
         rng = np.random.default_rng(self.seed)
         fitted, held_out = stratified_hold_out(encoded.codes, self.validation_fraction, rng)
         codes = torch.from_numpy(np.where(encoded.codes >= 0, encoded.codes, n_classes)).to(device)
@@ -256,8 +271,10 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
             seed=self.seed,
         )
         self.classes_ = encoded.classes
-        fingerprint = self._fingerprint(matrix, encoded.codes, reader) if self.checkpoint else ""
-        return Trainer(network, matrix, nodes, schedule), fingerprint
+        trainer = Trainer(network, matrix, nodes, schedule)
+        if state is not None:
+            trainer.resume(state)
+        return trainer, fingerprint
 
     def _feature_reader(self, features: Any, n_nodes: int) -> StandardisedReader | None:
         """Read the features, or none for ``inputs="labels"``."""
@@ -289,13 +306,14 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
             digest.update(np.ascontiguousarray(array).data)
         if reader:
             digest.update(repr(reader.X.shape).encode())
-            for array in (reader.mean, reader.scale):
-                digest.update(np.ascontiguousarray(on_host(array)).data)
+            for rows in row_slices(*reader.X.shape):
+                digest.update(np.ascontiguousarray(on_host(reader.X[rows])).data)
         return digest.hexdigest()
 
     def predict(self) -> npt.NDArray[Any]:
         """(n,) most probable class of each node."""
-        return np.asarray(self.classes_[self.predict_proba().argmax(axis=1)])
+        best = self.predict_proba().argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
     def predict_proba(self) -> npt.NDArray[np.float32]:
         """(n, C) float32, probability of each class in the order of `classes_`, all training labels shown."""
@@ -323,21 +341,3 @@ class SAGEProbe(GCNProbe):
 
     _layer = "SAGEConvolution"
     _normalization = "row"
-
-
-def _torch_device(device: Device) -> Any:
-    """PyTorch's device.
-
-    Raises
-    ------
-    InputError
-        If ``"cuda"`` is asked for and PyTorch sees no GPU, or the name is unknown.
-    """
-    import torch
-
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device must be 'auto', 'cpu' or 'cuda', not {device!r}.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device='cuda' was asked for, but PyTorch sees no usable GPU; use device='cpu'.")
-    use_gpu = device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_gpu else "cpu")

@@ -22,6 +22,7 @@ from clorg_scale.arrays import (
     row_slices,
 )
 from clorg_scale.errors import InputError
+from clorg_scale.probes.settings import check_number, check_whole
 from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.standardise import StandardisedReader, standardisation
 from clorg_scale.progress import progress_bar
@@ -127,14 +128,14 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _check_settings(self) -> None:
-        if not 0 <= self.validation_fraction < 1:
-            raise InputError(f"validation_fraction must be at least 0 and below 1, not {self.validation_fraction!r}.")
+        check_number("learning_rate", self.learning_rate, "positive", lambda rate: rate > 0)
+        check_number("weight_decay", self.weight_decay, "at least 0", lambda decay: decay >= 0)
+        fraction = self.validation_fraction
+        check_number("validation_fraction", fraction, "at least 0 and below 1", lambda share: 0 <= share < 1)
         for name in ("batch_size", "max_epochs", "patience"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, not {value!r}.")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate must be positive, not {self.learning_rate!r}.")
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), least=1)
+        check_whole("seed", self.seed, least=0)
 
     @property
     def n_parameters(self) -> int:
@@ -144,7 +145,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Most probable class of each row of X (n, d)."""
-        return np.asarray(self.classes_[self._logits(X).argmax(axis=1)])
+        best = self._logits(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """(n, C) float32, probability of each class in the order of `classes_`."""

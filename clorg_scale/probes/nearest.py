@@ -87,7 +87,8 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Class with the most votes for each row of X (m, d)."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        best = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """(m, C) float32, share of the votes for each class in the order of `classes_`."""

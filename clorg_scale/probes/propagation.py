@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from clorg_scale.affinity.edges import row_numbers
 from clorg_scale.arrays import Array, ClassLabels, array_module, on_host
 from clorg_scale.errors import InputError
+from clorg_scale.probes.settings import check_number, check_whole
 from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.transductive import masked_accuracy, read_graph, training_codes
 from clorg_scale.progress import progress_bar
@@ -96,10 +97,14 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         InputError
-            If graph, labels and mask do not fit together, there is no training node, or a class has none.
+            If graph, labels and mask do not fit together, there is no training node, a class has none, or a setting is
+            out of range.
         """
         if self.alpha != "auto" and not (isinstance(self.alpha, (int, float)) and 0 < self.alpha < 1):
             raise InputError(f"alpha must lie between 0 and 1 or be 'auto', not {self.alpha!r}.")
+        check_number("tolerance", self.tolerance, "positive", lambda tolerance: tolerance > 0)
+        check_whole("max_iterations", self.max_iterations, least=1)
+        check_whole("seed", self.seed, least=0)
         indptr, indices, weights = read_graph(graph)
         labels = training_codes(labels, train_mask, len(indptr) - 1)
         self.classes_ = labels.classes
@@ -150,7 +155,8 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
 
     def predict(self) -> npt.NDArray[Any]:
         """(n,) class of each node; the commonest training class where no label arrives."""
-        return np.asarray(self.classes_[self.predict_proba().argmax(axis=1)])
+        best = self.predict_proba().argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
     def predict_proba(self) -> npt.NDArray[np.float32]:
         """(n, C) float32, Y with rows scaled to sum 1; the share of training labels where none arrives."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clorg_scale.probes.checkpoint import load_checkpoint, save_checkpoint
+from clorg_scale.errors import InputError
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.inference import infer
 from clorg_scale.probes.layers import GraphNetwork, Propagation
@@ -22,6 +23,7 @@ from clorg_scale.probes.nodes import Nodes
 from clorg_scale.probes.propagate import PropagationMatrix, as_tensor, block_propagation
 from clorg_scale.probes.sampler import Block, NeighborSampler
 from clorg_scale.progress import Advance
+from clorg_scale.store.states import write_state
 
 __all__ = ["Schedule", "Trainer"]
 
@@ -74,22 +76,25 @@ class Trainer:
 
     def run(self, checkpoint: Path | str | None, checkpoint_every: int, fingerprint: str, advance: Advance) -> None:
         """Train until patience or epochs run out; leaves the best epoch's weights in the network."""
-        state = load_checkpoint(checkpoint, fingerprint, self.nodes.device) if checkpoint else None
-        if state is not None:
-            self._resume(state)
-            advance(self.epoch)
+        advance(self.epoch)
         while self.epoch < self.schedule.max_epochs and self.epoch - self.best_epoch < self.schedule.patience:
             self.train_epoch()
             self._validate()
             advance(1)
             if checkpoint and self.epoch % checkpoint_every == 0:
-                save_checkpoint(checkpoint, self._state(fingerprint))
+                write_state(checkpoint, self._state(fingerprint))
         if checkpoint:
-            save_checkpoint(checkpoint, self._state(fingerprint))
+            write_state(checkpoint, self._state(fingerprint))
         self.network.load_state_dict(self.best)
 
     def train_epoch(self) -> None:
-        """Mask a random share of the training labels and learn to predict them, in one step or in batches."""
+        """Mask a random share of the training labels and learn to predict them, in one step or in batches.
+
+        Raises
+        ------
+        InputError
+            If the loss is no longer finite.
+        """
         rng = np.random.default_rng([self.schedule.seed, self.epoch])
         self.epoch += 1
         masked = self._mask(rng)
@@ -105,6 +110,11 @@ class Trainer:
             total_loss += loss.item() * len(seeds)
             n_correct += int((logits.argmax(dim=1) == target).sum())
             self.seconds["training"] += time.perf_counter() - start
+        if not math.isfinite(total_loss):
+            raise InputError(
+                f"The loss is no longer finite in epoch {self.epoch}; lower the learning rate "
+                f"({self.schedule.learning_rate:g})."
+            )
         self.history.append({"loss": total_loss / len(masked), "masked_accuracy": n_correct / len(masked)})
 
     def _mask(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -169,6 +179,7 @@ class Trainer:
     def _state(self, fingerprint: str) -> dict[str, Any]:
         return {
             "fingerprint": fingerprint,
+            "full_batch": self.whole is not None,
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
@@ -178,7 +189,8 @@ class Trainer:
             "best": self.best,
         }
 
-    def _resume(self, state: dict[str, Any]) -> None:
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from the state of an earlier run."""
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.best_loss, self.history, self.best = state["best_loss"], state["history"], state["best"]
         self.network.load_state_dict(state["network"])

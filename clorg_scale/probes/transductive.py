@@ -19,7 +19,8 @@ def read_graph(graph: Any) -> tuple[Array, Array, Array]:
     Raises
     ------
     InputError
-        If it is neither, is not square or symmetric, or holds weights that are negative, NaN or infinite.
+        If it is neither, is not square or symmetric, or holds weights that are no real numbers, negative, NaN or
+        infinite.
     """
     if hasattr(graph, "tocsr"):
         graph = graph.tocsr()
@@ -33,6 +34,8 @@ def read_graph(graph: Any) -> tuple[Array, Array, Array]:
     else:
         raise InputError(f"The graph is a {type(graph).__name__}; hand in an AffinityGraph or a SciPy sparse matrix.")
     weights = arrays[2]
+    if weights.dtype.kind not in "fiub":
+        raise InputError(f"The graph has weights of dtype {weights.dtype}; they must be real numbers.")
     if len(weights):
         xp = array_module(weights)
         if not bool(xp.isfinite(weights.sum(dtype=np.float64))) or float(weights.min()) < 0:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from clorg_scale.arrays import Device
 from clorg_scale.backbones.curves import Panel, draw_curves
 from clorg_scale.studies.measures import TEMPERATURES, measure
+from clorg_scale.studies.sentences import embed_sentences, has_sentence_model
 from clorg_scale.studies.table import Row, write_study
 
 __all__ = ["study_modality"]
@@ -26,14 +27,17 @@ MODULES = (
 )  # fmt: skip
 """Of the standard library, with much documentation."""
 
+BY_SENTENCES = "documentation, MiniLM"
+
 LEAST_LETTERS, MOST_CLASSES, AXES = 40, 12, 64
 
 
 def study_modality(*, out: Path | str, device: Device = "auto", seed: int = 0) -> list[Row]:
     """Measure digits, tables and texts that come with scikit-learn and Python, all without a download.
 
-    The texts are the documentation of functions and classes of Python's standard library, classified by their module
-    and embedded by latent semantic analysis (TF-IDF and a truncated SVD): no language model is involved.
+    The texts are the documentation of functions and classes of Python's standard library, classified by their module.
+    They are embedded by latent semantic analysis (TF-IDF and a truncated SVD), and by a sentence model where that is
+    installed (`clorg_scale.studies.sentences`).
 
     Parameters
     ----------
@@ -44,12 +48,15 @@ def study_modality(*, out: Path | str, device: Device = "auto", seed: int = 0) -
     """
     from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
+    texts, modules = _texts()
     sets: dict[str, Labelled] = {
         "digits, pixels": _standardised(*load_digits(return_X_y=True), scale=False),
         "wines, measurements": _standardised(*load_wine(return_X_y=True), scale=True),
         "cells, measurements": _standardised(*load_breast_cancer(return_X_y=True), scale=True),
-        "documentation, LSA": _texts(seed),
+        "documentation, LSA": _by_lsa(texts, modules, seed),
     }
+    if has_sentence_model():
+        sets[BY_SENTENCES] = embed_sentences(texts, device=device), modules
     rows: list[Row] = []
     for name, (points, labels) in sets.items():
         row: Row = {"data": name, "classes": len(np.unique(labels))}
@@ -65,20 +72,24 @@ def _standardised(points: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
     return (centred / points.std(axis=0) if scale else centred).astype(np.float32), labels
 
 
-def _texts(seed: int) -> Labelled:
-    """Documentation strings of the modules that have most of them, embedded."""
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
+def _texts() -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Documentation strings of the modules that have most of them, and the module of each."""
     texts, modules = _documentation()
     names, counts = np.unique(modules, return_counts=True)
     kept = names[np.argsort(-counts, kind="stable")][:MOST_CLASSES]
     chosen = np.flatnonzero(np.isin(modules, kept))
-    words = TfidfVectorizer(stop_words="english", sublinear_tf=True, min_df=2).fit_transform([texts[i] for i in chosen])
+    return [texts[i] for i in chosen], np.unique(modules[chosen], return_inverse=True)[1]
+
+
+def _by_lsa(texts: list[str], labels: npt.NDArray[np.int64], seed: int) -> Labelled:
+    """Texts embedded by the words in them, each of length 1; those without any are left out."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    words = TfidfVectorizer(stop_words="english", sublinear_tf=True, min_df=2).fit_transform(texts)
     points = TruncatedSVD(min(AXES, words.shape[1] - 1), random_state=seed).fit_transform(words)
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
     said = lengths[:, 0] > 0
-    labels = np.unique(modules[chosen], return_inverse=True)[1]
     return (points / np.where(lengths > 0, lengths, 1))[said].astype(np.float32), labels[said]
 
 

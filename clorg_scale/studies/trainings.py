@@ -13,6 +13,7 @@ from clorg_scale import backbones
 from clorg_scale.arrays import Device
 from clorg_scale.backbones.curves import Panel, draw_curves
 from clorg_scale.datasets import load_images
+from clorg_scale.datasets.images import ImageSet
 from clorg_scale.errors import InputError
 from clorg_scale.studies.measures import TEMPERATURES, measure
 from clorg_scale.studies.table import Row, read_rows, write_study
@@ -29,7 +30,7 @@ class Setting:
     data, method, backbone, width, stem, epochs, batch_size, learning_rate, strength, seed
         See `clorg_scale.backbones.build` and `train`.
     n_images
-        Train on the first so many images, and measure so many unseen ones at most.
+        Train on so many images at most, and measure so many unseen ones at most, spread over the sets.
     """
 
     data: str = "fashion-mnist"
@@ -84,6 +85,8 @@ def study_trainings(
     InputError
         As `backbones.build`, `backbones.train` and `load_images`.
     """
+    for setting in settings:
+        _check(setting)
     done = {row.get("training"): row for row in read_rows(out)}
     rows: list[Row] = []
     for setting in settings:
@@ -109,21 +112,35 @@ def summarise(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
     return {name: (float(np.mean(values)), float(np.std(values, ddof=1))) for name, values in columns.items()}
 
 
+def _check(setting: Setting) -> None:
+    """Refuse what cannot be trained, before hours go into the settings that come before it."""
+    images = load_images(setting.data, "train")
+    load_images(setting.data, "test")
+    backbones.Augmentation(setting.strength)
+    if setting.method not in backbones.METHODS:
+        raise InputError(f"There is no training method {setting.method!r}; choose from {', '.join(backbones.METHODS)}.")
+    _network(setting, images)
+
+
+def _network(setting: Setting, images: ImageSet) -> backbones.Backbone:
+    return backbones.build(
+        setting.backbone, n_channels=images.n_channels, image_size=images.image_size, width=setting.width,
+        stem=setting.stem, seed=setting.seed,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
 def _trained_and_measured(setting: Setting, out: Path, device: Device) -> Row:
     """Train, unless that is done, and measure."""
     images = load_images(setting.data, "train")
     unseen = load_images(setting.data, "test")
-    network = backbones.build(
-        setting.backbone, n_channels=images.n_channels, image_size=images.image_size, width=setting.width,
-        stem=setting.stem, seed=setting.seed,  # type: ignore[arg-type]
-    )  # fmt: skip
+    network = _network(setting, images)
     folder = out / "trainings" / setting.folder
     backbones.train(
-        images.first(min(len(images), setting.n_images)), network, method=setting.method, epochs=setting.epochs,
+        images.spread(min(len(images), setting.n_images)), network, method=setting.method, epochs=setting.epochs,
         batch_size=setting.batch_size, learning_rate=setting.learning_rate, strength=setting.strength, out=folder,
         device=device, seed=setting.seed,
     )  # fmt: skip
-    measured = unseen.first(min(len(unseen), setting.n_images))
+    measured = unseen.spread(min(len(unseen), setting.n_images))
     stored = backbones.embed(network, measured, out=folder / "embeddings", dtype="float32", device=device)
     found = measure(stored.embeddings, np.asarray(stored.labels), device=device)
     return {"training": setting.folder} | asdict(setting) | found
