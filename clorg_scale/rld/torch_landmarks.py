@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from clorg_scale.arrays import array_module
 from clorg_scale.arrays.products import float32_products
 from clorg_scale.errors import InputError
 from clorg_scale.rld.landmarks import GROUPS
@@ -36,7 +37,9 @@ NEAR_BYTES = 64 << 20
 
 def on_device(device: Any, array: Any) -> Any:
     """The array as a tensor there; a CuPy array, or a tensor that is there already, is not copied."""
-    return torch.as_tensor(array, device=device)
+    if array_module(array) is np:
+        return torch.as_tensor(array, device=device)
+    return torch.from_dlpack(array)  # unlike `as_tensor`, waits for CuPy's stream
 
 
 @contextmanager

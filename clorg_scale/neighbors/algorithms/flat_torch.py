@@ -68,7 +68,8 @@ def _tensor(torch: Any, block: Array) -> Any:
     """Share the block's memory with a tensor; read-only memory is copied, as torch knows no such thing."""
     if isinstance(block, np.ndarray) and not block.flags.writeable:
         block = block.copy()
-    return torch.as_tensor(block)
+    # DLPack orders the streams of the two libraries; `as_tensor` would not.
+    return torch.from_numpy(block) if isinstance(block, np.ndarray) else torch.from_dlpack(block)
 
 
 def _scores(torch: Any, x: Any, y: Any, norms: Any) -> Any:
