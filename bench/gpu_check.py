@@ -229,7 +229,7 @@ def check_streaming(run: Run) -> None:
     X, codes = clustered(n, d)
     resident = rld_of(run, X, codes, engine=run.engine)
     plan = cuda._plan
-    cuda._plan = lambda *_: (panel_rows, False)
+    cuda._plan = lambda *_, **__: (panel_rows, False)
     try:
         start = time.perf_counter()
         streamed = rld_of(run, X, codes, engine=run.engine)
@@ -394,6 +394,8 @@ def check_probe(run: Run) -> None:
 class GeneratedPoints:
     """A seeded mixture in class order, made on the device block by block, in the place of `ClassOrderedPoints`."""
 
+    on_gpu = True
+
     def __init__(self, n: int, d: int, n_classes: int, device: Any) -> None:
         self.n_points, self.n_features, self.device = n, d, device
         self.order = np.arange(n)
@@ -417,7 +419,7 @@ def time_exact_rld(run: Run, n: int, d: int, *, engine: str, precision: str = "f
     from clorg_scale.rld.device_points import DevicePoints
 
     points = GeneratedPoints(n, d, min(1000, n // 20), run.device)
-    panel_rows, resident = cuda._plan(torch, points, len(TEMPERATURES), precision, None, run.device)
+    panel_rows, resident = cuda._plan(points, len(TEMPERATURES), precision, None, run.device, triton=engine == "triton")
     if not resident:
         raise SkippedError(f"{n} x {d} does not fit on the device")
     held = DevicePoints(points, run.device, precision, resident=True)

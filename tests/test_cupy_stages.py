@@ -58,7 +58,7 @@ def cupy(request, monkeypatch):
     module.__spec__ = ModuleSpec("cupy", None)
     runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 32, 1 << 32))
     module.cuda = types.SimpleNamespace(runtime=runtime)
-    module.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)
+    module.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
     monkeypatch.setitem(sys.modules, "cupy", module)
     kernels._module.cache_clear()
     yield module

@@ -6,7 +6,15 @@ rows of it into the contiguous floats that kernels want, `encode_labels` turns l
 
 from clorg_scale.arrays.adoption import as_array
 from clorg_scale.arrays.blocks import BLOCK_BYTES, row_block, row_slices
-from clorg_scale.arrays.device import Array, Device, _gpu_problem, array_module, on_host, resolve_device
+from clorg_scale.arrays.device import (
+    Array,
+    Device,
+    _gpu_problem,
+    array_module,
+    free_device_memory,
+    on_host,
+    resolve_device,
+)
 from clorg_scale.arrays.embeddings import as_embeddings, column_means
 from clorg_scale.arrays.labels import UNLABELLED, ClassLabels, encode_labels, label_array
 from clorg_scale.arrays.memory import available_memory, parse_memory
@@ -24,6 +32,7 @@ __all__ = [
     "available_memory",
     "column_means",
     "encode_labels",
+    "free_device_memory",
     "label_array",
     "on_host",
     "parse_memory",

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from clorg_scale.arrays import Array, Device, array_module, as_embeddings, on_host, resolve_device, row_slices
+from clorg_scale.arrays import (
+    Array,
+    Device,
+    array_module,
+    as_embeddings,
+    free_device_memory,
+    on_host,
+    resolve_device,
+    row_slices,
+)
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.approximate import search_candidates, tune
 from clorg_scale.neighbors.engines import approximate_index, automatic_index, exact_engine
@@ -239,9 +248,7 @@ def _place(embeddings: Any, device: Device) -> tuple[Array, str]:
         return on_host(embeddings), chosen
     if array_module(embeddings) is not np:
         return embeddings, chosen
-    from clorg_scale.neighbors.algorithms.on_device import free_memory
-
-    if embeddings.nbytes > free_memory() // 2:
+    if embeddings.nbytes > free_device_memory() // 2:
         return embeddings, chosen
     import cupy
 
@@ -321,9 +328,7 @@ def _spare(points: Points, budget: Budget) -> int:
     """Bytes that a float32 copy of the embeddings may take where they live."""
     if array_module(points.embeddings) is np:
         return budget.spare
-    from clorg_scale.neighbors.algorithms.on_device import free_memory
-
-    return free_memory() // 2
+    return free_device_memory() // 2
 
 
 def _approximate(
