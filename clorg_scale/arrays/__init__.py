@@ -6,16 +6,9 @@ rows of it into the contiguous floats that kernels want, `encode_labels` turns l
 
 from clorg_scale.arrays.adoption import as_array
 from clorg_scale.arrays.blocks import BLOCK_BYTES, row_block, row_slices
-from clorg_scale.arrays.device import (
-    Array,
-    Device,
-    _gpu_problem,
-    array_module,
-    free_device_memory,
-    on_host,
-    resolve_device,
-)
+from clorg_scale.arrays.device import Array, Device, _gpu_problem, array_module, on_host, resolve_device
 from clorg_scale.arrays.embeddings import as_embeddings, column_means
+from clorg_scale.arrays.gpu import free_device_memory, on_default_stream, within_device_memory
 from clorg_scale.arrays.labels import UNLABELLED, ClassLabels, encode_labels, label_array
 from clorg_scale.arrays.memory import available_memory, parse_memory
 
@@ -34,9 +27,11 @@ __all__ = [
     "encode_labels",
     "free_device_memory",
     "label_array",
+    "on_default_stream",
     "on_host",
     "parse_memory",
     "resolve_device",
     "row_block",
     "row_slices",
+    "within_device_memory",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 from types import ModuleType
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from clorg_scale.errors import InputError
 
-__all__ = ["Array", "Device", "array_module", "free_device_memory", "on_host", "resolve_device"]
+__all__ = ["Array", "Device", "array_module", "on_host", "resolve_device"]
 
 Array = Any
 """A NumPy array (memory maps included) or a CuPy array."""
@@ -59,21 +58,6 @@ def resolve_device(device: Device = "auto") -> Literal["cpu", "cuda"]:
             "to see what is missing."
         )
     return "cpu"
-
-
-def free_device_memory() -> int:
-    """Bytes free on the current GPU, once torch and CuPy have given back what each keeps for itself.
-
-    Neither takes memory from the other's pool; both fill theirs again from what is free.
-    """
-    cupy, torch = sys.modules.get("cupy"), sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    if cupy is not None:
-        cupy.get_default_memory_pool().free_all_blocks()
-        return int(cupy.cuda.runtime.memGetInfo()[0])
-    assert torch is not None
-    return int(torch.cuda.mem_get_info()[0])
 
 
 def _gpu_problem() -> str | None:

@@ -18,6 +18,7 @@ from clorg_scale.arrays import (
     on_host,
     resolve_device,
     row_slices,
+    within_device_memory,
 )
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.approximate import search_candidates, tune
@@ -39,6 +40,7 @@ MANY_QUERIES = 8192
 """Queries from which on the embeddings are read several times, so that a float32 copy of them pays."""
 
 
+@within_device_memory("the search for neighbours")
 def knn(
     embeddings: Any,
     k: int,
@@ -79,10 +81,11 @@ def knn(
         Measured on 60,000 x 784 images (Fashion-MNIST, k = 16, two cores, all checks included): ivf 2.6 s at
         recall .997, hnsw 12 s at .999, flat 21 s, nndescent 28 s at 1.00 (`python -m bench knn`).
     device
-        ``"cuda"`` searches with cuVS, else with a GPU build of FAISS, else with torch; the table is then on
-        the GPU.
+        ``"cuda"`` searches with cuVS, else with a GPU build of FAISS, else with torch; exactly, in 256 or more
+        features, with torch where it is there, for its tensor cores. The table is then on the GPU.
     memory_limit
-        For what the search holds beside the embeddings, such as ``"8GB"``; default: 80% of what is available.
+        For what the search holds beside the embeddings, such as ``"8GB"``; default: 80% of what is available, on
+        the GPU where they lie there.
     seed
         For clustering, graph construction and the sample for the recall.
     progress
@@ -115,9 +118,9 @@ def knn(
     name = automatic_index(points, k, place) if index == "auto" else index
     least = flat_bytes(points.n, points.d, points.n, k)
     if index == "auto" and name != "flat":
-        name = _affordable(name, points, k, memory_limit)
+        name = _affordable(name, points, k, place, memory_limit)
     needed = index_bytes(name, points.n, points.d, k)
-    budget = search_budget(needed, least, memory_limit, f"Searching {k} neighbours with index {name!r}")
+    budget = _budget(points, needed, least, place, memory_limit, f"Searching {k} neighbours with index {name!r}")
     if name != "flat":
         result = _approximate(points, k, name, place, budget, seed, progress, target_recall, must_reach=index == "auto")
         if result is not None:
@@ -126,6 +129,7 @@ def knn(
     return replace(result, mean_distance=mean_pair_distance(points, seed))
 
 
+@within_device_memory("the search for neighbours")
 def knn_of(
     embeddings: Any,
     queries: Any,
@@ -163,10 +167,11 @@ def knn_of(
     rows = _query_rows(queries, embeddings.shape[0])
     points = prepare(embeddings, metric)
     needed = flat_bytes(points.n, points.d, len(rows), k)
-    budget = search_budget(needed, needed, memory_limit, f"Searching {k} neighbours of {len(rows)} points")
+    budget = _budget(points, needed, needed, place, memory_limit, f"Searching {k} neighbours of {len(rows)} points")
     return _exact(points, points, rows, k, place, budget, progress)
 
 
+@within_device_memory("the search for neighbours")
 def knn_between(
     queries: Any,
     embeddings: Any,
@@ -205,7 +210,7 @@ def knn_between(
     points = prepare(embeddings, metric)
     prepared = prepare_like(points, others, name="queries")
     needed = flat_bytes(points.n, points.d, prepared.n, k)
-    budget = search_budget(needed, needed, memory_limit, f"Searching {k} neighbours of {prepared.n} points")
+    budget = _budget(points, needed, needed, place, memory_limit, f"Searching {k} neighbours of {prepared.n} points")
     return _exact(prepared, points, None, k, place, budget, progress)
 
 
@@ -225,7 +230,7 @@ def measure_recall(knn: KNN, embeddings: Any, sample: int, seed: int) -> float:
         raise InputError(f"The recall needs a sample of at least 1 point, not {sample}.")
     points = prepare(embeddings, knn.metric)
     least = flat_bytes(points.n, points.d, sample, knn.k)
-    budget = search_budget(least, least, None, "Measuring the recall")
+    budget = _budget(points, least, least, place, None, "Measuring the recall")
     engine = exact_engine(points, knn.k, place)
     truth = sample_truth(
         points,
@@ -285,11 +290,17 @@ def _query_rows(queries: Any, n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return rows.astype(np.int64)
 
 
-def _affordable(name: str, points: Points, k: int, memory_limit: str | int | None) -> str:
+def _budget(points: Points, needed: int, least: int, device: str, memory_limit: str | int | None, what: str) -> Budget:
+    """Divide the memory of where the points lie (see `search_budget`)."""
+    on_device = array_module(points.embeddings) is not np
+    return search_budget(needed, least, memory_limit, what, device=device, on_device=on_device)
+
+
+def _affordable(name: str, points: Points, k: int, device: str, memory_limit: str | int | None) -> str:
     """`name`, or ``"flat"`` where memory does not suffice for it."""
     least = flat_bytes(points.n, points.d, points.n, k)
     try:
-        search_budget(index_bytes(name, points.n, points.d, k), least, memory_limit, name)
+        _budget(points, index_bytes(name, points.n, points.d, k), least, device, memory_limit, name)
     except InputError:
         return "flat"
     return name
@@ -310,7 +321,7 @@ def _exact(
     own = queries is points
     chosen = xp.arange(queries.n) if rows is None else xp.asarray(rows)
     if len(chosen) >= MANY_QUERIES:
-        points = hold(points, _spare(points, budget))
+        points = hold(points, budget.spare)
         queries = points if own else queries
     with progress_bar("nearest neighbours", len(chosen), unit="points", enabled=progress) as advance:
         parts = search_exact(
@@ -322,13 +333,6 @@ def _exact(
         chosen = xp.full(queries.n, -1, dtype=np.int64)
     kept = None if own and rows is None else array_module(indices).asarray(chosen)
     return KNN(indices, distances, points.metric, engine.name, points.n, kept, 1.0)
-
-
-def _spare(points: Points, budget: Budget) -> int:
-    """Bytes that a float32 copy of the embeddings may take where they live."""
-    if array_module(points.embeddings) is np:
-        return budget.spare
-    return free_device_memory() // 2
 
 
 def _approximate(
@@ -346,7 +350,7 @@ def _approximate(
     """Search through an approximate index; None if `must_reach` and the recall on the sample is too low."""
     xp = array_module(points.embeddings)
     engine = exact_engine(points, k, device)
-    index = approximate_index(name, device, engine.find, _spare(points, budget))(points, k, seed=seed)
+    index = approximate_index(name, device, engine.find, budget.spare)(points, k, seed=seed)
     truth = sample_truth(
         points, xp.arange(points.n), k,
         size=SAMPLE if target_recall >= POOR_RECALL else SAMPLE // 2, seed=seed, engine=engine,
@@ -363,7 +367,7 @@ def _approximate(
         warnings.warn(
             f"The index {index.description} found only {recall:.1%} of the true neighbours on a sample; "
             "use index='auto' or 'flat'.",
-            stacklevel=3,
+            stacklevel=4,
         )
     return KNN(indices, distances, points.metric, index.description, points.n, None, recall)
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import free_device_memory
+from clorg_scale.arrays import free_device_memory, within_device_memory
 from clorg_scale.arrays.products import float32_products
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import Advance
@@ -111,7 +111,7 @@ def exact_sums(
     place = torch.device(device)
     triton = _use_triton(torch, engine, precision, place)
     falling = np.argsort(-temperatures, kind="stable")
-    with torch.no_grad(), float32_products("ieee"):
+    with torch.no_grad(), float32_products("ieee"), within_device_memory("exact RLD"):
         panel_rows, resident = _plan(points, len(temperatures), precision, memory_limit, place, triton=triton)
         on_device = DevicePoints(points, place, precision, resident=resident)
         passes = _Passes(on_device, temperatures[falling], panel_rows, advance, triton=triton)

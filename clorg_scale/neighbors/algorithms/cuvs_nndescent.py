@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clorg_scale.arrays import free_device_memory, on_host, row_slices
+from clorg_scale.arrays import free_device_memory, on_default_stream, on_host, row_slices
 from clorg_scale.errors import InputError, require
 from clorg_scale.neighbors.algorithms.nndescent import Graph
 from clorg_scale.neighbors.algorithms.on_device import float32_copy
@@ -16,6 +16,7 @@ HEADROOM = 0.25
 """Share of the free memory of the GPU left alone: the build's own buffers are not documented."""
 
 
+@on_default_stream()
 def build(points: Points, k: int, *, seed: int) -> Graph:
     """All-neighbours NN-descent with an intermediate graph of twice the degree (cuVS takes no seed)."""
     all_neighbors = require("cuvs.neighbors.all_neighbors", extra="cuda13", purpose="NN-descent on the GPU")
