@@ -15,6 +15,10 @@ from clorg_scale.neighbors import KNN
 
 __all__ = ["NearField"]
 
+TIE = 2.0**-11
+"""Share of a distance, twice what the rounding of float32 tiles is at most, 2 eps / `clorg_scale.rld.tiles.NEAR`: of the
+points as far as the farthest neighbour, such as its duplicates, none counts as missed."""
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
@@ -34,7 +38,7 @@ class NearField:
     nearest
         (n,) float64 distance to the nearest of them.
     reach
-        (n,) float32 distance to the farthest neighbour that the point itself lists.
+        (n,) float32 distance within which the point lists every neighbour: that to the farthest one, less `TIE`.
     """
 
     indptr: Integers
@@ -51,7 +55,8 @@ class NearField:
         distances = on_host(edges.distances).astype(np.float64)
         # Every point lists at least one neighbour, so no row is empty.
         nearest = np.minimum.reduceat(distances, indptr[:-1])
-        return cls(indptr, indices, distances, nearest, on_host(table.distances[:, -1]))
+        reach = on_host(table.distances[:, -1]) * np.float32(1 - TIE)
+        return cls(indptr, indices, distances, nearest, reach)
 
     def log_sums(self, rates: Floats) -> Floats:
         """(t, n) log2 of the sum of 2^(rate d) over the near pairs of each point, rates below 0."""
