@@ -17,6 +17,7 @@ from clorg_scale.arrays import (
     on_host,
     row_block,
     row_slices,
+    within_device_memory,
 )
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import KNN
@@ -24,6 +25,7 @@ from clorg_scale.neighbors.result import KNN
 __all__ = ["calinski_harabasz", "class_homogeneity", "class_homogeneity_stderr"]
 
 
+@within_device_memory("the class homogeneity", "use a k-NN table in main memory")
 def class_homogeneity(knn: KNN, labels: Any, *, ks: Iterable[int] | None = None) -> dict[int, float]:
     r"""Class homogeneity index: how often near neighbours share a point's class.
 

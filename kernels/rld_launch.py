@@ -7,7 +7,13 @@ from typing import Any
 
 import torch
 import triton
-from clorg_scale.kernels.rld_tiles import CONFIGS, TileConfig, affinity_sums_kernel, kernel_sums_kernel
+from clorg_scale.kernels.rld_tiles import (
+    CONFIGS,
+    TileConfig,
+    affinity_sums_kernel,
+    kernel_sums_kernel,
+    totals_kernel,
+)
 
 from clorg_scale.rld.device_points import Panel
 from clorg_scale.rld.torch_tiles import NearPairs
@@ -25,6 +31,9 @@ PRECISIONS = {
     "ieee": (torch.float32, "ieee", "emulated"),
 }
 """Storage dtype, precision of the product and default tile of each input mode."""
+
+TOTALS_BLOCK = 512
+"""Sums of one program: each of its 128 threads reads 16 bytes at a time."""
 
 
 def tile_config(precision: str, name: str | None = None) -> TileConfig:
@@ -160,4 +169,13 @@ def _near_pairs(near: tuple[Any, Any, Any], capacity: int, config: TileConfig) -
 
 
 def _total(row_sums: Any, column_sums: Any) -> tuple[Any, Any]:
-    return row_sums.sum(0, dtype=torch.float64), column_sums.sum(0, dtype=torch.float64)
+    """What all programs wrote, added up in float64: (s, p) and (s, q)."""
+    return _over_parts(row_sums), _over_parts(column_sums)
+
+
+def _over_parts(parts: Any) -> Any:
+    totals = torch.empty(parts.shape[1:], dtype=torch.float64, device=parts.device)
+    if totals.numel():
+        grid = (-(-totals.numel() // TOTALS_BLOCK),)
+        totals_kernel[grid](parts, totals, len(parts), totals.numel(), BLOCK=TOTALS_BLOCK, num_warps=4)
+    return totals

@@ -36,8 +36,9 @@ Bytes: a program takes one block of rows through RUN consecutive tiles. Operands
 tile from L2 in fp16; programs are numbered in groups of GROUP row blocks, so that those that run together share
 blocks (16 + 16 blocks of 512 KiB at d = 2048, of 50 MB). Partial sums: 8 t bytes per tile column, written once
 and read once, 0.6 bytes a pair at t = 5 in pass 1; rows add into the program's own 8 t PIECES bytes each. No n x n
-value reaches memory. Each program writes its own place, added up afterwards in a fixed order in float64: results
-do not depend on scheduling, and there are no atomics but one per tile that holds near pairs.
+value reaches memory. Each program writes its own place, added up afterwards in a fixed order in float64
+(`totals_kernel`; torch's own sum would first write all of them as float64): results do not depend on scheduling, and
+there are no atomics but one per tile that holds near pairs.
 
 Near pairs: where d^2 < 1e-3 (n_i + n_j), cancellation has eaten digits. One minimum per tile tells whether it
 holds any. If so they are left out of the tile's sums and marked in a list of tiles (16 KiB each); the host adds
@@ -63,6 +64,7 @@ __all__ = [
     "affinity_sums_reference",
     "kernel_sums_kernel",
     "kernel_sums_reference",
+    "totals_kernel",
 ]
 
 
@@ -110,6 +112,9 @@ def kernel_sums_kernel(
 ):  # fmt: skip
     """Pass 1 of a pair of panels; `clorg_scale.kernels.rld_launch` has the shapes."""
     row_block, strip = _place(n_rows, n_columns, BLOCK_M, BLOCK_N, RUN, GROUP)
+    if TMA:
+        x = tl.make_tensor_descriptor(x, [n_rows, d], [d, 1], [BLOCK_M, BLOCK_K])
+        y = tl.make_tensor_descriptor(y, [n_columns, d], [d, 1], [BLOCK_N, BLOCK_K])
     rows = row_block * BLOCK_M + tl.arange(0, BLOCK_M)
     ni = tl.load(x_norm + rows, mask=rows < n_rows, other=0.0)
     total = 0.0
@@ -171,6 +176,9 @@ def affinity_sums_kernel(
 ):  # fmt: skip
     """Pass 2 of a pair of panels; LABELS is False where the panels have no class in common."""
     row_block, strip = _place(n_rows, n_columns, BLOCK_M, BLOCK_N, RUN, GROUP)
+    if TMA:
+        x = tl.make_tensor_descriptor(x, [n_rows, d], [d, 1], [BLOCK_M, BLOCK_K])
+        y = tl.make_tensor_descriptor(y, [n_columns, d], [d, 1], [BLOCK_N, BLOCK_K])
     rows = row_block * BLOCK_M + tl.arange(0, BLOCK_M)
     ni = tl.load(x_norm + rows, mask=rows < n_rows, other=0.0)
     n_sums = 2 * n_temperatures if LABELS else n_temperatures
@@ -276,11 +284,9 @@ def _product(x, y, first_row, first_column, n_rows, n_columns, d, TMA: tl.conste
     """(BLOCK_M, BLOCK_N) float32 inner products; d is a multiple of BLOCK_K, rows beyond the panel repeat its last."""
     product = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     if TMA:
-        a_blocks = tl.make_tensor_descriptor(x, [n_rows, d], [d, 1], [BLOCK_M, BLOCK_K])
-        b_blocks = tl.make_tensor_descriptor(y, [n_columns, d], [d, 1], [BLOCK_N, BLOCK_K])
         for k in range(0, d, BLOCK_K):
-            a = a_blocks.load([first_row, k])
-            b = b_blocks.load([first_column, k])
+            a = x.load([first_row, k])
+            b = y.load([first_column, k])
             product = tl.dot(a, b.T, product, input_precision=PRECISION)
     else:
         rows = tl.minimum(first_row + tl.arange(0, BLOCK_M), n_rows - 1)
@@ -382,6 +388,17 @@ def _class_in_common(x_code, y_code, first_row, first_column, n_rows, n_columns,
     rows_meet = tl.load(x_code + first_row) <= tl.load(y_code + last_column)
     columns_meet = tl.load(y_code + first_column) <= tl.load(x_code + last_row)
     return rows_meet & columns_meet
+
+
+@triton.jit(do_not_specialize=["n_parts"])
+def totals_kernel(parts, totals, n_parts, n_sums, BLOCK: tl.constexpr):
+    """Add up (n_parts, n_sums) float32 over the parts, in order and in float64: 4 bytes a number, none kept."""
+    places = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), dtype=tl.float64)
+    for _part in range(n_parts):
+        total += tl.load(parts + places, mask=places < n_sums, other=0.0).to(tl.float64)
+        parts += n_sums
+    tl.store(totals + places, total, mask=places < n_sums)
 
 
 def kernel_sums_reference(X: Any, Y: Any, rates: Any, *, diagonal: bool) -> tuple[Any, ...]:

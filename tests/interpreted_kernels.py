@@ -113,11 +113,31 @@ def test_passes_with_tensor_descriptors(monkeypatch, shape):
     test_passes_against_coordinates(*shape)
 
 
+def test_buffers_are_within_the_plan(monkeypatch):
+    """A pair of panels takes, in every input mode, what the engine reckons with."""
+    X, codes = clustered_points(0, 700, 64)
+    for precision in rld_launch.PRECISIONS:
+        P, _, _ = panel(X, codes, precision)
+        config = rld_launch.tile_config(precision)
+        row_sums, column_sums, near = rld_launch._buffers(P, P, 10, config, cuda._near_tiles(700))
+        taken = sum(array.numel() * array.element_size() for array in (row_sums, column_sums, *near))
+        monkeypatch.setattr(cuda, "AT_ONCE", 0)
+        planned = cuda._working_bytes(700, 64, 5, precision, torch.device("cpu"), triton=True)
+        assert 0.8 * planned < taken <= planned
+
+
+def test_totals_of_many_parts():
+    """Float64 over parts, as many sums as are no multiple of a block."""
+    parts = torch.from_numpy(np.random.default_rng(0).random((7, 3, 401), dtype=np.float32))
+    np.testing.assert_allclose(rld_launch._over_parts(parts), parts.double().sum(0), rtol=1e-15)
+    assert rld_launch._over_parts(parts[:, :0]).shape == (0, 401)
+
+
 def test_engine(monkeypatch):
     """The whole engine on ragged panels, with small tiles, some temperatures beyond float32's range."""
     small = rld_tiles.TileConfig(32, 32, 32, pieces=2, warps=4, stages=2, run=2)
     monkeypatch.setattr(rld_launch, "tile_config", lambda precision: small)
-    monkeypatch.setattr(cuda, "_plan", lambda *_: (50, False))
+    monkeypatch.setattr(cuda, "_plan", lambda *_, **__: (50, False))
     X, codes = clustered_points(5, 97, 24, offset=100.0)
     temperatures = np.array([0.1, 1, 0.2, 0.5, 0.01, 0.003])
     k, w, log_r, mu = dense_sums(X, codes, temperatures)

@@ -19,6 +19,7 @@ from clorg_scale.agreement import agreement
 from clorg_scale.analysis.fingerprint import fingerprint
 from clorg_scale.analysis.split import given_split, held_out_split
 from clorg_scale.analysis.suspects import find_suspects
+from clorg_scale.arrays import on_default_stream
 from clorg_scale.communities import class_weights, communities, modularity
 from clorg_scale.errors import InputError
 from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_homogeneity_stderr
@@ -57,8 +58,11 @@ def cupy(request, monkeypatch):
     module = serial_cupy()
     module.__spec__ = ModuleSpec("cupy", None)
     runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 32, 1 << 32))
-    module.cuda = types.SimpleNamespace(runtime=runtime)
-    module.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)
+    stream = types.SimpleNamespace(ptr=0)
+    module.cuda = types.SimpleNamespace(
+        runtime=runtime, get_current_stream=lambda: stream, Stream=types.SimpleNamespace(null=stream)
+    )
+    module.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
     monkeypatch.setitem(sys.modules, "cupy", module)
     kernels._module.cache_clear()
     yield module
@@ -360,6 +364,62 @@ def _by_node(dense, block):
     whole, sources = np.zeros((400, 400), np.float32), host(block.sources)
     whole[np.ix_(sources[: block.n_targets], sources)] = dense
     return whole
+
+
+def test_foreign_libraries_work_on_the_default_stream(cupy, monkeypatch):
+    """cuVS and cuGraph are in order with that stream alone: another one is waited for, and waits."""
+    if not hasattr(cupy, "launched"):
+        pytest.skip("the real CuPy tells nobody")
+    told = []
+
+    class Stream:
+        def __init__(self, name):
+            self.name = name
+
+        def synchronize(self):
+            told.append(f"{self.name} finished")
+
+        def __enter__(self):
+            told.append(f"on {self.name}")
+
+        def __exit__(self, *_):
+            told.append(f"off {self.name}")
+
+    null = Stream("default")
+    Stream.null = null
+    device = types.SimpleNamespace(synchronize=lambda: told.append("all finished"))
+    current = [Stream("mine")]
+    monkeypatch.setattr(cupy, "cuda", types.SimpleNamespace(
+        get_current_stream=lambda: current[0], Stream=Stream, Device=lambda: device,
+    ))  # fmt: skip
+
+    @on_default_stream()
+    def search():
+        told.append("search")
+
+    search()
+    assert told == ["mine finished", "on default", "search", "off default", "all finished"]
+    told.clear()
+    current[0] = null
+    search()
+    assert told == ["search"]
+
+
+@pytest.mark.parametrize("where", ["SGGraph", "leiden"])
+def test_memory_that_runs_out_in_pylibcugraph(cupy, monkeypatch, where):
+    """While the graph is made, too; it then is a MemoryError."""
+
+    def fails(*_, **__):
+        raise MemoryError("CUGRAPH_ALLOC_ERROR")
+
+    parts = {"SGGraph": lambda *_, **__: None, "leiden": None, where: fails}
+    library = types.SimpleNamespace(
+        ResourceHandle=object, GraphProperties=dict, __version__="0", __spec__=ModuleSpec("pylibcugraph", None), **parts
+    )
+    monkeypatch.setitem(sys.modules, "pylibcugraph", library)
+    _, on_device, _ = tables(cupy)
+    with pytest.raises(InputError, match=r"found no communities .*ALLOC_ERROR.*device='cpu'"):
+        communities(affinity_graph(on_device), device="cuda")
 
 
 @pytest.mark.parametrize("method", ["leiden", "louvain"])

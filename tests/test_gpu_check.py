@@ -47,27 +47,87 @@ def test_the_whole_dry_run(tmp_path):
         assert f"[{name}]" in rows
 
 
-def test_one_failure_hides_nothing(tmp_path):
-    """A wrong engine: its checks fail and are named, the others run."""
-    program = f"""
-import sys
-sys.argv = ["gpu_check", "--cpu-dry-run", "--only", "check_near"]
+def run_with(checks, tmp_path, *options):
+    """The program with other checks, in a file, as it starts itself again."""
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import os, sys, time
 sys.path.insert(0, {str(SCRIPT.parent)!r})
 import gpu_check
-def check_near_broken(run):
-    raise RuntimeError("broken on purpose")
-def check_near_wrong(run):
-    run.correct("too far off", 1.0, 0.1)
-def check_near_fine(run):
-    run.correct("right", 0.0, 0.1)
-gpu_check.CHECKS = (check_near_broken, check_near_wrong, check_near_fine)
+{checks}
+gpu_check.CHECKS = tuple(check for name, check in list(globals().items()) if name.startswith("check_"))
 sys.exit(gpu_check.main())
-"""
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+""")
+    command = [sys.executable, program, "--cpu-dry-run", "--out", tmp_path / "report.json", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_one_failure_hides_nothing(tmp_path):
+    """A wrong engine: its checks fail and are named, the others run, the other parts of a check too."""
+    result = run_with(
+        """
+def check_broken(run):
+    raise RuntimeError("broken on purpose")
+def check_parts(run):
+    run.part("a bad part", lambda: 1 / 0)
+    run.correct("a good part", 0.0, 0.1)
+def check_wrong(run):
+    run.correct("too far off", 1.0, 0.1)
+def check_fine(run):
+    run.correct("right", 0.0, 0.1)
+""",
+        tmp_path,
+    )
     assert result.returncode == 1
     assert "RuntimeError: broken on purpose" in result.stdout
-    assert "2 failed: check_near_broken; too far off" in result.stdout
-    assert "[check_near_fine]" in result.stdout
+    assert "3 failed: check_broken; a bad part; too far off" in result.stdout
+    assert rows_of(tmp_path / "report.json")["a good part"]["ok"]
+    assert "[check_fine]" in result.stdout
+
+
+def test_a_check_that_ends_the_process_hides_nothing(tmp_path):
+    """After an abort or an unusable GPU a new process goes on, with the rows of the old one."""
+    result = run_with(
+        """
+def check_numbers(run):
+    run.correct("of NumPy", gpu_check.np.float32(0), 0.1)
+    run.report("more", count=gpu_check.np.int64(3))
+def check_aborts(run):
+    os.abort()
+def check_unusable(run):
+    def lost():
+        raise RuntimeError("an illegal memory access was encountered")
+    run.synchronise = lost
+    raise RuntimeError("an illegal memory access was encountered")
+def check_fine(run):
+    run.correct("right", 0.0, 0.1)
+""",
+        tmp_path,
+    )
+    assert result.returncode == 1
+    assert "2 failed: check_aborts; check_unusable" in result.stdout, result.stdout + result.stderr
+    rows = rows_of(tmp_path / "report.json")
+    assert rows["check_aborts"]["failed"] == "ended the process with code -6"
+    assert rows["more"]["count"] == 3
+    assert rows["right"]["ok"]
+
+
+@pytest.mark.slow
+def test_a_check_that_never_ends_is_ended(tmp_path):
+    result = run_with(
+        """
+gpu_check.PATIENCE = 10
+def check_endless(run):
+    time.sleep(1000)
+def check_late(run):
+    run.correct("right", 0.0, 0.1)
+""",
+        tmp_path, "--seconds", "40",
+    )  # fmt: skip
+    assert "1 failed: check_endless" in result.stdout, result.stdout + result.stderr
+    rows = rows_of(tmp_path / "report.json")
+    assert rows["check_endless"]["failed"] == "took too long"
+    assert rows["check_late"]["skipped"] == "no time left"
 
 
 def test_without_a_gpu_it_says_so():

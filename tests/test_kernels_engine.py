@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from clorg_scale.errors import InputError
 from clorg_scale.rld import cuda, exact
+from clorg_scale.rld.device_points import DevicePoints
 from clorg_scale.rld.points import ClassOrderedPoints
 
 TEMPERATURES = np.array([0.1, 1, 0.2, 0.5, 0.05])
@@ -91,7 +93,7 @@ def test_panels_and_streaming_change_nothing(monkeypatch, precision):
     X, codes = clustered_points(3, 500, 24)
     whole = sums_of(X, codes, precision=precision)
     for rows, resident in ((500, False), (77, True), (77, False)):
-        monkeypatch.setattr(cuda, "_plan", lambda *_, plan=(rows, resident): plan)
+        monkeypatch.setattr(cuda, "_plan", lambda *_, plan=(rows, resident), **__: plan)
         parts = sums_of(X, codes, precision=precision)
         np.testing.assert_allclose(parts.k, whole.k, rtol=3e-5 if precision == "fp16" else 1e-12)
         again = sums_of(X, codes, precision=precision)
@@ -128,6 +130,25 @@ def test_out_of_memory_cuts_the_panels(monkeypatch):
     monkeypatch.setattr(cuda, "LEAST_PANEL_ROWS", 200)
     with pytest.raises(InputError, match=r"ran out of memory .* free device memory"):
         sums_of(X, codes, precision="fp64")
+
+
+def test_memory_is_planned():
+    """Panels shrink with the memory that may be taken; points are streamed where they do not fit."""
+    cpu = torch.device("cpu")
+    points = types.SimpleNamespace(n_points=1_280_000, n_features=2048)
+
+    def plan(limit, *, triton=True):
+        return cuda._plan(points, 5, "fp16", limit, cpu, triton=triton)
+
+    resident = points.n_points * DevicePoints.bytes_per_point(2048, "fp16")
+    assert plan(80 << 30) == (1 << 16, True)
+    for limit in (resident + (2 << 30), 3 << 30, 1200 << 20):
+        rows, fits = plan(limit)
+        held = resident if fits else 4 * rows * DevicePoints.bytes_per_point(2048, "fp16")
+        assert fits == (limit > resident)
+        assert held + cuda._working_bytes(rows, 2048, 5, "fp16", cpu, triton=True) + 49 * 8 * points.n_points < limit
+    with pytest.raises(InputError, match=r"at least \d+ MB"):
+        plan(900 << 20)
 
 
 def test_bad_input():

@@ -100,6 +100,29 @@ def test_tensor_descriptors_leave_nothing_to_spill(tmp_path):
     check(compiled(tiles.affinity_sums_kernel, config, **common, SAFE=False, LABELS=False), 90, tmp_path, stack=0)
 
 
+def test_tensor_descriptors_are_made_once():
+    """Before the loop over tiles: making one takes about a microsecond."""
+    tiles = tile_kernels()
+    options = {"dtype": "fp16", "arch": 90, "TMA": True, "PRECISION": "ieee", "DIAGONAL": False}
+    code = compiled(tiles.kernel_sums_kernel, tiles.CONFIGS["two_programs"], **options).asm["ttgir"]
+    assert code.count("tensormap_create") == 2
+    assert code.rindex("tensormap_create") < code.index("scf.for")
+
+
+@pytest.mark.parametrize("arch", [80, 90])
+def test_totals_compile(arch):
+    """Sixteen bytes at a time."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    kinds = {"parts": "*fp32", "totals": "*fp64", "n_parts": "i32", "n_sums": "i32", "BLOCK": "constexpr"}
+    aligned = {(i,): [["tt.divisibility", 16]] for i in (0, 1, 3)}
+    program = ASTSource(tile_kernels().totals_kernel, kinds, {"BLOCK": 512}, aligned)
+    code = triton.compile(program, target=GPUTarget("cuda", arch, 32), options={"num_warps": 4}).asm["ptx"]
+    assert "ld.global.v4" in code
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", [80, 90])
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "tf32", "tf32x3", "ieee"])

@@ -17,7 +17,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn, knn_between, knn_of
 from clorg_scale.neighbors.algorithms import flat_faiss, flat_torch, ivf
 from clorg_scale.neighbors.approximate import search_candidates
-from clorg_scale.neighbors.engines import automatic_index
+from clorg_scale.neighbors.engines import automatic_index, exact_engine
 from clorg_scale.neighbors.exact import BlockSearch, search_exact
 from clorg_scale.neighbors.points import hold, prepare
 
@@ -225,6 +225,55 @@ def test_torch_engine_equals_faiss(metric, monkeypatch):
     )
     ids = np.concatenate([ids for _, _, ids in parts])
     np.testing.assert_array_equal(ids, knn(points, 12, metric=metric).indices)
+
+
+def test_torch_engine_takes_smaller_tiles_where_memory_runs_out(monkeypatch):
+    torch = pytest.importorskip("torch")
+    plain, heights = flat_torch._scores, []
+
+    def small_memory(torch, x, y, norms):
+        heights.append(len(x))
+        if len(x) > 12:
+            raise torch.OutOfMemoryError("too large")
+        return plain(torch, x, y, norms)
+
+    x, y = clusters(41, 20), clusters(127, 20, 1)
+    expected = flat_torch.search_block(x, y, 9, False)
+    monkeypatch.setattr(flat_torch, "_scores", small_memory)
+    found = flat_torch.search_block(x, y, 9, False)
+    assert heights == [41, 21, 11, 11, 11, 8]
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.sort(ours, axis=1), np.sort(theirs, axis=1), rtol=1e-4, atol=1e-3)
+    monkeypatch.setattr(flat_torch, "_scores", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+    with pytest.raises(torch.OutOfMemoryError):
+        flat_torch.search_block(x, y, 9, False)
+
+
+@pytest.mark.parametrize(
+    "message", ["CUDA out of memory", "std::bad_alloc: out_of_memory", "cudaErrorMemoryAllocation"]
+)
+def test_memory_of_the_device_that_runs_out_gets_a_sentence(monkeypatch, message):
+    def full(*_):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr("clorg_scale.neighbors.search.exact_engine", lambda *_: BlockSearch("full", full))
+    with pytest.raises(InputError, match=r"device ran out of memory in the search .* use device='cpu'"):
+        knn(clusters(100, 4), 3, index="flat")
+    message = "something else"
+    with pytest.raises(RuntimeError, match="something else"):
+        knn(clusters(100, 4), 3, index="flat")
+
+
+def test_many_features_are_for_tensor_cores(monkeypatch):
+    """Where torch finds them; cuVS and FAISS multiply float32."""
+    monkeypatch.setattr(flat_torch, "has_tensor_cores", lambda: True)
+    few, many = (prepare(clusters(50, d), "euclidean") for d in (8, 300))
+    assert exact_engine(many, 5, "cuda").name == "flat(torch)"
+    assert exact_engine(many, 5, "cuda").rounding == flat_torch.KEY_ROUNDING
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "cuvs" or None)
+    assert exact_engine(few, 5, "cuda").name == "flat(cuvs)"
+    monkeypatch.setattr(flat_torch, "has_tensor_cores", lambda: False)
+    assert exact_engine(many, 5, "cuda").name == "flat(cuvs)"
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -9,7 +9,7 @@ import numpy as np
 
 from clorg_scale.affinity.edges import EdgeBlock, Edges, Symmetrize, edges_of, log_row_sums
 from clorg_scale.affinity.graph import AffinityGraph
-from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays import Array, array_module, within_device_memory
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN
 
@@ -20,6 +20,7 @@ Weighting = Literal["rld", "laplacian", "gaussian", "cosine", "binary"]
 _WEIGHTINGS = ("rld", "laplacian", "gaussian", "cosine", "binary")
 
 
+@within_device_memory("the affinity graph", "use a k-NN table in main memory")
 def affinity_graph(
     knn: KNN,
     *,

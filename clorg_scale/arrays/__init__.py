@@ -16,6 +16,7 @@ from clorg_scale.arrays.device import (
     resolve_torch_device,
 )
 from clorg_scale.arrays.embeddings import as_embeddings, column_means
+from clorg_scale.arrays.gpu import free_device_memory, on_default_stream, within_device_memory
 from clorg_scale.arrays.labels import UNLABELLED, ClassLabels, encode_labels, label_array
 from clorg_scale.arrays.memory import available_memory, parse_memory
 
@@ -32,11 +33,14 @@ __all__ = [
     "available_memory",
     "column_means",
     "encode_labels",
+    "free_device_memory",
     "label_array",
+    "on_default_stream",
     "on_host",
     "parse_memory",
     "resolve_device",
     "resolve_torch_device",
     "row_block",
     "row_slices",
+    "within_device_memory",
 ]

@@ -9,7 +9,6 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from clorg_scale.errors import InputError, MissingDependencyError
 

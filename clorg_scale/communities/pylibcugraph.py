@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.affinity import AffinityGraph
+from clorg_scale.arrays import on_default_stream
 from clorg_scale.errors import InputError, require
 
 __all__ = ["partition_on_gpu"]
@@ -25,34 +26,35 @@ THETA = 1.0
 """Randomness of Leiden's refinement, as cuGraph's own default."""
 
 
+@on_default_stream()
 def partition_on_gpu(
     graph: AffinityGraph, method: str, resolution: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
     """(n,) community of each node, in main memory, and what to say of how it was found."""
     cupy = require("cupy", extra="cuda13", purpose="Community detection on the GPU")
     library = require("pylibcugraph", extra="cuda13", purpose="Community detection on the GPU")
-    handle = library.ResourceHandle()
-    # The arrays are symmetric already; CSR offsets name every vertex, isolated ones too.
-    device_graph = library.SGGraph(
-        handle,
-        library.GraphProperties(is_symmetric=True, is_multigraph=False),
-        cupy.asarray(graph.indptr),
-        cupy.asarray(graph.indices),
-        weight_array=cupy.asarray(graph.weights),
-        store_transposed=False,
-        renumber=False,
-        do_expensive_check=False,
-        input_array_format="CSR",
-    )
     details: dict[str, Any] = {"library": f"pylibcugraph {library.__version__}"}
     try:
+        handle = library.ResourceHandle()
+        # The arrays are symmetric already; CSR offsets name every vertex, isolated ones too.
+        device_graph = library.SGGraph(
+            handle,
+            library.GraphProperties(is_symmetric=True, is_multigraph=False),
+            cupy.asarray(graph.indptr),
+            cupy.asarray(graph.indices),
+            weight_array=cupy.asarray(graph.weights),
+            store_transposed=False,
+            renumber=False,
+            do_expensive_check=False,
+            input_array_format="CSR",
+        )
         if method == "leiden":
             vertices, clusters, _ = library.leiden(handle, seed, device_graph, MAX_LEVEL, resolution, THETA, CHECK)
             details |= {"seed": seed, "repeatable": "not promised on a GPU"}
         else:
             vertices, clusters, _ = library.louvain(handle, device_graph, MAX_LEVEL, THRESHOLD, resolution, CHECK)
             details |= {"threshold": THRESHOLD, "repeatable": "no: Louvain on a GPU takes no seed"}
-    except RuntimeError as error:  # whatever its C interface reports, memory that ran out among it
+    except (RuntimeError, MemoryError) as error:  # whatever its C interface reports, memory that ran out among it
         raise InputError(
             f"pylibcugraph found no communities ({str(error).partition(chr(10))[0]}); free device memory, or use "
             "device='cpu'."

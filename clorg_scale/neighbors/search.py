@@ -9,7 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from clorg_scale.arrays import Array, Device, array_module, as_embeddings, on_host, resolve_device, row_slices
+from clorg_scale.arrays import (
+    Array,
+    Device,
+    array_module,
+    as_embeddings,
+    free_device_memory,
+    on_host,
+    resolve_device,
+    row_slices,
+    within_device_memory,
+)
 from clorg_scale.distributed import Map, device_of_workers, mapped, within_reach
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.approximate import MARGIN, tune
@@ -32,6 +42,7 @@ MANY_QUERIES = 8192
 """Queries from which on the embeddings are read several times, so that a float32 copy of them pays."""
 
 
+@within_device_memory("the search for neighbours")
 def knn(
     embeddings: Any,
     k: int,
@@ -73,10 +84,11 @@ def knn(
         Measured on 60,000 x 784 images (Fashion-MNIST, k = 16, two cores, all checks included): ivf 2.6 s at
         recall .997, hnsw 12 s at .999, flat 21 s, nndescent 28 s at 1.00 (`python -m bench knn`).
     device
-        ``"cuda"`` searches with cuVS, else with a GPU build of FAISS, else with torch; the table is then on
-        the GPU.
+        ``"cuda"`` searches with cuVS, else with a GPU build of FAISS, else with torch; exactly, in 256 or more
+        features, with torch where it is there, for its tensor cores. The table is then on the GPU.
     memory_limit
-        For what the search holds beside the embeddings, such as ``"8GB"``; default: 80% of what is available.
+        For what the search holds beside the embeddings, such as ``"8GB"``; default: 80% of what is available, on
+        the GPU where they lie there.
     seed
         For clustering, graph construction and the sample for the recall.
     progress
@@ -110,13 +122,15 @@ def knn(
         raise InputError(f"target_recall must be above 0 and at most 1, not {target_recall!r}.")
     points = prepare(embeddings, metric)
     name = automatic_index(points, k, place) if index == "auto" else index
-    if client is not None and place == "cuda" and name != "flat":
-        name = _exact_on_gpus(index)
+    run, workers = mapped(client), place
+    if run is not None:
+        place = "cpu"  # of this process, which may have no GPU
+        name = _exact_on_gpus(index) if workers == "cuda" else name
     least = flat_bytes(points.n, points.d, points.n, k)
     if index == "auto" and name != "flat":
-        name = _affordable(name, points, k, memory_limit)
-    needed, run = index_bytes(name, points.n, points.d, k), mapped(client)
-    budget = search_budget(needed, least, memory_limit, f"Searching {k} neighbours with index {name!r}")
+        name = _affordable(name, points, k, place, memory_limit)
+    needed = index_bytes(name, points.n, points.d, k)
+    budget = _budget(points, needed, least, place, memory_limit, f"Searching {k} neighbours with index {name!r}")
     if name != "flat":
         result = _approximate(
             points, k, name, place, budget, seed, progress, target_recall, must_reach=index == "auto", run=run
@@ -126,10 +140,11 @@ def knn(
     if run is None:
         result = _exact(points, points, None, k, place, budget, progress)
     else:
-        result = _exact_on_cluster(points, k, place, budget, run, progress)
+        result = _exact_on_cluster(points, k, workers, budget, run, progress)
     return replace(result, mean_distance=mean_pair_distance(points, seed))
 
 
+@within_device_memory("the search for neighbours")
 def knn_of(
     embeddings: Any,
     queries: Any,
@@ -167,10 +182,11 @@ def knn_of(
     rows = _query_rows(queries, embeddings.shape[0])
     points = prepare(embeddings, metric)
     needed = flat_bytes(points.n, points.d, len(rows), k)
-    budget = search_budget(needed, needed, memory_limit, f"Searching {k} neighbours of {len(rows)} points")
+    budget = _budget(points, needed, needed, place, memory_limit, f"Searching {k} neighbours of {len(rows)} points")
     return _exact(points, points, rows, k, place, budget, progress)
 
 
+@within_device_memory("the search for neighbours")
 def knn_between(
     queries: Any,
     embeddings: Any,
@@ -209,7 +225,7 @@ def knn_between(
     points = prepare(embeddings, metric)
     prepared = prepare_like(points, others, name="queries")
     needed = flat_bytes(points.n, points.d, prepared.n, k)
-    budget = search_budget(needed, needed, memory_limit, f"Searching {k} neighbours of {prepared.n} points")
+    budget = _budget(points, needed, needed, place, memory_limit, f"Searching {k} neighbours of {prepared.n} points")
     return _exact(prepared, points, None, k, place, budget, progress)
 
 
@@ -229,7 +245,7 @@ def measure_recall(knn: KNN, embeddings: Any, sample: int, seed: int) -> float:
         raise InputError(f"The recall needs a sample of at least 1 point, not {sample}.")
     points = prepare(embeddings, knn.metric)
     least = flat_bytes(points.n, points.d, sample, knn.k)
-    budget = search_budget(least, least, None, "Measuring the recall")
+    budget = _budget(points, least, least, place, None, "Measuring the recall")
     engine = exact_engine(points, knn.k, place)
     truth = sample_truth(
         points,
@@ -254,9 +270,7 @@ def _place(embeddings: Any, device: Device, client: Any = None) -> tuple[Array, 
         return on_host(embeddings), chosen
     if array_module(embeddings) is not np:
         return embeddings, chosen
-    from clorg_scale.neighbors.algorithms.on_device import free_memory
-
-    if embeddings.nbytes > free_memory() // 2:
+    if embeddings.nbytes > free_device_memory() // 2:
         return embeddings, chosen
     import cupy
 
@@ -293,11 +307,17 @@ def _query_rows(queries: Any, n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return rows.astype(np.int64)
 
 
-def _affordable(name: str, points: Points, k: int, memory_limit: str | int | None) -> str:
+def _budget(points: Points, needed: int, least: int, device: str, memory_limit: str | int | None, what: str) -> Budget:
+    """Divide the memory of where the points lie (see `search_budget`)."""
+    on_device = array_module(points.embeddings) is not np
+    return search_budget(needed, least, memory_limit, what, device=device, on_device=on_device)
+
+
+def _affordable(name: str, points: Points, k: int, device: str, memory_limit: str | int | None) -> str:
     """`name`, or ``"flat"`` where memory does not suffice for it."""
     least = flat_bytes(points.n, points.d, points.n, k)
     try:
-        search_budget(index_bytes(name, points.n, points.d, k), least, memory_limit, name)
+        _budget(points, index_bytes(name, points.n, points.d, k), least, device, memory_limit, name)
     except InputError:
         return "flat"
     return name
@@ -305,7 +325,7 @@ def _affordable(name: str, points: Points, k: int, memory_limit: str | int | Non
 
 def _exact_on_gpus(index: str) -> str:
     """``"flat"``, unless another index was asked for by name."""
-    if index != "auto":
+    if index not in ("auto", "flat"):
         raise InputError(f"Workers with GPUs search exactly, not with index={index!r}; use index='flat' or 'auto'.")
     return "flat"
 
@@ -322,7 +342,7 @@ def _exact_on_cluster(
     task = ExactSearch(points, k, device, budget.blocks)
     rows = (np.arange(part.start, part.stop) for part in row_slices(points.n, 1, itemsize=1, block_bytes=PART_ROWS))
     with progress_bar("nearest neighbours", points.n, unit="points", enabled=progress) as advance:
-        indices, distances = _table(points, _reported(run(task, rows), advance), points.n, k, device)
+        indices, distances = _table(points, _reported(run(task, rows), advance), points.n, k, "cpu")
     name = "flat" if device == "cpu" else "flat(GPU workers)"
     return KNN(indices, distances, points.metric, name, points.n, None, 1.0)
 
@@ -342,7 +362,7 @@ def _exact(
     own = queries is points
     chosen = xp.arange(queries.n) if rows is None else xp.asarray(rows)
     if len(chosen) >= MANY_QUERIES:
-        points = hold(points, _spare(points, budget))
+        points = hold(points, budget.spare)
         queries = points if own else queries
     with progress_bar("nearest neighbours", len(chosen), unit="points", enabled=progress) as advance:
         parts = search_exact(
@@ -354,15 +374,6 @@ def _exact(
         chosen = xp.full(queries.n, -1, dtype=np.int64)
     kept = None if own and rows is None else array_module(indices).asarray(chosen)
     return KNN(indices, distances, points.metric, engine.name, points.n, kept, 1.0)
-
-
-def _spare(points: Points, budget: Budget) -> int:
-    """Bytes that a float32 copy of the embeddings may take where they live."""
-    if array_module(points.embeddings) is np:
-        return budget.spare
-    from clorg_scale.neighbors.algorithms.on_device import free_memory
-
-    return free_memory() // 2
 
 
 def _approximate(
@@ -381,7 +392,7 @@ def _approximate(
     """Search through an approximate index; None if `must_reach` and the recall on the sample is too low."""
     xp = array_module(points.embeddings)
     engine = exact_engine(points, k, device)
-    index = approximate_index(name, device, engine.find, _spare(points, budget))(points, k, seed=seed)
+    index = approximate_index(name, device, engine.find, budget.spare)(points, k, seed=seed)
     truth = sample_truth(
         points, xp.arange(points.n), k,
         size=SAMPLE if target_recall >= POOR_RECALL else SAMPLE // 2, seed=seed, engine=engine,
@@ -402,7 +413,7 @@ def _approximate(
         warnings.warn(
             f"The index {index.description} found only {recall:.1%} of the true neighbours on a sample; "
             "use index='auto' or 'flat'.",
-            stacklevel=3,
+            stacklevel=4,
         )
     return KNN(indices, distances, points.metric, index.description, points.n, None, recall)
 

@@ -20,6 +20,7 @@ from clorg_scale.arrays import (
     array_module,
     as_embeddings,
     available_memory,
+    free_device_memory,
     on_host,
     resolve_torch_device,
     row_slices,
@@ -226,7 +227,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         from clorg_scale.probes import layers
         from clorg_scale.probes.checkpoint import load_checkpoint
         from clorg_scale.probes.nodes import Nodes
-        from clorg_scale.probes.propagate import PropagationMatrix
+        from clorg_scale.probes.propagate import PropagationMatrix, as_tensor
         from clorg_scale.probes.training import Schedule, Trainer
 
         device = torch.device(resolve_torch_device(self.device))
@@ -247,7 +248,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         rng = np.random.default_rng(self.seed)
         fitted, held_out = stratified_hold_out(encoded.codes, self.validation_fraction, rng)
         codes = torch.from_numpy(np.where(encoded.codes >= 0, encoded.codes, n_classes)).to(device)
-        resident = torch.as_tensor(reader(slice(None)), device=device) if reader and full_batch else None
+        resident = as_tensor(reader(slice(None)), device) if reader and full_batch else None
         nodes = Nodes(codes, fitted, held_out, n_classes, reader, resident)
         network = layers.GraphNetwork(
             getattr(layers, self._layer),
@@ -289,12 +290,10 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
 
     def _full_batch_fits(self, matrix: Any, n_classes: int, n_features: int, device: Any) -> bool:
         """Whether one step over the whole graph needs less than half of the free memory."""
-        import torch
-
         # Kept for the gradient: about five arrays a layer of the hidden width, four of the output width.
         floats = self.hidden * 5 * self.n_layers + n_classes * 4 + 2 * n_features
         needed = 4 * matrix.n * floats + 12 * matrix.nnz
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+        free = free_device_memory() if device.type == "cuda" else available_memory()
         return bool(needed < free / 2)
 
     def _fingerprint(self, matrix: Any, codes: npt.NDArray[np.int64], reader: Any) -> str:

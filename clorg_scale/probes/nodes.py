@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from clorg_scale.arrays import Array, on_host
+from clorg_scale.probes.propagate import as_tensor
 from clorg_scale.probes.standardise import StandardisedReader
 
 __all__ = ["Nodes"]
@@ -59,6 +60,6 @@ class Nodes:
         if self.features is None:
             return None
         if self.resident is not None:
-            return self.resident[nodes if isinstance(nodes, slice) else torch.as_tensor(nodes)]
+            return self.resident[nodes if isinstance(nodes, slice) else as_tensor(nodes, self.device)]
         rows = nodes if isinstance(nodes, slice) else on_host(nodes)
-        return torch.as_tensor(self.features(rows), device=self.device)
+        return as_tensor(self.features(rows), self.device)

@@ -23,13 +23,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.arrays import free_device_memory, within_device_memory
 from clorg_scale.arrays.products import float32_products
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import Advance
 from clorg_scale.rld.device_points import PRECISIONS, DevicePoints, Panel
 from clorg_scale.rld.exact import ExactSums
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.torch_tiles import NEAR, NearPairs
+from clorg_scale.rld.torch_tiles import NEAR, TILE_BYTES, NearPairs
 
 __all__ = ["Engine", "exact_sums"]
 
@@ -39,6 +40,9 @@ Engine = Literal["auto", "triton", "torch"]
 
 MOST_PANEL_ROWS = 1 << 16
 """Points in a panel: 32,768 programs of 8 tiles, so that the last, partly filled wave of them is below 1% of all."""
+
+LEAST_RESIDENT_ROWS = 1 << 13
+"""Smaller panels, to keep all points on the device, would take longer than streaming them."""
 
 LEAST_PANEL_ROWS = 1 << 10
 """Where a pair of panels this small does not fit, nothing helps."""
@@ -51,6 +55,9 @@ N_RANDOM_PAIRS = 1 << 19
 
 EXACT_MEAN = 20_000
 """Up to this many points a pass over the distances alone gives mu itself before pass 1."""
+
+AT_ONCE = 1 << 22
+"""Float64 numbers (32 MiB) of each array of the work beside the tiles; some ten such arrays are in use at once."""
 
 SPREAD_ROWS = 1 << 10
 """Rows from which the deviation over shuffled labels is found: to a few percent."""
@@ -104,8 +111,8 @@ def exact_sums(
     place = torch.device(device)
     triton = _use_triton(torch, engine, precision, place)
     falling = np.argsort(-temperatures, kind="stable")
-    with torch.no_grad(), float32_products("ieee"):
-        panel_rows, resident = _plan(torch, points, len(temperatures), precision, memory_limit, place)
+    with torch.no_grad(), float32_products("ieee"), within_device_memory("exact RLD"):
+        panel_rows, resident = _plan(points, len(temperatures), precision, memory_limit, place, triton=triton)
         on_device = DevicePoints(points, place, precision, resident=resident)
         passes = _Passes(on_device, temperatures[falling], panel_rows, advance, triton=triton)
         if precision == "fp64" or points.n_points <= EXACT_MEAN:
@@ -146,36 +153,53 @@ def _use_triton(torch: Any, engine: Engine, precision: str, device: Any) -> bool
 
 
 def _plan(
-    torch: Any, points: ClassOrderedPoints, t: int, precision: str, memory_limit: int | None, device: Any
+    points: ClassOrderedPoints, t: int, precision: str, memory_limit: int | None, device: Any, *, triton: bool
 ) -> tuple[int, bool]:
     """Points of a panel, and whether all points stay on the device."""
     limit = memory_limit
     if limit is None:
-        limit = int(0.9 * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 2 << 30
+        limit = int(0.9 * free_device_memory()) if device.type == "cuda" else 2 << 30
     n, point = points.n_points, DevicePoints.bytes_per_point(points.n_features, precision)
-    sums = n * (6 * t + 4) * 8
+    # R, D, log r, B, W and what is brought to main memory, all at once at the end.
+    sums, converting = n * (9 * t + 4) * 8, DevicePoints.converting_bytes(precision)
 
     def working(rows: int) -> int:
-        blocks = -(-rows // 128)
-        partial = 2 * t * 4 * rows * (blocks + 4 * -(-blocks // 8))
-        near = 2 * blocks << 14
-        return max(partial, 4 << 20) + near + 2 * t * rows * 16
+        return _working_bytes(rows, points.n_features, t, precision, device, triton=triton)
+
+    def resident(rows: int) -> int:
+        return sums + n * point + max(working(rows), converting)
+
+    def streamed(rows: int) -> int:
+        # Two panels at work, one that the device is about to be done with, one that is coming.
+        return sums + 4 * rows * point + working(rows) + converting
 
     rows = min(MOST_PANEL_ROWS, n)
-    while rows > LEAST_PANEL_ROWS and sums + n * point + working(rows) > limit and working(rows) > limit // 8:
+    while rows > LEAST_RESIDENT_ROWS and resident(rows) > limit:
         rows = -(-rows // 2)
-    if sums + n * point + working(rows) <= limit:
+    if resident(rows) <= limit:
         return rows, True
     rows = min(MOST_PANEL_ROWS, n)
-    while rows > LEAST_PANEL_ROWS and sums + 5 * rows * point + working(rows) > limit:
+    while rows > LEAST_PANEL_ROWS and streamed(rows) > limit:
         rows = -(-rows // 2)
-    need = sums + 5 * rows * point + working(rows)
-    if need > limit:
+    if streamed(rows) > limit:
         raise InputError(
-            f"Exact RLD of {n} points with {points.n_features} features needs at least {need / 1e6:.0f} MB of device "
-            f"memory, of which {limit / 1e6:.0f} MB may be taken; use device='cpu' or method='sampled'."
+            f"Exact RLD of {n} points with {points.n_features} features needs at least {streamed(rows) / 1e6:.0f} MB "
+            f"of device memory, of which {limit / 1e6:.0f} MB may be taken; use device='cpu' or method='sampled'."
         )
     return rows, False
+
+
+def _working_bytes(rows: int, n_features: int, t: int, precision: str, device: Any, *, triton: bool) -> int:
+    """Device memory beside points and their sums: what a pair of panels of so many rows takes, or the work between."""
+    totals = 2 * t * rows * 16
+    if triton:
+        from clorg_scale.kernels import rld_launch
+
+        config = rld_launch.tile_config(precision)
+        tiles: int = rld_launch.buffer_bytes(rows, rows, 2 * t, config) + _near_tiles(rows) * config.m * config.n
+    else:
+        tiles = 8 * min(TILE_BYTES[device.type], 4 * rows * rows) + 4 * rows * n_features
+    return max(tiles + totals, 10 * 8 * AT_ONCE)
 
 
 class _Passes:
@@ -195,18 +219,19 @@ class _Passes:
     def random_pair_mean(self, seed: int) -> float:
         """Mean distance of random pairs i, i + shift of random permutations."""
         rng = np.random.default_rng(seed)
-        n, total, count = self.points.n, 0.0, 0
+        n, count = self.points.n, 0
+        total = self.torch.zeros((), dtype=self.torch.float64, device=self.points.device)
         wanted = min(N_RANDOM_PAIRS if self.points.resident else N_RANDOM_PAIRS >> 3, n * (n - 1) // 2)
-        step = max(1, (1 << 25) // self.points.d)
+        step = max(1, AT_ONCE // self.points.d)
         while count < wanted:
             chosen = rng.permutation(n)[: wanted - count + 1]
             shift = int(rng.integers(1, len(chosen)))
             for start in range(0, len(chosen), step):
                 here = np.arange(start, min(start + step, len(chosen)))
                 apart = self.points.rows(chosen[here]) - self.points.rows(chosen[(here + shift) % len(chosen)])
-                total += float(apart.square_().sum(1).sqrt_().sum())
+                total += apart.square_().sum(1).sqrt_().sum()
             count += len(chosen)
-        return _positive(total / count)
+        return _positive(float(total) / count)
 
     def kernel_sums(self, mu: float) -> tuple[Any, Any, float]:
         """Pass 1: R and D, (t, n) each, and the exact mean distance."""
@@ -276,7 +301,7 @@ class _Passes:
         torch, n = self.torch, self.points.n
         block = self.points.rows(positions if self.points.resident else positions.cpu())
         norms = block.square().sum(1)
-        step = max(1, (1 << 25) // max(self.points.d, len(positions)))
+        step = max(1, AT_ONCE // max(self.points.d, len(positions)))
         for start in range(0, n, step):
             part = slice(start, min(n, start + step))
             other = self.points.rows(np.arange(part.start, part.stop))
@@ -361,7 +386,7 @@ class _Passes:
         self, X: Panel, Y: Panel, sums_of: Callable[[Panel, Panel, int], Any], add: Callable[[Panel, Panel, Any], None]
     ) -> None:
         """One pair of panels; in parts if memory runs out or there is no room for its near pairs."""
-        room = 2 * (-(-max(len(X.x), len(Y.x)) // 64)) + SPARE_TILES
+        room = _near_tiles(max(len(X.x), len(Y.x)))
         try:
             sums = sums_of(X, Y, room)
             if isinstance(sums, int) and sums <= 4 * room:
@@ -382,6 +407,11 @@ class _Passes:
             self.torch.cuda.empty_cache()
         for x, y in _quarters(X, Y):
             self._visit(x, y, sums_of, add)
+
+
+def _near_tiles(rows: int) -> int:
+    """Tiles with near pairs that there is room for in a pair of panels: all of a diagonal, and some."""
+    return 2 * -(-rows // 64) + SPARE_TILES
 
 
 def _quarters(X: Panel, Y: Panel) -> Iterator[tuple[Panel, Panel]]:
@@ -409,7 +439,7 @@ def _near_pairs(X: Panel, Y: Panel, left_out: list[NearPairs]) -> Iterator[tuple
     """Positions i, j and distances, from differences in float64, of the pairs that the tiles left out."""
     import torch
 
-    step = max(1, (1 << 25) // X.x.shape[1])
+    step = max(1, AT_ONCE // X.x.shape[1])
     tiles = 1 << 8
     for near in left_out:
         for first in range(0, len(near.masks), tiles):

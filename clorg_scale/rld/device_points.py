@@ -20,8 +20,8 @@ PRECISIONS = ("fp16", "bf16", "tf32", "tf32x3", "ieee", "fp64")
 FEATURES = 64
 """Features are padded with zeros to a multiple of this: the kernels' tiles need no masks along them."""
 
-BLOCK_BYTES = 64 << 20
-"""Bytes of coordinates converted at a time."""
+BLOCK_BYTES = 32 << 20
+"""Bytes of coordinates, as float32, converted at a time: a copy of that size runs at full speed."""
 
 
 class Panel(NamedTuple):
@@ -76,13 +76,20 @@ class DevicePoints:
         )
         self.codes = torch.as_tensor(points.codes.astype(np.int32), device=device)
         self.scale = self._first_scale() if precision == "fp16" else 1.0
-        self._all: Panel | None = self._load_all() if resident else None
+        # One stream for all copies: torch keeps freed memory for the stream that it was taken on.
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" and not resident else None
+        self._all: Panel | None = self._panel(0, self.n) if resident else None
 
     @staticmethod
     def bytes_per_point(n_features: int, precision: str) -> int:
         """Device memory of one point."""
         d = -(-n_features // FEATURES) * FEATURES
         return d * {"fp16": 2, "bf16": 2, "fp64": 8}.get(precision, 4) + 8
+
+    @staticmethod
+    def converting_bytes(precision: str) -> int:
+        """Device memory that the conversion of a block takes: coordinates, scaled, rounded, as float64 for norms."""
+        return (12 if precision == "fp64" else 8) * BLOCK_BYTES
 
     def panel_pairs(self, panel_rows: int) -> Iterator[tuple[Panel, Panel]]:
         """All pairs of panels on or above the diagonal; the next panel is on its way while one is worked on."""
@@ -109,48 +116,46 @@ class DevicePoints:
 
         if self._all is not None:
             return self._all.x[torch.as_tensor(positions, device=self.device)].double()
-        return self._rounded(self._coordinates(self.points.order[np.asarray(positions)])).double()
+        block = self._read(self.points.order[np.asarray(positions)])
+        self._check_range(block)
+        return block.double()
 
     def _first_scale(self) -> float:
         """A power of two that puts the largest of some coordinates at 2^6: a factor 1000 below fp16's largest number.
 
-        Six decimal orders below, rounding is still relative. A coordinate beyond doubles as proof: see `_rounded`.
+        Six decimal orders below, rounding is still relative. A coordinate beyond is refused: see `_check_range`.
         """
         some = np.random.default_rng(0).permutation(self.n)[:1024]
         largest = float(abs(self.points.rows(self.points.order[some])).max())
         return float(2.0 ** (6 - np.ceil(np.log2(largest)))) if largest > 0 else 1.0
-
-    def _load_all(self) -> Panel:
-        """All points, converted in blocks."""
-        import torch
-
-        x = torch.empty((self.n, self.d), dtype=self.dtype, device=self.device)
-        norms = torch.empty(self.n, dtype=self._norm_dtype, device=self.device)
-        step = max(1, BLOCK_BYTES // (4 * self.d))
-        for start in range(0, self.n, step):
-            stop = min(self.n, start + step)
-            block = self._rounded(self._coordinates(self.points.order[start:stop]))
-            x[start:stop] = block
-            norms[start:stop] = self._squared_norms(block)
-        return Panel(x, norms, self.codes, 0)
 
     def _load(self, start: int, panel_rows: int) -> tuple[Panel, Any]:
         """One panel, copied on a stream of its own; the event tells when it is there."""
         import torch
 
         stop = min(self.n, start + panel_rows)
-        if self.device.type != "cuda":
+        if self._copies is None:
             return self._panel(start, stop), None
-        stream = torch.cuda.Stream(self.device)
-        with torch.cuda.device(self.device), torch.cuda.stream(stream):
+        with torch.cuda.device(self.device), torch.cuda.stream(self._copies):
             panel = self._panel(start, stop)
             event = torch.cuda.Event()
-            event.record(stream)
+            event.record(self._copies)
         return panel, event
 
     def _panel(self, start: int, stop: int) -> Panel:
-        x = self._rounded(self._coordinates(self.points.order[start:stop]))
-        return Panel(x, self._squared_norms(x), self.codes[start:stop], start)
+        """Points start..stop, converted a block at a time."""
+        import torch
+
+        x = torch.empty((stop - start, self.d), dtype=self.dtype, device=self.device)
+        norms = torch.empty(stop - start, dtype=self._norm_dtype, device=self.device)
+        step = max(1, BLOCK_BYTES // (4 * self.d))
+        for first in range(0, stop - start, step):
+            rows = slice(first, min(first + step, stop - start))
+            block = self._read(self.points.order[start + rows.start : start + rows.stop])
+            x[rows] = block
+            norms[rows] = block.double().square().sum(1)
+        self._check_range(norms)
+        return Panel(x, norms, self.codes[start:stop], start)
 
     def _arrived(self, loaded: tuple[Panel, Any]) -> Panel:
         """Let the current stream wait for the copy, and keep its memory until that stream is done with it."""
@@ -164,15 +169,28 @@ class DevicePoints:
             panel.norms.record_stream(current)
         return panel
 
+    def _read(self, which: Any) -> Any:
+        """(b, d) rows of the embeddings, rounded; on the current stream."""
+        import torch
+
+        rounded = self._rounded(self._coordinates(which))
+        if self.points.on_gpu and self.device.type == "cuda":
+            # The coordinates go back to CuPy, which may write there at once, on a stream that does not wait for ours.
+            torch.cuda.current_stream(self.device).synchronize()
+        return rounded
+
     def _coordinates(self, which: Any) -> Any:
         """(b, features) centred coordinates on the device, float32 or float64."""
         import torch
 
-        rows = self.points.rows(which, dtype=np.float64 if self.precision == "fp64" else np.float32)
-        if not isinstance(rows, np.ndarray):
-            return torch.from_dlpack(rows)
-        host = torch.from_numpy(rows)
-        return host.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else host
+        kind = "float64" if self.precision == "fp64" else "float32"
+        if self.points.on_gpu:
+            return torch.from_dlpack(self.points.rows(which, dtype=kind))
+        pinned = self.device.type == "cuda"
+        # Pinned memory is taken from a pool of torch's, which waits for copies out of it before it gives it out again.
+        host = torch.empty((len(which), self.points.n_features), dtype=getattr(torch, kind), pin_memory=pinned)
+        self.points.rows(which, dtype=kind, space=host.numpy())
+        return host.to(self.device, non_blocking=True)
 
     def _rounded(self, coordinates: Any) -> Any:
         """Scale, round to the input mode, pad with zeros."""
@@ -184,23 +202,18 @@ class DevicePoints:
             coordinates = rounded_to_tf32(coordinates)
         out = torch.zeros((len(coordinates), self.d), dtype=self.dtype, device=coordinates.device)
         out[:, : coordinates.shape[1]] = coordinates
-        if self.precision == "fp16" and not bool(torch.isfinite(out).all()):
+        return out
+
+    def _check_range(self, rounded: Any) -> None:
+        """Refuse coordinates that fp16 does not hold, or norms made of them; once a panel: the device is waited for."""
+        if self.precision == "fp16" and not bool(rounded.isfinite().all()):
             raise InputError(
                 "Some coordinates are more than 500 times the largest of a random sample of points, beyond fp16; "
                 "compute with precision='tf32'."
             )
-        return out
 
     @property
     def _norm_dtype(self) -> Any:
         import torch
 
         return torch.float64 if self.precision == "fp64" else torch.float32
-
-    def _squared_norms(self, block: Any) -> Any:
-        """(b,) summed in float64, a slice at a time."""
-        import torch
-
-        step = max(1, BLOCK_BYTES // (8 * self.d))
-        parts = [block[start : start + step].double().square().sum(1) for start in range(0, len(block), step)]
-        return torch.cat(parts).to(self._norm_dtype)

@@ -15,11 +15,12 @@ from clorg_scale.neighbors import KNN
 
 __all__ = ["NearField", "NearRows"]
 
+TIE = 2.0**-11
+"""Share of a distance, twice what rounding in float32 tiles is at most, 2 eps / `clorg_scale.rld.tiles.NEAR`: of the
+points as far as the farthest neighbour, such as its duplicates, none counts as missed."""
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
-TIE = 2.0**-12
-"""Relative rounding error, at most, of distances that are not recomputed (see `clorg_scale.rld.tiles.NEAR`)."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ class NearField:
     nearest
         (n,) float64 distance to the nearest of them.
     reach
-        (n,) float32 distance to the farthest neighbour that the point itself lists, less what rounding may take from
-        the distances of others as far away.
+        (n,) float32 distance within which the point lists every neighbour: that to the farthest one, less `TIE`.
     """
 
     indptr: Integers
@@ -55,7 +55,8 @@ class NearField:
         distances = on_host(edges.distances).astype(np.float64)
         # Every point lists at least one neighbour, so no row is empty.
         nearest = np.minimum.reduceat(distances, indptr[:-1])
-        return cls(indptr, indices, distances, nearest, on_host(table.distances[:, -1]) * np.float32(1 - TIE))
+        reach = on_host(table.distances[:, -1]) * np.float32(1 - TIE)
+        return cls(indptr, indices, distances, nearest, reach)
 
     def log_sums(self, rates: Floats) -> Floats:
         """(t, n) log2 of the sum of 2^(rate d) over the near pairs of each point, rates below 0."""

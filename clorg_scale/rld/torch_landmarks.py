@@ -11,15 +11,14 @@ and 1,000 landmarks that is 0.5 TB, far less than what the search for the near f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from clorg_scale.arrays import array_module, within_device_memory
 from clorg_scale.arrays.products import float32_products
-from clorg_scale.errors import InputError
 from clorg_scale.rld.landmarks import GROUPS
 from clorg_scale.rld.tiles import TILE
 
@@ -36,18 +35,9 @@ NEAR_BYTES = 64 << 20
 
 def on_device(device: Any, array: Any) -> Any:
     """The array as a tensor there; a CuPy array, or a tensor that is there already, is not copied."""
-    return torch.as_tensor(array, device=device)
-
-
-@contextmanager
-def _within_memory() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            "The device ran out of memory in sampled RLD, which takes about 2 GB there beside the embeddings; free "
-            "device memory, or use device='cpu'."
-        ) from error
+    if array_module(array) is np:
+        return torch.as_tensor(array, device=device)
+    return torch.from_dlpack(array)  # unlike `as_tensor`, waits for CuPy's stream
 
 
 class _Batch(NamedTuple):
@@ -64,7 +54,7 @@ class _Batch(NamedTuple):
     weights: Any
 
 
-@_within_memory()
+@within_device_memory("sampled RLD, which takes about 2 GB there beside the embeddings")
 @float32_products("ieee")
 def landmark_sums(
     X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, rates: Any, squared: Any, shifts: Any,
@@ -86,7 +76,7 @@ def landmark_sums(
     return sums
 
 
-@_within_memory()
+@within_device_memory("sampled RLD, which takes about 2 GB there beside the embeddings")
 @float32_products("ieee")
 def landmark_affinities(
     X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, rates: Any, squared: Any, x_logs: Any,

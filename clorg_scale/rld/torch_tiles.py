@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 from clorg_scale.rld.device_points import Panel
 
-__all__ = ["NEAR", "NearPairs", "affinity_sums", "kernel_sums"]
+__all__ = ["NEAR", "TILE_BYTES", "NearPairs", "affinity_sums", "kernel_sums"]
 
 NEAR = 1e-3
 """Pairs with d^2 below this share of n_i + n_j are recomputed from their coordinates."""
 
-TILE_BYTES = {"cuda": 256 << 20, "cpu": 4 << 20}
-"""Bytes of a tile of distances: large against the launch of an operation, or half of a second-level cache."""
+TILE_BYTES = {"cuda": 128 << 20, "cpu": 4 << 20}
+"""Bytes of a tile of distances, of which some eight are in use at once: large against the launch of an operation, or
+half of a second-level cache."""
 
 
 class NearPairs(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clorg_scale.arrays import Array
+from clorg_scale.arrays import Array, on_default_stream
 from clorg_scale.errors import require
 from clorg_scale.neighbors.algorithms.on_device import float32_copy, search_in_chunks
 from clorg_scale.neighbors.points import Points
@@ -13,6 +13,7 @@ __all__ = ["Cagra", "build"]
 MAX_ITOPK = 1024
 
 
+@on_default_stream()
 def build(points: Points, k: int, *, seed: int) -> Cagra:
     """Build a graph of 64 neighbours a node out of one of 128 (cuVS takes no seed)."""
     cagra = require("cuvs.neighbors.cagra", extra="cuda13", purpose="CAGRA")
@@ -37,6 +38,7 @@ class Cagra:
         """The index with its present parameters."""
         return f"cuvs.cagra(itopk={self.itopk})"
 
+    @on_default_stream()
     def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
         """(b, k) what the index returns (uint32 row numbers; what is out of range is dropped later)."""
         from cuvs.neighbors import cagra

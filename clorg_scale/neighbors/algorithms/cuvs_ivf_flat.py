@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from clorg_scale.arrays import Array
+from clorg_scale.arrays import Array, on_default_stream
 from clorg_scale.errors import require
 from clorg_scale.neighbors.algorithms.on_device import float32_copy, search_in_chunks
 from clorg_scale.neighbors.points import Points
@@ -13,6 +13,7 @@ from clorg_scale.progress import Advance
 __all__ = ["CuvsIVFFlat", "build"]
 
 
+@on_default_stream()
 def build(points: Points, k: int, *, seed: int) -> CuvsIVFFlat:
     """Cluster the points into about 2 sqrt(n) lists (cuVS takes no seed; its k-means has a fixed one)."""
     ivf_flat = require("cuvs.neighbors.ivf_flat", extra="cuda13", purpose="IVF-Flat on the GPU")
@@ -40,6 +41,7 @@ class CuvsIVFFlat:
         """The index with its present parameters."""
         return f"cuvs.ivf_flat(lists={self.n_lists}, probes={self.n_probes})"
 
+    @on_default_stream()
     def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
         """(b, k) what the index returns."""
         from cuvs.neighbors import ivf_flat

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from clorg_scale.arrays import on_host, row_slices
+from clorg_scale.arrays import free_device_memory, on_default_stream, on_host, row_slices
 from clorg_scale.errors import InputError, require
 from clorg_scale.neighbors.algorithms.nndescent import Graph
-from clorg_scale.neighbors.algorithms.on_device import float32_copy, free_memory
+from clorg_scale.neighbors.algorithms.on_device import float32_copy
 from clorg_scale.neighbors.points import Points
 
 __all__ = ["build"]
@@ -16,6 +16,7 @@ HEADROOM = 0.25
 """Share of the free memory of the GPU left alone: the build's own buffers are not documented."""
 
 
+@on_default_stream()
 def build(points: Points, k: int, *, seed: int) -> Graph:
     """All-neighbours NN-descent with an intermediate graph of twice the degree (cuVS takes no seed)."""
     all_neighbors = require("cuvs.neighbors.all_neighbors", extra="cuda13", purpose="NN-descent on the GPU")
@@ -46,7 +47,7 @@ def build(points: Points, k: int, *, seed: int) -> Graph:
 
 def _clusters(points: Points, degree: int) -> int:
     """1 where data and graph fit the GPU, else enough that a cluster, twice overlapping, does."""
-    usable = free_memory() * (1 - HEADROOM) - points.n * degree * 12
+    usable = free_device_memory() * (1 - HEADROOM) - points.n * degree * 12
     needed = points.n * (4 * points.d + 24 * degree)
     if usable <= 0:
         raise InputError(

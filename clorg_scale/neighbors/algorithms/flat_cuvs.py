@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays import Array, array_module, on_default_stream
 from clorg_scale.errors import require
 
 __all__ = ["search_block"]
@@ -11,6 +11,7 @@ MAX_QUERIES = 1 << 14
 """Queries of one call; its distances to a whole block are held at once."""
 
 
+@on_default_stream()
 def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> tuple[Array, Array]:  # noqa: FBT001
     """Find the k best of `points` for each of `queries` (see `neighbors.exact.PairSearch`)."""
     brute_force = require("cuvs.neighbors.brute_force", extra="cuda13", purpose="Brute-force search on the GPU")

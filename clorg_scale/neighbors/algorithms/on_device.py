@@ -7,23 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from clorg_scale.arrays import Array, row_slices
+from clorg_scale.arrays import Array, free_device_memory, row_slices
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.points import Points
 from clorg_scale.progress import Advance
 
-__all__ = ["float32_copy", "free_memory", "search_in_chunks"]
+__all__ = ["float32_copy", "search_in_chunks"]
 
 QUERY_CHUNK = 1 << 15
 """Queries of one call: more than 65,535 at once have crashed GPU indexes."""
-
-
-def free_memory() -> int:
-    """Bytes free on the current GPU, CuPy's own unused blocks among them."""
-    import cupy
-
-    free, _ = cupy.cuda.runtime.memGetInfo()
-    return int(free) + int(cupy.get_default_memory_pool().free_bytes())
 
 
 def float32_copy(points: Points) -> Array:
@@ -39,9 +31,10 @@ def float32_copy(points: Points) -> Array:
     if points.held is not None and not isinstance(points.held, np.ndarray):
         return points.held
     needed = 4 * points.n * points.d
-    if needed > 0.9 * free_memory():
+    free = free_device_memory()
+    if needed > 0.9 * free:
         raise InputError(
-            f"The index needs {needed / 1e9:.1f} GB on the GPU, where {free_memory() / 1e9:.1f} GB are free; "
+            f"The index needs {needed / 1e9:.1f} GB on the GPU, where {free / 1e9:.1f} GB are free; "
             "use index='flat' or 'ivf', which stream, or device='cpu'."
         )
     data = cupy.empty((points.n, points.d), dtype=np.float32)
