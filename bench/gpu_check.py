@@ -486,7 +486,7 @@ def time_exact_rld(
     if not resident:
         raise SkippedError(f"{n} x {d} does not fit on the device")
     held = DevicePoints(points, run.device, precision, resident=True)
-    passes = cuda._Passes(held, TEMPERATURES, panel_rows or planned, lambda _: None, triton=triton)
+    passes = cuda.Passes(held, TEMPERATURES, panel_rows or planned, lambda _: None, triton=triton)
     label = f"exact RLD {n} x {d} {engine} {precision}" + (f" tile={tile}" if tile else "")
     times: dict[str, float] = {}
     with using_tile(tile), torch.no_grad(), float32_products("ieee"):
@@ -498,7 +498,7 @@ def time_exact_rld(
             run.synchronise()
             times["pass1"] = time.perf_counter() - start
             log_r = torch.log(R) + np.log(mu / guess) * D / (R * guess * passes.temperatures[:, None])
-            safe = cuda._needs_logarithms(R, n)
+            safe = cuda.needs_logarithms(float(R.min()), n)
             run.synchronise()
             start = time.perf_counter()
             B, W, _ = passes.affinity_sums(mu, log_r, safe=safe)

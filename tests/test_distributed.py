@@ -48,6 +48,29 @@ def test_exact_rld_is_the_same(client, dtype):
     same(together, alone, ("values", "per_class", "local_density", "null_std", "mean_distance"), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("precision", "n"), [("fp64", 6_000), ("ieee", 3_000)])
+def test_exact_rld_of_workers_with_gpus_is_the_same(client, precision, n, monkeypatch):
+    """Their code, on the CPU; panels so small that several parts, the last of a single panel, are shared."""
+    pytest.importorskip("torch")
+    from clorg_scale.rld import cuda, gpu_cluster
+    from clorg_scale.rld.points import ClassOrderedPoints
+
+    monkeypatch.setattr(gpu_cluster, "LEAST_PANEL_ROWS", 1 << 10)
+    monkeypatch.setattr(gpu_cluster, "PANELS", 5)
+    monkeypatch.setattr(cuda, "EXACT_MEAN", 4_000)
+    X, codes = blobs(n)
+    X = X.astype(np.float64 if precision == "fp64" else np.float32)
+    X[7] = 40  # a row to be rescued
+    points, temperatures, done = ClassOrderedPoints(X, codes, 4), np.array([0.02, 1.0, 0.5, 0.1]), []
+    how = {"precision": precision, "device": "cpu", "engine": "torch"}
+    alone = cuda.exact_sums(points, temperatures, advance=lambda _: None, **how)
+    together = cuda.exact_sums(points, temperatures, advance=done.append, run=mapped(client), **how)
+    assert sum(done) == n * (n - 1)
+    assert len(done) > 2
+    same(together, alone, ("k", "w", "log_r", "mean_distance", "spread"), rtol=1e-9 if precision == "fp64" else 2e-5)
+    np.testing.assert_array_equal(together.n_rescued, alone.n_rescued)
+
+
 def test_sampled_rld_is_the_same_to_the_last_bit(client, tmp_path):
     X, codes = blobs(20_000)
     np.save(tmp_path / "X.npy", X.astype(np.float16))

@@ -16,9 +16,9 @@ from clorg_scale.arrays.products import rounded_to_tf32
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn, knn_between, knn_of
 from clorg_scale.neighbors.algorithms import flat_faiss, flat_torch, ivf
-from clorg_scale.neighbors.approximate import search_candidates
 from clorg_scale.neighbors.engines import automatic_index, exact_engine
 from clorg_scale.neighbors.exact import BlockSearch, search_exact
+from clorg_scale.neighbors.parts import CandidateSearch
 from clorg_scale.neighbors.points import hold, prepare
 
 FAISS = BlockSearch("flat", flat_faiss.search_block)
@@ -419,16 +419,7 @@ class Broken:
 def test_what_a_broken_index_lacks_is_searched_exactly():
     points = clusters(300, 6)
     prepared = prepare(points, "euclidean")
-    parts = search_candidates(
-        Broken(points), prepared, 10,
-        engine=FAISS, block_bytes=1 << 20, advance=lambda n: None,
-    )  # fmt: skip
-    keys = np.concatenate([keys for _, keys, _ in parts])
-    parts = search_candidates(
-        Broken(points), prepared, 10,
-        engine=FAISS, block_bytes=1 << 20, advance=lambda n: None,
-    )  # fmt: skip
-    ids = np.concatenate([ids for _, _, ids in parts])
+    _, keys, ids = CandidateSearch(Broken(points), prepared, 10, "cpu", 1 << 20)(np.arange(300))
     table = KNN(ids.astype(np.int32), prepared.distances(keys), "euclidean", "broken", 300)
     assert_clean(table)
     rows = np.arange(0, 300, 30)  # lost a duplicate and two others of 12, or everything: searched exactly

@@ -17,7 +17,8 @@ Sums are added in a fixed order: equal input gives equal bits on equal hardware 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ import numpy.typing as npt
 
 from clorg_scale.arrays import free_device_memory, within_device_memory
 from clorg_scale.arrays.products import float32_products
+from clorg_scale.distributed import Map
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import Advance
 from clorg_scale.rld.device_points import PRECISIONS, DevicePoints, Panel
@@ -32,7 +34,7 @@ from clorg_scale.rld.exact import ExactSums
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.torch_tiles import NEAR, TILE_BYTES, NearPairs
 
-__all__ = ["Engine", "exact_sums"]
+__all__ = ["Engine", "Passes", "computing", "exact_sums", "mean_distance", "needs_logarithms", "on_device"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,6 +77,7 @@ def exact_sums(
     precision: str | None = None,
     engine: Engine = "auto",
     device: str = "cuda",
+    run: Map | None = None,
 ) -> ExactSums:
     """Sum the affinities of every point at every temperature, as `clorg_scale.rld.exact.exact_sums` does on the CPU.
 
@@ -96,6 +99,8 @@ def exact_sums(
         ``"auto"`` takes Triton where it can run.
     device
         torch device; anything but CUDA is for tests of this code.
+    run
+        What shares the work among the workers of a cluster (`clorg_scale.rld.gpu_cluster`); None does it here.
 
     Raises
     ------
@@ -104,33 +109,74 @@ def exact_sums(
     MissingDependencyError
         If torch is not installed, or Triton where asked for by name.
     """
+    falling = np.argsort(-temperatures, kind="stable")
+    if run is not None:
+        from clorg_scale.rld.gpu_cluster import shared_sums
+
+        of_class_order = shared_sums(
+            points, temperatures[falling], seed, memory_limit, advance, precision or "fp16", engine, device, run
+        )
+    else:
+        with computing():
+            passes = on_device(points, temperatures[falling], memory_limit, advance, precision, engine, device)
+            of_class_order = _sums(passes, seed)
+    return _in_order(of_class_order, falling, points.order)
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """What all work here needs around it: no gradients, float32 products as they are, a sentence where memory ends."""
     torch = require("torch", extra="cuda13", purpose="Exact RLD on a GPU")
+    with torch.no_grad(), float32_products("ieee"), within_device_memory("exact RLD"):
+        yield
+
+
+def on_device(
+    points: ClassOrderedPoints,
+    temperatures: Floats,
+    memory_limit: int | None,
+    advance: Advance,
+    precision: str | None,
+    engine: Engine,
+    device: str,
+    *,
+    most_panel_rows: int = MOST_PANEL_ROWS,
+) -> Passes:
+    """Points on a device and the passes over them; temperatures fall."""
+    import torch
+
     precision = precision or "fp16"
     if precision not in PRECISIONS:
         raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
     place = torch.device(device)
     triton = _use_triton(torch, engine, precision, place)
-    falling = np.argsort(-temperatures, kind="stable")
-    with torch.no_grad(), float32_products("ieee"), within_device_memory("exact RLD"):
-        panel_rows, resident = _plan(points, len(temperatures), precision, memory_limit, place, triton=triton)
-        on_device = DevicePoints(points, place, precision, resident=resident)
-        passes = _Passes(on_device, temperatures[falling], panel_rows, advance, triton=triton)
-        if precision == "fp64" or points.n_points <= EXACT_MEAN:
-            guess = _Passes(on_device, np.empty(0), panel_rows, lambda _: None, triton=triton).kernel_sums(1.0)[2]
-        else:
-            guess = passes.random_pair_mean(seed)
-        R, D, mu = passes.kernel_sums(guess)
-        log_r = torch.log(R) + np.log(mu / guess) * D / (R * guess * passes.temperatures[:, None])
-        n_rescued = passes.rescue(R, mu, log_r)
-        B, W, near_squares = passes.affinity_sums(mu, log_r, safe=_needs_logarithms(R, points.n_points))
-        sums = torch.stack([B + W, W, log_r]).cpu().numpy()
-        spread = np.empty(len(temperatures))
-        spread[falling] = passes.spread(mu, log_r, B + W, near_squares, seed).cpu().numpy()
-    ordered = np.empty((3, len(temperatures), points.n_points))
-    ordered[:, falling[:, None], points.order[None, :]] = sums
-    rescued = np.empty(len(temperatures), dtype=np.int64)
-    rescued[falling] = n_rescued
-    return ExactSums(ordered[0], ordered[1], ordered[2], mu / on_device.scale, rescued, spread=spread)
+    panel_rows, resident = _plan(
+        points, len(temperatures), precision, memory_limit, place, triton=triton, most=most_panel_rows
+    )
+    return Passes(
+        DevicePoints(points, place, precision, resident=resident), temperatures, panel_rows, advance, triton=triton
+    )
+
+
+def _sums(passes: Passes, seed: int) -> ExactSums:
+    """All passes; points in class order."""
+    guess = passes.first_mean(seed)
+    R, D, mu = passes.kernel_sums(guess)
+    log_r = passes.torch.log(R) + np.log(mu / guess) * D / (R * guess * passes.temperatures[:, None])
+    n_rescued = passes.rescue(R, mu, log_r)
+    B, W, near_squares = passes.affinity_sums(mu, log_r, safe=needs_logarithms(float(R.min()), passes.points.n))
+    spread = passes.spread(mu, log_r, B + W, near_squares, seed)
+    k, w, logs, spread = (array.cpu().numpy() for array in (B + W, W, log_r, spread))
+    return ExactSums(k, w, logs, mu / passes.points.scale, n_rescued, spread=spread)
+
+
+def _in_order(sums: ExactSums, falling: npt.NDArray[np.int64], order: npt.NDArray[np.int64]) -> ExactSums:
+    """Sums of falling temperatures and points in class order, in the order in which both were handed in."""
+    back, place = np.argsort(falling), np.empty_like(order)
+    place[order] = np.arange(len(order))
+    k, w, log_r = (array[back][:, place] for array in (sums.k, sums.w, sums.log_r))
+    assert sums.spread is not None
+    return ExactSums(k, w, log_r, sums.mean_distance, sums.n_rescued[back], spread=sums.spread[back])
 
 
 def _use_triton(torch: Any, engine: Engine, precision: str, device: Any) -> bool:
@@ -153,9 +199,16 @@ def _use_triton(torch: Any, engine: Engine, precision: str, device: Any) -> bool
 
 
 def _plan(
-    points: ClassOrderedPoints, t: int, precision: str, memory_limit: int | None, device: Any, *, triton: bool
+    points: ClassOrderedPoints,
+    t: int,
+    precision: str,
+    memory_limit: int | None,
+    device: Any,
+    *,
+    triton: bool,
+    most: int = MOST_PANEL_ROWS,
 ) -> tuple[int, bool]:
-    """Points of a panel, and whether all points stay on the device."""
+    """Points of a panel, at `most`, and whether all points stay on the device."""
     limit = memory_limit
     if limit is None:
         limit = int(0.9 * free_device_memory()) if device.type == "cuda" else 2 << 30
@@ -173,12 +226,12 @@ def _plan(
         # Two panels at work, one that the device is about to be done with, one that is coming.
         return sums + 4 * rows * point + working(rows) + converting
 
-    rows = min(MOST_PANEL_ROWS, n)
+    rows = min(most, n)
     while rows > LEAST_RESIDENT_ROWS and resident(rows) > limit:
         rows = -(-rows // 2)
     if resident(rows) <= limit:
         return rows, True
-    rows = min(MOST_PANEL_ROWS, n)
+    rows = min(most, n)
     while rows > LEAST_PANEL_ROWS and streamed(rows) > limit:
         rows = -(-rows // 2)
     if streamed(rows) > limit:
@@ -202,7 +255,7 @@ def _working_bytes(rows: int, n_features: int, t: int, precision: str, device: A
     return max(tiles + totals, 10 * 8 * AT_ONCE)
 
 
-class _Passes:
+class Passes:
     """The passes over all pairs of panels; temperatures fall, distances are in units of the scaled points."""
 
     def __init__(
@@ -215,6 +268,13 @@ class _Passes:
         halves = np.append(False, abs(temperatures[:-1] / temperatures[1:] - 2) < 1e-12)[: len(temperatures)]
         self.forms = torch.tensor([2 if half else 1 for half in halves], dtype=torch.int32, device=points.device)
         self.float = torch.float64 if points.precision == "fp64" else torch.float32
+
+    def first_mean(self, seed: int) -> float:
+        """Mean distance: of all pairs where that is cheap or float64 asked for, else of random ones."""
+        if self.points.precision == "fp64" or self.points.n <= EXACT_MEAN:
+            distances_only = Passes(self.points, np.empty(0), self.panel_rows, lambda _: None, triton=self.triton)
+            return distances_only.kernel_sums(1.0)[2]
+        return self.random_pair_mean(seed)
 
     def random_pair_mean(self, seed: int) -> float:
         """Mean distance of random pairs i, i + shift of random permutations."""
@@ -235,6 +295,12 @@ class _Passes:
 
     def kernel_sums(self, mu: float) -> tuple[Any, Any, float]:
         """Pass 1: R and D, (t, n) each, and the exact mean distance."""
+        into, total = self.kernel_totals(mu)
+        t = len(self.temperatures)
+        return into[:t], into[t:], mean_distance(float(total), self.points.n)
+
+    def kernel_totals(self, mu: float, some: Iterable[int] | None = None) -> tuple[Any, Any]:
+        """R and D, one above the other (2t, n), and the sum of the distances; of `some` panels with those behind."""
         rates = -LOG2_E / (mu * self.temperatures)
         n, t = self.points.n, len(rates)
         into = self.torch.zeros((2 * t, n), dtype=self.torch.float64, device=self.points.device)
@@ -270,8 +336,8 @@ class _Passes:
                 _add_at(into, i, both)
                 _add_at(into, j, both)
 
-        self._visit_all(sums_of, add)
-        return into[:t], into[t:], _positive(2 * float(total) / (n * (n - 1)))
+        self._visit_all(sums_of, add, some)
+        return into, total
 
     def rescue(self, R: Any, mu: float, log_r: Any) -> npt.NDArray[np.int64]:
         """Sum the rows again whose R is not far above float32's smallest number, by log-sum-exp in float64."""
@@ -333,8 +399,13 @@ class _Passes:
                 total[t] += B.square().sum() - torch.where(near, A, 0).square().sum()
         return total * (n / len(rows)) + near_squares / two_m**2
 
-    def affinity_sums(self, mu: float, log_r: Any, *, safe: bool) -> tuple[Any, Any, Any]:
-        """Pass 2: B and W, (t, n) each, and (t,) the sum of the squares of the affinities of all near pairs."""
+    def affinity_sums(
+        self, mu: float, log_r: Any, *, safe: bool, some: Iterable[int] | None = None
+    ) -> tuple[Any, Any, Any]:
+        """Pass 2: B and W, (t, n) each, and (t,) the sum of the squares of the affinities of all near pairs.
+
+        Of all panels, or of `some` with those behind.
+        """
         torch, t = self.torch, len(self.temperatures)
         rates = -LOG2_E / (mu * self.temperatures)
         weights = (log_r * LOG2_E if safe else torch.exp(-log_r)).to(self.float)
@@ -372,12 +443,17 @@ class _Passes:
                 _add_at(into, i, both)
                 _add_at(into, j, both)
 
-        self._visit_all(sums_of, add)
+        self._visit_all(sums_of, add, some)
         return into[:t], into[t:], near_squares
 
-    def _visit_all(self, sums_of: Callable[[Panel, Panel, int], Any], add: Callable[[Panel, Panel, Any], None]) -> None:
+    def _visit_all(
+        self,
+        sums_of: Callable[[Panel, Panel, int], Any],
+        add: Callable[[Panel, Panel, Any], None],
+        some: Iterable[int] | None,
+    ) -> None:
         """Compute and add the sums of every pair of panels, in a fixed order."""
-        for X, Y in self.points.panel_pairs(self.panel_rows):
+        for X, Y in self.points.panel_pairs(self.panel_rows, some):
             self._visit(X, Y, sums_of, add)
             same = X.start == Y.start
             self.advance(len(X.x) * (len(X.x) - 1) / 2 if same else len(X.x) * len(Y.x))
@@ -426,13 +502,13 @@ def _quarters(X: Panel, Y: Panel) -> Iterator[tuple[Panel, Panel]]:
     yield b, d
 
 
-def _needs_logarithms(R: Any, n: int) -> bool:
+def needs_logarithms(least_r: float, n: int) -> bool:
     """Whether products of squared exponentials and 1 / r could leave float32's range where they matter.
 
     A row's affinities are decided by its largest E_ij >= R_i / n; their squares keep 24 bits above 2^-126 while
     R_i > n 2^-50.
     """
-    return bool(R.min() < n * 2.0**-50)
+    return least_r < n * 2.0**-50
 
 
 def _near_pairs(X: Panel, Y: Panel, left_out: list[NearPairs]) -> Iterator[tuple[Any, Any, Any]]:
@@ -459,6 +535,11 @@ def _add_at(into: Any, positions: Any, values: Any) -> None:
     places, counts = torch.unique_consecutive(positions[order], return_counts=True)
     sums = torch.segment_reduce(values[:, order].T.contiguous(), "sum", lengths=counts, axis=0)
     into[:, places] += sums.T
+
+
+def mean_distance(total: float, n: int) -> float:
+    """Mu from the sum over all pairs of n points."""
+    return _positive(2 * total / (n * (n - 1)))
 
 
 def _positive(mu: float) -> float:

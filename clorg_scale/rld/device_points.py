@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -91,10 +91,13 @@ class DevicePoints:
         """Device memory that the conversion of a block takes: coordinates, scaled, rounded, as float64 for norms."""
         return (12 if precision == "fp64" else 8) * BLOCK_BYTES
 
-    def panel_pairs(self, panel_rows: int) -> Iterator[tuple[Panel, Panel]]:
-        """All pairs of panels on or above the diagonal; the next panel is on its way while one is worked on."""
+    def panel_pairs(self, panel_rows: int, some: Iterable[int] | None = None) -> Iterator[tuple[Panel, Panel]]:
+        """All pairs of panels on or above the diagonal; the next panel is on its way while one is worked on.
+
+        With `some`, only the pairs whose first panel begins at one of these points.
+        """
         starts = range(0, self.n, panel_rows)
-        pairs = [(i, j) for i in starts for j in starts[i // panel_rows :]]
+        pairs = [(i, j) for i in (starts if some is None else some) for j in starts[i // panel_rows :]]
         if self._all is not None:
             cut = {i: self._all.part(i, min(self.n, i + panel_rows)) for i in starts}
             yield from ((cut[i], cut[j]) for i, j in pairs)
