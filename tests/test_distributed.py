@@ -64,11 +64,21 @@ def test_exact_rld_of_workers_with_gpus_is_the_same(client, precision, n, monkey
     points, temperatures, done = ClassOrderedPoints(X, codes, 4), np.array([0.02, 1.0, 0.5, 0.1]), []
     how = {"precision": precision, "device": "cpu", "engine": "torch"}
     alone = cuda.exact_sums(points, temperatures, advance=lambda _: None, **how)
-    together = cuda.exact_sums(points, temperatures, advance=done.append, run=mapped(client), **how)
+    together = gpu_cluster.exact_sums(points, temperatures, advance=done.append, run=mapped(client), **how)
     assert sum(done) == n * (n - 1)
     assert len(done) > 2
     same(together, alone, ("k", "w", "log_r", "mean_distance", "spread"), rtol=1e-9 if precision == "fp64" else 2e-5)
     np.testing.assert_array_equal(together.n_rescued, alone.n_rescued)
+
+
+def test_the_choice_of_a_method_counts_the_workers(client, monkeypatch):
+    from clorg_scale.rld import relative_local_density
+
+    monkeypatch.setattr(relative_local_density, "AT_ONCE", 0)
+    X, codes = blobs(2_000)
+    result = cs.rld(X, codes, client=client)
+    assert result.method == "exact"
+    assert result.details["why"] == "exact is predicted to take less than 10 minutes on this cluster"
 
 
 def test_sampled_rld_is_the_same_to_the_last_bit(client, tmp_path):

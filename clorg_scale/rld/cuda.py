@@ -26,7 +26,6 @@ import numpy.typing as npt
 
 from clorg_scale.arrays import free_device_memory, within_device_memory
 from clorg_scale.arrays.products import float32_products
-from clorg_scale.distributed import Map
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import Advance
 from clorg_scale.rld.device_points import PRECISIONS, DevicePoints, Panel
@@ -34,7 +33,16 @@ from clorg_scale.rld.exact import ExactSums
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.torch_tiles import NEAR, TILE_BYTES, NearPairs
 
-__all__ = ["Engine", "Passes", "computing", "exact_sums", "mean_distance", "needs_logarithms", "on_device"]
+__all__ = [
+    "Engine",
+    "Passes",
+    "as_handed_in",
+    "computing",
+    "exact_sums",
+    "mean_distance",
+    "needs_logarithms",
+    "on_device",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -77,7 +85,6 @@ def exact_sums(
     precision: str | None = None,
     engine: Engine = "auto",
     device: str = "cuda",
-    run: Map | None = None,
 ) -> ExactSums:
     """Sum the affinities of every point at every temperature, as `clorg_scale.rld.exact.exact_sums` does on the CPU.
 
@@ -99,8 +106,6 @@ def exact_sums(
         ``"auto"`` takes Triton where it can run.
     device
         torch device; anything but CUDA is for tests of this code.
-    run
-        What shares the work among the workers of a cluster (`clorg_scale.rld.gpu_cluster`); None does it here.
 
     Raises
     ------
@@ -110,17 +115,9 @@ def exact_sums(
         If torch is not installed, or Triton where asked for by name.
     """
     falling = np.argsort(-temperatures, kind="stable")
-    if run is not None:
-        from clorg_scale.rld.gpu_cluster import shared_sums
-
-        of_class_order = shared_sums(
-            points, temperatures[falling], seed, memory_limit, advance, precision or "fp16", engine, device, run
-        )
-    else:
-        with computing():
-            passes = on_device(points, temperatures[falling], memory_limit, advance, precision, engine, device)
-            of_class_order = _sums(passes, seed)
-    return _in_order(of_class_order, falling, points.order)
+    with computing():
+        passes = on_device(points, temperatures[falling], memory_limit, advance, precision, engine, device)
+        return as_handed_in(_sums(passes, seed), falling, points.order)
 
 
 @contextmanager
@@ -170,7 +167,7 @@ def _sums(passes: Passes, seed: int) -> ExactSums:
     return ExactSums(k, w, logs, mu / passes.points.scale, n_rescued, spread=spread)
 
 
-def _in_order(sums: ExactSums, falling: npt.NDArray[np.int64], order: npt.NDArray[np.int64]) -> ExactSums:
+def as_handed_in(sums: ExactSums, falling: npt.NDArray[np.int64], order: npt.NDArray[np.int64]) -> ExactSums:
     """Sums of falling temperatures and points in class order, in the order in which both were handed in."""
     back, place = np.argsort(falling), np.empty_like(order)
     place[order] = np.arange(len(order))

@@ -17,11 +17,20 @@ import numpy.typing as npt
 
 from clorg_scale.distributed import Map
 from clorg_scale.progress import Advance
-from clorg_scale.rld.cuda import MOST_PANEL_ROWS, Engine, Passes, computing, mean_distance, needs_logarithms, on_device
+from clorg_scale.rld.cuda import (
+    MOST_PANEL_ROWS,
+    Engine,
+    Passes,
+    as_handed_in,
+    computing,
+    mean_distance,
+    needs_logarithms,
+    on_device,
+)
 from clorg_scale.rld.exact import ExactSums
 from clorg_scale.rld.points import ClassOrderedPoints
 
-__all__ = ["shared_sums"]
+__all__ = ["exact_sums"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -162,34 +171,48 @@ class _Spread:
             return np.asarray(passes.spread(self.mu, log_r, k, near_squares, self.seed).cpu().numpy())
 
 
-def shared_sums(
+def exact_sums(
     points: ClassOrderedPoints,
     temperatures: Floats,
-    seed: int,
-    memory_limit: int | None,
+    *,
+    seed: int = 0,
+    memory_limit: int | None = None,
     advance: Advance,
-    precision: str,
-    engine: Engine,
-    device: str,
     run: Map,
+    precision: str = "fp16",
+    engine: Engine = "auto",
+    device: str = "cuda",
 ) -> ExactSums:
-    """All passes of `clorg_scale.rld.cuda.exact_sums`; temperatures fall, points are in class order."""
-    n = points.n_points
+    """Sum the affinities of every point at every temperature, as `clorg_scale.rld.cuda.exact_sums` does on one GPU.
+
+    Parameters
+    ----------
+    points, temperatures, seed, memory_limit, advance, precision, engine, device
+        As there.
+    run
+        Maps the parts on the workers (`clorg_scale.distributed.mapped`).
+
+    Raises
+    ------
+    InputError, MissingDependencyError
+        As there.
+    """
+    n, falling = points.n_points, np.argsort(-temperatures, kind="stable")
     # A power of two: a worker that wants smaller panels halves it, and they begin at the same points.
     panel_rows = min(MOST_PANEL_ROWS, max(LEAST_PANEL_ROWS, 1 << (-(-n // PANELS) - 1).bit_length()))
-    there = _Points(points, temperatures, memory_limit, precision, engine, device, panel_rows)
+    there = _Points(points, temperatures[falling], memory_limit, precision, engine, device, panel_rows)
     guess, scale = _one(run, _FirstMean(there, seed))
     R_and_D, total = _added(run, _KernelTotals(there, guess), there, advance)
     R, D = np.split(R_and_D, 2)
     mu = mean_distance(float(total), n)
     with np.errstate(divide="ignore", invalid="ignore"):  # rows to be rescued
-        log_r = np.log(R) + np.log(mu / guess) * D / (R * guess * temperatures[:, None])
+        log_r = np.log(R) + np.log(mu / guess) * D / (R * guess * there.temperatures[:, None])
     log_r, n_rescued = _one(run, _Rescue(there, mu, R, log_r))
     safe = needs_logarithms(float(R.min()), n)
     B_and_W, near_squares = _added(run, _AffinitySums(there, mu, log_r, safe), there, advance)
     B, W = np.split(B_and_W, 2)
     spread = _one(run, _Spread(there, mu, log_r, B + W, near_squares, seed))
-    return ExactSums(B + W, W, log_r, mu / scale, n_rescued, spread=spread)
+    return as_handed_in(ExactSums(B + W, W, log_r, mu / scale, n_rescued, spread=spread), falling, points.order)
 
 
 def _one(run: Map, task: Any) -> Any:

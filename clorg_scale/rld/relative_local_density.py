@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -119,7 +119,7 @@ def rld(
     options = _Options(place, k, parse_memory(memory_limit), target_error, seed, progress, client)
     why = {}
     if method == "auto":
-        method, why["why"] = _choose(points, place)
+        method, why["why"] = _choose(points, place, client)
     run = {"graph": _graph, "sampled": _sampled, "exact": _exact}[method]
     result = run(points, classes, chosen, options)
     return replace(result, seconds=time.perf_counter() - started, details=result.details | why)
@@ -166,35 +166,52 @@ AT_ONCE = 1e12
 """FLOP of exact RLD that any machine does in less."""
 
 
-def _choose(points: ClassOrderedPoints, place: str) -> tuple[Literal["exact", "sampled"], str]:
+def _choose(points: ClassOrderedPoints, place: str, client: Any) -> tuple[Literal["exact", "sampled"], str]:
     """The method that "auto" takes, and why."""
     work = 2.0 * points.n_points**2 * points.n_features
-    minutes = f"{EXACT_SECONDS // 60} minutes on this machine"
-    if work <= AT_ONCE or 1.4 * work / product_rate(points.n_features, points.dtype, place) <= EXACT_SECONDS:
+    minutes = f"{EXACT_SECONDS // 60} minutes on {'this machine' if client is None else 'this cluster'}"
+    if work <= AT_ONCE or 1.4 * work / _rate(points, place, client) <= EXACT_SECONDS:
         return "exact", f"exact is predicted to take less than {minutes}"
     return "sampled", f"exact would take more than {minutes}"
+
+
+def _rate(points: ClassOrderedPoints, place: str, client: Any) -> float:
+    """FLOP a second in matrix products, of all workers if there are some."""
+    if client is None:
+        return product_rate(points.n_features, points.dtype, place)
+    of_worker = client.submit(product_rate, points.n_features, points.dtype, place, pure=False)
+    return len(client.nthreads()) * float(of_worker.result())
 
 
 def _exact(
     points: ClassOrderedPoints, classes: ClassLabels, temperatures: npt.NDArray[np.float64], options: _Options
 ) -> RLDResult:
     """The exact method."""
-    from clorg_scale.rld.exact import exact_sums, n_pair_visits
+    from clorg_scale.rld.exact import n_pair_visits
 
-    precision = str(points.dtype)
+    n_visits, precision = n_pair_visits(points), str(points.dtype)
     if options.device == "cuda":
-        from clorg_scale.rld import cuda
-
         precision = "fp64" if points.dtype == np.float64 else "fp16"
-        exact_sums = partial(cuda.exact_sums, precision=precision)
-    n_visits, run = n_pair_visits(points), mapped(options.client)
+    exact_sums = _exact_engine(options, precision)
     with progress_bar("exact RLD", n_visits, unit="M pairs", scale=1e6, enabled=options.progress) as advance:
-        sums = exact_sums(
-            points, temperatures, seed=options.seed, memory_limit=options.memory_limit, advance=advance, run=run
-        )
+        sums = exact_sums(points, temperatures, seed=options.seed, memory_limit=options.memory_limit, advance=advance)
     details = {"device": options.device, "precision": precision, "rescued_rows": int(sums.n_rescued.sum())}
     result = _result("exact", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
     return replace(result, null_std=_null_std(points, classes, temperatures, sums, options.seed))
+
+
+def _exact_engine(options: _Options, precision: str) -> Callable[..., Any]:
+    """What sums the affinities of all pairs: loops of the CPU or kernels of a GPU, here or on a cluster."""
+    run = mapped(options.client)
+    if options.device == "cpu":
+        from clorg_scale.rld import exact
+
+        return partial(exact.exact_sums, run=run)
+    from clorg_scale.rld import cuda, gpu_cluster
+
+    if run is None:
+        return partial(cuda.exact_sums, precision=precision)
+    return partial(gpu_cluster.exact_sums, precision=precision, run=run)
 
 
 def _sampled(
@@ -209,6 +226,7 @@ def _sampled(
     table = knn(
         points.embeddings, min(options.k, points.n_points - 1), device=options.device,
         memory_limit=options.memory_limit, seed=options.seed, progress=options.progress, target_recall=NEAR_RECALL,
+        client=options.client,
     )  # fmt: skip
     sums = sampled_sums(
         points, classes.codes, NearField.of(table), temperatures, target_error=options.target_error,
@@ -250,6 +268,7 @@ def _graph(
         memory_limit=options.memory_limit,
         seed=options.seed,
         progress=options.progress,
+        client=options.client,
     )
     mu = table.mean_distance or 0.0
     if not mu > 0:
