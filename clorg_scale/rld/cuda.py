@@ -109,6 +109,8 @@ def exact_sums(
     if precision not in PRECISIONS:
         raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
     place = torch.device(device)
+    if place.type == "cuda" and place.index is None:  # what is current is so in this thread, not in the one that loads
+        place = torch.device("cuda", torch.cuda.current_device())
     triton = _use_triton(torch, engine, precision, place)
     falling = np.argsort(-temperatures, kind="stable")
     with torch.no_grad(), float32_products("ieee"), within_device_memory("exact RLD"):
