@@ -405,6 +405,61 @@ def test_foreign_libraries_work_on_the_default_stream(cupy, monkeypatch):
     assert told == ["search"]
 
 
+def test_embeddings_that_do_not_fit_are_streamed(cupy, monkeypatch):
+    """Block by block, each copied once while the one before is searched, and the queries not with each of them."""
+    if not hasattr(cupy, "launched"):
+        pytest.skip("the real GPU is too large")
+    copied, used = [], []
+
+    class Pinned(np.ndarray):
+        pass
+
+    class Context:
+        ptr = 0
+
+        def __init__(self, *_, **__):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def synchronize(self):
+            pass
+
+    def put(array, source, stream):
+        assert isinstance(source, Pinned)
+        assert isinstance(stream, Context)
+        array.host[...] = source
+        copied.append(len(source))
+        source[...] = np.nan  # the memory is given out again
+
+    def find(queries, block, *arguments):
+        assert type(block).__module__ == type(queries).__module__ == "cupy"
+        used.append((len(queries), len(block)))
+        return brute_force(queries, block, *arguments)
+
+    Context.null = Context()
+    runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 20, 1 << 20), getDevice=int)
+    monkeypatch.setattr(cupy, "cuda", types.SimpleNamespace(
+        runtime=runtime, Stream=Context, Device=Context, get_current_stream=lambda: Context.null,
+    ))  # fmt: skip
+    pinned = types.SimpleNamespace(empty_pinned=lambda shape, dtype: np.empty(shape, dtype).view(Pinned))
+    monkeypatch.setitem(sys.modules, "cupyx", pinned)
+    monkeypatch.setattr(type(cupy.zeros(1)), "set", put, raising=False)
+    monkeypatch.setattr("clorg_scale.neighbors.algorithms.flat_torch.engine", lambda: BlockSearch("flat(test)", find))
+    monkeypatch.setattr("clorg_scale.neighbors.memory.LEAST_BLOCKS", 400 << 10)
+    X, _ = points(3000, 64)
+    ours, theirs = knn(X, 7, index="flat", device="cuda"), knn(X, 7, device="cpu")
+    assert type(ours.indices).__module__ == "cupy"
+    np.testing.assert_array_equal(host(ours.indices), theirs.indices)
+    queries = [rows for (rows, _), (before, _) in zip(used, [(0, 0), *used], strict=False) if rows != before]
+    assert len(used) > 2 * len(queries)
+    assert sum(copied) < sum(rows for rows, _ in used) + sum(columns for _, columns in used)
+
+
 @pytest.mark.parametrize("where", ["SGGraph", "leiden"])
 def test_memory_that_runs_out_in_pylibcugraph(cupy, monkeypatch, where):
     """While the graph is made, too; it then is a MemoryError."""

@@ -16,7 +16,7 @@ from clorg_scale.neighbors import KNN
 __all__ = ["NearField"]
 
 TIE = 2.0**-11
-"""Share of a distance, twice what the rounding of float32 tiles is at most, 2 eps / `clorg_scale.rld.tiles.NEAR`: of the
+"""Share of a distance, twice what rounding in float32 tiles is at most, 2 eps / `clorg_scale.rld.tiles.NEAR`: of the
 points as far as the farthest neighbour, such as its duplicates, none counts as missed."""
 
 Floats = npt.NDArray[np.float64]
