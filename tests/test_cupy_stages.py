@@ -366,6 +366,29 @@ def _by_node(dense, block):
     return whole
 
 
+def test_labels_of_cudf_stay_on_the_device(cupy):
+    """A column is read through its CuPy array: cuDF's own refuse to be NumPy's."""
+    table, on_device, codes = tables(cupy)
+
+    class Series:
+        __module__ = "cudf.core.series"
+        ndim, iloc, dtype = 1, None, np.dtype(np.int64)
+        values = cupy.asarray(codes)
+
+        def isna(self):
+            return np.zeros(1, bool)
+
+        def __len__(self):
+            return len(codes)
+
+        def __array__(self, *_, **__):
+            raise TypeError("Implicit conversion to a host NumPy array via __array__ is not allowed")
+
+    graph = affinity_graph(on_device)
+    assert modularity(graph, Series()) == pytest.approx(modularity(affinity_graph(table), codes), abs=1e-12)
+    assert class_homogeneity(on_device, Series()) == pytest.approx(class_homogeneity(table, codes))
+
+
 def test_foreign_libraries_work_on_the_default_stream(cupy, monkeypatch):
     """cuVS and cuGraph are in order with that stream alone: another one is waited for, and waits."""
     if not hasattr(cupy, "launched"):
