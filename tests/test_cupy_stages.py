@@ -483,6 +483,34 @@ def test_embeddings_that_do_not_fit_are_streamed(cupy, monkeypatch):
     assert sum(copied) < sum(rows for rows, _ in used) + sum(columns for _, columns in used)
 
 
+@pytest.mark.parametrize("nonsense", ["alone", "strangers"])
+def test_a_useless_partition_of_the_gpu_is_replaced(cupy, monkeypatch, nonsense):
+    """Every node alone (rapids-singlecell 417), or communities of nodes that do not know each other."""
+    table, on_device, _ = tables(cupy)
+    graph = affinity_graph(on_device)
+    useful = communities(affinity_graph(table), device="cpu")
+    ranks = np.argsort(np.argsort(useful.labels, kind="stable"))
+    labels = np.arange(400) if nonsense == "alone" else ranks % 80
+    answers = [labels, useful.labels * 10 + 3]  # numbers with gaps
+    vertices = np.random.default_rng(0).permutation(400)
+
+    def leiden(*_):
+        found = answers.pop(0)
+        return cupy.asarray(vertices), cupy.asarray(found[vertices]), 0.9
+
+    library = types.SimpleNamespace(
+        ResourceHandle=object, GraphProperties=dict, SGGraph=lambda *_, **__: None, __version__="0", leiden=leiden,
+        __spec__=ModuleSpec("pylibcugraph", None),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "pylibcugraph", library)
+    with pytest.warns(UserWarning, match="communities of 400 nodes, of modularity -.*igraph on the CPU"):
+        assert communities(graph, device="cuda").details["library"].startswith("igraph")
+    found = communities(graph, device="cuda")
+    assert found.details["library"] == "pylibcugraph 0"
+    np.testing.assert_array_equal(found.labels, useful.labels)
+    assert found.modularity == pytest.approx(useful.modularity, abs=1e-9)
+
+
 @pytest.mark.parametrize("where", ["SGGraph", "leiden"])
 def test_memory_that_runs_out_in_pylibcugraph(cupy, monkeypatch, where):
     """While the graph is made, too; it then is a MemoryError."""

@@ -82,7 +82,7 @@ def communities(
     Warns
     -----
     UserWarning
-        If a GPU result is one community a node, which is discarded for the CPU's.
+        If a GPU result is one community a node, or worse than no partition; it is discarded for the CPU's.
     """
     if method not in ("leiden", "louvain"):
         raise InputError(f"method must be 'leiden' or 'louvain', not {method!r}.")
@@ -94,10 +94,14 @@ def communities(
         from clorg_scale.communities.pylibcugraph import partition_on_gpu
 
         found, details = partition_on_gpu(graph, method, resolution, seed)
-        if len(np.unique(found)) < graph.n_nodes or graph.n_edges == 0:
-            return _described(graph, found, method, resolution, details)
+        result = _described(graph, found, method, resolution, details)
+        # All nodes in one community have modularity 1 - resolution: less is no result of a search.
+        least = min(0.0, 1 - resolution)
+        if len(result.sizes) < graph.n_nodes and result.modularity > least - 1e-6:
+            return result
         warnings.warn(
-            f"{method} on the GPU put every node into a community of its own; igraph on the CPU is used instead.",
+            f"{method} on the GPU made {len(result.sizes)} communities of {graph.n_nodes} nodes, of modularity "
+            f"{result.modularity:.3g}; igraph on the CPU is used instead.",
             stacklevel=2,
         )
     from clorg_scale.communities.igraph import partition_on_cpu
