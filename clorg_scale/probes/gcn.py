@@ -15,7 +15,15 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from clorg_scale.arrays import Device, array_module, as_embeddings, available_memory, free_device_memory, on_host
+from clorg_scale.arrays import (
+    Device,
+    array_module,
+    as_embeddings,
+    available_memory,
+    free_device_memory,
+    on_host,
+    within_device_memory,
+)
 from clorg_scale.errors import InputError, require
 from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.standardise import StandardisedReader, standardisation
@@ -148,6 +156,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.progress = progress
 
+    @within_device_memory("the training of the probe", "give a smaller batch_size")
     def fit(self, graph: Any, labels: Any, train_mask: Any, features: Any = None) -> GCNProbe:
         """Train on the training nodes of a graph.
 
