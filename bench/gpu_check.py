@@ -317,7 +317,8 @@ def check_graph_kernels(run: Run) -> None:
     rows, listed = np.repeat(np.arange(n), k), table.ravel() >= 0
     W = sp.csr_matrix((weights.ravel()[listed], (rows[listed], table.ravel()[listed])), shape=(n, n))
     codes = rng.integers(-1, 50, n).astype(np.int32)
-    for index in (np.int32, np.int64):
+
+    def of_index(index: Any) -> None:
         name = np.dtype(index).name
         rules = {"max": W.maximum(W.T), "mean": (W + W.T) * np.float32(0.5), "mutual": W.minimum(W.T)}
         for rule, graph_of_rule in rules.items():
@@ -348,6 +349,9 @@ def check_graph_kernels(run: Run) -> None:
         sampler._sample_rows(*on_cpu, expected_nodes, expected_kept)
         run.correct(f"sampled nodes {name} (0: identical)", float((nodes.get() != expected_nodes).sum()), 0.0)
         run.correct(f"sampled values {name}", abs(kept.get() - expected_kept).max(), 1e-5)
+
+    for index in (np.int32, np.int64):
+        run.part(f"graph kernels {np.dtype(index).name}", partial(of_index, index))
 
 
 def check_stages(run: Run) -> None:

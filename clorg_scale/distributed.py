@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import pickle
+import signal
 import threading
 import time
 from collections import deque
@@ -83,18 +84,34 @@ def connect(address: str | None) -> Iterator[Any]:
 
 def _cluster(distributed: Any, address: str) -> Any:
     """Workers of this machine, or nothing where a scheduler runs already."""
+    how = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": "CRITICAL"}
     if address == "local":
-        return distributed.LocalCluster(host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs="ERROR")
+        with _deaf_to_interrupts():
+            return distributed.LocalCluster(**how)
     if address == "cuda":
         resolve_device("cuda")
         dask_cuda = require("dask_cuda", extra="rapids13", purpose="A Dask worker for each GPU")
-        return dask_cuda.LocalCUDACluster(dashboard_address="127.0.0.1:0", silence_logs="ERROR")
+        with _deaf_to_interrupts():
+            return dask_cuda.LocalCUDACluster(**how)
     if "://" not in address:
         raise InputError(
             f"{address!r} is no Dask cluster; give the scheduler's address such as tcp://host:8786, or 'local', or "
             "'cuda'."
         )
     return nullcontext()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that leave Ctrl-C to this one, which ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _client(distributed: Any, address: str, cluster: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import triton
+import triton.language as tl
 from clorg_scale.kernels.rld_tiles import (
     CONFIGS,
     TileConfig,
@@ -127,7 +128,7 @@ def _grid(X: Panel, Y: Panel, config: TileConfig) -> tuple[int]:
 
 def _constants(X: Panel, precision: str, config: TileConfig) -> dict[str, Any]:
     """Compile-time arguments; tensor descriptors where the copy engine is there and tensor cores read the tiles."""
-    tma = precision != "ieee" and X.x.is_cuda and torch.cuda.get_device_capability(X.x.device)[0] >= 9
+    tma = precision != "ieee" and _has_copy_engine(X.x)
     if tma:
         triton.set_allocator(_scratch)
     return {
@@ -136,6 +137,12 @@ def _constants(X: Panel, precision: str, config: TileConfig) -> dict[str, Any]:
         "PIECES": config.pieces, "RUN": config.run, "GROUP": config.group,
         "num_warps": config.warps, "num_stages": config.stages,
     }  # fmt: skip
+
+
+def _has_copy_engine(x: Any) -> bool:
+    """Whether the GPU copies tiles by descriptor, and Triton knows how (from 3.4 on)."""
+    hopper = x.is_cuda and torch.cuda.get_device_capability(x.device) >= (9, 0)
+    return bool(hopper and hasattr(tl, "make_tensor_descriptor"))
 
 
 def _scratch(size: int, alignment: int, stream: int | None) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -131,6 +133,16 @@ def test_totals_of_many_parts():
     parts = torch.from_numpy(np.random.default_rng(0).random((7, 3, 401), dtype=np.float32))
     np.testing.assert_allclose(rld_launch._over_parts(parts), parts.double().sum(0), rtol=1e-15)
     assert rld_launch._over_parts(parts[:, :0]).shape == (0, 401)
+
+
+def test_tensor_descriptors_where_gpu_and_triton_know_them(monkeypatch):
+    x = types.SimpleNamespace(is_cuda=True, device="cuda")
+    for capability, expected in (((9, 0), True), ((10, 0), True), ((8, 9), False)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        assert rld_launch._has_copy_engine(x) == expected
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.delattr(rld_launch.tl, "make_tensor_descriptor")
+    assert not rld_launch._has_copy_engine(x)
 
 
 def test_engine(monkeypatch):

@@ -111,6 +111,17 @@ def test_a_wrong_option_gets_a_sentence(options, sentence):
         communities(random_graph(0), **options)
 
 
+def test_labels_of_other_libraries():
+    """Tensors, lists, and labels below -1, which are classes like others."""
+    torch = pytest.importorskip("torch")
+    graph, labels = random_graph(0), np.arange(40) % 3
+    expected = modularity(graph, labels)
+    for other in (torch.from_numpy(labels), labels.tolist(), labels.astype(str), labels.astype(float), labels - 9):
+        assert modularity(graph, other) == pytest.approx(expected, abs=1e-12)
+    unlabelled = np.where(labels == 2, -1, labels)
+    assert modularity(graph, np.where(labels == 1, -7, unlabelled)) == pytest.approx(modularity(graph, unlabelled))
+
+
 def test_no_edges_and_wrong_labels_get_a_sentence():
     empty = AffinityGraph.from_scipy(sparse.csr_array((5, 5)))
     with pytest.raises(InputError, match="no edges"):

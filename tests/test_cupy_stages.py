@@ -366,6 +366,29 @@ def _by_node(dense, block):
     return whole
 
 
+def test_labels_of_cudf_stay_on_the_device(cupy):
+    """A column is read through its CuPy array: cuDF's own refuse to be NumPy's."""
+    table, on_device, codes = tables(cupy)
+
+    class Series:
+        __module__ = "cudf.core.series"
+        ndim, iloc, dtype = 1, None, np.dtype(np.int64)
+        values = cupy.asarray(codes)
+
+        def isna(self):
+            return np.zeros(1, bool)
+
+        def __len__(self):
+            return len(codes)
+
+        def __array__(self, *_, **__):
+            raise TypeError("Implicit conversion to a host NumPy array via __array__ is not allowed")
+
+    graph = affinity_graph(on_device)
+    assert modularity(graph, Series()) == pytest.approx(modularity(affinity_graph(table), codes), abs=1e-12)
+    assert class_homogeneity(on_device, Series()) == pytest.approx(class_homogeneity(table, codes))
+
+
 def test_foreign_libraries_work_on_the_default_stream(cupy, monkeypatch):
     """cuVS and cuGraph are in order with that stream alone: another one is waited for, and waits."""
     if not hasattr(cupy, "launched"):
@@ -403,6 +426,89 @@ def test_foreign_libraries_work_on_the_default_stream(cupy, monkeypatch):
     current[0] = null
     search()
     assert told == ["search"]
+
+
+def test_embeddings_that_do_not_fit_are_streamed(cupy, monkeypatch):
+    """Block by block, each copied once while the one before is searched, and the queries not with each of them."""
+    if not hasattr(cupy, "launched"):
+        pytest.skip("the real GPU is too large")
+    copied, used = [], []
+
+    class Pinned(np.ndarray):
+        pass
+
+    class Context:
+        ptr = 0
+
+        def __init__(self, *_, **__):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def synchronize(self):
+            pass
+
+    def put(array, source, stream):
+        assert isinstance(source, Pinned)
+        assert isinstance(stream, Context)
+        array.host[...] = source
+        copied.append(len(source))
+        source[...] = np.nan  # the memory is given out again
+
+    def find(queries, block, *arguments):
+        assert type(block).__module__ == type(queries).__module__ == "cupy"
+        used.append((len(queries), len(block)))
+        return brute_force(queries, block, *arguments)
+
+    Context.null = Context()
+    runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 20, 1 << 20), getDevice=int)
+    monkeypatch.setattr(cupy, "cuda", types.SimpleNamespace(
+        runtime=runtime, Stream=Context, Device=Context, get_current_stream=lambda: Context.null,
+    ))  # fmt: skip
+    pinned = types.SimpleNamespace(empty_pinned=lambda shape, dtype: np.empty(shape, dtype).view(Pinned))
+    monkeypatch.setitem(sys.modules, "cupyx", pinned)
+    monkeypatch.setattr(type(cupy.zeros(1)), "set", put, raising=False)
+    monkeypatch.setattr("clorg_scale.neighbors.algorithms.flat_torch.engine", lambda: BlockSearch("flat(test)", find))
+    monkeypatch.setattr("clorg_scale.neighbors.memory.LEAST_BLOCKS", 400 << 10)
+    X, _ = points(3000, 64)
+    ours, theirs = knn(X, 7, index="flat", device="cuda"), knn(X, 7, device="cpu")
+    assert type(ours.indices).__module__ == "cupy"
+    np.testing.assert_array_equal(host(ours.indices), theirs.indices)
+    queries = [rows for (rows, _), (before, _) in zip(used, [(0, 0), *used], strict=False) if rows != before]
+    assert len(used) > 2 * len(queries)
+    assert sum(copied) < sum(rows for rows, _ in used) + sum(columns for _, columns in used)
+
+
+@pytest.mark.parametrize("nonsense", ["alone", "strangers"])
+def test_a_useless_partition_of_the_gpu_is_replaced(cupy, monkeypatch, nonsense):
+    """Every node alone (rapids-singlecell 417), or communities of nodes that do not know each other."""
+    table, on_device, _ = tables(cupy)
+    graph = affinity_graph(on_device)
+    useful = communities(affinity_graph(table), device="cpu")
+    ranks = np.argsort(np.argsort(useful.labels, kind="stable"))
+    labels = np.arange(400) if nonsense == "alone" else ranks % 80
+    answers = [labels, useful.labels * 10 + 3]  # numbers with gaps
+    vertices = np.random.default_rng(0).permutation(400)
+
+    def leiden(*_):
+        found = answers.pop(0)
+        return cupy.asarray(vertices), cupy.asarray(found[vertices]), 0.9
+
+    library = types.SimpleNamespace(
+        ResourceHandle=object, GraphProperties=dict, SGGraph=lambda *_, **__: None, __version__="0", leiden=leiden,
+        __spec__=ModuleSpec("pylibcugraph", None),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "pylibcugraph", library)
+    with pytest.warns(UserWarning, match="communities of 400 nodes, of modularity -.*igraph on the CPU"):
+        assert communities(graph, device="cuda").details["library"].startswith("igraph")
+    found = communities(graph, device="cuda")
+    assert found.details["library"] == "pylibcugraph 0"
+    np.testing.assert_array_equal(found.labels, useful.labels)
+    assert found.modularity == pytest.approx(useful.modularity, abs=1e-9)
 
 
 @pytest.mark.parametrize("where", ["SGGraph", "leiden"])

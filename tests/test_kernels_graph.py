@@ -6,6 +6,7 @@ import importlib
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_launchers_and_the_checks_of_the_benchmark(cupy, monkeypatch):
     """Argument orders, shapes, dtypes of the launchers; what bench/gpu_check.py compares on a GPU holds here too."""
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "bench"))
     gpu_check = importlib.import_module("gpu_check")
-    run = gpu_check.Run(dry=True, seconds=60)
+    run = gpu_check.Run(dry=True, seconds=60, started=time.time())
     monkeypatch.setattr(run, "cupy", lambda: cupy)
     gpu_check.check_graph_kernels(run)
     assert len(run.rows) == 14

@@ -221,6 +221,18 @@ def test_test_labels_change_nothing(blocks_graph, batch_size):
         np.testing.assert_array_equal(again.predict_proba(), probe.predict_proba())
 
 
+def test_a_device_without_memory_is_said_in_a_sentence(blocks_graph, monkeypatch):
+    from clorg_scale.probes.training import Trainer
+
+    def full(_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Trainer, "train_epoch", full)
+    A, labels, mask = blocks_graph
+    with pytest.raises(InputError, match=r"out of memory in the training .* smaller batch_size"):
+        GCNProbe(device="cpu").fit(A, labels, mask)
+
+
 def test_features_help_where_the_graph_does_not():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, N)

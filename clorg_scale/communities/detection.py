@@ -87,7 +87,7 @@ def communities(
     Warns
     -----
     UserWarning
-        If a GPU result is one community a node, which is discarded for the CPU's.
+        If a GPU result is one community a node, or worse than no partition; it is discarded for the CPU's.
     """
     if method not in ("leiden", "louvain"):
         raise InputError(f"method must be 'leiden' or 'louvain', not {method!r}.")
@@ -97,10 +97,14 @@ def communities(
         raise InputError("The graph has no edges; there are no communities to find.")
     of_gpu = _on_gpu(graph, method, resolution, seed, device, client)
     if of_gpu is not None:
-        if len(np.unique(of_gpu[0])) < graph.n_nodes:
-            return _described(graph, of_gpu[0], method, resolution, of_gpu[1])
+        result = _described(graph, of_gpu[0], method, resolution, of_gpu[1])
+        # All nodes in one community have modularity 1 - resolution: less is no result of a search.
+        least = min(0.0, 1 - resolution)
+        if len(result.sizes) < graph.n_nodes and result.modularity > least - 1e-6:
+            return result
         warnings.warn(
-            f"{method} on the GPU put every node into a community of its own; igraph on the CPU is used instead.",
+            f"{method} on the GPU made {len(result.sizes)} communities of {graph.n_nodes} nodes, of modularity "
+            f"{result.modularity:.3g}; igraph on the CPU is used instead.",
             stacklevel=2,
         )
     from clorg_scale.communities.igraph import partition_on_cpu

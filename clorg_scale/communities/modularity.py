@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.affinity import AffinityGraph
-from clorg_scale.arrays import Array, array_module, encode_labels, on_host
+from clorg_scale.arrays import Array, array_module, as_array, encode_labels, on_host
 from clorg_scale.errors import InputError
 
 __all__ = ["ClassWeights", "class_weights", "modularity"]
@@ -102,8 +102,8 @@ def _sums_on_gpu(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWei
 
 def _codes(labels: Any, n_nodes: int) -> Array:
     """Label codes; a single class is allowed here, its modularity is 0."""
-    array = labels if hasattr(labels, "dtype") else np.asarray(labels)
-    if array.ndim == 1 and len(array) == n_nodes and array.dtype.kind in "iu":
+    array = as_array(labels, name="labels")
+    if array.ndim == 1 and len(array) == n_nodes and array.dtype.kind in "iu" and int(array.min()) >= -1:
         values, codes = array_module(array).unique(array, return_inverse=True)
         codes = codes.astype(np.int64)
         codes = codes - 1 if int(values[0]) == -1 else codes

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.algorithms.candidates import Candidates
 from clorg_scale.neighbors.exact import BlockSearch, PairSearch
@@ -43,7 +43,7 @@ def automatic_index(points: Points, k: int, device: str) -> str:
 
 def exact_engine(points: Points, k: int, device: str) -> BlockSearch:
     """The engine that searches two blocks exactly."""
-    from clorg_scale.neighbors.algorithms import flat_cuvs, flat_faiss, flat_faiss_gpu, flat_torch
+    from clorg_scale.neighbors.algorithms import flat_cuvs, flat_faiss, flat_faiss_gpu, flat_torch, streaming
 
     if device == "cpu":
         return BlockSearch("flat", flat_faiss.search_block)
@@ -55,23 +55,21 @@ def exact_engine(points: Points, k: int, device: str) -> BlockSearch:
         engine = BlockSearch("flat(faiss-gpu)", flat_faiss_gpu.search_block)
     else:
         engine = flat_torch.engine()
-    if array_module(points.embeddings) is not np:
+    if array_module(points.embeddings) is not np or engine.find is flat_faiss_gpu.search_block:
         return engine
-    return replace(engine, find=partial(_through_device, engine.find))
+    return replace(engine, find=partial(_from_device, engine.find), stage=streaming.on_device)
 
 
-def _through_device(
+def _from_device(
     find: PairSearch,
     queries: Array,
     points: Array,
     k: int,
     inner_product: bool,  # noqa: FBT001
 ) -> tuple[Array, Array]:
-    """Search host blocks on the GPU: for embeddings that do not fit it."""
-    import cupy
-
-    keys, ids = find(cupy.asarray(queries), cupy.asarray(points), k, inner_product)
-    return cupy.asnumpy(keys), cupy.asnumpy(ids)
+    """Bring what a search finds to main memory: for embeddings that do not fit the GPU."""
+    keys, ids = find(queries, points, k, inner_product)
+    return on_host(keys), on_host(ids)
 
 
 def approximate_index(index: str, device: str, search_block: PairSearch, spare: int) -> Build:

@@ -11,7 +11,7 @@ Work 2 q n d FLOP; memory: one block of queries, one block of points, and the ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,12 +46,15 @@ class BlockSearch:
         Error of a squared distance relative to the squared lengths of both points.
     margin
         Candidates more than k, at least.
+    stage
+        Brings blocks to where `find` wants them, ahead of their turn.
     """
 
     name: str
     find: PairSearch
     rounding: float = ROUNDING
     margin: int = 8
+    stage: Callable[[Iterable[Array]], Iterator[Array]] = iter
 
     def n_candidates(self, n: int, k: int) -> int:
         """k, the query itself, and a margin against rounding."""
@@ -112,10 +115,10 @@ def _search_rows(
     """(b, k) keys and ids, and whether each row is settled."""
     xp = array_module(points.embeddings)
     c = engine.n_candidates(points.n, k)
-    query = queries.block(rows)
+    (query,) = engine.stage([queries.block(rows)])
     best_keys, best_ids = None, None
-    for part in row_slices(points.n, _bytes_per_point(points, len(rows)), itemsize=1, block_bytes=block_bytes):
-        block = points.block(part)
+    parts = list(row_slices(points.n, _bytes_per_point(points, len(rows)), itemsize=1, block_bytes=block_bytes))
+    for part, block in zip(parts, engine.stage(map(points.block, parts)), strict=True):
         keys, ids = engine.find(query, block, min(c, len(block)), points.inner_product)
         best_keys, best_ids = merge_candidates(best_keys, best_ids, keys, ids + part.start, c)
     assert best_keys is not None

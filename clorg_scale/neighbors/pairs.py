@@ -17,8 +17,8 @@ from clorg_scale.neighbors.points import Points
 
 __all__ = ["mean_pair_distance", "pair_keys"]
 
-PAIR_BYTES = 64 << 20
-"""Bytes of gathered coordinates at a time where the compiled loop cannot read the embeddings' dtype."""
+PAIR_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
+"""Bytes of gathered coordinates at a time on a GPU, and where the compiled loop cannot read the embeddings' dtype."""
 
 
 RANDOM_POINTS, RANDOM_PARTNERS = 8192, 8
@@ -48,7 +48,7 @@ def pair_keys(queries: Points, points: Points, rows: Array, ids: Array) -> Array
             np.asarray(rows, dtype=np.int64), np.asarray(ids, dtype=np.int64), query_factors, factors,
         )  # fmt: skip
     keys = xp.empty(ids.shape, dtype=np.float64)
-    step = max(1, PAIR_BYTES // (8 * points.d * ids.shape[1]))
+    step = max(1, PAIR_BYTES["cpu" if xp is np else "cuda"] // (8 * points.d * ids.shape[1]))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         keys[part] = _gathered_keys(queries, points, rows[part], ids[part])

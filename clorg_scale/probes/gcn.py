@@ -24,6 +24,7 @@ from clorg_scale.arrays import (
     on_host,
     resolve_torch_device,
     row_slices,
+    within_device_memory,
 )
 from clorg_scale.errors import InputError, require
 from clorg_scale.probes.settings import check_number, check_whole, is_number, is_whole
@@ -158,6 +159,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.progress = progress
 
+    @within_device_memory("the training of the probe", "give a smaller batch_size")
     def fit(self, graph: Any, labels: Any, train_mask: Any, features: Any = None) -> GCNProbe:
         """Train on the training nodes of a graph.
 

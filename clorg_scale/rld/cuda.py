@@ -146,6 +146,8 @@ def on_device(
     if precision not in PRECISIONS:
         raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
     place = torch.device(device)
+    if place.type == "cuda" and place.index is None:  # what is current is so in this thread, not in the one that loads
+        place = torch.device("cuda", torch.cuda.current_device())
     triton = _use_triton(torch, engine, precision, place)
     panel_rows, resident = _plan(
         points, len(temperatures), precision, memory_limit, place, triton=triton, most=most_panel_rows

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clorg_scale.errors import InputError
+from clorg_scale.errors import InputError, require
 from clorg_scale.rld.points import ClassOrderedPoints
 
 __all__ = ["check_sampled_memory", "product_rate"]
@@ -19,8 +19,7 @@ SIDE = 2048
 def product_rate(n_features: int, dtype: np.dtype[Any], place: str) -> float:
     """FLOP/s of one matrix product of this length and precision; in fp16 on a GPU, as exact RLD there."""
     if place == "cuda":
-        import torch
-
+        torch = require("torch", extra="cuda13", purpose="RLD on a GPU")
         X = torch.randn(SIDE, n_features, device="cuda", dtype=torch.float64 if dtype == np.float64 else torch.float16)
         seconds = min(_timed(lambda: (X @ X.T, torch.cuda.synchronize())) for _ in range(3))
     else:
