@@ -575,6 +575,23 @@ def test_embedding_goes_on_where_it_was_cut_off(tmp_path):
     np.testing.assert_allclose(stored.embeddings, whole.embeddings, rtol=2e-3, atol=1e-5)  # a bit of float16
 
 
+def test_embedding_does_not_go_on_with_other_weights(tmp_path):
+    images = shapes(n=100)
+    batches = iter([None, None, None, KeyboardInterrupt])
+
+    def stop(*_):
+        if (error := next(batches)) is not None:
+            raise error
+
+    first = small(0).eval()
+    first.register_forward_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        backbones.embed(first, images, out=tmp_path / "e", batch_size=25, device="cpu")
+    other = backbones.embed(small(1).eval(), images, out=tmp_path / "e", batch_size=25, device="cpu")
+    whole = backbones.embed(small(1).eval(), images, out=tmp_path / "w", batch_size=25, device="cpu")
+    np.testing.assert_array_equal(other.embeddings, whole.embeddings)
+
+
 def save_images(root, n, seed=0):
     """Pictures of noise: 40 x 60 pixels, dogs brighter than cats."""
     from PIL import Image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +56,7 @@ def embed(
     device
         "auto", "cpu" or "cuda"; several at once where "cuda" sees several.
     resume
-        Go on where an earlier run with the same metadata was interrupted.
+        Go on where an earlier run with the same weights and metadata was interrupted.
     progress
         Show a progress bar on stderr.
 
@@ -71,7 +72,8 @@ def embed(
     network = model.to(place, memory_format=torch.channels_last).eval()
     if place.type == "cuda" and torch.cuda.device_count() > 1:
         network = nn.DataParallel(network)
-    told = {"data": images.name, "n_images": len(images), "normalized": normalize, **(metadata or {})}
+    told = {"data": images.name, "n_images": len(images), "normalized": normalize, "weights": _digest(model)}
+    told |= metadata or {}
     n_features = _width(network, images, place)
     rough = dtype == "float16"
     with (
@@ -87,6 +89,16 @@ def embed(
             advance(len(features))
         writer.finish()
     return load_embeddings(out)
+
+
+def _digest(model: nn.Module) -> str:
+    """Hash of the weights, so that rows of different ones never get into one store."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, torch.Tensor):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _width(network: nn.Module, images: ImageSet, device: torch.device) -> int:
