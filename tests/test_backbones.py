@@ -685,7 +685,7 @@ def test_the_command_line_from_images_to_embeddings(tmp_path):
         (("embed", "--dtype", "int8"), "int8"),
         (("embed", "--layer", "head"), "'head'"),
         (("embed", "--split", "middle"), "middle"),
-        (("embed", "--first", "0"), "first"),
+        (("embed", "--first", "0"), "0 images cannot be taken"),
     ],
 )
 def test_mistakes_on_the_command_line_get_one_sentence_and_write_nothing(arguments, word, tmp_path, monkeypatch):
