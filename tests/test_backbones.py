@@ -1,5 +1,6 @@
 """Backbones: what they are built of, that they learn, resume to the last bit, and embed in order."""
 
+import contextlib
 import csv
 import importlib.util
 import os
@@ -21,7 +22,7 @@ from command_line import CONSOLE_SCRIPT, assert_one_sentence, run, run_process, 
 import clorg_scale as cs
 from clorg_scale import backbones
 from clorg_scale.backbones.architectures import rebuild
-from clorg_scale.backbones.augmentation import Augmentation
+from clorg_scale.backbones.augmentation import Augmentation, turned
 from clorg_scale.backbones.losses import QueueContrast
 from clorg_scale.backbones.methods import METHODS, build_method
 from clorg_scale.datasets import Images, load_images
@@ -232,6 +233,16 @@ def test_a_crop_is_a_part_of_the_image_enlarged():
     assert steepness.max() <= 1 + 1e-3
     assert steepness.min() < 0.7
     assert (inner[:, 0, 0] < 0).float().mean().item() == pytest.approx(0.5, abs=0.25)  # 64 coins: four sigma
+
+
+def test_a_turn_of_the_hue_takes_one_colour_to_the_next_and_leaves_greys():
+    colours = torch.rand(2, 3, 4, 4)
+    third = torch.full((2, 1, 1, 1), 2 * np.pi / 3)
+    torch.testing.assert_close(turned(colours, third), colours.roll(1, dims=1))
+    torch.testing.assert_close(turned(colours, 0 * third), colours)
+    torch.testing.assert_close(turned(turned(colours, third / 5), -third / 5), colours)
+    greys = torch.rand(2, 1, 4, 4).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(turned(greys, third / 7), greys)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -527,6 +538,21 @@ def test_embeddings_keep_order_and_labels_and_are_those_of_the_network(dtype, tm
     np.testing.assert_allclose(np.linalg.norm(unit.embeddings.astype(np.float64), axis=1), 1, atol=2e-3)
 
 
+@pytest.mark.parametrize(("dtype", "mixed"), [("float16", True), ("float32", False)])
+def test_a_gpu_embeds_in_the_precision_that_is_stored(dtype, mixed, tmp_path, monkeypatch):
+    """The settings alone: a CPU that is called a GPU."""
+    from clorg_scale.backbones import embedding
+
+    seen = []
+    monkeypatch.setattr(torch, "autocast", lambda *_, enabled: seen.append(enabled) or contextlib.nullcontext())
+    monkeypatch.setattr(embedding, "to_pixels", lambda read, _: torch.from_numpy(read).float() / 255)
+    monkeypatch.setattr(embedding, "resolve_torch_device", lambda _: "cuda")
+    network = small().eval()
+    monkeypatch.setattr(network, "to", lambda *_, **__: network)
+    backbones.embed(network, shapes(n=8), out=tmp_path / "e", dtype=dtype, batch_size=4)
+    assert seen[1:] == [mixed, mixed]  # the first image is for the width
+
+
 def test_embedding_goes_on_where_it_was_cut_off(tmp_path):
     images, network = shapes(n=100), small().eval()
 
@@ -547,6 +573,23 @@ def test_embedding_goes_on_where_it_was_cut_off(tmp_path):
     whole = backbones.embed(network, images, out=tmp_path / "w", batch_size=25, device="cpu")
     np.testing.assert_array_equal(stored.labels, whole.labels)
     np.testing.assert_allclose(stored.embeddings, whole.embeddings, rtol=2e-3, atol=1e-5)  # a bit of float16
+
+
+def test_embedding_does_not_go_on_with_other_weights(tmp_path):
+    images = shapes(n=100)
+    batches = iter([None, None, None, KeyboardInterrupt])
+
+    def stop(*_):
+        if (error := next(batches)) is not None:
+            raise error
+
+    first = small(0).eval()
+    first.register_forward_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        backbones.embed(first, images, out=tmp_path / "e", batch_size=25, device="cpu")
+    other = backbones.embed(small(1).eval(), images, out=tmp_path / "e", batch_size=25, device="cpu")
+    whole = backbones.embed(small(1).eval(), images, out=tmp_path / "w", batch_size=25, device="cpu")
+    np.testing.assert_array_equal(other.embeddings, whole.embeddings)
 
 
 def save_images(root, n, seed=0):
@@ -642,7 +685,7 @@ def test_the_command_line_from_images_to_embeddings(tmp_path):
         (("embed", "--dtype", "int8"), "int8"),
         (("embed", "--layer", "head"), "'head'"),
         (("embed", "--split", "middle"), "middle"),
-        (("embed", "--first", "0"), "first"),
+        (("embed", "--first", "0"), "0 images cannot be taken"),
     ],
 )
 def test_mistakes_on_the_command_line_get_one_sentence_and_write_nothing(arguments, word, tmp_path, monkeypatch):

@@ -10,10 +10,14 @@ from torch.nn import functional
 
 from clorg_scale.errors import InputError
 
-__all__ = ["Augmentation"]
+__all__ = ["Augmentation", "turned"]
 
 GREY = (0.299, 0.587, 0.114)
 """Luminance of red, green and blue (ITU-R BT.601)."""
+
+
+HUE = math.pi / 5
+"""Largest turn of the hue at strength 1: a tenth of the circle."""
 
 
 class Augmentation:
@@ -23,7 +27,8 @@ class Augmentation:
     ----------
     strength
         0 leaves images as they are, 1 is what contrastive training uses: crops down to a fifth of the area, brightness,
-        contrast and saturation within 40 %, a fifth of the images grey. In between, in proportion.
+        contrast and saturation within 40 %, hue within 36 degrees, a fifth of the images grey. In between, in
+        proportion.
     blur
         Whether half of the images are blurred; for images from 64 pixels on.
     """
@@ -68,7 +73,7 @@ class Augmentation:
         return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     def _colours(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Brightness, contrast and saturation of four fifths of the images; some of them grey."""
+        """Brightness, contrast, saturation and hue of four fifths of the images; some of them grey."""
         spread = min(0.4 * self.strength, 0.95)
         factors = [self._uniform(images, generator, 1 - spread, 1 + spread).view(-1, 1, 1, 1) for _ in range(3)]
         jitter = (self._uniform(images, generator, 0, 1) < 0.8).view(-1, 1, 1, 1)
@@ -78,7 +83,9 @@ class Augmentation:
         if images.shape[1] == 3:
             grey = (result * result.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
             colourless = (self._uniform(images, generator, 0, 1) < 0.2 * self.strength).view(-1, 1, 1, 1)
-            result = torch.where(colourless, grey, grey + (result - grey) * factors[2])
+            most = HUE * self.strength
+            angles = self._uniform(images, generator, -most, most).view(-1, 1, 1, 1)
+            result = torch.where(colourless, grey, grey + turned(result - grey, angles) * factors[2])
         return torch.where(jitter, result, images).clamp_(0, 1)
 
     def _blurred(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -100,3 +107,13 @@ class Augmentation:
         return (
             torch.rand(len(images), generator=generator, device=images.device, dtype=images.dtype) * (high - low) + low
         )
+
+
+def turned(colours: Tensor, angles: Tensor) -> Tensor:
+    """Colours (b, 3, h, w) turned about the axis of greys, by angles (b, 1, 1, 1): by 120 degrees, red becomes green.
+
+    With u = (1, 1, 1) / sqrt(3):  v cos a + (u x v) sin a + u (u v) (1 - cos a)   (Rodrigues).
+    """
+    across = (colours.roll(1, 1) - colours.roll(-1, 1)) / math.sqrt(3)
+    along = colours.mean(1, keepdim=True)
+    return colours * angles.cos() + across * angles.sin() + along * (1 - angles.cos())

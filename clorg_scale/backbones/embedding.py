@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +47,7 @@ def embed(
     out
         Folder of the store; `clorg_scale.load_embeddings` reads it.
     dtype
-        Of the stored embeddings.
+        Of the stored embeddings. For "float16" a GPU computes in mixed precision, for "float32" in full.
     normalize
         Divide each embedding by its length.
     batch_size
@@ -56,7 +57,7 @@ def embed(
     device
         "auto", "cpu" or "cuda"; several at once where "cuda" sees several.
     resume
-        Go on where an earlier run with the same metadata was interrupted.
+        Go on where an earlier run with the same weights and metadata was interrupted.
     progress
         Show a progress bar on stderr.
 
@@ -72,20 +73,33 @@ def embed(
     network = model.to(place, memory_format=memory_format(place)).eval()
     if place.type == "cuda" and torch.cuda.device_count() > 1:
         network = nn.DataParallel(network)
-    told = {"data": images.name, "n_images": len(images), "normalized": normalize, **(metadata or {})}
+    told = {"data": images.name, "n_images": len(images), "normalized": normalize, "weights": _digest(model)}
+    told |= metadata or {}
     n_features = _width(network, images, place)
+    rough = dtype == "float16"
     with (
         EmbeddingsWriter(out, n_features, dtype, metadata=told, resume=resume) as writer,
         progress_bar("Embedding", len(images), unit="images", enabled=progress) as advance,
     ):
         advance(writer.rows)
         labels = images.labels[writer.rows :]
-        for features in features_of(network, images, np.arange(writer.rows, len(images)), batch_size, place):
+        rows = np.arange(writer.rows, len(images))
+        for features in features_of(network, images, rows, batch_size, place, rough=rough):
             of_batch, labels = labels[: len(features)], labels[len(features) :]
             writer.append(_stored(nn.functional.normalize(features) if normalize else features, dtype), of_batch)
             advance(len(features))
         writer.finish()
     return load_embeddings(out)
+
+
+def _digest(model: nn.Module) -> str:
+    """Hash of the weights, so that rows of different ones never get into one store."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, torch.Tensor):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _width(network: nn.Module, images: ImageSet, device: torch.device) -> int:
@@ -106,12 +120,22 @@ def _width(network: nn.Module, images: ImageSet, device: torch.device) -> int:
 
 
 def features_of(
-    network: nn.Module, images: ImageSet, rows: npt.NDArray[np.int64], batch_size: int, device: torch.device
+    network: nn.Module,
+    images: ImageSet,
+    rows: npt.NDArray[np.int64],
+    batch_size: int,
+    device: torch.device,
+    *,
+    rough: bool = True,
 ) -> Iterator[torch.Tensor]:
-    """Features (b, d) float32 on the CPU, batch by batch, of the given rows; the network is on the device."""
+    """Features (b, d) float32 on the CPU, batch by batch, of the given rows; the network is on the device.
+
+    Where `rough`, a GPU computes in mixed precision.
+    """
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    mixed = rough and device.type == "cuda"
     for read in prefetched(images, batches):
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             yield network(to_pixels(read, device)).float().cpu()
 
 

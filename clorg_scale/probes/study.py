@@ -13,7 +13,7 @@ from clorg_scale.arrays import Device, as_embeddings
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn
 from clorg_scale.neighbors.result import Metric
-from clorg_scale.probes.comparison import GRAPH_PROBES, ProbeResult, compare_probes, joint_codes
+from clorg_scale.probes.comparison import GRAPH_PROBES, PROBES, ProbeResult, compare_probes, joint_codes
 from clorg_scale.probes.splits import stratified_share
 
 __all__ = ["StudyRow", "study_probes"]
@@ -47,7 +47,7 @@ def study_probes(
     test_embeddings: Any,
     test_labels: Any,
     *,
-    probes: Sequence[str] = ("linear", "knn", "label_propagation", "gcn"),
+    probes: Sequence[str] = PROBES,
     ks: Sequence[int] = (5, 15, 50),
     temperatures: Sequence[float] = (0.05, 0.1, 0.5),
     label_fractions: Sequence[float] = (0.01, 0.1, 1.0),

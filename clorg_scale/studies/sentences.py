@@ -56,6 +56,7 @@ def embed_sentences(texts: Sequence[str], *, device: Device = "auto") -> npt.NDA
                 f"{archive} does not hold the weights of all-MiniLM-L6-v2; install it again: {HOW_TO_GET}."
             )
         runner: Any = importlib.import_module(RUNNER)
+        importlib.import_module("transformers").utils.logging.disable_progress_bar()
         model = runner.SentenceTransformer(folder, device=resolve_torch_device(device), local_files_only=True)
         found = model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
     return np.asarray(found, dtype=np.float32)
