@@ -24,6 +24,7 @@ from clorg_scale import backbones
 from clorg_scale.backbones.architectures import rebuild
 from clorg_scale.backbones.augmentation import Augmentation, turned
 from clorg_scale.backbones.losses import QueueContrast
+from clorg_scale.backbones.memory import memory_format
 from clorg_scale.backbones.methods import METHODS, build_method
 from clorg_scale.datasets import Images, load_images
 from clorg_scale.errors import InputError
@@ -133,9 +134,10 @@ def test_a_model_of_timm_is_made_for_the_images_and_told_their_spread(monkeypatc
 
 def test_gradients_of_a_narrow_resnet_are_those_without_onednn():
     """oneDNN's gradient of a narrow strided convolution writes past its buffer where channels lie innermost."""
-    images, gradients = torch.rand(8, 1, 16, 16).contiguous(memory_format=torch.channels_last), []
+    how = memory_format(torch.device("cpu"))
+    images, gradients = torch.rand(8, 1, 16, 16).contiguous(memory_format=how), []
     for enabled in (True, False):
-        network = small().to(memory_format=torch.channels_last)
+        network = small().to(memory_format=how)
         with torch.backends.mkldnn.flags(enabled=enabled):
             network(images).square().sum().backward()
         gradients.append([parameter.grad for parameter in network.parameters()])
@@ -428,6 +430,7 @@ import sys
 import numpy as np, torch
 from torch import nn
 from clorg_scale import backbones
+from clorg_scale.backbones.memory import memory_format
 from clorg_scale.backbones.methods import build_method
 from clorg_scale.backbones.processes import Processes
 from clorg_scale.datasets import Images

@@ -216,7 +216,8 @@ def _from_timm(name: str, image_size: int, *, pretrained: bool) -> tuple[nn.Modu
         timm = import_module("timm")
     except ImportError:
         raise MissingDependencyError(
-            f"torchvision has no model {name!r}, and timm, which might have it, is not installed (pip install timm)."
+            f"torchvision has no model {name!r}, and timm, which might have it, is not installed "
+            "(pip install 'clorg-scale[timm]')."
         ) from None
     if not timm.is_model(name):
         raise InputError(f"Neither torchvision nor timm has a model {name!r}.")

