@@ -156,6 +156,25 @@ def test_workers_that_die_cost_no_result(tmp_path, n_workers):
     assert 1 <= repeated <= 8  # what was under way, or done and not yet collected
 
 
+def test_rld_is_the_same_to_the_last_bit_where_a_worker_dies(client):
+    from clorg_scale.rld.exact import exact_sums
+    from clorg_scale.rld.points import ClassOrderedPoints
+
+    X, codes = blobs(9_000)
+    points, temperatures = ClassOrderedPoints(X, codes, 4), np.array([1.0, 0.1])
+    alive = list(client.run(os.getpid).values())
+    undisturbed = exact_sums(points, temperatures, run=mapped(client), advance=lambda _: None)
+
+    def strike(_):
+        if alive:
+            os.kill(alive.pop(), signal.SIGKILL)
+            alive.clear()
+
+    disturbed = exact_sums(points, temperatures, run=mapped(client), advance=strike)
+    for name in ("k", "w", "log_r", "mean_distance", "squares"):
+        np.testing.assert_array_equal(getattr(disturbed, name), getattr(undisturbed, name))
+
+
 def test_an_error_of_a_worker_is_the_users(client):
     X, _ = blobs(6_000)
     with pytest.raises(InputError, match="Searching 10 neighbours"):
