@@ -41,6 +41,11 @@ def run_demo(out: str | Path, *, seed: int = 0, progress: bool = False) -> Path:
         )  # fmt: skip
     comparison = compare(analyses)
     for row in comparison.table():
-        values = "  ".join(f"{row[network]:12.4f}" for network in analyses)
+        values = "  ".join(_number(row[network]) for network in analyses)
         print(f"{row['quantity']:<34} {values}")
     return comparison.report(Path(out) / "comparison.html")
+
+
+def _number(value: str | float | None) -> str:
+    """Four digits, none for counts."""
+    return f"{value:12.4f}" if isinstance(value, float) else f"{value:>12}"
