@@ -97,7 +97,8 @@ def knn(
         Share of the true neighbours that an approximate index is tuned to find.
     client
         `distributed.Client` of a Dask cluster that shares the work (see `clorg_scale.distributed`): an index is built
-        here and searched by all workers, each of which holds it; workers with GPUs search exactly.
+        here and searched by all workers, each of which holds it (in parts of another size than without a cluster, so
+        that rounding decides otherwise on a few neighbours in 100,000); workers with GPUs search exactly.
 
     Returns
     -------
