@@ -62,9 +62,7 @@ def _compare(name: str, work: Callable[[Any], Any], client: Any) -> dict[str, An
         "ratio": float(np.median(seconds[:, 1] / seconds[:, 0])),
         "difference": _difference(*results),
     }  # fmt: skip
-    print(
-        f"{name:<14}{alone:>8.2f} s{cluster:>8.2f} s{row['ratio']:>8.2f}{row['largest_difference']:>20.1e}", flush=True
-    )
+    print(f"{name:<14}{alone:>8.2f} s{cluster:>8.2f} s{row['ratio']:>8.2f}{row['difference']:>14.1e}", flush=True)
     return row
 
 
