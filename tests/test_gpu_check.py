@@ -27,6 +27,7 @@ def rows_of(path):
     return {row["what"]: row for row in report["rows"]}
 
 
+@pytest.mark.slow
 def test_a_part_of_the_dry_run(tmp_path):
     result = run("--cpu-dry-run", "--only", "near", "--out", tmp_path / "report.json", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -62,6 +63,7 @@ sys.exit(gpu_check.main())
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_one_failure_hides_nothing(tmp_path):
     """A wrong engine: its checks fail and are named, the others run, the other parts of a check too."""
     result = run_with(
@@ -85,6 +87,7 @@ def check_fine(run):
     assert "[check_fine]" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_check_that_ends_the_process_hides_nothing(tmp_path):
     """After an abort or an unusable GPU a new process goes on, with the rows of the old one."""
     result = run_with(

@@ -23,6 +23,7 @@ SHARED_LIMIT = {80: 163 << 10, 90: 227 << 10}
 """Bytes of shared memory that one block may take."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Triton runs on Linux")
 def test_interpreted():
     """In a process of its own: TRITON_INTERPRET must be set before the kernels are imported."""

@@ -224,6 +224,7 @@ def test_auto_is_exact_while_that_takes_minutes_and_says_why(monkeypatch):
     assert "why" not in cs.rld(X, codes, method="exact").details
 
 
+@pytest.mark.slow
 def test_deviation_of_shuffled_labels_is_that_of_permutations():
     """300 shufflings: their standard deviation is good to 4 %, the formula to 1/n and to the rows it samples."""
     X, codes = blobs(600, 6, 4)
