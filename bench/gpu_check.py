@@ -285,12 +285,14 @@ def check_sampled_rld(run: Run) -> None:
     from clorg_scale.rld.near_field import NearField
     from clorg_scale.rld.points import ClassOrderedPoints
     from clorg_scale.rld.sampled import sampled_sums
+    from clorg_scale.rld.tile_order import tile_order
 
     for n, d, dtype, allowed in ((700, 17, np.float32, 1e-4), (20_000, 128, np.float32, 1e-4), (3000, 64, float, 1e-9)):
         if run.dry and n > 700:
             continue
         X, codes = clustered(n, d)
-        points, near_field = ClassOrderedPoints(X.astype(dtype), codes, 10), NearField.of(knn(X, 15, device="cpu"))
+        points = ClassOrderedPoints(X.astype(dtype), codes, 10)
+        near_field = NearField.of(knn(X, 15, device="cpu"), tile_order(n, 0))
         ours, theirs = (
             sampled_sums(points, codes, near_field, TEMPERATURES, target_error=0.005, n_landmarks=300, device=device)
             for device in (run.device.type, None)

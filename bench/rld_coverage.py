@@ -1,7 +1,8 @@
 """`python -m bench rld-coverage`: whether the error bars of sampled RLD can be believed.
 
 On four data sets, many seeds each: how often the exact value lies within 3 standard errors and in the 95 % interval,
-and how often the error is below the one aimed for. The near field is searched once a data set.
+and how often the error is below the one aimed for. In float64: some errors are not larger than the rounding of float32.
+The near field is searched once a data set.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from clorg_scale.datasets import compact_mixture, load_fashion_mnist, locally_de
 from clorg_scale.rld.modularity import label_modularity
 from clorg_scale.rld.near_field import NearField
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.sampled import STUDENT, sampled_sums
+from clorg_scale.rld.sampled import SampledSums, sampled_sums
+from clorg_scale.rld.tile_order import tile_order
 
 TEMPERATURES = np.array([1.0, 0.5, 0.2, 0.1, 0.05])
 
@@ -42,7 +44,7 @@ def main(argv: list[str]) -> int:
                   f"{row['landmarks']:>11,.0f}", flush=True)  # fmt: skip
         here = rows[-len(TEMPERATURES) :]
         missed |= np.mean([row["within_3"] for row in here]) < 0.99 or min(row["below_target"] for row in here) < 0.9
-        missed |= not 0.91 <= np.mean([row["covered"] for row in here])
+        missed |= not 0.91 <= np.mean([row["covered"] for row in here]) <= 0.98
     record = {"machine": machine("numpy", "numba"), "points": options.points, "seeds": options.seeds,
               "target_error": options.target_error, "rows": rows}  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
@@ -64,25 +66,28 @@ def _measure(name: str, X: np.ndarray, codes: np.ndarray, options: argparse.Name
     """One row a temperature."""
     codes = np.unique(codes, return_inverse=True)[1].astype(np.int64)
     n_classes = int(codes.max()) + 1
+    X = np.asarray(X, dtype=np.float64)
     exact = cs.rld(X, codes, temperatures=TEMPERATURES, method="exact").values
-    points, near_field = ClassOrderedPoints(np.asarray(X), codes, n_classes), NearField.of(cs.knn(X, 15))
+    points, near_field = ClassOrderedPoints(X, codes, n_classes), NearField.of(cs.knn(X, 15), tile_order(len(X), 0))
 
-    def run(seed: int, **how: float) -> tuple[np.ndarray, np.ndarray, int]:
+    def run(seed: int, **how: float) -> tuple[np.ndarray, SampledSums]:
         sums = sampled_sums(points, codes, near_field, TEMPERATURES, seed=seed, **{"target_error": 1.0} | how)
-        return label_modularity(sums.k, sums.w, codes, n_classes).values - exact, sums.stderr, sums.n_landmarks
+        return label_modularity(sums.k, sums.w, codes, n_classes).values - exact, sums
 
     fixed = [run(seed, n_landmarks=options.landmarks) for seed in range(options.seeds)]
     aimed = [run(seed, target_error=options.target_error) for seed in range(options.seeds // 4)]
-    errors, stderrs = np.array([error for error, _, _ in fixed]), np.array([stderr for _, stderr, _ in fixed])
-    reached = np.array([np.abs(error) <= options.target_error for error, _, _ in aimed])
+    errors, stderrs = np.array([error for error, _ in fixed]), np.array([sums.stderr for _, sums in fixed])
+    covered = np.abs(errors) <= stderrs * np.array([[sums.interval] for _, sums in fixed])
+    reached = np.array([np.abs(error) <= options.target_error for error, _ in aimed])
     return [
         {
             "data": name, "temperature": float(T), "exact": float(exact[t]), "bias": float(errors[:, t].mean()),
             "deviation": float(np.sqrt((errors[:, t] ** 2).mean())),
             "stderr": float(np.sqrt((stderrs[:, t] ** 2).mean())),
-            "within_3": float((np.abs(errors[:, t]) <= 3 * stderrs[:, t] + 1e-6).mean()),
-            "covered": float((np.abs(errors[:, t]) <= STUDENT * stderrs[:, t] + 1e-6).mean()),
-            "below_target": float(reached[:, t].mean()), "landmarks": float(np.mean([m for _, _, m in aimed])),
+            "within_3": float((np.abs(errors[:, t]) <= 3 * stderrs[:, t]).mean()),
+            "covered": float(covered[:, t].mean()),
+            "below_target": float(reached[:, t].mean()),
+            "landmarks": float(np.mean([sums.n_landmarks for _, sums in aimed])),
         }
         for t, T in enumerate(TEMPERATURES)
     ]  # fmt: skip

@@ -32,6 +32,7 @@ from clorg_scale.rld.near_field import NearField
 from clorg_scale.rld.null import affinity_spread
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.sampled import sampled_sums
+from clorg_scale.rld.tile_order import tile_order
 
 
 def real_cupy():
@@ -242,7 +243,13 @@ def test_sampled_rld(cupy, monkeypatch):
     for array, near, place in ((points()[0], table, None), (cupy.asarray(points()[0]), on_device, device)):
         ordered = ClassOrderedPoints(array, codes, 5)
         sums = sampled_sums(
-            ordered, codes, NearField.of(near), temperatures, target_error=0.05, n_landmarks=100, device=place
+            ordered,
+            codes,
+            NearField.of(near, tile_order(len(codes), 0)),
+            temperatures,
+            target_error=0.05,
+            n_landmarks=100,
+            device=place,
         )
         spread = affinity_spread(ordered, temperatures, sums.mean_distance, sums.log_r, sums.k, sums.squares)
         results.append([sums.k, sums.w, sums.log_r, sums.stderr, sums.mean_distance, spread])

@@ -9,10 +9,12 @@ from dense_rld import dense_rld
 import clorg_scale as cs
 from clorg_scale.datasets import compact_mixture, load_fashion_mnist, locally_dense_mixture
 from clorg_scale.errors import InputError
+from clorg_scale.rld import sampled
 from clorg_scale.rld.landmarks import GROUPS, LandmarkPool
 from clorg_scale.rld.near_field import NearField
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.sampled import STUDENT, sampled_sums
+from clorg_scale.rld.sampled import sampled_sums
+from clorg_scale.rld.tile_order import tile_order
 
 dispatch = importlib.import_module("clorg_scale.rld.relative_local_density")
 TEMPERATURES = np.array([1.0, 0.5, 0.2, 0.1, 0.05])
@@ -30,7 +32,7 @@ class Prepared:
     def __init__(self, X, codes, k=15):
         self.X, self.codes = X, np.asarray(codes, np.int64)
         self.points = ClassOrderedPoints(X, self.codes, int(self.codes.max()) + 1)
-        self.near_field = NearField.of(cs.knn(X, k))
+        self.near_field = NearField.of(cs.knn(X, k), tile_order(len(X), 0))
         self.exact = cs.rld(X, codes, temperatures=TEMPERATURES, method="exact")
 
     def estimate(self, seed, n_landmarks=None, target_error=0.005):
@@ -120,15 +122,16 @@ def test_every_sum_is_unbiased_and_the_error_says_how_far_it_is(fashion):
     """305 landmarks wanted, 40 seeds: sd at most .008; of 200 intervals of 95 % at least 88 % cover (190 +- 3 s 3.1,
     three times that for the temperatures of one seed, which go together).
     """
-    errors, stderrs = [], []
+    errors, stderrs, intervals = [], [], []
     for seed in range(40):
-        error, stderr, _ = fashion.estimate(seed, n_landmarks=305)
+        error, stderr, sums = fashion.estimate(seed, n_landmarks=305)
         errors.append(error)
         stderrs.append(stderr)
-    errors, stderrs = np.array(errors), np.array(stderrs)
+        intervals.append(sums.interval)
+    errors, stderrs, intervals = np.array(errors), np.array(stderrs), np.array(intervals)
     assert np.all(errors.std(axis=0) <= 0.008)
     assert np.all(np.abs(errors.mean(axis=0)) < 4 * errors.std(axis=0) / np.sqrt(40))
-    covered = np.abs(errors) <= STUDENT * stderrs
+    covered = np.abs(errors) <= intervals[:, None] * stderrs
     assert covered.mean() >= 0.88
     assert (np.abs(errors) <= 3 * stderrs).mean() >= 0.97
     # The stated errors are of the size of the true ones: the root mean square over 40 seeds is good to 11 %.
@@ -143,7 +146,7 @@ def test_the_result_has_all_that_exact_has(fashion):
     assert result.details["landmarks"] < 3000
     assert result.details["k"] == 15
     assert np.all(np.abs(result.values - exact.values) < 3 * result.stderr)
-    assert np.all(STUDENT * result.stderr < 0.016)
+    assert np.all(result.details["interval"] * result.stderr < 0.016)
     np.testing.assert_allclose(result.per_class, exact.per_class, atol=0.03)
     np.testing.assert_allclose(result.purity, exact.purity, atol=0.06)
     assert np.corrcoef(result.local_density[3], exact.local_density[3])[0, 1] > 0.97
@@ -171,6 +174,37 @@ def test_mixtures(make):
         assert np.all(np.abs(error) < 0.015)
 
 
+def test_the_order_of_the_points_does_not_matter():
+    """Sorted by cluster and class, tiles in the order of the points would err up to six times as much, all one way."""
+    X, codes = (np.asarray(array) for array in locally_dense_mixture(6000, 16, seed=1))
+    clusters = np.round(X[:, 0] * 4).astype(int)
+    stated, errors = [], []
+    for order in (np.arange(6000), np.lexsort((clusters, codes))):
+        prepared = Prepared(X[order], codes[order])
+        estimates = [prepared.estimate(seed, n_landmarks=305)[:2] for seed in range(8)]
+        errors.append(np.sqrt(np.mean([error[:4] ** 2 for error, _ in estimates], axis=0)))
+        stated.append(np.sqrt(np.mean([stderr[:4] ** 2 for _, stderr in estimates], axis=0)))
+    np.testing.assert_allclose(stated[1], stated[0], rtol=0.1)
+    # Of eight errors, (true / stated)^2 is chi^2 / 8: below 3.3 in all but one of 1,000.
+    assert np.all(np.array(errors) ** 2 < 3.3 * np.array(stated) ** 2)
+
+
+def test_landmarks_from_a_part_of_the_points(monkeypatch):
+    """What the tiles have in common counts as an error, of 15 degrees of freedom; otherwise there are many more."""
+    X, codes = blobs(4000)
+    whole = Prepared(X, codes)
+    _, stderr, sums = whole.estimate(0, n_landmarks=160)
+    assert 1.96 < sums.interval < 2.02
+    monkeypatch.setattr(sampled, "POOL_BYTES", 1)
+    monkeypatch.setattr(sampled, "LEAST_POOL", 400)
+    estimates = [whole.estimate(seed, n_landmarks=160) for seed in range(10)]
+    assert all(sums.interval == pytest.approx(2.1314, abs=1e-3) for _, _, sums in estimates)
+    errors, stderrs = np.array([error for error, _, _ in estimates]), np.array([se for _, se, _ in estimates])
+    assert np.sqrt((stderrs[:, 0] ** 2).mean()) > 1.5 * stderr[0]
+    assert np.all((errors**2).mean(axis=0) < 3 * (stderrs**2).mean(axis=0))
+    assert np.all(np.abs(errors) < 5 * stderrs)
+
+
 def test_many_unequal_classes_single_points_and_unlabelled_ones():
     rng = np.random.default_rng(0)
     codes = np.minimum(rng.zipf(1.3, 6000) - 1, 299)
@@ -179,10 +213,10 @@ def test_many_unequal_classes_single_points_and_unlabelled_ones():
     codes[500:505] = np.arange(300, 305)  # classes of one point
     codes = np.unique(codes, return_inverse=True)[1] - 1
     exact = cs.rld(X, codes, method="exact")
-    sampled = cs.rld(X, codes, method="sampled", seed=2)
-    assert np.all(np.abs(sampled.values - exact.values) < 4 * sampled.stderr + 1e-5)
-    assert np.isnan(sampled.local_density[:, codes < 0]).all()
-    assert sampled.per_class.shape == exact.per_class.shape
+    estimate = cs.rld(X, codes, method="sampled", seed=2)
+    assert np.all(np.abs(estimate.values - exact.values) < 4 * estimate.stderr + 1e-5)
+    assert np.isnan(estimate.local_density[:, codes < 0]).all()
+    assert estimate.per_class.shape == exact.per_class.shape
 
 
 def test_duplicates_outliers_and_tiny_temperatures():
@@ -193,8 +227,8 @@ def test_duplicates_outliers_and_tiny_temperatures():
     temperatures = (0.2, 0.05, 0.02)
     exact = cs.rld(X, codes, temperatures=temperatures, method="exact")
     for seed in range(3):
-        sampled = cs.rld(X, codes, temperatures=temperatures, method="sampled", seed=seed)
-        assert np.all(np.abs(sampled.values - exact.values) < 4 * sampled.stderr + 1e-4)
+        estimate = cs.rld(X, codes, temperatures=temperatures, method="sampled", seed=seed)
+        assert np.all(np.abs(estimate.values - exact.values) < 4 * estimate.stderr + 1e-4)
 
 
 def test_embeddings_on_disk_of_any_type_and_larger_than_the_limit(tmp_path):
@@ -268,7 +302,7 @@ def test_tiles_of_torch_give_the_same_sums(n, dtype, rtol, monkeypatch):
     X, codes = X.astype(dtype), codes - 1
     X[1], X[3], X[10:60] = X[0], X[2] + 1e-4, X[10]
     codes[codes == 4] = np.where(np.arange(np.count_nonzero(codes == 4)) < 20, 4, -1)
-    points, near_field = ClassOrderedPoints(X, codes, 5), NearField.of(cs.knn(X, 15))
+    points, near_field = ClassOrderedPoints(X, codes, 5), NearField.of(cs.knn(X, 15), tile_order(n, 0))
     ours, theirs = (
         sampled_sums(
             points, codes, near_field, TEMPERATURES, target_error=0.005, n_landmarks=305, seed=3, device=device
@@ -291,6 +325,6 @@ def test_a_device_without_memory_is_said_in_a_sentence(monkeypatch):
 
     monkeypatch.setattr(torch_landmarks, "_recompute", full)
     X, codes = blobs(300)
-    near_field = NearField.of(cs.knn(X, 5))
+    near_field = NearField.of(cs.knn(X, 5), tile_order(len(X), 0))
     with pytest.raises(InputError, match="ran out of memory in sampled RLD"):
         sampled_sums(ClassOrderedPoints(X, codes, 5), codes, near_field, TEMPERATURES, target_error=1, device="cpu")

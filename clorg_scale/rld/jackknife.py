@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
+from scipy.stats import t as student
 
 from clorg_scale.rld.landmarks import GROUPS
 
 __all__ = ["Changes", "Jackknife", "relative_changes"]
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 ONE = 32767
 """A relative change is at least -1 and held in 16 bits."""
@@ -48,10 +50,10 @@ class Changes:
         return _variances(self._held)  # type: ignore[no-any-return]
 
 
-def relative_changes(sums: Floats, r: Floats) -> npt.NDArray[np.int16]:
-    """(p, t, 16) e in units of 1 / ONE from (p, t, 17) sums over the groups and what is never left out, (p, t) r."""
+def relative_changes(sums: Floats, r: Floats, spread: float) -> npt.NDArray[np.int16]:
+    """(p, t, 16) e in units of 1 / ONE, times `spread`, from (p, t, 17) sums over the groups and the rest, (p, t) r."""
     held = np.empty((*r.shape, GROUPS), dtype=np.int16)
-    _relative_changes(sums, r, held)
+    _relative_changes(sums, r, spread, held)
     return held
 
 
@@ -66,15 +68,24 @@ class Jackknife:
     ----------
     n_temperatures, n_classes
         Sizes.
+    n_strata
+        Sets of tiles whose errors are independent of one another; tiles take turns.
+    spread
+        What all changes are multiplied with.
     """
 
-    def __init__(self, n_temperatures: int, n_classes: int) -> None:
+    def __init__(self, n_temperatures: int, n_classes: int, n_strata: int, spread: float) -> None:
         shape = (n_temperatures, n_classes + 1)  # the last: unlabelled points
+        self.n_strata, self.spread = n_strata, spread
         self.K, self.W, self.raw_K, self.raw_W = (np.zeros(shape) for _ in range(4))
-        self.of_rows, self.of_rows_within, self.of_columns = (np.zeros((*shape, GROUPS)) for _ in range(3))
-        self.across = np.zeros((n_temperatures, GROUPS))
+        self.changes_of_K = np.zeros((n_strata, *shape, GROUPS))
+        self.changes_within, self.changes_across = np.zeros((2, n_strata, n_temperatures, GROUPS))
 
-    def add(self, k: Floats, w: Floats, sums: Floats, changes: Any, codes: npt.NDArray[np.int64]) -> None:
+    def empty(self) -> Jackknife:
+        """One of the same kind without points."""
+        return Jackknife(len(self.K), self.K.shape[1] - 1, self.n_strata, self.spread)
+
+    def add(self, k: Floats, w: Floats, sums: Floats, changes: Any, codes: Integers, tiles: Integers) -> None:
         """Take some points.
 
         Parameters
@@ -87,46 +98,66 @@ class Jackknife:
             (p, t, 16) e.
         codes
             (p,) class codes, -1 where unlabelled.
+        tiles
+            (p,) numbers of their tiles.
         """
         _add_points(
-            k, w, sums, changes, codes, self.K, self.W, self.raw_K, self.raw_W, self.of_rows, self.of_rows_within,
-            self.of_columns, self.across,
+            k, w, sums, changes, codes, tiles % self.n_strata, self.spread, self.K, self.W, self.raw_K, self.raw_W,
+            self.changes_of_K, self.changes_within, self.changes_across,
         )  # fmt: skip
 
     def merge(self, other: Jackknife) -> None:
         """Take the points of another one."""
         for name, sums in self.__dict__.items():
-            sums += getattr(other, name)
+            if isinstance(sums, np.ndarray):
+                sums += getattr(other, name)
 
     def standard_error(self) -> Floats:
         """(t,) of RLD."""
+        return np.asarray(np.sqrt(self._variances().sum(axis=0)))
+
+    def interval(self) -> float:
+        """Half-width of the 95 % interval in standard errors: Student's t, its degrees of freedom by Satterthwaite."""
+        variances = self._variances()
+        of_squares = np.maximum((variances**2).sum(axis=0), np.finfo(np.float64).tiny)
+        freedom = (GROUPS - 1) * np.maximum(variances.sum(axis=0) ** 2 / of_squares, 1).min()
+        return float(student.ppf(0.975, freedom))
+
+    def _variances(self) -> Floats:
+        """(s, t) of RLD by each stratum."""
         off = self.K - self.W
         share = off / np.maximum(off.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        K = self.K[..., None] + self.of_rows + self.of_columns + self.across[:, None] * share[..., None]
-        W = self.W[..., None] + self.of_rows_within + self.of_columns
-        theta = _modularity(K, W)
-        return np.asarray(np.sqrt(SHARE * ((theta - theta.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)))
+        variances = np.empty((self.n_strata, len(self.K)))
+        for of_K, within, across, variance in zip(
+            self.changes_of_K, self.changes_within, self.changes_across, variances, strict=True
+        ):
+            K = self.K[..., None] + of_K + across[:, None] * share[..., None]
+            theta = _modularity(K, self.W.sum(axis=1)[:, None] + within)
+            variance[:] = SHARE * ((theta - theta.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+        return variances
 
     def bias_removed(self) -> Floats:
         """(t,) about how far RLD would be off without the correction: twice what that of the rows does."""
-        return np.asarray(2 * np.abs(_modularity(self.raw_K, self.raw_W) - _modularity(self.K, self.W)))
+        return np.asarray(
+            2 * np.abs(_modularity(self.raw_K, self.raw_W.sum(axis=1)) - _modularity(self.K, self.W.sum(axis=1)))
+        )
 
 
 def _modularity(K: Floats, W: Floats) -> Floats:
-    """Of sums (t, C + 1, ...) over classes, of which the last, the unlabelled points, counts in 2m only."""
-    two_m = K.sum(axis=1, keepdims=True)
-    return np.asarray((W[:, :-1] / two_m - (K[:, :-1] / two_m) ** 2).sum(axis=1))
+    """Of K (t, C + 1, ...) of classes, of which the last, the unlabelled points, counts in 2m only, and W (t, ...)."""
+    two_m = K.sum(axis=1)
+    return np.asarray(W / two_m - ((K[:, :-1] / two_m[:, None]) ** 2).sum(axis=1))
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _relative_changes(sums: Any, r: Any, held: Any) -> None:
+def _relative_changes(sums: Any, r: Any, spread: Any, held: Any) -> None:
     for i in prange(len(sums)):
         for t in range(sums.shape[1]):
             sampled = 0.0
             for g in range(GROUPS):
                 sampled += sums[i, t, g]
             for g in range(GROUPS):
-                change = (sampled - GROUPS * sums[i, t, g]) / ((GROUPS - 1) * r[i, t])
+                change = spread * (sampled - GROUPS * sums[i, t, g]) / ((GROUPS - 1) * r[i, t])
                 held[i, t, g] = np.int16(np.rint(change * ONE))
 
 
@@ -144,8 +175,8 @@ def _variances(held: Any) -> Any:
 
 @njit(nogil=True, parallel=True, cache=True)
 def _add_points(
-    k: Any, w: Any, sums: Any, changes: Any, codes: Any, K: Any, W: Any, raw_K: Any, raw_W: Any, of_rows: Any,
-    of_rows_within: Any, of_columns: Any, across: Any,
+    k: Any, w: Any, sums: Any, changes: Any, codes: Any, strata: Any, spread: Any, K: Any, W: Any, raw_K: Any,
+    raw_W: Any, changes_of_K: Any, changes_within: Any, changes_across: Any,
 ) -> None:  # fmt: skip
     for t in prange(len(k)):
         e, f, h = np.empty(GROUPS), np.empty(GROUPS), np.empty(GROUPS)
@@ -162,10 +193,10 @@ def _add_points(
             variance, covariance, covariance_within = 0.0, 0.0, 0.0
             for g in range(GROUPS):
                 e[g] = changes[i, t, g] / ONE
-                f[g] = (sampled - GROUPS * sums[0, i, t, g]) / ((GROUPS - 1) * total)
+                f[g] = spread * (sampled - GROUPS * sums[0, i, t, g]) / ((GROUPS - 1) * total)
                 h[g] = 0.0
                 if within > 0:
-                    h[g] = (sampled_within - GROUPS * sums[1, i, t, g]) / ((GROUPS - 1) * within)
+                    h[g] = spread * (sampled_within - GROUPS * sums[1, i, t, g]) / ((GROUPS - 1) * within)
                 variance += SHARE * e[g] * e[g]
                 covariance += SHARE * e[g] * f[g]
                 covariance_within += SHARE * e[g] * h[g]
@@ -178,7 +209,7 @@ def _add_points(
             W[t, code] += within
             for g in range(GROUPS):
                 remains = max(1 + e[g], LEAST)
-                of_rows[t, code, g] += total * ((1 + f[g]) / remains - 1)
-                of_rows_within[t, code, g] += within * ((1 + h[g]) / remains - 1)
-                of_columns[t, code, g] += within * (1 / remains - 1)
-                across[t, g] += (total - within) * (1 / remains - 1)
+                of_columns = within * (1 / remains - 1)
+                changes_of_K[strata[i], t, code, g] += total * ((1 + f[g]) / remains - 1) + of_columns
+                changes_within[strata[i], t, g] += within * ((1 + h[g]) / remains - 1) + of_columns
+                changes_across[strata[i], t, g] += (total - within) * (1 / remains - 1)

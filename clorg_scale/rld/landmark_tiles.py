@@ -21,6 +21,7 @@ from numba import njit, prange
 from clorg_scale.rld.exp2 import exp2
 from clorg_scale.rld.landmarks import GROUPS
 from clorg_scale.rld.simd import aligned_empty, use_wide_vectors
+from clorg_scale.rld.tile_order import ROWS
 from clorg_scale.rld.tiles import TILE, row_distances
 
 __all__ = ["landmark_affinities", "landmark_sums"]
@@ -165,10 +166,10 @@ def landmark_sums(
     n_temperatures, n_landmarks = len(rates), columns.shape[1]
     sums = np.zeros((len(X), n_temperatures, GROUPS + 1))
     for block in prange(len(columns)):
-        rows = slice(block * TILE, min(len(X), (block + 1) * TILE))
+        rows = slice(block * ROWS, min(len(X), (block + 1) * ROWS))
         here, lines = X[rows], aligned_empty(3, TILE, X)
         d, norms, reaches = lines[0], lines[1], lines[2]
-        e, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, TILE * TILE, X)[0]
+        e, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, ROWS * TILE, X)[0]
         e[:] = 0
         halves = aligned_empty(1, HALF, X)[0]
         others = aligned_empty(TILE, L.shape[1], X)
@@ -294,10 +295,10 @@ def landmark_affinities(
     sums = np.zeros((2, len(X), n_temperatures, GROUPS + 1))
     of_squares = np.zeros((len(columns), n_temperatures))
     for block in prange(len(columns)):
-        rows = slice(block * TILE, min(len(X), (block + 1) * TILE))
+        rows = slice(block * ROWS, min(len(X), (block + 1) * ROWS))
         here, lines = X[rows], aligned_empty(3, TILE, X)
         d, norms, reaches = lines[0], lines[1], lines[2]
-        a, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, TILE * TILE, X)[0]
+        a, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, ROWS * TILE, X)[0]
         a[:] = 0
         halves, own = aligned_empty(1, HALF, X)[0], aligned_empty(2, TILE, X)
         others = aligned_empty(TILE, L.shape[1], X)

@@ -45,8 +45,9 @@ class LandmarkSets:
 class LandmarkPool:
     """A stratified random sample from which every tile draws its landmarks; unlabelled points are a class here.
 
-    Within a class the points are in random order and fall to the groups in turn. A tile takes consecutive ones, from
-    a place that is drawn anew for every tile and class; the groups take turns anew, too, where the pool has all of it.
+    Within a class the points are in random order. A tile takes consecutive ones, from a place that is drawn anew for
+    every tile and class, and they fall to the groups in turn. Where the pool has but a part of the class, that is an
+    error which all tiles have in common: there a point of the pool falls to the same group in every tile.
 
     Parameters
     ----------
@@ -92,10 +93,15 @@ class LandmarkPool:
         least = np.clip(MOST_FOR_ALL_CLASSES // len(self.class_sizes), 1, GROUPS)
         taken = np.maximum(np.ceil(self._shares(wanted)).astype(np.int64), least)
         taken = np.where(taken >= GROUPS, -(-taken // GROUPS) * GROUPS, taken)
-        drawn_from = np.where(self.pool_sizes >= GROUPS, self.pool_sizes // GROUPS * GROUPS, self.pool_sizes)
-        taken = np.minimum(taken, drawn_from)
-        whole = (taken == drawn_from) & (self.pool_sizes == self.class_sizes)
-        return np.where(whole, self.class_sizes, taken), np.where(whole, self.class_sizes, drawn_from)
+        rounds = self.pool_sizes // GROUPS * GROUPS
+        drawn_from = np.where(self.pool_sizes < self.class_sizes, rounds, self.class_sizes)
+        whole = (taken >= rounds) & (drawn_from == self.class_sizes)
+        return np.where(whole, self.class_sizes, np.minimum(taken, drawn_from)), drawn_from
+
+    def share(self, wanted: int) -> float:
+        """Share of its points that a tile takes, of the class of which it takes the smallest one; 1 if it takes all."""
+        taken = self.counts(wanted)[0]
+        return float((taken / self.class_sizes).min())
 
     def sets(self, tiles: range, wanted: int) -> LandmarkSets:
         """Landmarks of each of some tiles, about `wanted`; the same for the same tile whatever the others are."""
@@ -103,14 +109,13 @@ class LandmarkPool:
         of_class = np.repeat(np.arange(len(taken)), taken)
         place = np.arange(len(of_class)) - np.repeat(np.cumsum(taken) - taken, taken)
         words = _random_words(self.seed, np.asarray(tiles)[:, None], np.arange(len(taken)))
-        first = (words % np.uint64(1 << 40)).astype(np.int64)
+        first, turn = (words % np.uint64(1 << 40)).astype(np.int64), (words >> np.uint64(60)).astype(np.int64)
+        partial, whole = self.pool_sizes < self.class_sizes, taken == self.class_sizes
         # From the beginning of a round of the groups, so that each is as often among those taken.
-        first = np.where(taken >= GROUPS, first // GROUPS * GROUPS, first)
+        first = np.where(partial & (taken >= GROUPS), first // GROUPS * GROUPS, first)
         drawn = (first[:, of_class] + place) % drawn_from[of_class]
-        # That a pool smaller than the class is itself a sample is an error that all tiles have in common.
-        turn = np.where(self.pool_sizes < self.class_sizes, 0, words >> np.uint64(60)).astype(np.int64)
-        whole = taken == self.class_sizes
-        groups = np.where(whole[of_class], GROUPS, (drawn + turn[:, of_class]) % GROUPS)
+        groups = np.where(partial[of_class], drawn, place + turn[:, of_class]) % GROUPS
+        groups = np.where(whole[of_class], GROUPS, groups)
         return _in_turns(drawn + self.starts[of_class], (self.class_sizes / taken)[of_class], groups)
 
 

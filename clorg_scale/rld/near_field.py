@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from clorg_scale.affinity.edges import edges_of
-from clorg_scale.arrays import on_host
+from clorg_scale.arrays import array_module, on_host
 from clorg_scale.neighbors import KNN
 
 __all__ = ["NearField", "NearRows"]
@@ -27,10 +27,13 @@ Integers = npt.NDArray[np.int64]
 class NearField:
     """The pairs of which either end lists the other among its nearest neighbours, as a symmetric CSR matrix.
 
-    Only the symmetric closure will do: lists of one direction, if some neighbours are missing in them, leave a bias.
+    The points are numbered in an order of their own (`clorg_scale.rld.tile_order`). Only the symmetric closure will do:
+    lists of one direction, if some neighbours are missing in them, leave a bias.
 
     Attributes
     ----------
+    order
+        (n,) int64 row of the embeddings of each point.
     indptr, indices
         (n + 1,), (e,) int64.
     distances
@@ -41,6 +44,7 @@ class NearField:
         (n,) float32 distance within which the point lists every neighbour: that to the farthest one, less `TIE`.
     """
 
+    order: Integers
     indptr: Integers
     indices: Integers
     distances: Floats
@@ -48,15 +52,15 @@ class NearField:
     reach: npt.NDArray[np.float32]
 
     @classmethod
-    def of(cls, table: KNN) -> NearField:
-        """Symmetric closure of a k-NN table."""
-        edges = edges_of(table, "max")
+    def of(cls, table: KNN, order: Integers) -> NearField:
+        """Symmetric closure of a k-NN table, its points taken in the given order."""
+        edges = edges_of(_reordered(table, order), "max")
         indptr, indices = (on_host(array).astype(np.int64) for array in (edges.indptr, edges.indices))
         distances = on_host(edges.distances).astype(np.float64)
         # Every point lists at least one neighbour, so no row is empty.
         nearest = np.minimum.reduceat(distances, indptr[:-1])
-        reach = on_host(table.distances[:, -1]) * np.float32(1 - TIE)
-        return cls(indptr, indices, distances, nearest, reach)
+        reach = on_host(table.distances[:, -1])[order] * np.float32(1 - TIE)
+        return cls(order, indptr, indices, distances, nearest, reach)
 
     def log_sums(self, rates: Floats) -> Floats:
         """(t, n) log2 of the sum of 2^(rate d) over the near pairs of each point, rates below 0."""
@@ -84,19 +88,21 @@ class NearField:
         """What is near to some consecutive points."""
         first, last = self.indptr[start], self.indptr[stop]
         return NearRows(
-            start, self.indptr[start : stop + 1] - first, self.indices[first:last], self.reach[start:stop],
-            len(self.nearest),
+            start, self.order[start:stop], self.indptr[start : stop + 1] - first, self.indices[first:last],
+            self.reach[start:stop], len(self.nearest),
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class NearRows:
-    """Some consecutive rows of a near field.
+    """Some consecutive points of a near field.
 
     Attributes
     ----------
     start
         The first of the points.
+    rows
+        (p,) their rows of the embeddings.
     indptr, indices, reach
         As of the near field, of these points alone.
     n_points
@@ -104,6 +110,7 @@ class NearRows:
     """
 
     start: int
+    rows: Integers
     indptr: Integers
     indices: Integers
     reach: npt.NDArray[np.float32]
@@ -125,6 +132,15 @@ class NearRows:
         """
         starts, columns = _among(self.indptr, self.indices, self.start, self.n_points, tile, landmarks)
         return starts, columns
+
+
+def _reordered(table: KNN, order: Integers) -> KNN:
+    """The table with its points numbered by their places in an order."""
+    xp = array_module(table.indices)
+    order = xp.asarray(order)
+    places = xp.full(len(order) + 1, -1, dtype=table.indices.dtype)  # the last: of a neighbour that is absent, -1
+    places[order] = xp.arange(len(order), dtype=places.dtype)
+    return replace(table, indices=places[table.indices[order]], distances=table.distances[order])
 
 
 @njit(nogil=True, parallel=True, cache=True)

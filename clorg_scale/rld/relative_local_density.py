@@ -221,6 +221,7 @@ def _sampled(
     from clorg_scale.neighbors import knn
     from clorg_scale.rld.near_field import NearField
     from clorg_scale.rld.sampled import sampled_sums
+    from clorg_scale.rld.tile_order import tile_order
 
     check_sampled_memory(points, len(temperatures), options.k, options.memory_limit)
     table = knn(
@@ -228,14 +229,16 @@ def _sampled(
         memory_limit=options.memory_limit, seed=options.seed, progress=options.progress, target_recall=NEAR_RECALL,
         client=options.client,
     )  # fmt: skip
+    near_field = NearField.of(table, tile_order(points.n_points, options.seed))
     sums = sampled_sums(
-        points, classes.codes, NearField.of(table), temperatures, target_error=options.target_error,
+        points, classes.codes, near_field, temperatures, target_error=options.target_error,
         seed=options.seed, device="cuda" if options.device == "cuda" else None, progress=options.progress,
         run=mapped(options.client),
     )  # fmt: skip
     details = {
         "device": options.device, "precision": str(points.dtype), "landmarks": sums.n_landmarks, "k": table.k,
         "index": table.index, "recall": table.measured_recall, "bias_removed": sums.bias.tolist(),
+        "interval": sums.interval,
     }  # fmt: skip
     result = _result("sampled", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
     null_std = _null_std(points, classes, temperatures, sums, options.seed)

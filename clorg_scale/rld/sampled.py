@@ -10,7 +10,9 @@ missed by the search are left out altogether: few of them are met, and each woul
 
 **Error.** The landmarks form 16 groups. With group g left out and the others' weights raised by 16/15, r becomes
 r (1 + e_g), and what is summed to k is multiplied with 1 + f_g. RLD with these changes, to first order, is theta_g; the
-delete-a-group jackknife gives the standard error sqrt(15/16 sum (theta_g - mean)^2).
+delete-a-group jackknife gives the standard error sqrt(15/16 sum (theta_g - mean)^2). Where the pool of landmarks is all
+the points, tiles err independently: groups are left out in some of the tiles at a time, and the squares added. As no
+landmark is drawn twice, e and f are multiplied with the root of the share of the points that were not drawn.
 
 **Bias.** 1 / r is not linear in r. To second order its expectation is too large by the relative variance
 v = 15/16 sum e_g^2, and k is off by the covariance c = 15/16 sum e_g f_g of its two factors; so 1 / r_j is divided by
@@ -44,15 +46,13 @@ from clorg_scale.rld.landmarks import LandmarkPool, LandmarkSets
 from clorg_scale.rld.modularity import label_modularity
 from clorg_scale.rld.near_field import NearField, NearRows
 from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.tile_order import BLOCK_ROWS, ROWS
 from clorg_scale.rld.tiles import NEAR, TILE, squares
 
-__all__ = ["POOL_BYTES", "STUDENT", "SampledSums", "sampled_sums"]
+__all__ = ["POOL_BYTES", "SampledSums", "sampled_sums"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
-STUDENT = 2.1314
-"""Half-width of the 95 % interval in standard errors: Student's t with 15 degrees of freedom."""
 
 PILOT = 256
 """Landmarks wanted of the first estimate."""
@@ -64,7 +64,7 @@ TOLERATED, MOST_ROUNDS = 1.4, 3
 """A round whose variance is within this factor of what is wanted is not followed by another one: what it says of its
 own variance is uncertain by as much."""
 
-UNSURE = 0.5
+UNSURE = 0.25
 """Share of the bias removed that may have been removed in vain, or remain."""
 
 POOL_BYTES, LEAST_POOL = 64 << 20, 4096
@@ -73,11 +73,11 @@ POOL_BYTES, LEAST_POOL = 64 << 20, 4096
 HEADROOM = 16
 """Powers of two by which a term may exceed what it is scaled to, such as a neighbour nearer than the nearest known."""
 
+MOST_SUMS = 4096
+"""Sets of tiles times classes whose changes without each group are kept apart."""
+
 LEAST_PAIRS = 100_000
 """Random pairs for mu."""
-
-BLOCK_ROWS = 16 * TILE
-"""Points read at once."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,8 @@ class SampledSums:
         (t, n) natural logarithm of r.
     stderr
         (t,) standard error of RLD.
+    interval
+        Half-width of the 95 % interval in standard errors.
     mean_distance
         mu.
     n_landmarks
@@ -108,6 +110,7 @@ class SampledSums:
     w: Floats
     log_r: Floats
     stderr: Floats
+    interval: float
     mean_distance: float
     n_landmarks: int
     bias: Floats
@@ -137,7 +140,7 @@ def sampled_sums(
     codes
         (n,) class codes in the order of the embeddings, -1 where unlabelled.
     near_field
-        Pairs of near neighbours.
+        Pairs of near neighbours, in an order of points of `clorg_scale.rld.tile_order`.
     temperatures
         (t,) T > 0.
     target_error
@@ -170,7 +173,7 @@ def sampled_sums(
         title = f"sampled RLD, {taken:,} landmarks a tile"
         with progress_bar(title, 2.0 * points.n_points * taken, unit="M pairs", scale=1e6, enabled=progress) as advance:
             sums = rounds.estimate(wanted, advance)
-        excess = float((STUDENT * sums.stderr / target_error).max()) ** 2
+        excess = float((sums.interval * sums.stderr / target_error).max()) ** 2
         if n_landmarks is not None or excess <= enough or taken >= len(rounds.pool.rows):
             break
         wanted, enough = int(np.ceil(MARGIN * _times_as_many(sums, target_error) * wanted)), TOLERATED
@@ -184,7 +187,7 @@ def _times_as_many(sums: SampledSums, target_error: float) -> float:
     """
     unsure = (UNSURE * sums.bias) ** 2
     variance = np.maximum(sums.stderr**2 - unsure, 0)
-    aim = (target_error / STUDENT) ** 2
+    aim = (target_error / sums.interval) ** 2
     # 1 / f = 2 aim / (variance + sqrt(variance^2 + 4 unsure aim)), the root that stands for unsure -> 0, too.
     return float(((variance + np.sqrt(variance**2 + 4 * unsure * aim)) / (2 * aim)).max())
 
@@ -238,7 +241,9 @@ class _Landmarks:
     points
         The embeddings.
     pool
-        Points that landmarks are drawn from.
+        Places of points that landmarks are drawn from.
+    rows
+        (l,) their rows of the embeddings.
     reach
         (l,) distance of the farthest neighbour that each point of the pool lists.
     device
@@ -246,10 +251,15 @@ class _Landmarks:
     """
 
     def __init__(
-        self, points: ClassOrderedPoints, pool: LandmarkPool, reach: npt.NDArray[Any], device: str | None
+        self,
+        points: ClassOrderedPoints,
+        pool: LandmarkPool,
+        rows: Integers,
+        reach: npt.NDArray[Any],
+        device: str | None,
     ) -> None:
         self.points, self.pool, self.reach, self.device = points, pool, reach, device
-        self.L = points.rows(pool.rows)
+        self.L = points.rows(rows)
         self.norms = _squared_norms(self.L)
         self.constants = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
         self._forget()
@@ -275,10 +285,10 @@ class _Landmarks:
     @contextmanager
     def of(self, near: NearRows, wanted: int) -> Iterator[tuple[tuple[Any, ...], LandmarkSets, tuple[Any, ...]]]:
         """What the loops take of some points: points and pool, their landmarks, and the pairs to skip."""
-        rows = slice(near.start, near.start + len(near.reach))
-        sets = self.pool.sets(range(rows.start // TILE, -(-rows.stop // TILE)), wanted)
-        X = self.points.rows(np.arange(rows.start, rows.stop), space=self._memory(len(near.reach)))
-        skip = near.among(TILE, np.where(sets.columns < 0, -1, self.pool.rows[sets.columns]))
+        n = len(near.rows)
+        sets = self.pool.sets(range(near.start // ROWS, -(-(near.start + n) // ROWS)), wanted)
+        X = self.points.rows(near.rows, space=self._memory(n))
+        skip = near.among(ROWS, np.where(sets.columns < 0, -1, self.pool.rows[sets.columns]))
         reaches = near.reach.astype(self.points.dtype), self.reach
         with threadpool_limits(limits=1, user_api="blas"), held_interrupts():
             yield (X, self._pool_there(), _squared_norms(X), self.norms, *reaches), sets, (*skip, *self.constants)
@@ -318,6 +328,7 @@ class _KernelPass:
     wanted: int
     rates: Floats
     squared: Integers
+    spread: float
 
     def __call__(self, block: _KernelBlock) -> tuple[Floats, npt.NDArray[np.int16]]:
         """(t, p) log2 r, (p, t, 16) changes."""
@@ -328,7 +339,7 @@ class _KernelPass:
                 sets.columns, _whole_tiles(sets.weights, dtype), *skip,
             )  # fmt: skip
         r = block.near_sums + sums.sum(axis=2)
-        return np.log2(r).T + block.shifts, relative_changes(sums, r)
+        return np.log2(r).T + block.shifts, relative_changes(sums, r, self.spread)
 
 
 class _AffinityBlock(NamedTuple):
@@ -351,7 +362,7 @@ class _AffinityPass:
     rates: Floats
     squared: Integers
     logs: npt.NDArray[Any]
-    n_classes: int
+    jackknife: Jackknife
 
     def __call__(self, block: _AffinityBlock) -> tuple[Floats, Floats, Floats, Jackknife]:
         """(t, p) k and w, (t,) sum of squares, and the sums over the classes."""
@@ -363,8 +374,9 @@ class _AffinityPass:
                 _whole_tiles(sets.weights, dtype), *classes, *skip,
             )  # fmt: skip
         k, w = block.near_k.copy(), block.near_w.copy()
-        jackknife = Jackknife(len(self.rates), self.n_classes)
-        jackknife.add(k, w, sums * 2.0**HEADROOM, block.changes, block.codes)
+        jackknife = self.jackknife.empty()
+        tiles_of_rows = (block.near.start + np.arange(len(block.codes))) // ROWS
+        jackknife.add(k, w, sums * 2.0**HEADROOM, block.changes, block.codes, tiles_of_rows)
         return k, w, of_squares * 4.0**HEADROOM, jackknife
 
 
@@ -382,7 +394,7 @@ class _Run:
         device: str | None,
         run: Map,
     ) -> None:
-        self.points, self.codes, self.near_field, self.run = points, codes, near_field, run
+        self.points, self.codes, self.near_field, self.run = points, codes[near_field.order], near_field, run
         self.temperatures = temperatures
         # RLD changes by at most about 0.6 times the relative error of mu, which is below 0.1 over the root of the
         # pairs: a thirtieth of the error aimed for.
@@ -391,21 +403,38 @@ class _Run:
         )
         self.rates = -np.log2(np.e) / (self.mean_distance * temperatures)
         self.squared = squares(temperatures)
-        self.pool = LandmarkPool(codes, max(LEAST_POOL, POOL_BYTES // (4 * points.n_features)), seed)
-        self.landmarks = _Landmarks(points, self.pool, near_field.reach[self.pool.rows].astype(points.dtype), device)
+        self.pool = LandmarkPool(self.codes, max(LEAST_POOL, POOL_BYTES // (4 * points.n_features)), seed)
+        self.landmarks = _Landmarks(
+            points, self.pool, near_field.order[self.pool.rows], near_field.reach[self.pool.rows].astype(points.dtype),
+            device,
+        )  # fmt: skip
         self.n_classes = int(codes.max()) + 1
 
     def estimate(self, wanted: int, advance: Advance) -> SampledSums:
         """Both passes with about so many landmarks a tile."""
-        log_r, changes = self._kernel_pass(wanted, advance)
+        # The variance of a mean of m of n points, none drawn twice, is (1 - m / n) of what it were with repetitions.
+        spread = np.sqrt(1 - self.pool.share(wanted))
+        log_r, changes = self._kernel_pass(wanted, spread, advance)
         # By what 1 / r is too large in the columns; in the rows it is seen to when k is known.
         column_logs = log_r + np.log2(1 + changes.variances())
-        k, w, of_squares, jackknife = self._affinity_pass(wanted, log_r, column_logs, changes, advance)
+        jackknife = Jackknife(len(self.rates), self.n_classes, self._n_strata(), spread)
+        k, w, of_squares = self._affinity_pass(wanted, log_r, column_logs, changes, jackknife, advance)
         values = label_modularity(k, w, self.codes, self.n_classes).values
         bias = jackknife.bias_removed()
         stderr = np.hypot(jackknife.standard_error(), self._error_of_mean_distance(values))
         stderr = np.hypot(stderr, bias * UNSURE)
-        return SampledSums(k, w, log_r * np.log(2), stderr, self.mean_distance, self.taken(wanted), bias, of_squares)
+        log_r *= np.log(2)
+        for sums in (*k, *w, *log_r):
+            sums[self.near_field.order] = sums.copy()
+        return SampledSums(
+            k, w, log_r, stderr, jackknife.interval(), self.mean_distance, self.taken(wanted), bias, of_squares
+        )
+
+    def _n_strata(self) -> int:
+        """Sets of tiles that err independently."""
+        if len(self.pool.rows) < self.points.n_points:
+            return 1  # the pool is a sample, too, and they have it in common
+        return int(np.clip(MOST_SUMS // (self.n_classes + 1), 1, -(-self.points.n_points // ROWS)))
 
     def taken(self, wanted: int) -> int:
         """Landmarks of a tile."""
@@ -416,7 +445,7 @@ class _Run:
         n = self.points.n_points
         return (slice(start, min(n, start + BLOCK_ROWS)) for start in range(0, n, BLOCK_ROWS))
 
-    def _kernel_pass(self, wanted: int, advance: Advance) -> tuple[Floats, Changes]:
+    def _kernel_pass(self, wanted: int, spread: float, advance: Advance) -> tuple[Floats, Changes]:
         """(t, n) log2 r, and what leaving out groups does to r."""
         near_field, log_r = self.near_field, np.empty((len(self.rates), self.points.n_points))
         near_logs = near_field.log_sums(self.rates)
@@ -428,7 +457,7 @@ class _Run:
                 near_field.rows(rows.start, rows.stop), shifts, np.exp2(near_logs[:, rows] - shifts).T.copy()
             )
 
-        task = _KernelPass(self.landmarks, wanted, self.rates, self.squared)
+        task = _KernelPass(self.landmarks, wanted, self.rates, self.squared, spread)
         results = self.run(task, map(part, self._blocks()))
         for rows, (logs, changed) in zip(self._blocks(), results, strict=True):
             log_r[:, rows] = logs
@@ -437,18 +466,23 @@ class _Run:
         return log_r, changes
 
     def _affinity_pass(
-        self, wanted: int, log_r: Floats, column_logs: Floats, changes: Changes, advance: Advance
-    ) -> tuple[Floats, Floats, Floats, Jackknife]:
-        """(t, n) k and w, (t,) sum of the squares of all affinities, and how they change without each group."""
+        self,
+        wanted: int,
+        log_r: Floats,
+        column_logs: Floats,
+        changes: Changes,
+        jackknife: Jackknife,
+        advance: Advance,
+    ) -> tuple[Floats, Floats, Floats]:
+        """(t, n) k and w, (t,) sum of the squares of all affinities; how they change without each group is added."""
         k, w, of_squares = self.near_field.affinities(self.rates, log_r, column_logs, self.codes)
         row_logs, pool_logs = self._logs(log_r, HEADROOM), self._logs(column_logs[:, self.pool.rows], 0)
-        jackknife = Jackknife(len(self.rates), self.n_classes)
 
         def part(rows: slice) -> _AffinityBlock:
             near = self.near_field.rows(rows.start, rows.stop)
             return _AffinityBlock(near, row_logs[:, rows], self.codes[rows], k[:, rows], w[:, rows], changes.of(rows))
 
-        task = _AffinityPass(self.landmarks, wanted, self.rates, self.squared, pool_logs, self.n_classes)
+        task = _AffinityPass(self.landmarks, wanted, self.rates, self.squared, pool_logs, jackknife.empty())
         results = self.run(task, map(part, self._blocks()))
         for rows, (k_here, w_here, squares_here, changed) in zip(self._blocks(), results, strict=True):
             k[:, rows], w[:, rows] = k_here, w_here
@@ -456,7 +490,7 @@ class _Run:
             jackknife.merge(changed)
             advance((rows.stop - rows.start) * self.taken(wanted))
         w[:, self.codes < 0] = 0
-        return k, w, of_squares, jackknife
+        return k, w, of_squares
 
     def _logs(self, logs: Floats, headroom: int) -> npt.NDArray[Any]:
         """What the tiles want: l, or the factors of the squares of another temperature's affinities."""

@@ -20,7 +20,7 @@ import torch
 from clorg_scale.arrays import array_module, within_device_memory
 from clorg_scale.arrays.products import float32_products
 from clorg_scale.rld.landmarks import GROUPS
-from clorg_scale.rld.tiles import TILE
+from clorg_scale.rld.tile_order import ROWS
 
 __all__ = ["landmark_affinities", "landmark_sums", "on_device"]
 
@@ -43,8 +43,8 @@ def on_device(device: Any, array: Any) -> Any:
 class _Batch(NamedTuple):
     """Some tiles of a block: b of them, with m landmarks each.
 
-    `rows`: its points in the block, fewer than b TILE where the last tile is not full; `columns`: (b, m) places in the
-    pool, any where there is no landmark; `distance`: (b, TILE, m), infinite where a pair does not count; `weights`:
+    `rows`: its points in the block, fewer than b ROWS where the last tile is not full; `columns`: (b, m) places in the
+    pool, any where there is no landmark; `distance`: (b, ROWS, m), infinite where a pair does not count; `weights`:
     (b, m, 17).
     """
 
@@ -113,10 +113,10 @@ def _batches(
     x_all, x_norm, x_far = (on_device(L.device, array) for array in (X, x_norms, x_reach))
     l_norm, l_far = on_device(L.device, l_norms), on_device(L.device, l_reach)
     n_tiles, m = columns.shape
-    step = max(1, BATCH_BYTES[L.device.type] // (L.element_size() * m * (TILE + L.shape[1])))
+    step = max(1, BATCH_BYTES[L.device.type] // (L.element_size() * m * (ROWS + L.shape[1])))
     for first in range(0, n_tiles, step):
         last = min(n_tiles, first + step)
-        rows = slice(first * TILE, min(len(X), last * TILE))
+        rows = slice(first * ROWS, min(len(X), last * ROWS))
         places = on_device(L.device, columns[first:last])
         batch = _Batch(rows, places.clamp(min=0), None, _by_group(on_device(L.device, weights[first:last, :, :m])))
         x, y = _by_tile(x_all[rows], batch), L[batch.columns]
@@ -152,14 +152,14 @@ def _by_group(weights: Any) -> Any:
 
 
 def _by_tile(array: Any, batch: _Batch) -> Any:
-    """(b, TILE, ...) from (p, ...), zeros where the last tile is not full."""
-    missing = len(batch.columns) * TILE - len(array)
+    """(b, ROWS, ...) from (p, ...), zeros where the last tile is not full."""
+    missing = len(batch.columns) * ROWS - len(array)
     if missing:
         array = torch.cat([array, array.new_zeros((missing, *array.shape[1:]))])
-    return array.view(-1, TILE, *array.shape[1:])
+    return array.view(-1, ROWS, *array.shape[1:])
 
 
 def _of_points(sums: Any, batch: _Batch) -> Floats:
-    """(p, g) float64 in main memory from (b, TILE, g)."""
+    """(p, g) float64 in main memory from (b, ROWS, g)."""
     points: Floats = sums.flatten(0, 1)[: batch.rows.stop - batch.rows.start].double().cpu().numpy()
     return points

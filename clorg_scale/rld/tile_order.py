@@ -1,0 +1,33 @@
+"""The order in which sampled RLD takes the points: mixed, yet read from a file about as it lies there."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["BLOCK_ROWS", "ROWS", "tile_order"]
+
+ROWS = 128
+"""Points of a tile, which share their landmarks. Their errors go together: the fewer there are, the better the errors
+of the tiles average out, and the more it costs to gather the landmarks."""
+
+BLOCK_ROWS = 64 * ROWS
+"""Points read at once."""
+
+RUN = 64
+"""Rows of the embeddings that are read together."""
+
+
+def tile_order(n_points: int, seed: int) -> npt.NDArray[np.int64]:
+    """(n,) rows of the embeddings, in the order in which blocks and their tiles take them.
+
+    Files are often sorted by class. Tiles of one class would all err alike, and near neighbours in one tile, whose sums
+    come from the same landmarks, would go wrong together. So every block takes short runs of rows from all over the
+    file, each row once, and shuffles them.
+    """
+    n_blocks = -(-n_points // BLOCK_ROWS)
+    order = np.argsort(np.arange(n_points) // RUN % n_blocks, kind="stable")
+    random = np.random.default_rng([seed, n_points])
+    for start in range(0, n_points, BLOCK_ROWS):
+        random.shuffle(order[start : start + BLOCK_ROWS])
+    return order
