@@ -113,7 +113,7 @@ function drawRld() {
   const series = analyses.map((a, i) => ({
     name: a.name, color: modelColor(i),
     points: a.rld.temperatures.map((T, t) => ({
-      x: T, y: a.rld.values[t], e: 1.96 * a.rld.stderr[t],
+      x: T, y: a.rld.values[t], e: (a.rld.details.interval || 1.96) * a.rld.stderr[t],
       label: `T = ${T}\nRLD ${a.rld.values[t].toFixed(4)}${a.rld.stderr[t] ? " ± " + a.rld.stderr[t].toFixed(4) : ""}\nshuffled labels ${a.rld.null_mean[t].toFixed(4)}`,
     })).sort((p, q) => p.x - q.x),
   }));

@@ -238,7 +238,7 @@ def _sampled(
     details = {
         "device": options.device, "precision": str(points.dtype), "landmarks": sums.n_landmarks, "k": table.k,
         "index": table.index, "recall": table.measured_recall, "bias_removed": sums.bias.tolist(),
-        "interval": sums.interval,
+        "interval": round(sums.interval, 3),
     }  # fmt: skip
     result = _result("sampled", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
     null_std = _null_std(points, classes, temperatures, sums, options.seed)

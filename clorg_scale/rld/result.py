@@ -45,7 +45,8 @@ class RLDResult:
     seconds
         Wall-clock time.
     details
-        What the method has to say of itself (engine, precision, number of landmarks, diagnostics ...).
+        What the method has to say of itself (engine, precision, number of landmarks, diagnostics ...); where values are
+        estimated, ``interval`` is half the width of their 95 % interval in standard errors.
     """
 
     temperatures: npt.NDArray[np.float64]
