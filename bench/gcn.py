@@ -56,7 +56,8 @@ def main(argv: list[str]) -> int:
     else:
         report, missed = _fashion_mnist(arguments)
     if arguments.json:
-        record = {"machine": machine("torch", "numpy", "numba", "torch-geometric")} | report
+        companions = (name for name in COMPANIONS if importlib.util.find_spec(name))
+        record = {"machine": machine("torch", "numpy", "numba", "torch-geometric", *companions)} | report
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
     for goal in missed:
         print(f"missed: {goal}", file=sys.stderr)
