@@ -320,7 +320,9 @@ def test_losses_are_in_full_precision_where_the_network_is_not(name):
     assert torch.isfinite(loss)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [m if m in ("supervised", "simclr", "moco") else pytest.param(m, marks=pytest.mark.slow) for m in METHODS]
+)
 def test_a_training_cut_off_ends_with_the_same_weights(method, tmp_path, monkeypatch):
     if method != "supervised":
         pytest.importorskip("lightly")

@@ -516,6 +516,7 @@ def test_disk_full_for_a_file(here, name, earlier):
     assert tree(here) == before
 
 
+@pytest.mark.slow
 def test_disk_full_for_an_analysis(here):
     """No folder is left where nothing could be kept; finished stages are kept, and used when there is space again."""
     arguments = command("analyze")

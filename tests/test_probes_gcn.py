@@ -280,6 +280,7 @@ def test_a_resumed_run_keeps_to_its_batches_whatever_memory_is_free(blocks_graph
     assert resumed.history_ == through.history_
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_to_the_same_numbers(blocks_graph, tmp_path):
     A, labels, mask = blocks_graph
     np.savez(tmp_path / "task.npz", data=A.data, indices=A.indices, indptr=A.indptr, labels=labels, mask=mask)

@@ -231,6 +231,7 @@ def test_duplicates_outliers_and_tiny_temperatures():
         assert np.all(np.abs(estimate.values - exact.values) < 4 * estimate.stderr + 1e-4)
 
 
+@pytest.mark.slow
 def test_embeddings_on_disk_of_any_type_and_larger_than_the_limit(tmp_path):
     X, codes = blobs(20_000, 64)
     for dtype in (np.float16, np.float64):
@@ -270,6 +271,7 @@ def test_deviation_of_shuffled_labels_is_that_of_permutations():
     np.testing.assert_allclose(result.null_mean, values.mean(axis=0), atol=4 * values.std(axis=0).max() / np.sqrt(300))
 
 
+@pytest.mark.slow
 def test_subsets_are_other_numbers_at_small_temperatures(fashion):
     found = cs.rld_of_subsets(fashion.X, fashion.codes, sizes=(500, 2000), n_subsets=12, seed=1)
     np.testing.assert_array_equal(found.sizes, [500, 2000])
