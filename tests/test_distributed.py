@@ -82,7 +82,7 @@ def test_the_choice_of_a_method_counts_the_workers(client, monkeypatch):
 
 
 def test_sampled_rld_is_the_same(client, tmp_path):
-    """Equal distances may round otherwise in another part of the search, and then give another neighbour."""
+    """But for rounding: workers may have compiled a loop for themselves, which then adds in another order."""
     X, codes = blobs(20_000)
     np.save(tmp_path / "X.npy", X.astype(np.float16))
     on_disk = np.load(tmp_path / "X.npy", mmap_mode="r")
