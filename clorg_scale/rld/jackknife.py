@@ -50,10 +50,10 @@ class Changes:
         return _variances(self._held)  # type: ignore[no-any-return]
 
 
-def relative_changes(sums: Floats, r: Floats, spread: float) -> npt.NDArray[np.int16]:
-    """(p, t, 16) e in units of 1 / ONE, times `spread`, from (p, t, 17) sums over the groups and the rest, (p, t) r."""
+def relative_changes(sums: Floats, r: Floats, finite_population: float) -> npt.NDArray[np.int16]:
+    """(p, t, 16) e in units of 1 / ONE, from (p, t, 17) sums over the groups and the rest, and (p, t) r."""
     held = np.empty((*r.shape, GROUPS), dtype=np.int16)
-    _relative_changes(sums, r, spread, held)
+    _relative_changes(sums, r, finite_population, held)
     return held
 
 
@@ -69,21 +69,21 @@ class Jackknife:
     n_temperatures, n_classes
         Sizes.
     n_strata
-        Sets of tiles whose errors are independent of one another; tiles take turns.
-    spread
-        What all changes are multiplied with.
+        Sets of tiles, which take turns, that err independently of one another; 1 where tiles do not.
+    finite_population
+        The finite-population correction, root of the share of points that a tile does not draw; multiplies all changes.
     """
 
-    def __init__(self, n_temperatures: int, n_classes: int, n_strata: int, spread: float) -> None:
+    def __init__(self, n_temperatures: int, n_classes: int, n_strata: int, finite_population: float) -> None:
         shape = (n_temperatures, n_classes + 1)  # the last: unlabelled points
-        self.n_strata, self.spread = n_strata, spread
+        self.n_strata, self.finite_population = n_strata, finite_population
         self.K, self.W, self.raw_K, self.raw_W = (np.zeros(shape) for _ in range(4))
         self.changes_of_K = np.zeros((n_strata, *shape, GROUPS))
         self.changes_within, self.changes_across = np.zeros((2, n_strata, n_temperatures, GROUPS))
 
     def empty(self) -> Jackknife:
         """One of the same kind without points."""
-        return Jackknife(len(self.K), self.K.shape[1] - 1, self.n_strata, self.spread)
+        return Jackknife(len(self.K), self.K.shape[1] - 1, self.n_strata, self.finite_population)
 
     def add(self, k: Floats, w: Floats, sums: Floats, changes: Any, codes: Integers, tiles: Integers) -> None:
         """Take some points.
@@ -102,8 +102,8 @@ class Jackknife:
             (p,) numbers of their tiles.
         """
         _add_points(
-            k, w, sums, changes, codes, tiles % self.n_strata, self.spread, self.K, self.W, self.raw_K, self.raw_W,
-            self.changes_of_K, self.changes_within, self.changes_across,
+            k, w, sums, changes, codes, tiles % self.n_strata, self.finite_population, self.K, self.W, self.raw_K,
+            self.raw_W, self.changes_of_K, self.changes_within, self.changes_across,
         )  # fmt: skip
 
     def merge(self, other: Jackknife) -> None:
@@ -150,14 +150,14 @@ def _modularity(K: Floats, W: Floats) -> Floats:
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _relative_changes(sums: Any, r: Any, spread: Any, held: Any) -> None:
+def _relative_changes(sums: Any, r: Any, finite_population: Any, held: Any) -> None:
     for i in prange(len(sums)):
         for t in range(sums.shape[1]):
             sampled = 0.0
             for g in range(GROUPS):
                 sampled += sums[i, t, g]
             for g in range(GROUPS):
-                change = spread * (sampled - GROUPS * sums[i, t, g]) / ((GROUPS - 1) * r[i, t])
+                change = finite_population * (sampled - GROUPS * sums[i, t, g]) / ((GROUPS - 1) * r[i, t])
                 held[i, t, g] = np.int16(np.rint(change * ONE))
 
 
@@ -175,8 +175,8 @@ def _variances(held: Any) -> Any:
 
 @njit(nogil=True, parallel=True, cache=True)
 def _add_points(
-    k: Any, w: Any, sums: Any, changes: Any, codes: Any, strata: Any, spread: Any, K: Any, W: Any, raw_K: Any,
-    raw_W: Any, changes_of_K: Any, changes_within: Any, changes_across: Any,
+    k: Any, w: Any, sums: Any, changes: Any, codes: Any, strata: Any, finite_population: Any, K: Any, W: Any,
+    raw_K: Any, raw_W: Any, changes_of_K: Any, changes_within: Any, changes_across: Any,
 ) -> None:  # fmt: skip
     for t in prange(len(k)):
         e, f, h = np.empty(GROUPS), np.empty(GROUPS), np.empty(GROUPS)
@@ -193,10 +193,10 @@ def _add_points(
             variance, covariance, covariance_within = 0.0, 0.0, 0.0
             for g in range(GROUPS):
                 e[g] = changes[i, t, g] / ONE
-                f[g] = spread * (sampled - GROUPS * sums[0, i, t, g]) / ((GROUPS - 1) * total)
+                f[g] = finite_population * (sampled - GROUPS * sums[0, i, t, g]) / ((GROUPS - 1) * total)
                 h[g] = 0.0
                 if within > 0:
-                    h[g] = spread * (sampled_within - GROUPS * sums[1, i, t, g]) / ((GROUPS - 1) * within)
+                    h[g] = finite_population * (sampled_within - GROUPS * sums[1, i, t, g]) / ((GROUPS - 1) * within)
                 variance += SHARE * e[g] * e[g]
                 covariance += SHARE * e[g] * f[g]
                 covariance_within += SHARE * e[g] * h[g]

@@ -61,7 +61,7 @@ class LandmarkPool:
     Attributes
     ----------
     rows
-        (p,) rows of the embeddings, class by class.
+        (p,) their places in `codes` as handed in, class by class.
     codes
         (p,) their classes.
     """

@@ -328,7 +328,7 @@ class _KernelPass:
     wanted: int
     rates: Floats
     squared: Integers
-    spread: float
+    finite_population: float
 
     def __call__(self, block: _KernelBlock) -> tuple[Floats, npt.NDArray[np.int16]]:
         """(t, p) log2 r, (p, t, 16) changes."""
@@ -339,7 +339,7 @@ class _KernelPass:
                 sets.columns, _whole_tiles(sets.weights, dtype), *skip,
             )  # fmt: skip
         r = block.near_sums + sums.sum(axis=2)
-        return np.log2(r).T + block.shifts, relative_changes(sums, r, self.spread)
+        return np.log2(r).T + block.shifts, relative_changes(sums, r, self.finite_population)
 
 
 class _AffinityBlock(NamedTuple):
@@ -413,11 +413,11 @@ class _Run:
     def estimate(self, wanted: int, advance: Advance) -> SampledSums:
         """Both passes with about so many landmarks a tile."""
         # The variance of a mean of m of n points, none drawn twice, is (1 - m / n) of what it were with repetitions.
-        spread = np.sqrt(1 - self.pool.share(wanted))
-        log_r, changes = self._kernel_pass(wanted, spread, advance)
+        finite_population = np.sqrt(1 - self.pool.share(wanted))
+        log_r, changes = self._kernel_pass(wanted, finite_population, advance)
         # By what 1 / r is too large in the columns; in the rows it is seen to when k is known.
         column_logs = log_r + np.log2(1 + changes.variances())
-        jackknife = Jackknife(len(self.rates), self.n_classes, self._n_strata(), spread)
+        jackknife = Jackknife(len(self.rates), self.n_classes, self._n_strata(), finite_population)
         k, w, of_squares = self._affinity_pass(wanted, log_r, column_logs, changes, jackknife, advance)
         values = label_modularity(k, w, self.codes, self.n_classes).values
         bias = jackknife.bias_removed()
@@ -445,7 +445,7 @@ class _Run:
         n = self.points.n_points
         return (slice(start, min(n, start + BLOCK_ROWS)) for start in range(0, n, BLOCK_ROWS))
 
-    def _kernel_pass(self, wanted: int, spread: float, advance: Advance) -> tuple[Floats, Changes]:
+    def _kernel_pass(self, wanted: int, finite_population: float, advance: Advance) -> tuple[Floats, Changes]:
         """(t, n) log2 r, and what leaving out groups does to r."""
         near_field, log_r = self.near_field, np.empty((len(self.rates), self.points.n_points))
         near_logs = near_field.log_sums(self.rates)
@@ -457,7 +457,7 @@ class _Run:
                 near_field.rows(rows.start, rows.stop), shifts, np.exp2(near_logs[:, rows] - shifts).T.copy()
             )
 
-        task = _KernelPass(self.landmarks, wanted, self.rates, self.squared, spread)
+        task = _KernelPass(self.landmarks, wanted, self.rates, self.squared, finite_population)
         results = self.run(task, map(part, self._blocks()))
         for rows, (logs, changed) in zip(self._blocks(), results, strict=True):
             log_r[:, rows] = logs
