@@ -682,7 +682,8 @@ def timing_knn_engines(run: Run) -> None:
 
     q, n, d = (200, 500, 16) if run.dry else (16_384, 262_144, 2048)
     X = clustered(n, d)[0] if run.dry else generated(run, n, d, 1000)[0].astype(np.float32)
-    engines = {"torch": flat_torch.search_block, "torch tf32": partial(flat_torch.search_block, tf32=True)}
+    engines = {"torch": flat_torch.search_block}
+    engines["torch, tensor cores"] = partial(flat_torch.search_block, tensor_cores=True)
     if importlib.util.find_spec("cuvs") is not None:
         engines["cuVS"] = flat_cuvs.search_block
     if flat_faiss_gpu.usable():

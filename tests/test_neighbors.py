@@ -173,12 +173,24 @@ def test_blocks_of_any_size_give_the_same(metric):
             np.testing.assert_array_equal(ids, whole.indices)
 
 
+@pytest.mark.parametrize(("m", "k"), [(20_011, 7), (64 * 4 * 3, 3), (64 * 4 * 3 + 63, 3), (64 * 4 * 3 - 1, 3), (9, 9)])
+@pytest.mark.parametrize("values", ["all different", "many equal"])
+def test_smallest_by_groups_are_the_smallest(m, k, values):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch.manual_seed(m)
+    scores = torch.randn(6, m) if values == "all different" else torch.randint(0, 4, (6, m)).float()
+    keys, ids = flat_torch.smallest(torch, scores, k)
+    assert torch.equal(keys, scores.gather(1, ids))
+    assert torch.equal(keys.sort(1).values, scores.sort(1).values[:, :k])
+    assert all(len(set(row)) == k for row in ids.tolist())
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_products_in_tf32_find_the_same(metric):
     """Coordinates rounded to eleven bits, as tensor cores want them: keys are off by no more than is said."""
     torch = pytest.importorskip("torch")
     x, y = clusters(41, 401) + 3, clusters(127, 401, 1) + 3
-    keys, ids = flat_torch.search_block(x, y, 127, metric == "inner_product", tf32=True)
+    keys, ids = flat_torch.search_block(x, y, 127, metric == "inner_product", tensor_cores=True)
     square = ((x.astype(np.float64)[:, None] - y) ** 2).sum(-1)
     true = -(x.astype(np.float64) @ y.T) if metric == "inner_product" else square
     lengths = (x.astype(np.float64) ** 2).sum(1)[:, None] + (y.astype(np.float64) ** 2).sum(1)
@@ -192,7 +204,7 @@ def test_products_in_tf32_find_the_same(metric):
     points[-30:] += 1e-3 * rng.normal(size=(30, 20))  # too near to one another for eleven bits
     prepared, rows = prepare(points, metric), np.arange(400)
     engine = BlockSearch(
-        "tf32", partial(flat_torch.search_block, tf32=True), flat_torch.KEY_ROUNDING, flat_torch.MARGIN
+        "tf32", partial(flat_torch.search_block, tensor_cores=True), flat_torch.KEY_ROUNDING, flat_torch.MARGIN
     )
     parts = search_exact(prepared, prepared, rows, 12, exclude=rows, engine=engine, block_bytes=50_000)
     ids = np.concatenate([ids for _, _, ids in parts])
@@ -231,11 +243,11 @@ def test_torch_engine_takes_smaller_tiles_where_memory_runs_out(monkeypatch):
     torch = pytest.importorskip("torch")
     plain, heights = flat_torch._scores, []
 
-    def small_memory(torch, x, y, norms):
+    def small_memory(torch, x, y, norms, scale):
         heights.append(len(x))
         if len(x) > 12:
             raise torch.OutOfMemoryError("too large")
-        return plain(torch, x, y, norms)
+        return plain(torch, x, y, norms, scale)
 
     x, y = clusters(41, 20), clusters(127, 20, 1)
     expected = flat_torch.search_block(x, y, 9, False)
