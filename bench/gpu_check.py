@@ -242,8 +242,10 @@ def check_exact_rld(run: Run) -> None:
     for n, d in ((311, 17),) if run.dry else ((2999, 17), (3001, 300)):
         X, codes = clustered(n, d)
         expected = dense_rld(X, codes, TEMPERATURES)
-        for engine in ("torch",) if run.dry else ("triton", "torch"):
+        for engine in ("torch",) if run.dry else ("hopper", "triton", "torch"):
             for precision, allowed in ALLOWED.items():
+                if engine == "hopper" and precision not in ("fp16", "bf16"):
+                    continue
                 what = f"exact RLD {n} x {d} {engine} {precision}"
                 found = run.part(what, partial(rld_of, run, X, codes, engine=engine, precision=precision))
                 if found is not None:
@@ -487,12 +489,14 @@ def time_exact_rld(
     from clorg_scale.rld.device_points import DevicePoints
 
     points = GeneratedPoints(n, d, min(1000, n // 20), run.device)
-    triton = engine == "triton"
+    triton = engine in ("triton", "hopper")
     planned, resident = cuda._plan(points, len(TEMPERATURES), precision, None, run.device, triton=triton)
     if not resident:
         raise SkippedError(f"{n} x {d} does not fit on the device")
     held = DevicePoints(points, run.device, precision, resident=True)
-    passes = cuda.Passes(held, TEMPERATURES, panel_rows or planned, lambda _: None, triton=triton)
+    passes = cuda.Passes(
+        held, TEMPERATURES, panel_rows or planned, lambda _: None, triton=triton, hopper=engine == "hopper"
+    )
     label = f"exact RLD {n} x {d} {engine} {precision}" + (f" tile={tile}" if tile else "")
     times: dict[str, float] = {}
     with using_tile(tile), torch.no_grad(), float32_products("ieee"):

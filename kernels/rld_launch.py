@@ -19,7 +19,7 @@ from clorg_scale.kernels.rld_tiles import (
 from clorg_scale.rld.device_points import Panel
 from clorg_scale.rld.torch_tiles import NearPairs
 
-__all__ = ["INTERPRETED", "affinity_sums", "buffer_bytes", "kernel_sums", "tile_config"]
+__all__ = ["INTERPRETED", "affinity_sums", "buffer_bytes", "kernel_sums", "near_pairs", "over_parts", "tile_config"]
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Triton runs the kernels in Python, on tensors in main memory."""
@@ -76,7 +76,7 @@ def kernel_sums(
         X.x, Y.x, X.norms, Y.norms, rates, forms, row_sums, column_sums, distance_sums, *near, capacity,
         len(X.x), len(Y.x), X.x.shape[1], t, DIAGONAL=X.start == Y.start, **_constants(X, precision, config),
     )  # fmt: skip
-    found = _near_pairs(near, capacity, config)
+    found = near_pairs(near, capacity, config.m, config.n)
     if isinstance(found, int):
         return found
     return *_total(row_sums, column_sums), distance_sums.sum(dtype=torch.float64), found
@@ -108,7 +108,7 @@ def affinity_sums(
         *near, capacity, len(X.x), len(Y.x), X.x.shape[1], t,
         SAFE=safe, DIAGONAL=X.start == Y.start, LABELS=labels, **_constants(X, precision, config),
     )  # fmt: skip
-    found = _near_pairs(near, capacity, config)
+    found = near_pairs(near, capacity, config.m, config.n)
     if isinstance(found, int):
         return found
     over_rows, over_columns = _total(row_sums, column_sums)
@@ -164,7 +164,7 @@ def _buffers(
     return row_sums, column_sums, (masks, places, torch.zeros(1, dtype=torch.int32, device=device))
 
 
-def _near_pairs(near: tuple[Any, Any, Any], capacity: int, config: TileConfig) -> list[NearPairs] | int:
+def near_pairs(near: tuple[Any, Any, Any], capacity: int, m: int, n: int) -> list[NearPairs] | int:
     """The tiles with near pairs in a fixed order, or how many there are if too many."""
     masks, places, count = near
     found = int(count)
@@ -172,15 +172,16 @@ def _near_pairs(near: tuple[Any, Any, Any], capacity: int, config: TileConfig) -
         return found
     places = places[:found].long()
     order = torch.argsort(places[:, 0] * 2**31 + places[:, 1])
-    return [NearPairs(masks[:found][order], places[order, 0] * config.m, places[order, 1] * config.n)] if found else []
+    return [NearPairs(masks[:found][order], places[order, 0] * m, places[order, 1] * n)] if found else []
 
 
 def _total(row_sums: Any, column_sums: Any) -> tuple[Any, Any]:
     """What all programs wrote, added up in float64: (s, p) and (s, q)."""
-    return _over_parts(row_sums), _over_parts(column_sums)
+    return over_parts(row_sums), over_parts(column_sums)
 
 
-def _over_parts(parts: Any) -> Any:
+def over_parts(parts: Any) -> Any:
+    """(p, s, n) float32 added up over the parts, in order and in float64."""
     totals = torch.empty(parts.shape[1:], dtype=torch.float64, device=parts.device)
     if totals.numel():
         grid = (-(-totals.numel() // TOTALS_BLOCK),)

@@ -1,7 +1,8 @@
 r"""Exact RLD on a GPU: the two passes of `clorg_scale.rld.exact` over panels of points held by torch.
 
-The tiles of two panels are computed by the Triton kernels of `clorg_scale.kernels.rld_tiles`, or with plain torch
-operations where Triton cannot run (`clorg_scale.rld.torch_tiles`: any device, and float64). What both share is here:
+The tiles of two panels are computed by the CUDA kernels of `clorg_scale.kernels.rld_hopper` on a Hopper GPU, by the
+Triton kernels of `clorg_scale.kernels.rld_tiles` on others and in other input modes, or with plain torch operations
+where neither can run (`clorg_scale.rld.torch_tiles`: any device, and float64). What they share is here:
 
 * **Input modes.** The default is fp16: the rounding of the coordinates moves RLD by about 6e-6, as tf32 does; bf16
   by 4e-5; ``"tf32x3"`` and ``"ieee"`` keep float32 (4e-7).
@@ -46,7 +47,7 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 
-Engine = Literal["auto", "triton", "torch"]
+Engine = Literal["auto", "hopper", "triton", "torch"]
 
 MOST_PANEL_ROWS = 1 << 16
 """Points in a panel: 32,768 programs of 8 tiles, so that the last, partly filled wave of them is below 1% of all."""
@@ -103,7 +104,7 @@ def exact_sums(
     precision
         ``"fp16"`` (default), ``"bf16"``, ``"tf32"``, ``"tf32x3"``, ``"ieee"`` (float32) or ``"fp64"``.
     engine
-        ``"auto"`` takes Triton where it can run.
+        ``"auto"`` takes the kernels for Hopper where they can run, else Triton's.
     device
         torch device; anything but CUDA is for tests of this code.
 
@@ -152,9 +153,11 @@ def on_device(
     panel_rows, resident = _plan(
         points, len(temperatures), precision, memory_limit, place, triton=triton, most=most_panel_rows
     )
-    return Passes(
-        DevicePoints(points, place, precision, resident=resident), temperatures, panel_rows, advance, triton=triton
+    held = DevicePoints(points, place, precision, resident=resident)
+    hopper = (
+        triton and engine in ("auto", "hopper") and _use_hopper(held, len(temperatures), required=engine == "hopper")
     )
+    return Passes(held, temperatures, panel_rows, advance, triton=triton, hopper=hopper)
 
 
 def _sums(passes: Passes, seed: int) -> ExactSums:
@@ -195,6 +198,19 @@ def _use_triton(torch: Any, engine: Engine, precision: str, device: Any) -> bool
             "The Triton kernels need an NVIDIA GPU of compute capability 8.0 or later; use engine='torch'."
         )
     return bool(able)
+
+
+def _use_hopper(points: DevicePoints, n_temperatures: int, *, required: bool) -> bool:
+    """Whether the CUDA kernels compute the tiles."""
+    from clorg_scale.kernels import rld_hopper
+
+    able = bool(rld_hopper.usable(points.device, points.precision, n_temperatures))
+    if required and not able:
+        raise InputError(
+            "The kernels for Hopper need a GPU of compute capability 9, CuPy, cuda-core, precision fp16 or bf16 "
+            f"and at most {rld_hopper.MOST_TEMPERATURES} temperatures; use engine='triton'."
+        )
+    return able
 
 
 def _plan(
@@ -249,6 +265,7 @@ def _working_bytes(rows: int, n_features: int, t: int, precision: str, device: A
 
         config = rld_launch.tile_config(precision)
         tiles: int = rld_launch.buffer_bytes(rows, rows, 2 * t, config) + _near_tiles(rows) * config.m * config.n
+        tiles += 4 * rows * (n_features + 64)  # both panels packed, where the kernels for Hopper run
     else:
         tiles = 8 * min(TILE_BYTES[device.type], 4 * rows * rows) + 4 * rows * n_features
     return max(tiles + totals, 10 * 8 * AT_ONCE)
@@ -258,11 +275,19 @@ class Passes:
     """The passes over all pairs of panels; temperatures fall, distances are in units of the scaled points."""
 
     def __init__(
-        self, points: DevicePoints, temperatures: Floats, panel_rows: int, advance: Advance, *, triton: bool
+        self,
+        points: DevicePoints,
+        temperatures: Floats,
+        panel_rows: int,
+        advance: Advance,
+        *,
+        triton: bool,
+        hopper: bool = False,
     ) -> None:
         import torch
 
-        self.torch, self.points, self.panel_rows, self.advance, self.triton = torch, points, panel_rows, advance, triton
+        self.torch, self.points, self.panel_rows, self.advance = torch, points, panel_rows, advance
+        self.triton, self.hopper = triton, hopper
         self.temperatures = torch.as_tensor(temperatures, dtype=torch.float64, device=points.device)
         halves = np.append(False, abs(temperatures[:-1] / temperatures[1:] - 2) < 1e-12)[: len(temperatures)]
         self.forms = torch.tensor([2 if half else 1 for half in halves], dtype=torch.int32, device=points.device)
@@ -306,6 +331,12 @@ class Passes:
         total = self.torch.zeros((), dtype=self.torch.float64, device=self.points.device)
 
         def sums_of(X: Panel, Y: Panel, room: int) -> Any:
+            if self.hopper:
+                from clorg_scale.kernels import rld_hopper
+
+                return rld_hopper.kernel_sums(
+                    X, Y, rates.to(self.float), self.forms, precision=self.points.precision, capacity=room
+                )
             if self.triton:
                 from clorg_scale.kernels import rld_launch
 
@@ -415,6 +446,12 @@ class Passes:
             return weights[:, panel.start : panel.start + len(panel.x)].contiguous()
 
         def sums_of(X: Panel, Y: Panel, room: int) -> Any:
+            if self.hopper and not safe:
+                from clorg_scale.kernels import rld_hopper
+
+                return rld_hopper.affinity_sums(
+                    X, Y, of(X), of(Y), rates.to(self.float), self.forms, precision=self.points.precision, capacity=room
+                )
             if self.triton:
                 from clorg_scale.kernels import rld_launch
 
