@@ -51,7 +51,7 @@ struct Task {
     const float *x_weight, *y_weight;        // (t, n_rows), (t, n_columns); pass 2
     const int *x_code, *y_code;              // class codes, ascending; pass 2 with labels
     const float *rates;                      // (t) c_t
-    const int *firsts;                       // (n_turns) first temperature of each turn; a turn has one or two
+    u64 turns;                               // first temperature of each turn, a byte each; a turn has one or two
     float *row_sums;                         // (strips, sums, row_blocks * 128)
     float *column_sums;                      // (row groups, sums, column_blocks * 128)
     double *distance_sums;                   // (CTAs * CONSUMERS)
@@ -115,12 +115,6 @@ __device__ __forceinline__ bool any_of_consumers(int consumer, bool value) {
     return result;
 }
 
-__device__ __forceinline__ float exp2_of(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 __device__ __forceinline__ float sqrt_of(float x) {
     float y;
     asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -158,6 +152,10 @@ __device__ __forceinline__ void multiply(float (&acc)[64], u64 a, u64 b, int add
 // --- where things are ------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ int blocks_of(int n) { return (n + TILE - 1) / TILE; }
+
+// The compiler takes what comes from memory or the number of a thread as different in each thread, and a branch on it as
+// one that parts the warp: shuffles behind it then cost twice and nothing moves past them. These are alike in a warp.
+__device__ __forceinline__ int alike(int value) { return __shfl_sync(0xffffffffu, value, 0); }
 
 // What a CTA works on: the first block of rows of its consumers, and its blocks of columns.
 struct Place {
@@ -222,64 +220,79 @@ __device__ __forceinline__ Shared shared_of(char *start, int s, int t) {
 
 // --- a turn: one temperature, or two of which one is the other's square ------------------------------------------------
 
+// The exponentials of the 8 elements of a thread in a group of 8 columns, one after the other: each takes some 20 clocks
+// and 4 warps are all that there are to fill them.
+__device__ __forceinline__ void exponentials(float (&e)[8], const float (&distance)[2][64], int g, float rate) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) e[i] = rate * distance[i >> 2][4 * g + (i & 3)];
+    asm("ex2.approx.ftz.f32 %0, %0;\nex2.approx.ftz.f32 %1, %1;\nex2.approx.ftz.f32 %2, %2;\nex2.approx.ftz.f32 %3, %3;\n"
+        "ex2.approx.ftz.f32 %4, %4;\nex2.approx.ftz.f32 %5, %5;\nex2.approx.ftz.f32 %6, %6;\nex2.approx.ftz.f32 %7, %7;\n"
+        : "+f"(e[0]), "+f"(e[1]), "+f"(e[2]), "+f"(e[3]), "+f"(e[4]), "+f"(e[5]), "+f"(e[6]), "+f"(e[7]));
+}
+
 // Sums of a tile's exponentials: those of columns by warps, (4, SUMS, WIDTH), and those of rows, (SUMS, 128), behind.
+// Exponentials are computed a group of columns ahead, column sums are folded a group behind.
 template <int PASS, int TEMPERATURES>
 __device__ __forceinline__ void sum_turn(const float (&distance)[2][64], float rate, const float *column_weights,
                                          const float (&row_weights)[8], float *scratch, int warp, int lane) {
     constexpr int SUMS = (PASS == 1 ? 2 : 1) * TEMPERATURES, AT_ONCE = 4 / SUMS, WIDTH = TILE + 8 * AT_ONCE;
-    float rows[SUMS * 4] = {};
+    int mine = (lane & 16 ? 4 : 0) + (lane & 8 ? 2 : 0) + (lane & 4 ? 1 : 0);
+    float *to = scratch + (warp * SUMS + mine / (2 * AT_ONCE)) * WIDTH + 8 * (mine / 2 % AT_ONCE) + 2 * (lane & 3) + (mine & 1);
+    float rows[SUMS * 4] = {}, v[8], next[8];
+    exponentials(next, distance, 0, rate);
 #pragma unroll
-    for (int g = 0; g < 16; g += AT_ONCE) {
-        float v[8];
+    for (int g = 0; g < 16; ++g) {
+        float e[8];
 #pragma unroll
-        for (int b = 0; b < AT_ONCE; ++b) {
-            float columns[SUMS][2] = {};
-            float2 w[TEMPERATURES];
-            if (PASS == 2) {
+        for (int i = 0; i < 8; ++i) e[i] = next[i];
+        if (g < 15) exponentials(next, distance, g + 1, rate);
+        if (g && g % AT_ONCE == 0) {
+            fold<8>(v, lane, 16);
+            fold<4>(v, lane, 8);
+            fold<2>(v, lane, 4);
+            to[8 * (g - AT_ONCE)] = v[0];
+        }
 #pragma unroll
-                for (int s = 0; s < TEMPERATURES; ++s)
-                    w[s] = *(const float2 *)(column_weights + s * TILE + 8 * (g + b) + 2 * (lane & 3));
-            }
+        for (int s = 0; s < TEMPERATURES; ++s) {
+            float2 w = {};
+            if (PASS == 2) w = *(const float2 *)(column_weights + s * TILE + 8 * g + 2 * (lane & 3));
 #pragma unroll
-            for (int r = 0; r < 4; ++r) {
+            for (int i = 0; i < 8 && s; ++i) e[i] *= e[i];
+            if (PASS == 1) {
+#pragma unroll
+                for (int r = 0; r < 4; ++r) {
+                    const float *d = &distance[r >> 1][4 * g + 2 * (r & 1)];
+                    rows[8 * s + r] += e[2 * r] + e[2 * r + 1];
+                    rows[8 * s + 4 + r] = fmaf(e[2 * r + 1], d[1], fmaf(e[2 * r], d[0], rows[8 * s + 4 + r]));
+                }
 #pragma unroll
                 for (int c = 0; c < 2; ++c) {
-                    float d = distance[r >> 1][4 * (g + b) + 2 * (r & 1) + c];
-                    float e = exp2_of(rate * d);
-#pragma unroll
-                    for (int s = 0; s < TEMPERATURES; ++s) {
-                        if (s) e *= e;
-                        if (PASS == 1) {
-                            rows[8 * s + r] += e;
-                            rows[8 * s + 4 + r] += e * d;
-                            columns[2 * s][c] += e;
-                            columns[2 * s + 1][c] += e * d;
-                        } else {
-                            rows[4 * s + r] += e * (c ? w[s].y : w[s].x);
-                            columns[s][c] += e * row_weights[4 * s + r];
-                        }
-                    }
+                    int at = (2 * s * AT_ONCE + g % AT_ONCE) * 2 + c;
+                    v[at] = (e[c] + e[2 + c]) + (e[4 + c] + e[6 + c]);
+                    v[at + 2 * AT_ONCE] = fmaf(e[c], distance[0][4 * g + c], e[2 + c] * distance[0][4 * g + 2 + c]) +
+                                          fmaf(e[4 + c], distance[1][4 * g + c], e[6 + c] * distance[1][4 * g + 2 + c]);
                 }
-            }
+            } else {
 #pragma unroll
-            for (int s = 0; s < SUMS; ++s) {
-                v[(s * AT_ONCE + b) * 2] = columns[s][0];
-                v[(s * AT_ONCE + b) * 2 + 1] = columns[s][1];
+                for (int r = 0; r < 4; ++r) rows[4 * s + r] = fmaf(e[2 * r + 1], w.y, fmaf(e[2 * r], w.x, rows[4 * s + r]));
+#pragma unroll
+                for (int c = 0; c < 2; ++c)
+                    v[(s * AT_ONCE + g % AT_ONCE) * 2 + c] =
+                        fmaf(e[c], row_weights[4 * s], e[2 + c] * row_weights[4 * s + 1]) +
+                        fmaf(e[4 + c], row_weights[4 * s + 2], e[6 + c] * row_weights[4 * s + 3]);
             }
         }
-        fold<8>(v, lane, 16);
-        fold<4>(v, lane, 8);
-        fold<2>(v, lane, 4);
-        int mine = (lane & 16 ? 4 : 0) + (lane & 8 ? 2 : 0) + (lane & 4 ? 1 : 0);
-        int sum = mine / (2 * AT_ONCE), column = 8 * (g + mine / 2 % AT_ONCE) + 2 * (lane & 3) + (mine & 1);
-        scratch[(warp * SUMS + sum) * WIDTH + column] = v[0];
     }
+    fold<8>(v, lane, 16);
+    fold<4>(v, lane, 8);
+    fold<2>(v, lane, 4);
+    to[8 * (16 - AT_ONCE)] = v[0];
     fold<SUMS * 4>(rows, lane, 2);
     fold<SUMS * 2>(rows, lane, 1);
 #pragma unroll
     for (int i = 0; i < SUMS; ++i) {
-        int mine = (lane & 2 ? SUMS * 2 : 0) + (lane & 1 ? SUMS : 0) + i;
-        scratch[SLOTS - 4 * TILE + mine / 4 * TILE + tile_row(warp, lane, mine & 3)] = rows[i];
+        int own = (lane & 2 ? SUMS * 2 : 0) + (lane & 1 ? SUMS : 0) + i;
+        scratch[SLOTS - 4 * TILE + own / 4 * TILE + tile_row(warp, lane, own & 3)] = rows[i];
     }
 }
 
@@ -388,13 +401,13 @@ __device__ __forceinline__ void consume(const Task &task, const Place &place, u3
                     for (int i = 0; i < 8; ++i) {
                         int h = i >> 2, k = 4 * g + (i & 3);
                         float norms = row_norms[2 * h + (i >> 1 & 1)] + (i & 1 ? n.y : n.x);
-                        float square = norms - 2 * acc[h][k];
-                        margin = fminf(margin, square - TRIGGER * norms);
+                        float square = fmaf(-2.0f, acc[h][k], norms);
+                        margin = fminf(margin, fmaf(-TRIGGER, norms, square));
                         acc[h][k] = sqrt_of(fmaxf(square, 0.0f));
                         if (PASS == 1) sum += acc[h][k];
                     }
                 }
-                bool near = any_of_consumers(consumer, margin < 0);
+                bool near = alike(any_of_consumers(consumer, margin < 0));
                 bool ragged = (row + 1) * TILE > task.n_rows || (column + 1) * TILE > task.n_columns;
                 if (near || ragged || (task.diagonal && row == column)) {
                     int slot = -1;
@@ -408,7 +421,7 @@ __device__ __forceinline__ void consume(const Task &task, const Place &place, u3
                             *shared.slot = slot;
                         }
                         consumers_meet(consumer);
-                        slot = *shared.slot < task.capacity ? *shared.slot : -1;
+                        slot = alike(*shared.slot < task.capacity ? *shared.slot : -1);
                     }
                     sum = 0;
 #pragma unroll
@@ -430,13 +443,15 @@ __device__ __forceinline__ void consume(const Task &task, const Place &place, u3
                 total += sum;
 
                 // Which sums the tile's exponentials fall to: all alike, or those within classes in a second round.
-                bool within = false, mixed = false;
+                int within = 0, mixed = 0;
                 if (PASS == 2 && task.labels) {
                     int x_low = task.x_code[row * TILE], x_high = task.x_code[min(task.n_rows, (row + 1) * TILE) - 1];
                     int y_low = task.y_code[column * TILE];
                     int y_high = task.y_code[min(task.n_columns, (column + 1) * TILE) - 1];
                     within = x_low == x_high && y_low == y_high && x_low == y_low && x_low >= 0;
                     mixed = !within && x_low <= y_high && y_low <= x_high && min(x_high, y_high) >= 0;
+                    within = alike(within);
+                    mixed = alike(mixed);
                 }
 #pragma unroll 1
                 for (int round = 0; round < (mixed ? 2 : 1); ++round) {
@@ -455,7 +470,7 @@ __device__ __forceinline__ void consume(const Task &task, const Place &place, u3
                     }
 #pragma unroll 1
                     for (int turn = 0; turn < task.n_turns; ++turn) {
-                        int first = task.firsts[turn], temperatures = task.firsts[turn + 1] - first;
+                        int first = task.turns >> 8 * turn & 255, temperatures = (task.turns >> 8 * (turn + 1) & 255) - first;
                         float rate = PASS == 1 ? task.rates[first] : 2 * task.rates[first];
                         const float *weights = shared.columns + (1 + first) * TILE;
                         float *scratch = shared.scratch + buffer * SLOTS;
@@ -538,12 +553,13 @@ __device__ __forceinline__ void run_task(const Task &task) {
     }
     __syncthreads();
     Place place = place_of(task);
-    if (threadIdx.x < 128) {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    int group = alike(threadIdx.x / 128);
+    if (group == 0) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
         if (threadIdx.x == 0) produce(task, place, memory, full, empty);
     } else {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-        int consumer = threadIdx.x / 128 - 1, sums = PASS == 1 || task.labels ? 2 * task.t : task.t;
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        int consumer = group - 1, sums = PASS == 1 || task.labels ? 2 * task.t : task.t;
         char *own = barriers + 128 + consumer * consumer_bytes(sums, task.t);
         consume<PASS>(task, place, shared_address(memory), full, empty, issued, shared_of(own, sums, task.t), consumer);
     }
@@ -552,10 +568,10 @@ __device__ __forceinline__ void run_task(const Task &task) {
 // Bytes of shared memory: 2 * STAGES blocks, 128 for barriers, and consumer_bytes(sums, t) twice (rld_hopper.py).
 
 extern "C" __global__ __launch_bounds__(128 * (CONSUMERS + 1), 1) void kernel_sums(
-    const char *x, const char *y, const float *x_norm, const float *y_norm, const float *rates, const int *firsts,
+    const char *x, const char *y, const float *x_norm, const float *y_norm, const float *rates, u64 turns,
     float *row_sums, float *column_sums, double *distance_sums, signed char *near_masks, int *near_places,
     int *near_count, int capacity, int n_rows, int n_columns, int steps, int t, int n_turns, int run, int diagonal) {
-    Task task = {x, y, x_norm, y_norm, nullptr, nullptr, nullptr, nullptr, rates, firsts, row_sums, column_sums,
+    Task task = {x, y, x_norm, y_norm, nullptr, nullptr, nullptr, nullptr, rates, turns, row_sums, column_sums,
                  distance_sums, near_masks, near_places, near_count, capacity, n_rows, n_columns, steps, t, n_turns,
                  run, diagonal, 0};
     run_task<1>(task);
@@ -563,10 +579,10 @@ extern "C" __global__ __launch_bounds__(128 * (CONSUMERS + 1), 1) void kernel_su
 
 extern "C" __global__ __launch_bounds__(128 * (CONSUMERS + 1), 1) void affinity_sums(
     const char *x, const char *y, const float *x_norm, const float *y_norm, const float *x_weight,
-    const float *y_weight, const int *x_code, const int *y_code, const float *rates, const int *firsts,
+    const float *y_weight, const int *x_code, const int *y_code, const float *rates, u64 turns,
     float *row_sums, float *column_sums, signed char *near_masks, int *near_places, int *near_count, int capacity,
     int n_rows, int n_columns, int steps, int t, int n_turns, int run, int diagonal, int labels) {
-    Task task = {x, y, x_norm, y_norm, x_weight, y_weight, x_code, y_code, rates, firsts, row_sums, column_sums,
+    Task task = {x, y, x_norm, y_norm, x_weight, y_weight, x_code, y_code, rates, turns, row_sums, column_sums,
                  nullptr, near_masks, near_places, near_count, capacity, n_rows, n_columns, steps, t, n_turns,
                  run, diagonal, labels};
     run_task<2>(task);

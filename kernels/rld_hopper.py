@@ -52,11 +52,11 @@ def kernel_sums(
     t = len(rates)
     work = _Work(X, Y, 2 * t, t, capacity)
     distances = torch.zeros(work.programs * CONSUMERS, dtype=torch.float64, device=X.x.device)
-    firsts = _turns_there(forms)
+    firsts = turns(forms.tolist())
     work.launch(
         "kernel_sums", precision,
-        work.x, work.y, X.norms, Y.norms, rates, firsts, work.row_sums, work.column_sums, distances, *work.near,
-        capacity, len(X.x), len(Y.x), X.x.shape[1] // STEP, t, len(firsts) - 1, work.run, int(X.start == Y.start),
+        work.x, work.y, X.norms, Y.norms, rates, packed_turns(firsts), work.row_sums, work.column_sums, distances,
+        *work.near, capacity, len(X.x), len(Y.x), X.x.shape[1] // STEP, t, len(firsts) - 1, work.run, int(X.start == Y.start),
     )  # fmt: skip
     found = near_pairs(work.near, capacity, TILE, TILE)
     return found if isinstance(found, int) else (*work.totals(), distances.sum(), found)
@@ -69,11 +69,11 @@ def affinity_sums(
     t = len(rates)
     labels = bool((X.codes[0] <= Y.codes[-1]) & (Y.codes[0] <= X.codes[-1]) & (X.codes[-1] >= 0))
     work = _Work(X, Y, 2 * t if labels else t, t, capacity)
-    firsts = _turns_there(forms)
+    firsts = turns(forms.tolist())
     work.launch(
         "affinity_sums", precision,
-        work.x, work.y, X.norms, Y.norms, x_weights, y_weights, X.codes, Y.codes, rates, firsts, work.row_sums,
-        work.column_sums, *work.near, capacity, len(X.x), len(Y.x), X.x.shape[1] // STEP, t, len(firsts) - 1,
+        work.x, work.y, X.norms, Y.norms, x_weights, y_weights, X.codes, Y.codes, rates, packed_turns(firsts),
+        work.row_sums, work.column_sums, *work.near, capacity, len(X.x), len(Y.x), X.x.shape[1] // STEP, t, len(firsts) - 1,
         work.run, int(X.start == Y.start), int(labels),
     )  # fmt: skip
     found = near_pairs(work.near, capacity, TILE, TILE)
@@ -105,8 +105,9 @@ def turns(forms: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
     return np.array(firsts, np.int32)
 
 
-def _turns_there(forms: Any) -> Any:
-    return torch.as_tensor(turns(forms.tolist()), device=forms.device)
+def packed_turns(firsts: Any) -> np.uint64:
+    """`turns` in the bytes of a number."""
+    return np.uint64(sum(int(first) << 8 * turn for turn, first in enumerate(firsts)))
 
 
 class _Work:

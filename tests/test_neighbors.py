@@ -173,6 +173,22 @@ def test_blocks_of_any_size_give_the_same(metric):
             np.testing.assert_array_equal(ids, whole.indices)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_products_in_fp16_find_the_same(metric, monkeypatch):
+    """As on a GPU, but for the products themselves, which the CPU computes in float32 of the fp16 numbers."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    plain = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b, out_dtype: plain(a.to(out_dtype), b.to(out_dtype)))
+    monkeypatch.setattr(flat_torch, "_half_scale", lambda torch, x, y: 2.0**9)
+    x, y = clusters(41, 401) + 3, clusters(127, 401, 1) + 3
+    keys, ids = flat_torch.search_block(x, y, 127, metric == "inner_product", tensor_cores=True)
+    square = ((x.astype(np.float64)[:, None] - y) ** 2).sum(-1)
+    true = -(x.astype(np.float64) @ y.T) if metric == "inner_product" else square
+    lengths = (x.astype(np.float64) ** 2).sum(1)[:, None] + (y.astype(np.float64) ** 2).sum(1)
+    error = abs(keys - np.take_along_axis(true, ids, axis=1)) / np.take_along_axis(lengths, ids, axis=1)
+    assert 1e-7 < error.max() < flat_torch.KEY_ROUNDING
+
+
 @pytest.mark.parametrize(("m", "k"), [(20_011, 7), (64 * 4 * 3, 3), (64 * 4 * 3 + 63, 3), (64 * 4 * 3 - 1, 3), (9, 9)])
 @pytest.mark.parametrize("values", ["all different", "many equal"])
 def test_smallest_by_groups_are_the_smallest(m, k, values):
@@ -241,22 +257,22 @@ def test_torch_engine_equals_faiss(metric, monkeypatch):
 
 def test_torch_engine_takes_smaller_tiles_where_memory_runs_out(monkeypatch):
     torch = pytest.importorskip("torch")
-    plain, heights = flat_torch._scores, []
+    plain, heights = flat_torch.smallest, []
 
-    def small_memory(torch, x, y, norms, scale):
-        heights.append(len(x))
-        if len(x) > 12:
+    def small_memory(torch, scores, k):
+        heights.append(len(scores))
+        if len(scores) > 12:
             raise torch.OutOfMemoryError("too large")
-        return plain(torch, x, y, norms, scale)
+        return plain(torch, scores, k)
 
     x, y = clusters(41, 20), clusters(127, 20, 1)
     expected = flat_torch.search_block(x, y, 9, False)
-    monkeypatch.setattr(flat_torch, "_scores", small_memory)
+    monkeypatch.setattr(flat_torch, "smallest", small_memory)
     found = flat_torch.search_block(x, y, 9, False)
     assert heights == [41, 21, 11, 11, 11, 8]
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(np.sort(ours, axis=1), np.sort(theirs, axis=1), rtol=1e-4, atol=1e-3)
-    monkeypatch.setattr(flat_torch, "_scores", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+    monkeypatch.setattr(flat_torch, "smallest", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
     with pytest.raises(torch.OutOfMemoryError):
         flat_torch.search_block(x, y, 9, False)
 

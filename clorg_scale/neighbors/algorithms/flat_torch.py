@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from clorg_scale.errors import require
 from clorg_scale.neighbors.exact import BlockSearch
 
 __all__ = ["engine", "has_tensor_cores", "search_block", "smallest"]
+
+Scores = Callable[[Any], Any]
+"""(b, d) queries -> (b, m) float32."""
 
 SCORES = 1 << 28
 """Entries of one tile of scores (1 GiB of float32)."""
@@ -35,12 +39,15 @@ below."""
 MARGIN = 32
 """Candidates beyond k of a search on tensor cores: in most data they span more than its rounding."""
 
-LARGEST_EXPONENT = 14
-"""Coordinates are scaled to below 2^14 for fp16, whose largest number is just below 2^16."""
+LONGEST = 14
+"""The longest vector is scaled to a length of 2^14 to 2^15 for fp16, whose largest number is just below 2^16."""
 
 LEAST_LENGTH = 2.0**-12
 """Of a scaled vector, over the root of its features: below it coordinates that fp16 holds as subnormal numbers, to
 2^-25, would err by more than 11 bits allow."""
+
+PARTS = (2.0**14, 2.0**3, 2.0**-8)
+"""Half a squared length, below 2^29, is the sum of fp16 numbers times these: 33 bits of it."""
 
 
 def has_tensor_cores() -> bool:
@@ -77,23 +84,22 @@ def search_block(
     x, y = _tensor(torch, queries), _tensor(torch, points)
     keys = torch.empty((len(x), k), dtype=torch.float32, device=x.device)
     ids = torch.empty((len(x), k), dtype=torch.int64, device=x.device)
-    norms = None if inner_product else (y * y).sum(1)
-    rounded = _rounding(torch, x, y) if tensor_cores else _Rounding("ieee", 1.0)
-    factor = rounded(torch, y)
+    scores_of, unit = _products(torch, x, y, inner_product=inner_product, tensor_cores=tensor_cores)
     step = max(1, min(len(x), SCORES // len(y)))
     with float32_products("tf32" if tensor_cores else "ieee"):
         start = 0
         while start < len(x):
             rows = slice(start, start + step)
             try:
-                scores = _scores(torch, rounded(torch, x[rows]), factor, norms, rounded.scale)
-                keys[rows], ids[rows] = smallest(torch, scores, k)
+                keys[rows], ids[rows] = smallest(torch, scores_of(x[rows]), k)
             except torch.OutOfMemoryError:
                 if step == 1:
                     raise
                 step = -(-step // 2)
                 continue
-            if norms is not None:
+            if unit != 1:
+                keys[rows] *= unit
+            if not inner_product:
                 keys[rows] += (x[rows] * x[rows]).sum(1, keepdim=True)
             start += step
     return _back(xp, keys), _back(xp, ids)
@@ -126,40 +132,59 @@ def _tensor(torch: Any, block: Array) -> Any:
     return torch.from_numpy(block) if isinstance(block, np.ndarray) else torch.from_dlpack(block)
 
 
-class _Rounding(NamedTuple):
-    """How coordinates enter the products, and the power of two that they are multiplied with."""
+def _products(torch: Any, x: Any, y: Any, *, inner_product: bool, tensor_cores: bool) -> tuple[Scores, float]:
+    """What computes the scores of some of x against y, (b, m) float32, and the unit they come in.
 
-    mode: Literal["ieee", "tf32", "fp16"]
-    scale: float
-
-    def __call__(self, torch: Any, x: Any) -> Any:
-        """Coordinates as the products take them."""
-        if self.mode == "ieee":
-            return x
-        return rounded_to_tf32(x) if self.mode == "tf32" else (x * self.scale).to(torch.float16)
-
-
-def _rounding(torch: Any, x: Any, y: Any) -> _Rounding:
-    """Fp16, which tensor cores multiply twice as fast, unless some vector is too short beside the longest one."""
-    if x.device.type != "cuda":
-        return _Rounding("tf32", 1.0)
-    lengths = torch.cat([torch.linalg.vector_norm(side, dim=1) for side in (x, y)])
-    largest = float(torch.maximum(x.abs().amax(), y.abs().amax()))
-    if not largest > 0:
-        return _Rounding("tf32", 1.0)
-    scale = 2.0 ** (LARGEST_EXPONENT - 1 - math.floor(math.log2(largest)))
-    short = (lengths > 0) & (lengths * scale < LEAST_LENGTH * x.shape[1] ** 0.5)
-    return _Rounding("tf32", 1.0) if bool(short.any()) else _Rounding("fp16", scale)
-
-
-def _scores(torch: Any, x: Any, y: Any, norms: Any, scale: float) -> Any:
-    """(b, m) float32: -x.y, or |y|^2 - 2 x.y, which orders a row as the squared distance does; unscaled again."""
-    more = {"out_dtype": torch.float32} if x.dtype == torch.float16 else {}
+    They are -x.y, or |y|^2 - 2 x.y, which orders a row as the squared distance does.
+    """
+    norms = None if inner_product else (y * y).sum(1)
+    scale = _half_scale(torch, x, y) if tensor_cores else None
+    if scale is not None:
+        return _half_products(torch, y, norms, scale)
+    rounded = rounded_to_tf32 if tensor_cores else lambda side: side
+    factor = rounded(y).T
     if norms is None:
-        return torch.mm(x, y.T, **more).mul_(-(scale**-2))
-    if more:
-        return torch.mm(x, y.T, **more).mul_(-2 * scale**-2).add_(norms)
-    return torch.addmm(norms[None, :], x, y.T, alpha=-2.0)
+        return lambda some: (rounded(some) @ factor).neg_(), 1.0
+    return lambda some: torch.addmm(norms[None, :], rounded(some), factor, alpha=-2.0), 1.0
+
+
+def _half_products(torch: Any, y: Any, norms: Any, scale: float) -> tuple[Scores, float]:
+    """Scores of coordinates in fp16; the squared lengths are three more features, so that nothing need be added."""
+
+    def half(side: Any, more: list[Any]) -> Any:
+        """(b, d + more, to a multiple of 8) scaled coordinates, and columns beside them."""
+        out = torch.zeros((len(side), -(-(side.shape[1] + len(more)) // 8) * 8), dtype=torch.float16, device=y.device)
+        out[:, : side.shape[1]] = side * scale
+        for column, values in enumerate(more, side.shape[1]):
+            out[:, column] = values
+        return out
+
+    pieces: list[Any] = []
+    if norms is not None:
+        rest = norms.double() * (scale**2 / 2)
+        for part in PARTS:
+            pieces.append((rest / part).half())
+            rest = rest - pieces[-1].double() * part
+    factor = half(y, pieces).T
+    parts = list(PARTS[: len(pieces)])
+    unit = scale**-2 * (1 if norms is None else 2)
+    return lambda some: torch.mm(half(-some, parts), factor, out_dtype=torch.float32), unit
+
+
+def _half_scale(torch: Any, x: Any, y: Any) -> float | None:
+    """The power of two for fp16, which tensor cores multiply twice as fast as tf32; None where the range is too wide.
+
+    That is where a vector is so much shorter than the longest one that its coordinates would be subnormal.
+    """
+    if y.device.type != "cuda":
+        return None
+    lengths = torch.cat([torch.linalg.vector_norm(side, dim=1) for side in (x, y)])
+    longest = float(lengths.max())
+    if not longest > 0:
+        return None
+    scale = 2.0 ** (LONGEST - math.floor(math.log2(longest)))
+    short = (lengths > 0) & (lengths * scale < LEAST_LENGTH * x.shape[1] ** 0.5)
+    return None if bool(short.any()) else scale
 
 
 def _back(xp: Any, tensor: Any) -> Array:
