@@ -296,6 +296,33 @@ __device__ __forceinline__ void sum_turn(const float (&distance)[2][64], float r
     }
 }
 
+// Add what `sum_turn` wrote to the sums of the row and the column that are the thread's own, from sum `first` on: R of the
+// turn's temperatures and, t sums further, D; or K, and in a tile of one class also W, `copies` sums further.
+template <int PASS, int TEMPERATURES>
+__device__ __forceinline__ void add_turn(const Shared &shared, const float *scratch, int row_sum, int first, int t,
+                                         int copies, int thread) {
+    constexpr int SUMS = (PASS == 1 ? 2 : 1) * TEMPERATURES, WIDTH = TILE + 8 * (4 / SUMS);
+    float of_rows[SUMS], of_columns[SUMS];
+#pragma unroll
+    for (int s = 0; s < SUMS; ++s) {
+        of_rows[s] = scratch[SLOTS - 4 * TILE + s * TILE + thread];
+        float warps[4];
+#pragma unroll
+        for (int w = 0; w < 4; ++w) warps[w] = scratch[(w * SUMS + s) * WIDTH + thread];
+        of_columns[s] = (warps[0] + warps[1]) + (warps[2] + warps[3]);
+    }
+#pragma unroll
+    for (int s = 0; s < SUMS; ++s) {
+        int sum = PASS == 1 ? first + s / 2 + (s & 1) * t : first + s;
+        shared.row_sums[(row_sum + sum) * TILE + thread] += of_rows[s];
+        shared.column_sums[sum * TILE + thread] += of_columns[s];
+        if (PASS == 2 && copies) {
+            shared.row_sums[(row_sum + sum + copies) * TILE + thread] += of_rows[s];
+            shared.column_sums[(sum + copies) * TILE + thread] += of_columns[s];
+        }
+    }
+}
+
 // --- the kernels -----------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ void produce(const Task &task, const Place &place, char *stages, u32 full, u32 empty) {
@@ -393,24 +420,39 @@ __device__ __forceinline__ void consume(const Task &task, const Place &place, u3
                         if (t < task.t) shared.columns[(1 + t) * TILE + thread] = own_weights[t];
                 consumers_meet(consumer);
 
-                float margin = 1e30f, sum = 0;
+                // Whether any pair is near is asked with the largest norms of the thread's rows and columns, which takes a
+                // third of the instructions; of a tile that may hold one, each pair is asked by itself below.
+                float least = 1e30f, sum = 0, row_most = fmaxf(fmaxf(row_norms[0], row_norms[1]), fmaxf(row_norms[2], row_norms[3]));
+                float column_most = 0;
 #pragma unroll
                 for (int g = 0; g < 16; ++g) {
                     float2 n = *(const float2 *)(shared.columns + 8 * g + 2 * (lane & 3));
+                    column_most = fmaxf(column_most, fmaxf(n.x, n.y));
 #pragma unroll
                     for (int i = 0; i < 8; ++i) {
                         int h = i >> 2, k = 4 * g + (i & 3);
-                        float norms = row_norms[2 * h + (i >> 1 & 1)] + (i & 1 ? n.y : n.x);
-                        float square = fmaf(-2.0f, acc[h][k], norms);
-                        margin = fminf(margin, fmaf(-TRIGGER, norms, square));
-                        acc[h][k] = sqrt_of(fmaxf(square, 0.0f));
+                        float square = fmaf(-2.0f, acc[h][k], row_norms[i >> 1] + (i & 1 ? n.y : n.x));
+                        least = fminf(least, square);
+                        acc[h][k] = sqrt_of(square);  // not a number where rounding made it negative: such a pair is near
                         if (PASS == 1) sum += acc[h][k];
                     }
                 }
-                bool near = alike(any_of_consumers(consumer, margin < 0));
+                bool near = alike(any_of_consumers(consumer, least < TRIGGER * (row_most + column_most)));
                 bool ragged = (row + 1) * TILE > task.n_rows || (column + 1) * TILE > task.n_columns;
                 if (near || ragged || (task.diagonal && row == column)) {
                     int slot = -1;
+                    bool some = false;
+                    if (near) {
+#pragma unroll
+                        for (int g = 0; g < 16; ++g)
+#pragma unroll
+                            for (int i = 0; i < 8; ++i) {
+                                float d = acc[i >> 2][4 * g + (i & 3)];
+                                int in_column = 8 * g + 2 * (lane & 3) + (i & 1);
+                                some |= !(d * d >= NEAR * (row_norms[i >> 1] + shared.columns[in_column]));
+                            }
+                        near = alike(any_of_consumers(consumer, some));
+                    }
                     if (near) {
                         if (thread == 0) {
                             slot = atomicAdd(task.near_count, 1);
@@ -433,7 +475,7 @@ __device__ __forceinline__ void consume(const Task &task, const Place &place, u3
                             int a = row * TILE + in_row, b = column * TILE + in_column;
                             bool inside = a < task.n_rows && b < task.n_columns && (!task.diagonal || a < b);
                             float norms = row_norms[i >> 1] + shared.columns[in_column];
-                            bool close = inside && acc[h][k] * acc[h][k] < NEAR * norms;
+                            bool close = inside && !(acc[h][k] * acc[h][k] >= NEAR * norms);
                             if (slot >= 0) task.near_masks[((size_t)slot * TILE + in_row) * TILE + in_column] = close;
                             bool counts = inside && !close;
                             sum += counts ? acc[h][k] : 0.0f;
@@ -484,22 +526,15 @@ __device__ __forceinline__ void consume(const Task &task, const Place &place, u3
                                     row_weights[i] = task.x_weight[(first + i / 4) * task.n_rows + a];
                             }
                         }
-                        if (temperatures == 2)
+                        int copies = within ? task.t : 0;
+                        if (temperatures == 2) {
                             sum_turn<PASS, 2>(acc, rate, weights, row_weights, scratch, warp, lane);
-                        else
+                            consumers_meet(consumer);
+                            add_turn<PASS, 2>(shared, scratch, r * sums, first + round * task.t, task.t, copies, thread);
+                        } else {
                             sum_turn<PASS, 1>(acc, rate, weights, row_weights, scratch, warp, lane);
-                        consumers_meet(consumer);
-                        int found = PASS == 1 ? 2 * temperatures : temperatures, width = TILE + 8 * (4 / found);
-                        for (int s = 0; s < found; ++s) {
-                            // Of a turn: R, D of one temperature, then of the other; or K of one, then of the other.
-                            int sum_index = PASS == 1 ? first + s / 2 + (s & 1) * task.t : first + s + round * task.t;
-                            float of_row = scratch[SLOTS - 4 * TILE + s * TILE + thread], of_column = 0;
-#pragma unroll
-                            for (int w = 0; w < 4; ++w) of_column += scratch[(w * found + s) * width + thread];
-                            for (int copy = 0; copy < (within ? 2 : 1); ++copy, sum_index += task.t) {
-                                shared.row_sums[(r * sums + sum_index) * TILE + thread] += of_row;
-                                shared.column_sums[sum_index * TILE + thread] += of_column;
-                            }
+                            consumers_meet(consumer);
+                            add_turn<PASS, 1>(shared, scratch, r * sums, first + round * task.t, task.t, copies, thread);
                         }
                     }
                 }
