@@ -18,7 +18,7 @@ from clorg_scale.kernels.rld_launch import near_pairs, over_parts
 from clorg_scale.rld.device_points import Panel
 from clorg_scale.rld.torch_tiles import NearPairs
 
-__all__ = ["affinity_sums", "buffer_bytes", "kernel_sums", "turns", "usable"]
+__all__ = ["affinity_sums", "buffer_bytes", "kernel_sums", "packed_turns", "shared_bytes", "turns", "usable"]
 
 TILE, STEP, STAGES, ROWS, CONSUMERS = 128, 64, 4, 2, 2
 SLOTS = 4 * 4 * 136 + 4 * TILE
@@ -56,7 +56,8 @@ def kernel_sums(
     work.launch(
         "kernel_sums", precision,
         work.x, work.y, X.norms, Y.norms, rates, packed_turns(firsts), work.row_sums, work.column_sums, distances,
-        *work.near, capacity, len(X.x), len(Y.x), X.x.shape[1] // STEP, t, len(firsts) - 1, work.run, int(X.start == Y.start),
+        *work.near, capacity, len(X.x), len(Y.x), X.x.shape[1] // STEP, t, len(firsts) - 1,
+        work.run, int(X.start == Y.start),
     )  # fmt: skip
     found = near_pairs(work.near, capacity, TILE, TILE)
     return found if isinstance(found, int) else (*work.totals(), distances.sum(), found)
@@ -73,8 +74,8 @@ def affinity_sums(
     work.launch(
         "affinity_sums", precision,
         work.x, work.y, X.norms, Y.norms, x_weights, y_weights, X.codes, Y.codes, rates, packed_turns(firsts),
-        work.row_sums, work.column_sums, *work.near, capacity, len(X.x), len(Y.x), X.x.shape[1] // STEP, t, len(firsts) - 1,
-        work.run, int(X.start == Y.start), int(labels),
+        work.row_sums, work.column_sums, *work.near, capacity, len(X.x), len(Y.x),
+        X.x.shape[1] // STEP, t, len(firsts) - 1, work.run, int(X.start == Y.start), int(labels),
     )  # fmt: skip
     found = near_pairs(work.near, capacity, TILE, TILE)
     if isinstance(found, int):
@@ -135,13 +136,18 @@ class _Work:
     def launch(self, name: str, precision: str, *arguments: Any) -> None:
         """Run a kernel on the current stream of torch."""
         kernel = _kernel(name, precision, self.x.device.index or 0)
-        shared = 2 * STAGES * TILE * STEP * 2 + 128 + CONSUMERS * _consumer_bytes(self.n_sums, self.t)
+        shared = shared_bytes(self.n_sums, self.t)
         kernel.max_dynamic_shared_size_bytes = shared
         _launch(kernel, self.programs, 128 * (CONSUMERS + 1), arguments, shared)
 
     def totals(self) -> tuple[Any, Any]:
         """What all programs wrote, added up in float64: (s, p) and (s, q)."""
         return over_parts(self.row_sums)[:, : self.n_rows], over_parts(self.column_sums)[:, : self.n_columns]
+
+
+def shared_bytes(n_sums: int, t: int) -> int:
+    """Shared memory of a program: stages, barriers, and what each consumer keeps."""
+    return 2 * STAGES * TILE * STEP * 2 + 128 + CONSUMERS * _consumer_bytes(n_sums, t)
 
 
 def _padded(n: int) -> int:
