@@ -550,20 +550,30 @@ def error_of_rows(passes: Any, mu: float, log_r: Any, k: Any) -> float:
 
 
 def timing_exact_rld(run: Run) -> None:
-    """50,000 x 512 (goal 60 ms), then as large as time allows, up to 1.28M x 2048 (goal 15 s)."""
+    """50,000 x 512 (goal 20 ms), then as large as time allows, up to 1.28M x 2048 (goal 15 s)."""
     if run.dry:
         time_exact_rld(run, 500, 64, engine="torch")
         return
+    fastest = fastest_engine(run)
     # Small panels with and without a class in common: every variant of the kernels is compiled.
-    time_exact_rld(run, 4096, 512, engine="triton", panel_rows=1024)
-    time_exact_rld(run, 50_000, 512, engine="triton")
-    last = time_exact_rld(run, 131_072, 2048, engine="triton")
+    for engine in {fastest, "triton"}:
+        time_exact_rld(run, 4096, 512, engine=engine, panel_rows=1024)
+        time_exact_rld(run, 50_000, 512, engine=engine)
+    last = time_exact_rld(run, 131_072, 2048, engine=fastest)
     for n in (409_600, 1_280_000):
         predicted = last * (n / 131_072) ** 2
         if predicted > 0.6 * run.left:
             run.report(f"exact RLD {n} x 2048", skipped=f"would take {predicted:.0f} s")
             continue
-        time_exact_rld(run, n, 2048, engine="triton")
+        time_exact_rld(run, n, 2048, engine=fastest)
+
+
+def fastest_engine(run: Run) -> str:
+    """What computes the tiles by default here."""
+    from clorg_scale.kernels import rld_hopper
+
+    device = torch.device("cuda", torch.cuda.current_device()) if run.device.type == "cuda" else run.device
+    return "hopper" if rld_hopper.usable(device, "fp16", len(TEMPERATURES)) else "triton"
 
 
 def timing_rld(run: Run) -> None:
@@ -618,7 +628,7 @@ def timing_dense(run: Run) -> None:
             run.report(what, skipped="out of memory")
         if not run.dry:
             torch.cuda.empty_cache()
-            time_exact_rld(run, n, X.shape[1], engine="triton")
+            time_exact_rld(run, n, X.shape[1], engine=fastest_engine(run))
 
 
 def timing_keops(run: Run) -> None:
@@ -734,9 +744,9 @@ def generated(run: Run, n: int, d: int, n_classes: int) -> tuple[Any, Any]:
 
 
 def timing_imagenet(run: Run) -> None:
-    """1.28M x 2048 in fp16 through the public functions: k-NN (goal 60 s), graph, Leiden, GCN, sampled RLD."""
+    """1.28M x 2048 in fp16 through the public functions: k-NN (goal 60 s), graph, communities, RLD, GCN."""
     from clorg_scale.affinity import affinity_graph
-    from clorg_scale.communities import communities
+    from clorg_scale.communities import communities, modularity
     from clorg_scale.neighbors import knn
     from clorg_scale.probes import GCNProbe
     from clorg_scale.rld import rld
@@ -754,36 +764,27 @@ def timing_imagenet(run: Run) -> None:
             run.timing(f"{what} {n} x {d}", time.perf_counter() - start, **work)
         return found
 
-    predicted = predicted_knn(run, X, device)
-    if not run.dry and predicted > 0.5 * run.left:
-        run.report(f"k-NN flat {n} x {d}", skipped=f"would take {predicted:.0f} s")
-        table = timed("k-NN auto", lambda: knn(X, 15, device=device))
-    else:
-        table = timed("k-NN flat", lambda: knn(X, 15, index="flat", device=device), flops=2.0 * n * n * d)
-    result = timed("sampled RLD", lambda: rld(X, codes, method="sampled", device=device))
-    if result is not None:
-        run.report("  sampled RLD", landmarks=result.details["landmarks"], stderr=float(result.stderr.max()))
-    if table is None:
-        return
-    graph = timed("affinity graph", lambda: affinity_graph(table), moved=n * 15 * 16.0)
-    if graph is None:
-        return
-    if run.dry or importlib.util.find_spec("pylibcugraph") is not None:
-        timed("Leiden", lambda: communities(graph, device=device))
-    train = np.random.default_rng(0).random(n) < 0.9
-    probe = GCNProbe(device=device, max_epochs=5, batch_size=512 if run.dry else 16_384)
-    if timed("GCN probe, 5 epochs", lambda: probe.fit(graph, codes, train)) is not None:
-        timed("GCN probe, inference and score", lambda: probe.score(codes, ~train))
-
-
-def predicted_knn(run: Run, X: Any, device: str) -> float:
-    """Seconds of exact search among all rows, from two parts of them: a n + b n^2."""
-    from clorg_scale.neighbors import knn
-
-    small = min(len(X) // 4, 50_000)
-    once, twice = (run.best(partial(knn, X[:size], 15, index="flat", device=device), 1) for size in (small, 2 * small))
-    b = max(0.0, twice - 2 * once) / (2 * small**2)
-    return float(max(0.0, once - b * small**2) * len(X) / small + b * len(X) ** 2)
+    table = timed("k-NN flat", lambda: knn(X, 15, index="flat", device=device), flops=2.0 * n * n * d)
+    if table is not None:
+        graph = timed("affinity graph", lambda: affinity_graph(table), moved=n * 15 * 16.0)
+        if graph is not None and (run.dry or importlib.util.find_spec("pylibcugraph") is not None):
+            for method in ("leiden", "louvain"):
+                found = timed(method.capitalize(), partial(communities, graph, method=method, device=device))
+                if found is not None:
+                    run.report(f"  {method}", communities=len(found.sizes), Q=found.modularity)
+            run.report("  classes", Q=modularity(graph, codes))
+    result = timed("exact RLD, all of it", lambda: rld(X, codes, method="exact", device=device), flops=2.0 * n * n * d)
+    if table is not None and graph is not None:
+        train = np.random.default_rng(0).random(n) < 0.9
+        probe = GCNProbe(device=device, max_epochs=5, batch_size=512 if run.dry else 16_384)
+        if timed("GCN probe, 5 epochs", lambda: probe.fit(graph, codes, train)) is not None:
+            timed("GCN probe, inference and score", lambda: probe.score(codes, ~train))
+    sampled = timed("sampled RLD", lambda: rld(X, codes, method="sampled", device=device))
+    if sampled is not None and result is not None:
+        off = float(abs(sampled.values - result.values).max())
+        run.report(
+            "  sampled RLD", landmarks=sampled.details["landmarks"], stderr=float(sampled.stderr.max()), off_by=off
+        )
 
 
 CHECKS: tuple[Callable[[Run], None], ...] = (
