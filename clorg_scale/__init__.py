@@ -17,6 +17,7 @@ from clorg_scale.errors import InputError, MissingDependencyError
 from clorg_scale.measures import calinski_harabasz, class_homogeneity
 from clorg_scale.neighbors import KNN, knn
 from clorg_scale.rld import RLDResult, SubsetRLD, rld, rld_of_subsets
+from clorg_scale.spectrum import Spectrum, spectrum
 from clorg_scale.store import load_embeddings, save_embeddings
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "InputError",
     "MissingDependencyError",
     "RLDResult",
+    "Spectrum",
     "SubsetRLD",
     "affinity_graph",
     "analyze",
@@ -46,6 +48,7 @@ __all__ = [
     "rld",
     "rld_of_subsets",
     "save_embeddings",
+    "spectrum",
 ]
 
 

@@ -96,14 +96,19 @@ def _optional(name: str, extra: str, purpose: str) -> Finding:
 
 def _faiss() -> Finding:
     """FAISS, and whether two builds of it overwrote each other."""
-    builds = [build for build in ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs") if _version(build)]
+    builds = [build for build in ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "faiss-gpu-cu13-cuvs") if _version(build)]
     if len(builds) > 1:
-        remedy = f"pip uninstall -y {' '.join(builds)} && pip install {builds[-1]}"
+        remedy = f"pip uninstall -y {' '.join(builds)} && pip install --no-deps {builds[-1]}"
         return Finding("faiss", False, f"{' and '.join(builds)} share one folder and break each other", False, remedy)
     try:
         faiss = importlib.import_module("faiss")
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # GPU builds raise the latter where CUDA libraries are missing
         return Finding("faiss", False, f"cannot be imported ({error})", False, "pip install faiss-cpu")
+    for_gpus = hasattr(faiss, "StandardGpuResources")
+    if builds and for_gpus != ("gpu" in builds[0]):
+        remedy = f"pip uninstall -y {builds[0]} && pip install --no-deps {builds[0]}"
+        other = "a GPU build" if for_gpus else "a build without GPUs"
+        return Finding("faiss", False, f"{builds[0]}'s files were overwritten by {other}", False, remedy)
     gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
     return Finding(
         "faiss", True, f"{faiss.__version__}, {builds[0] if builds else 'own build'}, {gpus} GPUs", False, ""

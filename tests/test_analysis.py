@@ -50,7 +50,8 @@ def test_what_was_analysed(analysis, digits):
     assert analysis.class_sizes == np.bincount(y[y >= 0]).tolist()
     assert analysis.n_unlabelled == (y < 0).sum() == 12
     assert [stage.stage for stage in analysis.stages] == [
-        "Calinski-Harabasz", "class homogeneity", "RLD", "nearest neighbours", "communities", "probes", "map",
+        "Calinski-Harabasz", "class homogeneity", "RLD", "nearest neighbours", "communities", "spectrum",
+        "probes", "map",
     ]  # fmt: skip
     for stage in analysis.stages:
         assert stage.seconds > 0
@@ -162,6 +163,7 @@ def test_output_and_round_trip(analysis, digits, tmp_path):
     assert [name for name in names if not name.endswith(".npz")] == ["analysis.json", "report.html"]
     assert [re.sub("-[0-9a-f]{16}.npz", "", name) for name in names if name.endswith(".npz")] == [
         "Calinski-Harabasz", "RLD", "class-homogeneity", "communities", "map", "nearest-neighbours", "probes",
+        "spectrum",
     ]  # fmt: skip
     for path in (out, out / "analysis.json"):
         assert Analysis.from_json(path) == written

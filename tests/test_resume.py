@@ -15,7 +15,8 @@ import pytest
 from command_line import CONSOLE_SCRIPT, run, run_process
 
 STAGES = {
-    "Calinski-Harabasz", "class-homogeneity", "RLD", "nearest-neighbours", "communities", "probes", "map",
+    "Calinski-Harabasz", "class-homogeneity", "RLD", "nearest-neighbours", "communities", "spectrum", "probes",
+    "map",
 }  # fmt: skip
 
 N = 300
@@ -257,7 +258,7 @@ def test_foreign_contents_of_stages_are_not_trusted(data, undisturbed, tmp_path)
         (("--resolution", "2"), {"communities"}),
         (("--probes", "knn"), {"probes"}),
         (("--map-points", "50"), {"map"}),
-        (("--k", "7"), {"nearest-neighbours", "communities", "probes"}),
+        (("--k", "7"), {"nearest-neighbours", "communities", "spectrum", "probes"}),
         (("--seed", "1"), STAGES - {"Calinski-Harabasz"}),
         (("--no-resume",), STAGES),
     ],

@@ -83,6 +83,19 @@ def quantities(analysis: Analysis) -> dict[str, float | int | None]:
     rows["modularity of communities"] = analysis.communities.modularity
     rows["communities"] = analysis.communities.n_communities
     rows["NMI of communities and classes"] = analysis.communities.nmi
+    rows |= _of_spectrum(analysis)
     for probe in analysis.probes:
         rows[f"accuracy, {probe.name}"] = probe.accuracy
     return rows
+
+
+def _of_spectrum(analysis: Analysis) -> dict[str, float | int | None]:
+    """The graph's own clusters, and how much of the classes as many eigenvectors hold as there are classes."""
+    found = analysis.spectrum
+    if found is None or not found.eigenvalues:
+        return {}
+    m = min(len(analysis.classes), len(found.eigenvalues))
+    return {
+        "clusters by the eigengap": found.n_clusters,
+        f"share of the classes in {m} eigenvectors": found.class_share[m - 1],
+    }

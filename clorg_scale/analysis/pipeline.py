@@ -25,6 +25,7 @@ from clorg_scale.analysis.record import (
     PointMap,
     ProbeScore,
     RLDSummary,
+    SpectrumSummary,
 )
 from clorg_scale.analysis.stages import Stages
 from clorg_scale.analysis.suspects import find_suspects
@@ -36,6 +37,7 @@ from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_hom
 from clorg_scale.neighbors import KNN, knn, knn_of
 from clorg_scale.rld import RLDResult, rld
 from clorg_scale.rld.relative_local_density import DEFAULT_TEMPERATURES, Method, check_temperatures
+from clorg_scale.spectrum import spectrum
 
 __all__ = ["analyze"]
 
@@ -44,6 +46,9 @@ CHI_POINTS = 5_000
 
 CHI_MOST = 1_000
 """Largest k of class homogeneity, the paper's."""
+
+FEWEST_VECTORS, MOST_VECTORS = 20, 50
+"""Eigenvectors of the graph; their number is twice that of the classes between these."""
 
 
 def analyze(
@@ -159,6 +164,12 @@ def analyze(
                             client=client),
         _how_communities,
     )  # fmt: skip
+    n_vectors = _spectrum_size(data)
+    decomposed, _ = stages.run(
+        "spectrum", SpectrumSummary,
+        {"table": table_key, "mean_distance": density.mean_distance, "n_vectors": n_vectors, "device": place},
+        lambda: _spectrum(graph, n_vectors, data, device), lambda found: found.how,
+    )  # fmt: skip
     probing = Probing(data, chosen_probes, k=k, mean_distance=density.mean_distance, seed=seed, common=common)
     split = told | {"test": data.test_key}
     probed = split | {"k": k, "probes": chosen_probes, "mean_distance": density.mean_distance}
@@ -205,6 +216,7 @@ def analyze(
                   "community_method": community_method, "resolution": resolution, "device": place, "seed": seed},
         versions=_versions(),
         probe_study=study,
+        spectrum=decomposed,
     )  # fmt: skip
     if folder is not None:
         result.to_json(folder / "analysis.json")
@@ -334,6 +346,34 @@ def _community_summary(found: Communities, graph: Any, data: Inputs) -> Communit
         ari=against.ari,
         sizes=found.sizes.tolist(),
         class_by_community=contingency.tolist(),
+    )
+
+
+def _spectrum_size(data: Inputs) -> int:
+    """Eigenvectors: twice as many as classes, so that a gap behind the classes is seen; from 20 to 50."""
+    return min(len(data.points), max(FEWEST_VECTORS, min(2 * len(data.names), MOST_VECTORS)))
+
+
+def _spectrum(graph: Any, n_vectors: int, data: Inputs, device: Device) -> SpectrumSummary:
+    """Leading eigenvalues and the share of the classes; an analysis goes on without where no solver converges."""
+    present = np.flatnonzero(data.classes.counts > 0)
+    per_class: list[float | None] = [None] * len(data.names)
+    try:
+        found = spectrum(graph, n_vectors, labels=data.classes.codes, device=device)
+    except InputError as problem:
+        return SpectrumSummary([], None, 0, 0, [], per_class, f"Not found: {problem}")
+    for position, share in zip(present, _numbers(found.per_class), strict=True):
+        per_class[position] = share
+    isolated = f", {found.n_isolated:,} isolated nodes left out" if found.n_isolated else ""
+    return SpectrumSummary(
+        eigenvalues=found.eigenvalues.tolist(),
+        n_clusters=found.n_clusters,
+        n_connected=found.n_connected,
+        n_isolated=found.n_isolated,
+        class_share=found.class_share.tolist(),
+        per_class=per_class,
+        how=f"{len(found.eigenvalues)} largest eigenvalues of the normalized affinity graph ({found.method}{isolated}; "
+        f"largest residual {found.residuals.max():.0e}).",
     )
 
 

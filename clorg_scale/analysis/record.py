@@ -24,6 +24,7 @@ __all__ = [
     "PointMap",
     "ProbeScore",
     "RLDSummary",
+    "SpectrumSummary",
     "StageNote",
     "StudyScore",
     "Suspect",
@@ -80,6 +81,25 @@ class CommunitySummary:
     """Points in each community, largest first."""
     class_by_community: list[list[int]]
     """(C, M) points of class c in community m."""
+
+
+@dataclass(frozen=True)
+class SpectrumSummary:
+    """Leading eigenvalues of the normalized affinity graph (`clorg_scale.Spectrum` without its vectors)."""
+
+    eigenvalues: list[float]
+    """Largest first; empty where no solver converged."""
+    n_clusters: int | None
+    """Eigenvalues before the largest gap: the clusters that the graph itself has."""
+    n_connected: int
+    """Connected components with an edge."""
+    n_isolated: int
+    class_share: list[float]
+    """Share of the class indicators that the first 1, 2, ... eigenvectors hold, mean over classes."""
+    per_class: list[float | None]
+    """(C,) share of each class's indicator that all of them hold; None for a class without an edge."""
+    how: str
+    """What found them, or why nothing did."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +202,8 @@ class Analysis:
     versions: dict[str, str]
     probe_study: list[StudyScore] = field(default_factory=list)
     """The probes at other shares of labels, numbers of neighbours and temperatures; empty where no study was made."""
+    spectrum: SpectrumSummary | None = None
+    """None in analyses of before there was one."""
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionaries and lists, as in the JSON file."""
@@ -236,6 +258,9 @@ class Analysis:
             (n_classes, [self.class_sizes, self.communities.class_by_community, *rld.per_class, *rld.purity]),
             (len(points.index), [points.x, points.y, points.class_code, points.community, points.local_density]),
         ]
+        if self.spectrum is not None:
+            together.append((len(self.spectrum.eigenvalues), [self.spectrum.class_share]))
+            together.append((n_classes, [self.spectrum.per_class]))
         for length, lists in together:
             if any(len(values) != length for values in lists):
                 raise ValueError("lists that belong together differ in length")
@@ -262,7 +287,9 @@ def _built(kind: Any, value: Any, where: str) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(value, dict):
         types = get_type_hints(kind)
-        optional = {part.name for part in fields(kind) if part.default_factory is not MISSING}
+        optional = {
+            part.name for part in fields(kind) if part.default_factory is not MISSING or part.default is not MISSING
+        }
         differing = (value.keys() - types.keys()) | (types.keys() - value.keys() - optional)
         if differing:
             name = min(differing)

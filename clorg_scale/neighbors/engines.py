@@ -55,7 +55,7 @@ def exact_engine(points: Points, k: int, device: str) -> BlockSearch:
         engine = BlockSearch("flat(faiss-gpu)", flat_faiss_gpu.search_block)
     else:
         engine = flat_torch.engine()
-    if array_module(points.embeddings) is not np or engine.find is flat_faiss_gpu.search_block:
+    if array_module(points.embeddings) is not np:
         return engine
     return replace(engine, find=partial(_from_device, engine.find), stage=streaming.on_device)
 
@@ -86,11 +86,18 @@ def approximate_index(index: str, device: str, search_block: PairSearch, spare: 
         cuvs_cagra,
         cuvs_ivf_flat,
         cuvs_nndescent,
+        faiss_gpu_ivf_flat,
         faiss_index,
+        flat_faiss_gpu,
         nndescent,
     )
 
     has_cuvs = importlib.util.find_spec("cuvs") is not None
+    lists_of_gpu: Build = partial(_held_lists, spare=spare, search_block=search_block)
+    if has_cuvs:
+        lists_of_gpu = cuvs_ivf_flat.build
+    elif device == "cuda" and flat_faiss_gpu.usable():
+        lists_of_gpu = faiss_gpu_ivf_flat.build
     builders: dict[str, dict[str, Build]] = {
         "cpu": {
             "ivf": partial(_lists, spare=spare, search_block=search_block),
@@ -98,7 +105,7 @@ def approximate_index(index: str, device: str, search_block: PairSearch, spare: 
             "nndescent": nndescent.build,
         },
         "cuda": {
-            "ivf": cuvs_ivf_flat.build if has_cuvs else partial(_held_lists, spare=spare, search_block=search_block),
+            "ivf": lists_of_gpu,
             "cagra": cuvs_cagra.build,
             "nndescent": cuvs_nndescent.build,
         },

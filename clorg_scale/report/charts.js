@@ -132,6 +132,20 @@ function drawChi() {
   lines(place("chi"), series, { xLabel: "neighbours k", yLabel: "CHI", title: "Class homogeneity against the number of neighbours" });
 }
 
+// ---- spectrum ---------------------------------------------------------------------------------------------------
+
+function drawSpectrum() {
+  const parent = place("spectrum"), having = analyses.map((a, i) => ({ a, i })).filter(({ a }) => a.spectrum && a.spectrum.eigenvalues.length);
+  if (!parent || !having.length) return;
+  const series = (values, word) => having.map(({ a, i }) => ({
+    name: a.name, color: modelColor(i),
+    points: values(a.spectrum).map((y, j) => ({ x: j + 1, y, label: `${word} ${j + 1}\n${y.toFixed(4)}` })),
+  }));
+  const options = { xLabel: "number of the eigenvector", W: 540 };
+  lines(html("figure", {}, null, parent), series(s => s.eigenvalues, "eigenvalue"), { ...options, yLabel: "eigenvalue", title: "Leading eigenvalues of the affinity graph", fromZero: false });
+  lines(html("figure", {}, null, parent), series(s => s.class_share, "eigenvectors 1 to"), { ...options, yLabel: "share", title: "Share of the class indicators in the first eigenvectors" });
+}
+
 // ---- probes ---------------------------------------------------------------------------------------------------
 
 function drawProbes() {
@@ -427,7 +441,7 @@ function download() {
   URL.revokeObjectURL(link.href);
 }
 
-drawRld(); drawChi(); drawProbes(); drawStudies(); drawClasses(); drawCommunities(); drawMaps();
+drawRld(); drawChi(); drawSpectrum(); drawProbes(); drawStudies(); drawClasses(); drawCommunities(); drawMaps();
 document.querySelectorAll("table.sortable").forEach(makeSortable);
 document.getElementById("download").addEventListener("click", download);
 document.documentElement.dataset.ready = "true";
