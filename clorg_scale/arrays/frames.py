@@ -64,7 +64,9 @@ def _described(data: Any, position: int) -> Column:
 
         kind, row_shape = describe_column(dtype.pyarrow_dtype)
         return Column(column, kind or str(dtype), row_shape or None)
-    lists = type(dtype).__name__ == "ListDtype" or (dtype == object and holds_vectors(data.iloc[:, position]))
+    lists = type(dtype).__name__ == "ListDtype" or (
+        _numpy_type(dtype).kind == "O" and not _on_gpu(data) and holds_vectors(data.iloc[:, position])
+    )
     return Column(column, str(dtype), (0,) if lists else None)
 
 

@@ -98,7 +98,6 @@ def read_points(embeddings: Path, labels: Path | Literal[False] | None = None) -
     """
     from clorg_scale.analysis.inputs import check_spread
     from clorg_scale.arrays import column_means
-
     from clorg_scale.store import load_embeddings
 
     stored = load_embeddings(embeddings, labels=labels)
@@ -136,7 +135,8 @@ def _tell_columns(embeddings: Path, labels: object, metadata: dict[str, Any]) ->
 def _tell_table(path: object, what: str, columns: dict[str, Any]) -> None:
     """One line on what a table was read as."""
     taken = columns["taken"]
-    parts = [f"{what} from {len(taken)} column{'s' * (len(taken) != 1)} ({_names(map(repr, taken))})"]
+    many = f"{len(taken)} columns, " if len(taken) > 1 else ""
+    parts = [f"{what} from {many}{_names(map(repr, taken))}"]
     if "labels" in columns:
         parts.append(f"labels from {columns['labels']!r}")
     if columns["left_out"]:

@@ -160,9 +160,7 @@ def choose_embeddings(contents: Contents, name: str | None) -> str:
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        raise InputError(
-            f"{contents.path} holds no two-dimensional array of numbers; it holds {_described(contents)}."
-        )
+        raise InputError(f"{contents.path} holds no two-dimensional array of numbers; it holds {_described(contents)}.")
     raise InputError(
         f"{contents.path} holds several arrays that may be the embeddings ({_listed(candidates)}); choose one by "
         f"'{contents.path}:{candidates[0]}'."

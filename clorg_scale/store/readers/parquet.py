@@ -42,7 +42,7 @@ def contents(path: Path) -> Contents:
     members, reasons = {}, {}
     for column in schema:
         kind, row_shape = describe_column(column.type)
-        reasons[column.name] = kind or _why_no_feature(column.name, row_shape, index)
+        reasons[column.name] = _why_no_feature(column.name, kind, row_shape, index)
         if row_shape:
             members[column.name] = Member((n_rows, *row_shape), partial(_read_lists, path, column.name))
         else:
@@ -50,13 +50,13 @@ def contents(path: Path) -> Contents:
     return Contents(path, members, table=Table(reasons, partial(_read_columns, path)))
 
 
-def _why_no_feature(name: str, row_shape: tuple[int, ...] | None, index: set[str]) -> str:
-    """Say why a column of numbers, or of lists of them, is no feature; "" if it is one."""
+def _why_no_feature(name: str, kind: str, row_shape: tuple[int, ...] | None, index: set[str]) -> str:
+    """Say why a column is no feature; "" if it is one."""
     if name in index:
         return "the index of the data frame"
-    if row_shape == () and name in LABEL_NAMES:
+    if name in LABEL_NAMES and not row_shape:
         return "a name of labels"
-    return row_number_reason(name)
+    return kind or row_number_reason(name)
 
 
 def _read_lists(path: Path, name: str) -> Array:

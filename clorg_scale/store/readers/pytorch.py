@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,9 @@ def _load(torch: Any, path: Path) -> Any:
     with path.open("rb") as file:
         mapped = file.read(4) == b"PK\x03\x04"
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old and of sparse tensors, which are told of here where they matter
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         # What PyTorch says of it is a page of advice to unpickle it nevertheless.
         raise InputError(
@@ -81,7 +84,7 @@ def _member(path: Path, name: str, tensor: Any) -> Member:
 def _read(path: Path, name: str, tensor: Any) -> Any:
     """Give a tensor as an array that shares its memory."""
     with tell_damage(f"The tensor {name!r} in {path} cannot be read"):
-        return as_array(tensor, name=f"tensor {name!r} in {path}")
+        return as_array(tensor, name=f"values of the tensor {name!r} in {path}")
 
 
 def _as_objects(values: list[Any]) -> np.ndarray[Any, Any]:
