@@ -12,15 +12,13 @@ from clorg_scale.arrays import Array, as_array
 from clorg_scale.errors import InputError, require
 from clorg_scale.store.contents import Contents, Member
 from clorg_scale.store.damage import tell_damage
+from clorg_scale.store.readers.annotated import describes_points, encoded_members, is_annotated, table_of
 
 __all__ = ["contents"]
 
-_NOT_PER_POINT = ("var", "varm", "varp", "uns", "obsp", "layers", "raw")
-"""Parts of an .h5ad file that describe genes or pairs, not points."""
-
 
 def contents(path: Path) -> Contents:
-    """List the datasets of the file by their path in it; of ``.h5ad``, ``X``, ``obsm/*`` and ``obs/*``.
+    """List the datasets of the file by their path in it; of AnnData, ``X``, ``obsm/*`` and ``obs/*``.
 
     Raises
     ------
@@ -32,31 +30,28 @@ def contents(path: Path) -> Contents:
     h5py = require("h5py", extra="interop", purpose=f"Reading {path.suffix} files")
     members: dict[str, Member] = {}
     with tell_damage(f"{path} is not an HDF5 file, or it is truncated"), h5py.File(path, "r") as file:
+        annotated = path.suffix.lower() == ".h5ad" or is_annotated(file)
         _collect(file, "", path, members)
-    return Contents(path, members)
+    return Contents(path, members, table=table_of(members) if annotated else None)
 
 
 def _collect(group: Any, prefix: str, path: Path, members: dict[str, Member]) -> None:
     """List all arrays below a group."""
-    annotated = path.suffix.lower() == ".h5ad"
+    annotated = is_annotated(group) or (path.suffix.lower() == ".h5ad" and not prefix)
     for name, item in group.items():
         full = prefix + name
-        if item is None:  # a link that leads nowhere
+        if item is None or not describes_points(group, name, annotated=annotated):  # None: a link that leads nowhere
             continue
-        if annotated and (full in _NOT_PER_POINT or name in ("_index", "__categories")):
-            continue
-        encoding = item.attrs.get("encoding-type", "")
-        if hasattr(item, "shape"):
-            usable = item.shape if item.dtype.names is None else ()
-            members[full] = Member(usable, partial(_read, path, full))
-        elif encoding == "categorical":
-            members[full] = Member(item["codes"].shape, partial(_read_categories, path, full))
-        elif encoding in ("csr_matrix", "csc_matrix"):
-            members[full] = Member((), partial(_refuse_sparse, path, full))
-        elif encoding.startswith("nullable"):
-            members[full] = Member(item["values"].shape, partial(_read_nullable, path, full))
-        else:
+        found = encoded_members(group, name, full, partial(_member, path), path)
+        if found is None:
             _collect(item, f"{full}/", path, members)
+        else:
+            members |= found
+
+
+def _member(path: Path, dataset: Any, full: str) -> Member:
+    """One dataset; of records, which cannot be embeddings, without a shape."""
+    return Member(dataset.shape if dataset.dtype.names is None else (), partial(_read, path, full))
 
 
 def _read(path: Path, name: str) -> Array:
@@ -66,39 +61,16 @@ def _read(path: Path, name: str) -> Array:
     with tell_damage(f"The dataset {name!r} in {path} is damaged"), h5py.File(path, "r") as file:
         dataset = file[name]
         if h5py.check_string_dtype(dataset.dtype) is not None:
-            return dataset.asstr()[:]
+            return np.asarray(dataset.asstr()[()])
+        if dataset.dtype.names is not None and name.rpartition("/")[2] in ("obs", "obsm"):
+            return dataset[:]
         if dataset.dtype.kind not in "fiub":
             raise InputError(f"The dataset {name!r} in {path} has type {dataset.dtype}; numbers are needed.")
         offset = dataset.id.get_offset()
         in_one_piece = offset is not None and not dataset.external and not dataset.file.userblock_size
+        if not dataset.shape:
+            return np.asarray(dataset[()])
         if not in_one_piece or dataset.dtype.kind == "b" or not dataset.size:
             return as_array(dataset)
         # A link may lead to another file.
         return np.memmap(dataset.file.filename, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
-
-
-def _read_categories(path: Path, name: str) -> Array:
-    """Labels of a column of categories; missing ones are None."""
-    codes, categories = _read(path, f"{name}/codes"), _read(path, f"{name}/categories")
-    if (codes >= 0).all():
-        return categories[codes]
-    labels = categories.astype(object)[codes]
-    labels[codes < 0] = None
-    return labels
-
-
-def _read_nullable(path: Path, name: str) -> Array:
-    """Values of a nullable column; missing ones are None."""
-    values, missing = _read(path, f"{name}/values"), _read(path, f"{name}/mask")
-    if not missing.any():
-        return values
-    labels = values.astype(object)
-    labels[missing] = None
-    return labels
-
-
-def _refuse_sparse(path: Path, name: str) -> Array:
-    raise InputError(
-        f"{name!r} in {path} is a sparse matrix; choose a dense embedding such as '{path}:obsm/X_pca', or store "
-        "a dense matrix."
-    )
