@@ -13,6 +13,7 @@ from clorg_scale.arrays import Array
 from clorg_scale.errors import InputError
 
 __all__ = [
+    "CLASS_NAMES",
     "EMBEDDING_NAMES",
     "LABEL_NAMES",
     "Contents",
@@ -21,6 +22,9 @@ __all__ = [
     "choose_embeddings",
     "choose_labels",
 ]
+
+CLASS_NAMES = "class_names"
+"""Key of the metadata: the name of class 0, of class 1, and so on."""
 
 EMBEDDING_NAMES = ("embeddings", "X", "features")
 """An array of one of these names is taken as the embeddings, unless another one is asked for."""
@@ -41,11 +45,14 @@ class StoredEmbeddings:
         (n,) integers, booleans or strings as stored, -1 where unlabelled; None where none are stored.
     metadata
         What was stored with them.
+    class_names
+        Name of each label, where the labels are integers that were stored with names; else None.
     """
 
     embeddings: Array
     labels: npt.NDArray[Any] | None
     metadata: dict[str, Any]
+    class_names: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,13 @@ class Contents:
     path: Path
     members: dict[str, Member]
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    def class_names(self, labels: npt.NDArray[Any] | None) -> list[str] | None:
+        """Give the names stored with labels of this file; None where the labels are names, or none are stored."""
+        names = self.metadata.get(CLASS_NAMES)
+        if labels is None or labels.dtype.kind not in "iu" or not isinstance(names, list):
+            return None
+        return names if all(isinstance(name, str) for name in names) and len(set(names)) == len(names) else None
 
     def named(self, name: str) -> Member:
         """Give the array of that name; the last part of a name with slashes is enough where it is unique.

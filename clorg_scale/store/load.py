@@ -70,13 +70,14 @@ def load_embeddings(path: Path | str, *, labels: Path | str | None = None) -> St
     contents = _contents(file, _EMBEDDING_FORMATS, "embeddings")
     embeddings = as_embeddings(choose_embeddings(contents, name), name=f"embeddings in {path}")
     if labels is not None and (found := _existing(labels)) is not None:
-        return StoredEmbeddings(embeddings, _labels_from(*found, len(embeddings)), contents.metadata)
+        codes, names = _labels_from(*found, len(embeddings))
+        return StoredEmbeddings(embeddings, codes, contents.metadata, names)
     if labels is not None and str(labels) not in contents.members and Path(labels).suffix in _LABEL_FORMATS:
         raise InputError(f"{labels} does not exist.")
     stored = choose_labels(contents, None if labels is None else str(labels))
     if stored is not None:
         stored = label_array(stored, len(embeddings), name=f"labels in {file}")
-    return StoredEmbeddings(embeddings, stored, contents.metadata)
+    return StoredEmbeddings(embeddings, stored, contents.metadata, contents.class_names(stored))
 
 
 def load_labels(path: Path | str) -> npt.NDArray[Any]:
@@ -95,13 +96,14 @@ def load_labels(path: Path | str) -> npt.NDArray[Any]:
     InputError, MissingDependencyError
         As `load_embeddings`.
     """
-    return _labels_from(*_split(path), None)
+    return _labels_from(*_split(path), None)[0]
 
 
-def _labels_from(file: Path, name: str | None, n_points: int | None) -> npt.NDArray[Any]:
-    """Read and check the labels in a file."""
+def _labels_from(file: Path, name: str | None, n_points: int | None) -> tuple[npt.NDArray[Any], list[str] | None]:
+    """Read and check the labels in a file; with the names of the classes that are stored with them."""
     contents = _contents(file, _LABEL_FORMATS, "labels")
-    return label_array(choose_labels(contents, name, required=True), n_points, name=f"labels in {file}")
+    labels = label_array(choose_labels(contents, name, required=True), n_points, name=f"labels in {file}")
+    return labels, contents.class_names(labels)
 
 
 def _split(path: Path | str) -> tuple[Path, str | None]:
