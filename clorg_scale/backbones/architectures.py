@@ -125,6 +125,8 @@ def build(
     settings = {"name": name, "n_channels": n_channels, "image_size": image_size, "width": width, "stem": stem}
     if pretrained or (not own and name != "vit"):
         settings |= {"n_channels": 3, "published": True}
+    if pretrained:
+        settings["pretrained"] = True  # the weights that a training starts from are one of its settings
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         return rebuild(settings, pretrained=pretrained)
