@@ -14,13 +14,16 @@ from clorg_scale.backbones.methods import Method
 from clorg_scale.errors import InputError
 from clorg_scale.store.states import write_state
 
-__all__ = ["CHECKPOINT", "load_backbone", "read_training", "write_training"]
+__all__ = ["CHECKPOINT", "UNFINISHED", "load_backbone", "read_training", "write_training"]
 
 CHECKPOINT = "checkpoint.pt"
 
+UNFINISHED = "checkpoint-unfinished.pt"
+"""The checkpoint of a training that will replace the one in its folder when it is whole."""
+
 
 def write_training(
-    folder: Path,
+    file: Path,
     settings: dict[str, Any],
     method: Method,
     optimizer: torch.optim.Optimizer,
@@ -34,29 +37,28 @@ def write_training(
         "optimizer": optimizer.state_dict(),
         "log": log,
     }
-    write_state(folder / CHECKPOINT, state)
+    write_state(file, state)
 
 
 def read_training(
-    folder: Path,
+    file: Path,
     settings: dict[str, Any],
     method: Method,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
 ) -> list[dict[str, Any]]:
-    """Take up the training in a folder; gives its log.
+    """Take up the training of a checkpoint; gives its log.
 
     Raises
     ------
     InputError
         If the checkpoint cannot be read or belongs to another training.
     """
-    file = folder / CHECKPOINT
     state = _read(file, device)
     theirs = state["settings"]
     if theirs != settings:
         key = min((key for key in settings if theirs.get(key) != settings[key]), key=_order, default="settings")
-        raise InputError(f"{folder} holds {_another_training(key, theirs, settings)}; choose another folder.")
+        raise InputError(f"{file.parent} holds {_another_training(key, theirs, settings)}; choose another folder.")
     try:
         method.load_state_dict(_plain_names(state["method"]))
         optimizer.load_state_dict(state["optimizer"])

@@ -21,7 +21,7 @@ from torch import nn
 from clorg_scale.arrays import Device, resolve_torch_device
 from clorg_scale.backbones.architectures import Backbone
 from clorg_scale.backbones.augmentation import Augmentation
-from clorg_scale.backbones.checkpoints import CHECKPOINT, read_training, write_training
+from clorg_scale.backbones.checkpoints import CHECKPOINT, UNFINISHED, read_training, write_training
 from clorg_scale.backbones.embedding import to_pixels
 from clorg_scale.backbones.methods import Method, build_method
 from clorg_scale.backbones.processes import Processes
@@ -123,7 +123,8 @@ def train(
     seed
         Of the head's weights, the order of the images and the augmentation.
     resume
-        Go on from the checkpoint of an earlier run with the same settings.
+        Go on from the checkpoint of an earlier run with the same settings; if False, start again, and replace the
+        training that lies in `out`, if there is one, when this one is whole.
     progress
         Show a progress bar on stderr, and after the first steps an estimate of the time that all of them will take.
 
@@ -159,7 +160,8 @@ def train(
     views = Augmentation(strength, blur=images.image_size >= 64)
     steps = len(images) // batch_size
     schedule = _Schedule(learning_rate, steps * epochs)
-    log = _taken_up(folder, settings, built, optimizer, processes) if resume else []
+    target = None if folder is None else _target(folder, processes, resume=resume)
+    log = _taken_up(target, settings, built, optimizer, processes)
     forecast = _Forecast(processes, steps, epochs - len(log), shown=progress and processes.first)
     with result_folder(folder) if folder is not None and processes.first else nullcontext():
         processes.wait()
@@ -175,9 +177,14 @@ def train(
                     built.eval()
                     with _own_threads():
                         on_epoch(backbone, done)
-                if folder is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
-                    write_training(folder, settings, built, optimizer, [vars(entry) for entry in log])
-                    _write_log(folder, log)
+                if target is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
+                    whole = epoch + 1 == epochs
+                    file = target.with_name(CHECKPOINT) if whole else target
+                    write_training(file, settings, built, optimizer, [vars(entry) for entry in log])
+                    if file.name == CHECKPOINT:
+                        _write_log(file.parent, log)
+                    if whole:
+                        target.with_name(UNFINISHED).unlink(missing_ok=True)
     return backbone.eval()
 
 
@@ -213,22 +220,35 @@ def _groups(method: Method) -> list[dict[str, Any]]:
     ]
 
 
+def _target(folder: Path, processes: Processes, *, resume: bool) -> Path:
+    """The file of the checkpoints: one of its own while a finished training lies there that is to be replaced."""
+    file, unfinished = folder / CHECKPOINT, folder / UNFINISHED
+    if resume:
+        return unfinished if unfinished.exists() else file
+    target = unfinished if file.exists() else file
+    processes.wait()
+    if processes.first:
+        unfinished.unlink(missing_ok=True)
+    processes.wait()
+    return target
+
+
 def _taken_up(
-    folder: Path | None,
+    file: Path | None,
     settings: dict[str, Any],
     method: Method,
     optimizer: torch.optim.Optimizer,
     processes: Processes,
 ) -> list[Epoch]:
-    """Take up the training that lies in a folder; gives the epochs that are done."""
-    if folder is None or not (folder / CHECKPOINT).exists():
+    """Take up the training of a checkpoint; gives the epochs that are done."""
+    if file is None or not file.exists():
         return []
-    entries = read_training(folder, settings, method, optimizer, processes.device)
+    entries = read_training(file, settings, method, optimizer, processes.device)
     try:
         return [Epoch(**entry) for entry in entries]
     except TypeError as error:
         raise InputError(
-            f"The log in the checkpoint {folder / CHECKPOINT} is not one of this version; choose another folder."
+            f"The log in the checkpoint {file} is not one of this version; choose another folder."
         ) from error
 
 
