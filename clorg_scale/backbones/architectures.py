@@ -139,6 +139,8 @@ def rebuild(settings: dict[str, Any], *, pretrained: bool = False) -> Backbone:
         return _published(settings, pretrained=pretrained)
     if name == "vit":
         network, n_features = _vit(n_channels, image_size)
+    elif name not in RESNETS:
+        raise InputError(f"There is no network {name!r}.")
     else:
         stem = settings["stem"]
         chosen = stem if stem != "auto" else "cifar" if image_size <= SMALL_IMAGE else "imagenet"

@@ -196,7 +196,8 @@ def to_pixels(read: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor
 
 def _stored(features: torch.Tensor, dtype: str) -> Any:
     """The features as they are stored, all of them finite."""
-    values = features.numpy().astype(dtype)
+    with np.errstate(over="ignore"):  # told below
+        values = features.numpy().astype(dtype)
     if not np.isfinite(values).all():
         raise InputError(f"An embedding is not finite in {dtype}; store float32, or normalise the embeddings.")
     return values

@@ -397,7 +397,8 @@ def duration(seconds: float) -> str:
     units = (("seconds", 1, 100), ("minutes", 60, 100), ("hours", 3_600, 48), ("days", 86_400, math.inf))
     unit, length = next((unit, length) for unit, length, most in units if seconds / length < most)
     count = seconds / length
-    return f"{count:.1f} {unit}" if count < 10 and unit != "seconds" else f"{count:.0f} {unit}"
+    number = f"{count:.1f}" if count < 10 and unit != "seconds" else f"{count:.0f}"
+    return f"{number} {unit.removesuffix('s') if number == '1' else unit}"
 
 
 def _number(*parts: int) -> int:
