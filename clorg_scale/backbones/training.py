@@ -34,7 +34,7 @@ from clorg_scale.store.atomic import result_folder, write_whole
 __all__ = ["Epoch", "duration", "train"]
 
 FORECAST_STEPS = 50
-FORECAST_SECONDS = (2.0, 20.0)
+FORECAST_SECONDS = (1.0, 5.0)
 """A training's time is estimated after so many steps, or after the former time and two steps, or after the latter."""
 
 SLOW_SECONDS = 3_600.0
