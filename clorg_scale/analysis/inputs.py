@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from clorg_scale.analysis.fingerprint import fingerprint
 from clorg_scale.arrays import (
+    UNLABELLED,
     Array,
     ClassLabels,
     array_module,
@@ -37,6 +39,7 @@ __all__ = [
     "check_settings",
     "check_spread",
     "check_whole",
+    "named_classes",
     "writable",
 ]
 
@@ -67,6 +70,8 @@ class Inputs:
         (m, d) and (m,); None where no test points were handed in.
     key, test_key
         What they hold, as a digest.
+    class_names
+        Name of each integer label; None where labels stand for themselves.
     """
 
     points: Array
@@ -75,11 +80,18 @@ class Inputs:
     test_codes: npt.NDArray[np.int64] | None
     key: str
     test_key: str | None
+    class_names: list[str] | None = None
 
     @property
     def names(self) -> list[str]:
         """(C,) classes as text."""
-        return [writable(str(label)) for label in self.classes.classes]
+        return [writable(name) for name in named_classes(self.classes.classes, self.class_names)]
+
+
+def named_classes(classes: npt.NDArray[Any], class_names: Sequence[str] | None) -> list[str]:
+    """(C,) classes by name: those of integers out of `class_names`, else as they are written."""
+    known = [] if class_names is None or classes.dtype.kind not in "iu" else class_names
+    return [known[label] if known and 0 <= label < len(known) else str(label) for label in classes.tolist()]
 
 
 def writable(text: str) -> str:
@@ -87,8 +99,16 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def check_inputs(embeddings: Any, labels: Any, test_embeddings: Any, test_labels: Any) -> Inputs:
-    """Check all arrays.
+def check_inputs(
+    embeddings: Any,
+    labels: Any,
+    test_embeddings: Any,
+    test_labels: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    test_class_names: Sequence[str] | None = None,
+) -> Inputs:
+    """Check all arrays; test labels with names of their own are matched by name.
 
     Raises
     ------
@@ -99,6 +119,7 @@ def check_inputs(embeddings: Any, labels: Any, test_embeddings: Any, test_labels
         raise InputError("Test embeddings and test labels go together; hand in both or neither.")
     points = as_embeddings(embeddings)
     classes = encode_labels(labels, len(points))
+    names = _checked_names(class_names, classes.classes, "class_names", "labels")
     if classes.counts.max() < 2:
         raise InputError("Every labelled point is a class of its own; no class has a density to measure.")
     column_means(points)  # finds NaN and infinite values
@@ -106,13 +127,23 @@ def check_inputs(embeddings: Any, labels: Any, test_embeddings: Any, test_labels
     _check_directions(points)
     key = f"{fingerprint(points)}-{fingerprint(classes.codes)}"
     if test_embeddings is None:
-        return Inputs(points, classes, None, None, key, None)
+        return Inputs(points, classes, None, None, key, None, names)
     test = as_embeddings(test_embeddings, name="test embeddings")
     if test.shape[1] != points.shape[1]:
         raise InputError(f"The test embeddings have {test.shape[1]} features, the embeddings {points.shape[1]}.")
-    test_codes = _test_codes(classes, label_array(test_labels, len(test), name="test labels"))
+    named = label_array(test_labels, len(test), name="test labels")
+    test_names = _checked_names(test_class_names, named, "test_class_names", "test labels")
+    named = _matched_by_name(named, test_names, classes.classes, names)
+    test_codes = _test_codes(classes, named, names)
     column_means(test, name="test embeddings")
-    return Inputs(points, classes, test, test_codes, key, f"{fingerprint(test)}-{fingerprint(test_codes)}")
+    test_print = fingerprint(test)
+    if test_print == fingerprint(points):
+        warnings.warn(
+            "The test embeddings are the embeddings themselves, so the accuracies are those of the training points; "
+            "hand in other test points, or none: a fifth of the points is held out then.",
+            stacklevel=3,
+        )
+    return Inputs(points, classes, test, test_codes, key, f"{test_print}-{fingerprint(test_codes)}", names)
 
 
 def check_settings(
@@ -240,7 +271,71 @@ def _check_directions(points: Array) -> None:
         )
 
 
-def _test_codes(classes: ClassLabels, test_labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def _checked_names(names: Sequence[str] | None, labels: npt.NDArray[Any], argument: str, what: str) -> list[str] | None:
+    """Names of integer labels; None for labels that are names themselves.
+
+    Raises
+    ------
+    InputError
+        If a label has no name, or two classes have the same.
+    """
+    if names is None or labels.dtype.kind not in "iu" or not len(labels):
+        return None
+    listed = [str(name) for name in names]
+    if int(labels.max()) >= len(listed) or int(labels.min()) < -1:
+        wrong = int(labels.max()) if int(labels.max()) >= len(listed) else int(labels.min())
+        raise InputError(
+            f"The {what} hold the class {wrong}, but {argument} has names for 0 to {len(listed) - 1}; name every class."
+        )
+    if len(set(listed)) < len(listed):
+        twice = next(name for name in listed if listed.count(name) > 1)
+        raise InputError(f"{argument} holds the name {twice!r} twice; give each class a name of its own.")
+    return listed
+
+
+def _matched_by_name(
+    labels: npt.NDArray[Any], names: list[str] | None, classes: npt.NDArray[Any], class_names: list[str] | None
+) -> npt.NDArray[Any]:
+    """(m,) labels of test points as the labels of the others are, where names tell how these go together.
+
+    Parameters
+    ----------
+    labels, names
+        Of the test points.
+    classes, class_names
+        Of the others.
+
+    Raises
+    ------
+    InputError
+        If classes occur whose names the others do not have; lists these.
+    """
+    if names is not None and class_names is None and classes.dtype.kind == "U":
+        texts: npt.NDArray[Any] = np.array([*names, str(UNLABELLED)])
+        named: npt.NDArray[Any] = texts[labels]
+        return named
+    if class_names is None or names == class_names or (names is None and labels.dtype.kind != "U"):
+        return labels
+    number = {name: label for label, name in enumerate(class_names)} | {str(UNLABELLED): UNLABELLED}
+    own, codes = np.unique(labels, return_inverse=True)
+    present = own.tolist() if names is None else [[*names, str(UNLABELLED)][label] for label in own.tolist()]
+    missing = [name for name in present if name not in number]
+    if missing:
+        raise _foreign_classes(missing)
+    return np.array([number[name] for name in present], dtype=np.int64)[codes.reshape(-1)]
+
+
+def _foreign_classes(names: Sequence[Any]) -> InputError:
+    """The error for classes that only the test labels have."""
+    listed = ", ".join(repr(name) for name in names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    what = "a class" if len(names) == 1 else f"{len(names)} classes"
+    return InputError(
+        f"The test labels hold {what} that the labels do not: {listed}; give both sets the same names of classes, or "
+        "leave these points out."
+    )
+
+
+def _test_codes(classes: ClassLabels, test_labels: npt.NDArray[Any], names: list[str] | None) -> npt.NDArray[np.int64]:
     """(m,) codes of the test labels, in the numbering of the classes."""
     if (classes.classes.dtype.kind == "U") != (test_labels.dtype.kind == "U"):
         raise InputError(
@@ -252,5 +347,5 @@ def _test_codes(classes: ClassLabels, test_labels: npt.NDArray[Any]) -> npt.NDAr
         raise InputError("None of the test points has a label, so no probe can be scored.")
     unknown = np.setdiff1d(test_labels[~unlabelled], classes.classes)
     if len(unknown):
-        raise InputError(f"The test labels hold a class that the labels do not: {unknown[0].item()!r}.")
+        raise _foreign_classes([label if names is None else names[label] for label in unknown.tolist()])
     return np.where(unlabelled, -1, np.searchsorted(classes.classes, test_labels)).astype(np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from clorg_scale.neighbors import KNN, knn, knn_of
 from clorg_scale.rld import RLDResult, rld
 from clorg_scale.rld.relative_local_density import DEFAULT_TEMPERATURES, Method, check_temperatures
 from clorg_scale.spectrum import spectrum
+from clorg_scale.store import StoredEmbeddings
 
 __all__ = ["analyze"]
 
@@ -53,10 +54,12 @@ FEWEST_VECTORS, MOST_VECTORS = 20, 50
 
 def analyze(
     embeddings: Any,
-    labels: Any,
+    labels: Any = None,
     *,
     test_embeddings: Any = None,
     test_labels: Any = None,
+    class_names: Sequence[str] | None = None,
+    test_class_names: Sequence[str] | None = None,
     name: str = "embeddings",
     temperatures: Iterable[float] = DEFAULT_TEMPERATURES,
     method: Method = "auto",
@@ -80,12 +83,16 @@ def analyze(
     Parameters
     ----------
     embeddings
-        (n, d) of any array library, or a memory map.
+        (n, d) of any array library, or a memory map; or what `load_embeddings` gives, whose labels and names of
+        classes are taken where none are handed in.
     labels
         (n,) integers or strings; -1 means unlabelled.
     test_embeddings, test_labels
         (m, d), (m,) points that the probes are scored on; default: a stratified fifth of the points is held out.
         All else is computed on `embeddings` alone.
+    class_names, test_class_names
+        Name of class 0, of class 1, and so on, where labels are integers: shown instead of the numbers. Test points
+        whose classes are numbered otherwise are matched by name.
     name
         Of the model, in reports.
     temperatures, method, target_error
@@ -121,7 +128,13 @@ def analyze(
     """
     wanted, chosen_probes = check_temperatures(temperatures), _chosen_probes(probes)
     place, limit = resolve_device(device), parse_memory(memory_limit)
-    data = check_inputs(embeddings, labels, test_embeddings, test_labels)
+    embeddings, labels, class_names = _unpacked(embeddings, labels, class_names)
+    test_embeddings, test_labels, test_class_names = _unpacked(test_embeddings, test_labels, test_class_names)
+    if labels is None:
+        raise InputError("There are no labels; hand in one for each embedding.")
+    data = check_inputs(
+        embeddings, labels, test_embeddings, test_labels, class_names=class_names, test_class_names=test_class_names
+    )
     check_settings(
         len(data.points), k=k, method=method, target_error=target_error, community_method=community_method,
         resolution=resolution, map_points=map_points, seed=seed,
@@ -222,6 +235,15 @@ def analyze(
         result.to_json(folder / "analysis.json")
         result.report(folder / "report.html")
     return result
+
+
+def _unpacked(embeddings: Any, labels: Any, names: Sequence[str] | None) -> tuple[Any, Any, Sequence[str] | None]:
+    """Embeddings, labels and names of classes, out of a store where none are handed in beside it."""
+    if not isinstance(embeddings, StoredEmbeddings):
+        return embeddings, labels, names
+    if labels is not None:
+        return embeddings.embeddings, labels, names
+    return embeddings.embeddings, embeddings.labels, embeddings.class_names if names is None else names
 
 
 def _chosen_probes(probes: Iterable[str] | None) -> list[str]:

@@ -125,6 +125,8 @@ def build(
     settings = {"name": name, "n_channels": n_channels, "image_size": image_size, "width": width, "stem": stem}
     if pretrained or (not own and name != "vit"):
         settings |= {"n_channels": 3, "published": True}
+    if pretrained:
+        settings["pretrained"] = True  # the weights that a training starts from are one of its settings
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         return rebuild(settings, pretrained=pretrained)
@@ -137,6 +139,8 @@ def rebuild(settings: dict[str, Any], *, pretrained: bool = False) -> Backbone:
         return _published(settings, pretrained=pretrained)
     if name == "vit":
         network, n_features = _vit(n_channels, image_size)
+    elif name not in RESNETS:
+        raise InputError(f"There is no network {name!r}.")
     else:
         stem = settings["stem"]
         chosen = stem if stem != "auto" else "cifar" if image_size <= SMALL_IMAGE else "imagenet"

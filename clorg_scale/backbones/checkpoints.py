@@ -14,13 +14,16 @@ from clorg_scale.backbones.methods import Method
 from clorg_scale.errors import InputError
 from clorg_scale.store.states import write_state
 
-__all__ = ["CHECKPOINT", "load_backbone", "read_training", "write_training"]
+__all__ = ["CHECKPOINT", "UNFINISHED", "load_backbone", "read_training", "write_training"]
 
 CHECKPOINT = "checkpoint.pt"
 
+UNFINISHED = "checkpoint-unfinished.pt"
+"""The checkpoint of a training that will replace the one in its folder when it is whole."""
+
 
 def write_training(
-    folder: Path,
+    file: Path,
     settings: dict[str, Any],
     method: Method,
     optimizer: torch.optim.Optimizer,
@@ -34,34 +37,33 @@ def write_training(
         "optimizer": optimizer.state_dict(),
         "log": log,
     }
-    write_state(folder / CHECKPOINT, state)
+    write_state(file, state)
 
 
 def read_training(
-    folder: Path,
+    file: Path,
     settings: dict[str, Any],
     method: Method,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
 ) -> list[dict[str, Any]]:
-    """Take up the training in a folder; gives its log.
+    """Take up the training of a checkpoint; gives its log.
 
     Raises
     ------
     InputError
         If the checkpoint cannot be read or belongs to another training.
     """
-    state = _read(folder / CHECKPOINT, device)
+    state = _read(file, device)
     theirs = state["settings"]
     if theirs != settings:
-        other = sorted(key for key in settings if theirs.get(key) != settings[key])
-        key = other[0] if other else "settings"
-        raise InputError(
-            f"{folder} holds a training with {key} = {json.dumps(theirs.get(key))}, "
-            f"not {json.dumps(settings.get(key))}; choose another folder, or do not resume."
-        )
-    method.load_state_dict(state["method"])
-    optimizer.load_state_dict(state["optimizer"])
+        key = min((key for key in settings if theirs.get(key) != settings[key]), key=_order, default="settings")
+        raise InputError(f"{file.parent} holds {_another_training(key, theirs, settings)}; choose another folder.")
+    try:
+        method.load_state_dict(_plain_names(state["method"]))
+        optimizer.load_state_dict(state["optimizer"])
+    except _MISFITS as error:
+        raise InputError(f"{_misfit(file, error)}; choose another folder.") from error
     return state["log"]
 
 
@@ -83,10 +85,9 @@ def load_backbone(path: Path | str, *, layer: str = "backbone") -> tuple[nn.Modu
     Raises
     ------
     InputError
-        If there is no checkpoint, it cannot be read, or the layer is unknown.
+        If there is no checkpoint, it cannot be read, its weights do not fit the network of its settings, or the layer
+        is unknown.
     """
-    from clorg_scale.backbones.methods import build_method
-
     if layer not in ("backbone", "projection"):
         raise InputError(f"The layer must be 'backbone' or 'projection', not {layer!r}.")
     file = Path(path) / CHECKPOINT if Path(path).is_dir() else Path(path)
@@ -94,23 +95,86 @@ def load_backbone(path: Path | str, *, layer: str = "backbone") -> tuple[nn.Modu
         raise InputError(f"There is no checkpoint {file}; train a backbone first.")
     state = _read(file, torch.device("cpu"))
     settings = {**state["settings"], "epochs_done": len(state["log"])}
+    try:
+        return _with_weights(state, settings, layer), settings
+    except KeyError as error:
+        raise InputError(
+            f"The settings in the checkpoint {file} lack {error}; it was written by something else than 'train', or "
+            "changed since."
+        ) from error
+    except _MISFITS as error:
+        raise InputError(f"{_misfit(file, error)}; train a backbone again.") from error
+
+
+def _with_weights(state: dict[str, Any], settings: dict[str, Any], layer: str) -> nn.Module:
+    """The network of the settings with the weights of the state."""
+    from clorg_scale.backbones.methods import build_method
+
     backbone: Backbone = rebuild(settings["backbone"])
     if layer == "backbone":
-        backbone.load_state_dict(state["backbone"])
-        return backbone.eval(), settings
+        backbone.load_state_dict(_plain_names(state["backbone"]))
+        return backbone.eval()
     method = build_method(
         settings["method"], backbone, n_classes=len(settings["classes"]), n_images=settings["n_images"]
     )
-    method.load_state_dict(state["method"])
-    return nn.Sequential(method.backbone, method.projection).eval(), settings
+    method.load_state_dict(_plain_names(state["method"]))
+    return nn.Sequential(method.backbone, method.projection).eval()
+
+
+_MISFITS = (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError)
+"""What PyTorch and the builders of networks raise where weights or settings do not fit."""
+
+_WRAPPERS = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put before the names of all weights."""
+
+
+def _plain_names(weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights by the names they have in the network itself, where they were saved from a wrapper around it."""
+    for wrapper in _WRAPPERS:
+        if weights and all(name.startswith(wrapper) for name in weights):
+            return _plain_names({name.removeprefix(wrapper): value for name, value in weights.items()})
+    return weights
+
+
+def _misfit(file: Path, error: Exception) -> str:
+    """What does not fit, in one clause: the first that PyTorch lists."""
+    if isinstance(error, InputError):
+        return f"The checkpoint {file} does not fit its settings ({str(error).rstrip('.')})"
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
+    reason = (lines[1] if len(lines) > 1 else lines[0] if lines else type(error).__name__)[:200]
+    return f"The weights in the checkpoint {file} do not fit the network of its settings ({reason})"
+
+
+def _order(key: str) -> tuple[bool, str]:
+    """Digests last: another setting says more."""
+    return key in ("images", "labels"), key
+
+
+def _another_training(key: str, theirs: dict[str, Any], settings: dict[str, Any]) -> str:
+    """How the training in a folder differs."""
+    if key not in theirs:
+        return f"a training that does not say its {key}, written by an earlier version"
+    if key == "images":
+        return "a training on other images, of the same name and number"
+    if key == "labels":
+        return "a training on the same images with other labels"
+    return f"a training with {key} = {json.dumps(theirs[key])}, not {json.dumps(settings.get(key))}"
 
 
 def _read(file: Path, device: torch.device) -> dict[str, Any]:
+    """A checkpoint, its parts of the kinds they must be."""
     try:
         state = torch.load(file, map_location=device, weights_only=True)
-        state["settings"], state["backbone"], state["method"], state["optimizer"], state["log"]
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         raise InputError(
             f"The checkpoint {file} cannot be read ({type(error).__name__}); it is damaged or foreign."
         ) from error
-    return state
+    kinds = {"settings": dict, "backbone": dict, "method": dict, "optimizer": dict, "log": list}
+    found = state if isinstance(state, dict) else {}
+    wrong = [part for part, kind in kinds.items() if not isinstance(found.get(part), kind)]
+    if wrong:
+        raise InputError(
+            f"The checkpoint {file} has no {wrong[0]}; it was not written by 'train': of weights of your own load the "
+            "network in Python and hand it to clorg_scale.backbones.embed."
+        )
+    return found

@@ -20,7 +20,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
 from clorg_scale.store import EmbeddingsWriter, StoredEmbeddings, load_embeddings
 
-__all__ = ["embed", "features_of", "to_pixels"]
+__all__ = ["check_batch_size", "embed", "features_of", "to_pixels"]
 
 
 def embed(
@@ -43,7 +43,8 @@ def embed(
     model
         From images (b, c, h, w) in [0, 1] to features (b, d): a `Backbone`, what `load_backbone` gives, or your own.
     images
-        What is embedded; their labels are stored with the embeddings.
+        What is embedded; their labels are stored with the embeddings, and the names of the classes as `class_names` in
+        the metadata.
     out
         Folder of the store; `clorg_scale.load_embeddings` reads it.
     dtype
@@ -57,45 +58,91 @@ def embed(
     device
         "auto", "cpu" or "cuda"; several at once where "cuda" sees several.
     resume
-        Go on where an earlier run with the same weights and metadata was interrupted.
+        Go on where an earlier run was interrupted that had the same network, images and settings; another one is
+        started again from the first image.
     progress
         Show a progress bar on stderr.
 
     Raises
     ------
     InputError
-        If the model does not take the images or does not give (b, d), an embedding is not finite in that dtype, or the
-        folder cannot be written.
+        If a setting makes no sense, the model does not take the images or does not give (b, d), an image cannot be
+        read, an embedding is not finite in that dtype, or the folder cannot be written. What was in the folder before
+        is as it was then.
     """
+    check_batch_size(batch_size)
+    if not len(images):
+        raise InputError(f"There are no images in {images.name} to embed.")
     if dtype not in ("float16", "float32"):
         raise InputError(f"Embeddings are stored as 'float16' or 'float32', not {dtype!r}.")
     place = torch.device(resolve_torch_device(device))
     network = model.to(place, memory_format=memory_format(place)).eval()
     if place.type == "cuda" and torch.cuda.device_count() > 1:
         network = nn.DataParallel(network)
-    told = {"data": images.name, "n_images": len(images), "normalized": normalize, "weights": _digest(model)}
-    told |= metadata or {}
-    n_features = _width(network, images, place)
     rough = dtype == "float16"
+    n_features = _width(network, images, place)
+    told = {
+        "data": images.name, "n_images": len(images), "normalized": normalize, "weights": _digest(model),
+        "image_size": images.image_size, "images": images.digest(), "class_names": list(images.classes),
+        "precision": "mixed" if rough and place.type == "cuda" else "full",
+    } | (metadata or {})  # fmt: skip
+    if images.skipped:
+        told["skipped"] = images.skipped
     with (
         EmbeddingsWriter(out, n_features, dtype, metadata=told, resume=resume) as writer,
         progress_bar("Embedding", len(images), unit="images", enabled=progress) as advance,
     ):
         advance(writer.rows)
         labels = images.labels[writer.rows :]
-        rows = np.arange(writer.rows, len(images))
-        for features in features_of(network, images, rows, batch_size, place, rough=rough):
+        for features in _all_stored(writer, network, images, batch_size, place, dtype, normalize=normalize):
             of_batch, labels = labels[: len(features)], labels[len(features) :]
-            writer.append(_stored(nn.functional.normalize(features) if normalize else features, dtype), of_batch)
+            writer.append(features, of_batch)
             advance(len(features))
         writer.finish()
     return load_embeddings(out)
 
 
+def check_batch_size(batch_size: Any) -> None:
+    """Refuse a number of images at once that is none.
+
+    Raises
+    ------
+    InputError
+        If it is not a whole number of 1 or more.
+    """
+    is_whole = isinstance(batch_size, (int, np.integer)) and not isinstance(batch_size, bool)
+    if not is_whole or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of 1 or more, not {batch_size!r}.")
+
+
+def _all_stored(
+    writer: EmbeddingsWriter,
+    network: nn.Module,
+    images: ImageSet,
+    batch_size: int,
+    device: torch.device,
+    dtype: str,
+    *,
+    normalize: bool,
+) -> Iterator[Any]:
+    """The features that the writer lacks, batch by batch, as they are stored.
+
+    Where the images or the network fail, what is written so far is removed: the next run has others.
+    """
+    rows = np.arange(writer.rows, len(images))
+    try:
+        for features in features_of(network, images, rows, batch_size, device, rough=dtype == "float16"):
+            yield _stored(nn.functional.normalize(features) if normalize else features, dtype)
+    except InputError:
+        writer.discard()
+        raise
+
+
 def _digest(model: nn.Module) -> str:
-    """Hash of the weights, so that rows of different ones never get into one store."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in model.state_dict().items():
+    """Hash of the network and its weights, so that rows of different ones never get into one store."""
+    digest = hashlib.blake2b(repr(model).encode(), digest_size=8)
+    held = model.state_dict() | dict(model.named_buffers())  # the latter with those that are not part of its state
+    for name, tensor in held.items():
         if isinstance(tensor, torch.Tensor):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -149,7 +196,8 @@ def to_pixels(read: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor
 
 def _stored(features: torch.Tensor, dtype: str) -> Any:
     """The features as they are stored, all of them finite."""
-    values = features.numpy().astype(dtype)
+    with np.errstate(over="ignore"):  # told below
+        values = features.numpy().astype(dtype)
     if not np.isfinite(values).all():
         raise InputError(f"An embedding is not finite in {dtype}; store float32, or normalise the embeddings.")
     return values

@@ -62,7 +62,8 @@ class Recorder:
     Raises
     ------
     InputError
-        If there are too few images, or the folder cannot be written.
+        If there are too few images or classes, the folder holds measures of another number of images, or it cannot be
+        written.
     """
 
     def __init__(
@@ -84,7 +85,14 @@ class Recorder:
         self.images, self.every, self.epochs, self.batch_size = images, every, epochs, batch_size
         self.folder = Path(out)
         self._chosen = np.random.default_rng(seed).permutation(len(images))[:n]
+        if len(np.unique(images.labels[self._chosen])) < 2:
+            raise InputError(f"The {n} images to measure are all of one class; at least two classes are needed.")
         self.rows = _read(self.folder / "measures.csv")
+        if self.rows and self.rows[-1].get("n_images") != n:
+            raise InputError(
+                f"{self.folder / 'measures.csv'} has measures of {self.rows[-1].get('n_images', 0):g} images, not of "
+                f"{n}; choose another folder, or move that file away."
+            )
 
     def __call__(self, backbone: Backbone, epoch: Epoch) -> None:
         """Measure after an epoch, if it is its turn."""

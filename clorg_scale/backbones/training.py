@@ -6,9 +6,10 @@ import csv
 import hashlib
 import io
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import nn
 from clorg_scale.arrays import Device, resolve_torch_device
 from clorg_scale.backbones.architectures import Backbone
 from clorg_scale.backbones.augmentation import Augmentation
-from clorg_scale.backbones.checkpoints import CHECKPOINT, read_training, write_training
+from clorg_scale.backbones.checkpoints import CHECKPOINT, UNFINISHED, read_training, write_training
 from clorg_scale.backbones.embedding import to_pixels
 from clorg_scale.backbones.methods import Method, build_method
 from clorg_scale.backbones.processes import Processes
@@ -28,9 +29,16 @@ from clorg_scale.datasets.images import ImageSet
 from clorg_scale.datasets.prefetch import prefetched
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
-from clorg_scale.store.atomic import explain_write_errors, write_whole
+from clorg_scale.store.atomic import result_folder, write_whole
 
-__all__ = ["Epoch", "train"]
+__all__ = ["Epoch", "duration", "train"]
+
+FORECAST_STEPS = 50
+FORECAST_SECONDS = (1.0, 5.0)
+"""A training's time is estimated after so many steps, or after the former time and two steps, or after the latter."""
+
+SLOW_SECONDS = 3_600.0
+"""A training on a CPU that takes longer is told what takes less."""
 
 WEIGHT_DECAY = 0.05
 SUPERVISED_STRENGTH = 0.4
@@ -55,6 +63,8 @@ class Epoch:
         Share of the time spent making views.
     seconds
         That it took.
+    remaining_seconds
+        That the epochs after it will take, each as long as this one.
     """
 
     epoch: int
@@ -63,6 +73,7 @@ class Epoch:
     images_per_second: float
     augmentation: float
     seconds: float
+    remaining_seconds: float = 0.0
 
 
 def train(
@@ -112,9 +123,10 @@ def train(
     seed
         Of the head's weights, the order of the images and the augmentation.
     resume
-        Go on from the checkpoint of an earlier run with the same settings.
+        Go on from the checkpoint of an earlier run with the same settings; if False, start again, and replace the
+        training that lies in `out`, if there is one, when this one is whole.
     progress
-        Show a progress bar on stderr.
+        Show a progress bar on stderr, and after the first steps an estimate of the time that all of them will take.
 
     Returns
     -------
@@ -133,33 +145,46 @@ def train(
     torch.manual_seed(seed)
     built = build_method(method, backbone, n_classes=len(images.classes), n_images=len(images))
     model = processes.placed(built)
+    epochs, batch_size, seed, checkpoint_every = int(epochs), int(batch_size), int(seed), int(checkpoint_every)
     optimizer = torch.optim.AdamW(_groups(built), lr=learning_rate, weight_decay=WEIGHT_DECAY)
     settings = {
         "method": method, "backbone": backbone.settings, "epochs": epochs, "batch_size": batch_size,
         "learning_rate": learning_rate, "strength": strength, "seed": seed, "data": images.name,
-        "n_images": len(images), "classes": images.classes, "processes": processes.count,
+        "n_images": len(images), "classes": list(images.classes), "processes": processes.count,
+        "image_size": images.image_size, "images": images.digest(),
         "labels": hashlib.blake2b(images.labels.tobytes(), digest_size=8).hexdigest(),
     }  # fmt: skip
+    if images.skipped:
+        settings["skipped"] = images.skipped
     folder = None if out is None else Path(out)
-    log = _start(folder, settings, built, optimizer, processes, resume=resume)
     views = Augmentation(strength, blur=images.image_size >= 64)
     steps = len(images) // batch_size
     schedule = _Schedule(learning_rate, steps * epochs)
-    for epoch in range(len(log), epochs):
-        with progress_bar(
-            f"Epoch {epoch + 1} of {epochs}", len(images), unit="images", enabled=progress and processes.first
-        ) as advance:
-            done = _epoch(model, built, optimizer, images, views, schedule, processes, epoch, batch_size, seed,
-                          advance)  # fmt: skip
-        log.append(done)
-        if processes.first:
-            if on_epoch is not None:
-                built.eval()
-                with _own_threads():
-                    on_epoch(backbone, done)
-            if folder is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
-                write_training(folder, settings, built, optimizer, [vars(entry) for entry in log])
-                _write_log(folder, log)
+    target = None if folder is None else _target(folder, processes, resume=resume)
+    log = _taken_up(target, settings, built, optimizer, processes)
+    forecast = _Forecast(processes, steps, epochs - len(log), shown=progress and processes.first)
+    with result_folder(folder) if folder is not None and processes.first else nullcontext():
+        processes.wait()
+        for epoch in range(len(log), epochs):
+            with progress_bar(
+                f"Epoch {epoch + 1} of {epochs}", len(images), unit="images", enabled=progress and processes.first
+            ) as advance:
+                done = _epoch(model, built, optimizer, images, views, schedule, processes, epoch, batch_size, seed,
+                              advance, forecast)  # fmt: skip
+            log.append(done)
+            if processes.first:
+                if on_epoch is not None:
+                    built.eval()
+                    with _own_threads():
+                        on_epoch(backbone, done)
+                if target is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
+                    whole = epoch + 1 == epochs
+                    file = target.with_name(CHECKPOINT) if whole else target
+                    write_training(file, settings, built, optimizer, [vars(entry) for entry in log])
+                    if file.name == CHECKPOINT:
+                        _write_log(file.parent, log)
+                    if whole:
+                        target.with_name(UNFINISHED).unlink(missing_ok=True)
     return backbone.eval()
 
 
@@ -175,7 +200,9 @@ def _own_threads() -> Iterator[None]:
 
 def _check(images: ImageSet, *, epochs: int, batch_size: int, learning_rate: float, every: int) -> None:
     """Refuse settings that make no sense."""
-    for name, value in (("epochs", epochs), ("checkpoint_every", every)):
+    for name, value in (("epochs", epochs), ("checkpoint_every", every), ("batch_size", batch_size)):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+            raise InputError(f"{name} must be a whole number, not {value!r}.")
         if value < 1:
             raise InputError(f"{name} must be at least 1, not {value}.")
     if not 2 <= batch_size <= len(images):
@@ -193,25 +220,36 @@ def _groups(method: Method) -> list[dict[str, Any]]:
     ]
 
 
-def _start(
-    folder: Path | None,
+def _target(folder: Path, processes: Processes, *, resume: bool) -> Path:
+    """The file of the checkpoints: one of its own while a finished training lies there that is to be replaced."""
+    file, unfinished = folder / CHECKPOINT, folder / UNFINISHED
+    if resume:
+        return unfinished if unfinished.exists() else file
+    target = unfinished if file.exists() else file
+    processes.wait()
+    if processes.first:
+        unfinished.unlink(missing_ok=True)
+    processes.wait()
+    return target
+
+
+def _taken_up(
+    file: Path | None,
     settings: dict[str, Any],
     method: Method,
     optimizer: torch.optim.Optimizer,
     processes: Processes,
-    *,
-    resume: bool,
 ) -> list[Epoch]:
-    """Make the folder, or take up the training that lies there; gives the epochs that are done."""
-    if folder is None:
+    """Take up the training of a checkpoint; gives the epochs that are done."""
+    if file is None or not file.exists():
         return []
-    if processes.first:
-        with explain_write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-    processes.wait()
-    if not (folder / CHECKPOINT).exists() or not resume:
-        return []
-    return [Epoch(**entry) for entry in read_training(folder, settings, method, optimizer, processes.device)]
+    entries = read_training(file, settings, method, optimizer, processes.device)
+    try:
+        return [Epoch(**entry) for entry in entries]
+    except TypeError as error:
+        raise InputError(
+            f"The log in the checkpoint {file} is not one of this version; choose another folder."
+        ) from error
 
 
 class _Schedule:
@@ -239,6 +277,7 @@ def _epoch(
     batch_size: int,
     seed: int,
     advance: Callable[[float], None],
+    forecast: _Forecast,
 ) -> Epoch:
     """One pass over the images."""
     model.train()
@@ -266,11 +305,14 @@ def _epoch(
         method.after_step(at / (schedule.n_steps))
         total += loss.detach()
         advance(batch_size)
+        forecast.step()
     mean = processes.mean(total / n_steps)
     if not math.isfinite(mean):
         raise InputError(f"The loss is no longer finite in epoch {epoch + 1}; lower the learning rate ({rate:g}).")
     seconds = clock.seconds()
-    return Epoch(epoch + 1, mean, rate, n_steps * batch_size / seconds, clock.share(n_steps), seconds)
+    forecast.epoch(seconds)
+    left = seconds * (schedule.n_steps // n_steps - epoch - 1)
+    return Epoch(epoch + 1, mean, rate, n_steps * batch_size / seconds, clock.share(n_steps), seconds, left)
 
 
 class _Clock:
@@ -303,6 +345,60 @@ class _Clock:
     def share(self, n_steps: int) -> float:
         """The part's share of the time."""
         return self.part / self.n_timed * n_steps / self.seconds()
+
+
+class _Forecast:
+    """Say on stderr, once and after few steps, how long a training will take.
+
+    The first step is not counted where others can be: it is slower than those that follow.
+    """
+
+    def __init__(self, processes: Processes, steps: int, epochs: int, *, shown: bool) -> None:
+        self.processes, self.steps, self.epochs = processes, steps, epochs
+        self.waiting = shown
+        self.n_done = 0
+        self.started = self.first_done = time.perf_counter()
+
+    def step(self) -> None:
+        """A step is done."""
+        if not self.waiting:
+            return
+        self.processes.synchronize()
+        now = time.perf_counter()
+        self.n_done += 1
+        if self.n_done == 1:
+            self.first_done = now
+            if now - self.started > FORECAST_SECONDS[1]:
+                self._say(now - self.started)
+            return
+        spent, n_timed = now - self.first_done, self.n_done - 1
+        if n_timed >= FORECAST_STEPS or spent > FORECAST_SECONDS[1] or (n_timed > 1 and spent > FORECAST_SECONDS[0]):
+            self._say(spent / n_timed)
+
+    def epoch(self, seconds: float) -> None:
+        """An epoch is done."""
+        if self.waiting:
+            self._say(seconds / self.steps)
+
+    def _say(self, seconds: float) -> None:
+        self.waiting = False
+        total = seconds * self.steps * self.epochs
+        slow = self.processes.device.type == "cpu" and total > SLOW_SECONDS
+        advice = "; a narrower network (width 16), the strided stem, fewer epochs or a GPU take less" if slow else ""
+        print(
+            f"Estimated time: about {duration(total)} for {self.epochs:,} epoch{'s' * (self.epochs > 1)} of "
+            f"{self.steps:,} steps, {seconds:.2g} s each, without measurements{advice}.",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it: 40 seconds, 3.5 minutes, 12 hours, 3.2 days."""
+    units = (("seconds", 1, 100), ("minutes", 60, 100), ("hours", 3_600, 48), ("days", 86_400, math.inf))
+    unit, length = next((unit, length) for unit, length, most in units if seconds / length < most)
+    count = seconds / length
+    number = f"{count:.1f}" if count < 10 and unit != "seconds" else f"{count:.0f}"
+    return f"{number} {unit.removesuffix('s') if number == '1' else unit}"
 
 
 def _number(*parts: int) -> int:

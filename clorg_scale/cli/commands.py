@@ -26,7 +26,7 @@ from clorg_scale.cli.options import (
     TargetError,
     Temperatures,
     print_json,
-    read_labelled,
+    read_named,
     read_temperatures,
 )
 from clorg_scale.errors import InputError
@@ -121,11 +121,11 @@ def analyze(
     chosen = read_temperatures(temperatures)
     if test_labels is not None and test_embeddings is None:
         raise InputError("--test-labels were given without --test-embeddings; give both or neither.")
-    points, classes = read_labelled(embeddings, labels)
-    test_points, test_classes = (None, None) if test_embeddings is None else read_labelled(test_embeddings, test_labels)
+    points = read_named(embeddings, labels)
+    test_points = None if test_embeddings is None else read_named(test_embeddings, test_labels)
     with connect(dask) as client:
         result = run(
-            points, classes, test_embeddings=test_points, test_labels=test_classes, name=name or embeddings.stem,
+            points, test_embeddings=test_points, name=name or embeddings.stem,
             temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
             community_method=communities, resolution=resolution, probes=_probes(probes),  # type: ignore[arg-type]
             probe_study=probe_study, map_points=map_points, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]

@@ -6,11 +6,14 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from clorg_scale.errors import InputError
+
+if TYPE_CHECKING:
+    from clorg_scale.store import StoredEmbeddings
 
 __all__ = [
     "DEFAULT_TEMPERATURES",
@@ -29,7 +32,9 @@ __all__ = [
     "Temperatures",
     "print_json",
     "print_table",
+    "read_checked",
     "read_labelled",
+    "read_named",
     "read_points",
     "read_temperatures",
 ]
@@ -96,6 +101,12 @@ def read_points(embeddings: Path, labels: Path | Literal[False] | None = None) -
     InputError
         For what cannot be read, NaN, points that are all identical or beyond the range of numbers.
     """
+    stored = read_checked(embeddings, labels)
+    return stored.embeddings, stored.labels
+
+
+def read_checked(embeddings: Path, labels: Path | Literal[False] | None = None) -> StoredEmbeddings:
+    """As `read_points`, with the names of the classes."""
     from clorg_scale.analysis.inputs import check_spread
     from clorg_scale.arrays import column_means
     from clorg_scale.store import load_embeddings
@@ -104,7 +115,7 @@ def read_points(embeddings: Path, labels: Path | Literal[False] | None = None) -
     column_means(stored.embeddings)  # finds NaN and infinite values
     check_spread(stored.embeddings)
     _tell_columns(embeddings, labels, stored.metadata)
-    return stored.embeddings, stored.labels
+    return stored
 
 
 def read_labelled(embeddings: Path, labels: Path | None) -> tuple[Any, Any]:
@@ -115,13 +126,19 @@ def read_labelled(embeddings: Path, labels: Path | None) -> tuple[Any, Any]:
     InputError
         If there are no labels, or a file cannot be read.
     """
+    stored = read_named(embeddings, labels)
+    return stored.embeddings, stored.labels
+
+
+def read_named(embeddings: Path, labels: Path | None) -> StoredEmbeddings:
+    """As `read_labelled`, with the names of the classes."""
     from clorg_scale.store import load_embeddings
 
     stored = load_embeddings(embeddings, labels=labels)
     if stored.labels is None:
         raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
     _tell_columns(embeddings, labels, stored.metadata)
-    return stored.embeddings, stored.labels
+    return stored
 
 
 def _tell_columns(embeddings: Path, labels: object, metadata: dict[str, Any]) -> None:

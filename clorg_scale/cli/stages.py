@@ -26,6 +26,7 @@ from clorg_scale.cli.options import (
     Temperatures,
     print_json,
     print_table,
+    read_checked,
     read_points,
     read_temperatures,
 )
@@ -54,6 +55,7 @@ def rld(
     as_json: Json = False,
 ) -> None:
     """Compute the Relative Local Density at each temperature, beside what shuffled labels would give."""
+    from clorg_scale.analysis.inputs import named_classes
     from clorg_scale.distributed import connect
     from clorg_scale.rld import rld as run
     from clorg_scale.store.atomic import check_target, write_whole
@@ -61,15 +63,16 @@ def rld(
     if out is not None:
         check_target(out)
     chosen = read_temperatures(temperatures)
-    points, classes = read_points(embeddings, labels)
-    if classes is None:
+    stored = read_checked(embeddings, labels)
+    if stored.labels is None:
         raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
     with connect(dask) as client:
         result = run(
-            points, classes, temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
+            stored.embeddings, stored.labels, temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
             seed=seed, device=device, memory_limit=memory_limit, progress=sys.stderr.isatty(), client=client,  # type: ignore[arg-type]
         )  # fmt: skip
-    per_class = {str(name): shares.tolist() for name, shares in zip(result.classes, result.per_class.T, strict=True)}
+    names = named_classes(result.classes, stored.class_names)
+    per_class = {name: shares.tolist() for name, shares in zip(names, result.per_class.T, strict=True)}
     document = {
         "method": result.method, "n_points": result.n_points, "mean_distance": result.mean_distance,
         "temperatures": result.temperatures.tolist(), "values": result.values.tolist(),

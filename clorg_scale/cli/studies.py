@@ -72,6 +72,8 @@ def study_of_seeds(
     """Mean and deviation of every measure over seeds."""
     if seeds < 2:
         raise InputError(f"--seeds must be at least 2 for a deviation, not {seeds}.")
+    if len({Path(name).name for name in data}) < len(data):
+        raise InputError("Two of the data sets have the same name, and so would their results; rename one of them.")
     base = _setting(data[0], method, backbone, width, stem, epochs, learning_rate, first, seed)
     for name in data:
         settings = [replace(base, data=name, seed=seed + i) for i in range(seeds)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,10 @@ PUBLISHED_SIZE = 224
 Data = Annotated[str, typer.Option(help="fashion-mnist, cifar10, cifar100, stl10, or a folder of images by class.")]
 Root = Annotated[Path | None, typer.Option(help="Data folder; default: CLORG_SCALE_DATA.", metavar="FOLDER")]
 Download = Annotated[bool, typer.Option("--download", help="Download the data set where it is not there.")]
+SkipUnreadable = Annotated[
+    bool,
+    typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and name them; reads all of them."),
+]
 BatchSize = Annotated[int, typer.Option(help="Images at once.")]
 
 
@@ -42,6 +47,7 @@ def train(
         PUBLISHED_SIZE
     ),
     download: Download = False,
+    skip_unreadable: SkipUnreadable = False,
     epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 200,
     batch_size: BatchSize = 256,
     learning_rate: Annotated[float, typer.Option(help="Peak, after the warm-up.")] = 1e-3,
@@ -63,11 +69,19 @@ def train(
     from clorg_scale import backbones
     from clorg_scale.datasets import load_images
 
-    images = load_images(data, "train", root=root, image_size=image_size, download=download)
+    loaded: dict[str, Any] = {
+        "root": root, "image_size": image_size, "download": download, "skip_unreadable": skip_unreadable,
+        "progress": backbones.first_process(),
+    }  # fmt: skip
+    images = load_images(data, "train", **loaded)
+    if backbones.first_process():
+        _tell_skipped(images)
     watch: Callable[[Any, Any], None] | None = None
     recorder = None
     if measure_every:
-        unseen = load_images(data, "test", root=root, image_size=image_size, download=download)
+        unseen = load_images(data, "test", **loaded)
+        if backbones.first_process() and unseen.skipped != images.skipped:
+            _tell_skipped(unseen)
         watch = recorder = backbones.Recorder(unseen, out=out, every=measure_every, epochs=epochs, seed=seed)
     if tensorboard:
         watch = backbones.EventLog(out / "tensorboard", recorder)
@@ -111,6 +125,7 @@ def embed(
         typer.Option(help="Size that images in folders are brought to, in pixels; default: that of the training."),
     ] = None,
     download: Download = False,
+    skip_unreadable: SkipUnreadable = False,
     dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
     normalize: Annotated[bool, typer.Option("--normalize", help="Divide each embedding by its length.")] = False,
     batch_size: BatchSize = 256,
@@ -119,7 +134,10 @@ def embed(
     """Embed a data set; run it again to go on where it stopped."""
     _require_torch("Embedding")
     from clorg_scale import backbones
-    from clorg_scale.datasets import load_images
+    from clorg_scale.backbones.embedding import check_batch_size
+    from clorg_scale.datasets import ImageFiles, load_images
+
+    check_batch_size(batch_size)
 
     metadata: dict[str, Any] = {"split": split, "layer": layer}
     trained = None if checkpoint is None else backbones.load_backbone(checkpoint, layer=layer)
@@ -127,7 +145,13 @@ def embed(
         raise InputError(f"--layer {layer} needs a --checkpoint: published networks have the layer 'backbone' only.")
     if image_size is None:
         image_size = PUBLISHED_SIZE if trained is None else trained[1]["backbone"]["image_size"]
-    images = load_images(data, split, root=root, image_size=image_size, download=download)  # type: ignore[arg-type]
+    images = load_images(
+        data, split, root=root, image_size=image_size, download=download,  # type: ignore[arg-type]
+        skip_unreadable=skip_unreadable, progress=True,
+    )  # fmt: skip
+    _tell_skipped(images)
+    if isinstance(images, ImageFiles) and images.unsplit:
+        metadata["split"] = "all"
     images = images if first is None else images.first(first)
     if trained is None:
         network = backbones.build(backbone, image_size=images.image_size, pretrained=True)
@@ -149,8 +173,20 @@ def _require_torch(purpose: str) -> None:
 
 
 def _say(epoch: Any) -> None:
+    from clorg_scale.backbones.training import duration
+
+    left = f"  {duration(epoch.remaining_seconds)} left" if epoch.remaining_seconds else ""
     print(
         f"epoch {epoch.epoch:>4}  loss {epoch.loss:.4f}  {epoch.images_per_second:,.0f} images/s "
-        f"({epoch.augmentation:.0%} augmentation)  {epoch.seconds:.0f} s",
+        f"({epoch.augmentation:.0%} augmentation)  {epoch.seconds:.0f} s{left}",
         flush=True,
     )
+
+
+def _tell_skipped(images: Any) -> None:
+    """Count and name the images that were left out."""
+    if images.skipped:
+        many = len(images.skipped) > 1
+        print(f"Left out {len(images.skipped):,} image{'s' * many} that cannot be read:", file=sys.stderr)
+        for path in images.skipped:
+            print(f"  {path}", file=sys.stderr)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.datasets.decoding import decode_square
 from clorg_scale.datasets.fashion_mnist import FASHION_MNIST_CLASSES, load_fashion_mnist
+from clorg_scale.datasets.folders import ClassFolders, find_split, read_class_folders
 from clorg_scale.errors import InputError, require
+from clorg_scale.progress import progress_bar
 
 __all__ = ["IMAGE_SETS", "ImageFiles", "ImageSet", "Images", "load_images"]
 
@@ -20,6 +26,12 @@ IMAGE_SETS = ("fashion-mnist", "cifar10", "cifar100", "stl10")
 """Names that `load_images` takes beside folders of images."""
 
 Split = Literal["train", "test"]
+
+HASHED_BYTES = 2 << 30
+"""Up to so many bytes of image files are read for their digest; beyond, sizes and times of change stand for them."""
+
+_LISTED = 5
+"""Files that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,11 @@ class Images:
         Name of each label.
     name
         Of the data set.
+
+    Raises
+    ------
+    InputError
+        If the pixels are of another dtype or shape, or a label has no name.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -43,8 +60,34 @@ class Images:
     classes: list[str]
     name: str
 
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8:
+            raise InputError(
+                f"The pixels of {self.name} have dtype {self.pixels.dtype}, whose black and white are not known; "
+                "scale them to 0 .. 255 and hand them in as uint8."
+            )
+        if self.pixels.ndim != 4 or len(self.pixels) != len(self.labels):
+            raise InputError(
+                f"The pixels of {self.name} have shape {self.pixels.shape}; (images, channels, height, width) is "
+                f"needed, one image for each of the {len(self.labels)} labels."
+            )
+        _check_labels(self.labels, self.classes, self.name)
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def skipped(self) -> list[str]:
+        """Files that were left out because they cannot be read: none, the images are here."""
+        return []
+
+    def digest(self) -> str:
+        """Name the contents, pixels and labels, by 32 hexadecimal digits."""
+        digest = hashlib.blake2b(f"{self.pixels.shape}{self.classes}".encode(), digest_size=16)
+        for image in self.pixels:
+            digest.update(np.ascontiguousarray(image).data)
+        digest.update(np.ascontiguousarray(self.labels, dtype=np.int64).data)
+        return digest.hexdigest()
 
     @property
     def n_channels(self) -> int:
@@ -82,6 +125,10 @@ class ImageFiles:
         (n,) in the order of the labels.
     image_size
         The shorter side is resized to this, the middle square is taken.
+    skipped
+        Files that were left out because they cannot be read.
+    unsplit
+        Whether the folder has one set of images for training and test.
     """
 
     paths: list[str]
@@ -90,6 +137,8 @@ class ImageFiles:
     name: str
     image_size: int
     n_channels: int = 3
+    skipped: list[str] = field(default_factory=list)
+    unsplit: bool = False
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(os.cpu_count() or 1), repr=False, compare=False
     )
@@ -112,21 +161,51 @@ class ImageFiles:
         rows = np.arange(n) * len(self) // n
         return replace(self, paths=[self.paths[row] for row in rows], labels=self.labels[rows])
 
-    def _decoded(self, row: int) -> npt.NDArray[np.uint8]:
-        from PIL import Image, UnidentifiedImageError
+    def digest(self) -> str:
+        """Name the contents, files, labels and size, by 32 hexadecimal digits.
 
-        size, path = self.image_size, self.paths[row]
+        Of more than `HASHED_BYTES` not the bytes are read, but the sizes and times of change of the files.
+        """
+        digest = hashlib.blake2b(f"{self.image_size} {self.classes}".encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(self.labels, dtype=np.int64).data)
+        states = [_state(path) for path in self.paths]
+        if sum(size for size, _ in states) <= HASHED_BYTES:
+            for part in self._threads.map(_file_digest, self.paths):
+                digest.update(part)
+        else:
+            for path, state in zip(self.paths, states, strict=True):
+                digest.update(f"{os.path.realpath(path)} {state}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def without_unreadable(self, *, progress: bool = False) -> ImageFiles:
+        """Leave out the images that cannot be read, after reading every one of them; `skipped` names them.
+
+        Raises
+        ------
+        InputError
+            If none is left.
+        """
+        readable = []
+        with progress_bar("Checking images", len(self), unit="images", enabled=progress) as advance:
+            for found in self._threads.map(self._is_readable, range(len(self))):
+                readable.append(found)
+                advance(1)
+        kept = np.flatnonzero(readable)
+        skipped = [path for path, found in zip(self.paths, readable, strict=True) if not found]
+        if not len(kept):
+            raise InputError(f"None of the {len(self)} images of {self.name} can be read; the first is {skipped[0]}.")
+        paths = [self.paths[row] for row in kept]
+        return replace(self, paths=paths, labels=self.labels[kept], skipped=self.skipped + skipped)
+
+    def _is_readable(self, row: int) -> bool:
         try:
-            with Image.open(path) as file:
-                file.draft("RGB", (size, size))
-                image = file.convert("RGB")
-        except (OSError, UnidentifiedImageError) as error:
-            raise InputError(f"The image {path} cannot be read: {error}.") from error
-        scale = size / min(image.size)
-        width, height = (max(size, round(side * scale)) for side in image.size)
-        left, top = (width - size) // 2, (height - size) // 2
-        image = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
-        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+            self._decoded(row)
+        except InputError:
+            return False
+        return True
+
+    def _decoded(self, row: int) -> npt.NDArray[np.uint8]:
+        return decode_square(self.paths[row], self.image_size)
 
 
 ImageSet = Images | ImageFiles
@@ -138,8 +217,42 @@ def _check_first(n: int, there: int) -> None:
         raise InputError(f"{n} images cannot be taken; there are {there}.")
 
 
+def _check_labels(labels: npt.NDArray[np.int64], classes: list[str], name: str) -> None:
+    """Refuse labels without a name; -1 is none."""
+    if len(labels) and (labels.min() < -1 or labels.max() >= len(classes)):
+        raise InputError(
+            f"The labels of {name} go from {labels.min()} to {labels.max()}, but it names {len(classes)} classes."
+        )
+
+
+def _state(path: str) -> tuple[int, int]:
+    """Size and time of the last change; zeros for a file that is not there."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _file_digest(path: str) -> bytes:
+    """Digest of a file's name and bytes; of its name alone where it cannot be read."""
+    file = Path(path)
+    digest = hashlib.blake2b(os.fsencode(file.name), digest_size=16)
+    if file.is_file():
+        with suppress(OSError), file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha1").digest())
+    return digest.digest()
+
+
 def load_images(
-    name: str, split: Split = "train", *, root: Path | str | None = None, image_size: int = 224, download: bool = False
+    name: str,
+    split: Split = "train",
+    *,
+    root: Path | str | None = None,
+    image_size: int = 224,
+    download: bool = False,
+    skip_unreadable: bool = False,
+    progress: bool = False,
 ) -> ImageSet:
     """Load a labelled set of images.
 
@@ -147,15 +260,21 @@ def load_images(
     ----------
     name
         "fashion-mnist", "cifar10", "cifar100", "stl10", or a folder that holds one folder of images a class (below
-        train/ and val/ or test/, as ImageNet does, or directly).
+        train/ and val/ or test/, as ImageNet does, or directly). Hidden files and folders are passed over.
     split
-        "train" or "test".
+        "train" or "test". Labels of both follow the names of the classes in train/; classes that only test/ has come
+        after them. A folder without train/ and val/ has one set of images only: it is given for both, with a warning
+        where test images were asked for.
     root
         Data folder; default: the environment variable CLORG_SCALE_DATA.
     image_size
         Size that images in folders are brought to, in pixels.
     download
         Let torchvision download the named sets.
+    skip_unreadable
+        Read every image of a folder once beforehand and leave out those that cannot be read; `skipped` names them.
+    progress
+        Show a progress bar on stderr meanwhile.
 
     Raises
     ------
@@ -176,7 +295,8 @@ def load_images(
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise InputError(f"There is no data set and no folder {name!r}; choose from {', '.join(IMAGE_SETS)}.")
-    return _from_folder(folder, split, image_size)
+    images = _from_folder(folder, split, image_size)
+    return images.without_unreadable(progress=progress) if skip_unreadable else images
 
 
 def _from_torchvision(name: str, split: Split, root: Path | str | None, *, download: bool) -> Images:
@@ -201,16 +321,33 @@ def _from_torchvision(name: str, split: Split, root: Path | str | None, *, downl
 
 def _from_folder(folder: Path, split: Split, image_size: int) -> ImageFiles:
     """One folder of images a class."""
-    datasets = require("torchvision.datasets", extra="train", purpose="Reading a folder of images")
-    below = {"train": ("train",), "test": ("test", "val")}[split]
-    parts = [folder / part for part in below if (folder / part).is_dir()]
-    if not parts and any((folder / part).is_dir() for part in ("train", "test", "val")):
-        raise InputError(f"{folder} has no folder {' or '.join(below)}/ for the {split} split.")
-    try:
-        found = datasets.ImageFolder(str(parts[0] if parts else folder))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{folder} does not hold one folder of images a class: {str(error).splitlines()[0]}"
-        ) from error
-    paths, labels = zip(*found.samples, strict=True)
-    return ImageFiles(list(paths), np.array(labels, np.int64), list(found.classes), folder.name, image_size)
+    require("PIL.Image", extra="train", purpose="Reading a folder of images")
+    part = find_split(folder, split)
+    found = read_class_folders(part or folder)
+    _tell_left_out(found)
+    if part is None and split == "test":
+        warnings.warn(
+            f"{folder} has no train/ and no val/ or test/, so its test images are its training images, all of them; "
+            "numbers measured on them do not say how the network does on images that it has not seen.",
+            stacklevel=3,
+        )
+    classes = found.classes
+    train = find_split(folder, "train") if part is not None and split == "test" else None
+    if train is not None:
+        known = read_class_folders(train).classes
+        classes = known + [name for name in classes if name not in set(known)]
+    number = {name: label for label, name in enumerate(classes)}
+    labels = np.array([number[name] for name in found.names], np.int64)
+    return ImageFiles(found.paths, labels, classes, folder.resolve().name, image_size, unsplit=part is None)
+
+
+def _tell_left_out(found: ClassFolders) -> None:
+    """Say which files of class folders are no images."""
+    if found.others:
+        listed = ", ".join(found.others[:_LISTED]) + (", ..." if len(found.others) > _LISTED else "")
+        many = len(found.others) > 1
+        warnings.warn(
+            f"{len(found.others)} file{'s' * many} whose name{'s do' if many else ' does'} not end as an image's "
+            f"{'were' if many else 'was'} left out ({listed}).",
+            stacklevel=4,
+        )

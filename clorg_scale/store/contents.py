@@ -14,6 +14,7 @@ from clorg_scale.arrays import Array
 from clorg_scale.errors import InputError
 
 __all__ = [
+    "CLASS_NAMES",
     "EMBEDDING_NAMES",
     "LABEL_NAMES",
     "Contents",
@@ -25,6 +26,9 @@ __all__ = [
     "columns_taken",
     "with_features",
 ]
+
+CLASS_NAMES = "class_names"
+"""Key of the metadata: the name of class 0, of class 1, and so on."""
 
 EMBEDDING_NAMES = ("embeddings", "X", "features")
 """An array of one of these names is taken as the embeddings, unless another one is asked for."""
@@ -47,11 +51,14 @@ class StoredEmbeddings:
         What was stored with them. Of a table, ``columns`` says of which columns the embeddings were ``taken``, which
         were ``left_out``, each with the reason, and which holds the ``labels``; where the labels come from a table of
         their own, ``label_columns`` says the same of that.
+    class_names
+        Name of each label, where the labels are integers that were stored with names; else None.
     """
 
     embeddings: Array
     labels: npt.NDArray[Any] | None
     metadata: dict[str, Any]
+    class_names: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,13 @@ class Contents:
     metadata: dict[str, Any] = field(default_factory=dict)
     table: Table | None = None
     """Where the file is a table."""
+
+    def class_names(self, labels: npt.NDArray[Any] | None) -> list[str] | None:
+        """Give the names stored with labels of this file; None where the labels are names, or none are stored."""
+        names = self.metadata.get(CLASS_NAMES)
+        if labels is None or labels.dtype.kind not in "iu" or not isinstance(names, list):
+            return None
+        return names if all(isinstance(name, str) for name in names) and len(set(names)) == len(names) else None
 
     def key(self, name: str) -> str:
         """Give the full name of an array; the last part of a name with slashes is enough where it is unique.

@@ -91,18 +91,19 @@ def load_embeddings(path: Path | str, *, labels: Path | str | Literal[False] | N
     chosen = choose_embeddings(contents, name)
     embeddings = as_embeddings(contents.members[chosen].read(), name=f"embeddings in {path}")
     metadata = dict(contents.metadata)
-    stored = None
+    stored, names = None, None
     if labels_file is not None:
-        stored, metadata_of_labels = _labels_from(labels_file, label, len(embeddings))
+        stored, names, metadata_of_labels = _labels_from(labels_file, label, len(embeddings))
         metadata |= metadata_of_labels
         label = None
     elif labels is not False:
         label = choose_labels(contents, label, embeddings=chosen)
         if label is not None:
             stored = label_array(contents.members[label].read(), len(embeddings), name=f"labels in {file}")
+            names = contents.class_names(stored)
     if contents.table is not None:
         metadata["columns"] = columns_taken(contents, chosen, label)
-    return StoredEmbeddings(embeddings, stored, metadata)
+    return StoredEmbeddings(embeddings, stored, metadata, names)
 
 
 def _label_source(file: Path, labels: Path | str | Literal[False] | None) -> tuple[Path | None, str | None]:
@@ -136,16 +137,19 @@ def load_labels(path: Path | str) -> npt.NDArray[Any]:
     return _labels_from(*_split(path), None)[0]
 
 
-def _labels_from(file: Path, name: str | None, n_points: int | None) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-    """Read and check the labels in a file; of a table, tell which column they are."""
+def _labels_from(
+    file: Path, name: str | None, n_points: int | None
+) -> tuple[npt.NDArray[Any], list[str] | None, dict[str, Any]]:
+    """Read and check the labels in a file; with the names of the classes stored with them, and their column."""
     contents = _contents(file, _LABEL_FORMATS, "labels")
     chosen = choose_labels(contents, name, required=True)
     assert chosen is not None  # they are required
     labels = label_array(contents.members[chosen].read(), n_points, name=f"labels in {file}")
+    names = contents.class_names(labels)
     if contents.table is None:
-        return labels, {}
+        return labels, names, {}
     taken = columns_taken(contents, chosen, None)
-    return labels, {"label_columns": taken | {"left_out": dict.fromkeys(taken["left_out"], "not chosen")}}
+    return labels, names, {"label_columns": taken | {"left_out": dict.fromkeys(taken["left_out"], "not chosen")}}
 
 
 def _split(path: Path | str) -> tuple[Path, str | None]:

@@ -175,8 +175,10 @@ class EmbeddingsWriter:
         Raises
         ------
         InputError
-            If labels do not fit, or the disk is full.
+            If there are no rows, labels do not fit, or the disk is full.
         """
+        if not self.rows:
+            raise InputError(f"No embeddings were written to {self.path}; a store needs one at least.")
         if labels is not None and self._labels is not None:
             raise InputError(f"The labels of {self.path} came with the batches already.")
         if self._labels is not None and self._labels.rows != self.rows:
@@ -204,6 +206,7 @@ class EmbeddingsWriter:
     def discard(self) -> None:
         """Give up: remove what this writer wrote; a store that was there before stays."""
         self._close_files()
+        self._unsynced = 0
         (self.path / PROGRESS).unlink(missing_ok=True)
         remove_leftovers(self.path, keep=self._kept_files())
         self._remove_made_folder()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,13 +47,18 @@ class Setting:
     seed: int = 0
     n_images: int = 60_000
 
+    def training(self, contents: str) -> str:
+        """Name of the training's folder: its settings, and a digest of their exact values and of the images."""
+        digest = hashlib.blake2b(json.dumps([asdict(self), contents], sort_keys=True).encode(), digest_size=6)
+        return f"{self._summary}-{digest.hexdigest()}"
+
     @property
-    def folder(self) -> str:
-        """Name of the training's folder, its settings in full."""
-        parts = (self.data, self.method, self.backbone, f"width{self.width}", self.stem, f"epochs{self.epochs}",
+    def _summary(self) -> str:
+        """The settings as a part of a file name."""
+        parts = (self.data[-40:], self.method, self.backbone, f"width{self.width}", self.stem, f"epochs{self.epochs}",
                  f"batch{self.batch_size}", f"rate{self.learning_rate:g}", f"strength{self.strength:g}",
                  f"images{self.n_images}", f"seed{self.seed}")  # fmt: skip
-        return "-".join(str(part).replace("/", "_") for part in parts)
+        return "-".join(str(part).replace("/", "_") for part in parts).lstrip(".")
 
 
 def study_trainings(
@@ -64,8 +71,8 @@ def study_trainings(
 ) -> list[Row]:
     """Train, embed unseen images and measure them, one setting after the other.
 
-    A setting whose row is in the table of an earlier run is not trained again, and a training that was interrupted goes
-    on where it was.
+    A setting whose row is in the table of an earlier run on the same images is not trained again, and a training that
+    was interrupted goes on where it was. Rows of an earlier run stay in the table until this one is whole.
 
     Parameters
     ----------
@@ -85,15 +92,24 @@ def study_trainings(
     InputError
         As `backbones.build`, `backbones.train` and `load_images`.
     """
+    contents: dict[str, str] = {}
     for setting in settings:
-        _check(setting)
-    done = {row.get("training"): row for row in read_rows(out)}
+        images, unseen = _checked(setting)
+        if setting.data not in contents:
+            contents[setting.data] = images.digest() + unseen.digest()
+    names = [setting.training(contents[setting.data]) for setting in settings]
+    before = read_rows(out)
+    done = {row.get("training"): row for row in before}
     rows: list[Row] = []
-    for setting in settings:
-        row = done.get(setting.folder) or _trained_and_measured(setting, Path(out), device)
+    for setting, name in zip(settings, names, strict=True):
+        row = done.get(name)
+        if row is None:
+            row = _trained_and_measured(setting, name, Path(out), device)
+            done[name] = row
         rows.append(row)
         report(row)
-        write_study(out, rows, _plot(rows, vary))
+        kept = [row for row in before if row not in rows] if len(rows) < len(settings) else []
+        write_study(out, rows + kept, _plot(rows, vary))
     return rows
 
 
@@ -112,14 +128,14 @@ def summarise(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
     return {name: (float(np.mean(values)), float(np.std(values, ddof=1))) for name, values in columns.items()}
 
 
-def _check(setting: Setting) -> None:
-    """Refuse what cannot be trained, before hours go into the settings that come before it."""
-    images = load_images(setting.data, "train")
-    load_images(setting.data, "test")
+def _checked(setting: Setting) -> tuple[ImageSet, ImageSet]:
+    """The images; refuses what cannot be trained, before hours go into the settings that come before it."""
+    images, unseen = load_images(setting.data, "train"), load_images(setting.data, "test")
     backbones.Augmentation(setting.strength)
     if setting.method not in backbones.METHODS:
         raise InputError(f"There is no training method {setting.method!r}; choose from {', '.join(backbones.METHODS)}.")
     _network(setting, images)
+    return images, unseen
 
 
 def _network(setting: Setting, images: ImageSet) -> backbones.Backbone:
@@ -129,12 +145,12 @@ def _network(setting: Setting, images: ImageSet) -> backbones.Backbone:
     )  # fmt: skip
 
 
-def _trained_and_measured(setting: Setting, out: Path, device: Device) -> Row:
+def _trained_and_measured(setting: Setting, name: str, out: Path, device: Device) -> Row:
     """Train, unless that is done, and measure."""
     images = load_images(setting.data, "train")
     unseen = load_images(setting.data, "test")
     network = _network(setting, images)
-    folder = out / "trainings" / setting.folder
+    folder = out / "trainings" / name
     backbones.train(
         images.spread(min(len(images), setting.n_images)), network, method=setting.method, epochs=setting.epochs,
         batch_size=setting.batch_size, learning_rate=setting.learning_rate, strength=setting.strength, out=folder,
@@ -143,7 +159,7 @@ def _trained_and_measured(setting: Setting, out: Path, device: Device) -> Row:
     measured = unseen.spread(min(len(unseen), setting.n_images))
     stored = backbones.embed(network, measured, out=folder / "embeddings", dtype="float32", device=device)
     found = measure(stored.embeddings, np.asarray(stored.labels), device=device)
-    return {"training": setting.folder} | asdict(setting) | found
+    return {"training": name} | asdict(setting) | found
 
 
 def _plot(rows: Sequence[Row], vary: str) -> str:

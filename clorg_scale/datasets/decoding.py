@@ -1,0 +1,149 @@
+"""One image file as a square of 8-bit colors."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.arrays.memory import available_memory
+from clorg_scale.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["decode_square"]
+
+LARGE_PIXELS = 1 << 26
+"""Images of more pixels are decoded one at a time."""
+
+DECODING_BYTES = 8
+"""Memory that decoding takes for each pixel: four bytes as read, and as many for the copy in RGB."""
+
+LONGEST = 16
+"""An image is cut to so many times its shorter side before it is resized."""
+
+_ONE_LARGE = threading.Lock()
+
+_limit_lock = threading.Lock()
+_limit_users = 0
+_limit_before: int | None = None
+
+
+def decode_square(path: str, size: int) -> npt.NDArray[np.uint8]:
+    """Decode an image: its shorter side resized to `size` pixels, the square in the middle.
+
+    Images of 16 bits are scaled by the range that the file gives them. Integers of 32 bits and floats have no range
+    that the file tells and are refused.
+
+    Returns
+    -------
+    (3, size, size) uint8.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, holds numbers without a range, or is larger than the free memory; names it.
+    """
+    from PIL import Image
+
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise InputError("it is not a regular file")
+        with _without_pixel_limit(), Image.open(path) as file:
+            file.draft("RGB", (size, size))
+            with _memory_for(file.size):
+                return _square(_in_rgb(file), size)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise InputError(
+            f"The image {path} cannot be read ({reason}); mend or remove it, or leave out such images with "
+            "--skip-unreadable (skip_unreadable=True of load_images)."
+        ) from error
+
+
+def _square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+    """(3, size, size) from the middle of an image."""
+    from PIL import Image
+
+    image = _shortened(image)
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    image = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def _shortened(image: Image.Image) -> Image.Image:
+    """The middle of an image that is very long: resized as a whole, it would take a multiple of its memory."""
+    longest = LONGEST * min(image.size)
+    if max(image.size) <= longest:
+        return image
+    width, height = (min(side, longest) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _in_rgb(file: Image.Image) -> Image.Image:
+    """The image in 8 bits a channel; what has more is scaled by its range, not cut off at 255."""
+    from PIL import Image
+
+    mode = file.mode
+    if mode == "F":
+        raise InputError("it holds floats, whose black and white are not known; save it with 8 or 16 bits")
+    if mode != "I" and not mode.startswith("I;"):
+        return file.convert("RGB")
+    tags: Any = getattr(file, "tag_v2", {})
+    if mode == "I" and file.format not in ("PNG", "PPM"):  # these two have 16 bits at most
+        raise InputError("it holds integers of 32 bits, whose black and white are not known; save it with 8 or 16 bits")
+    n_bits = int(np.max(tags.get(258, 16)))  # BitsPerSample
+    values = np.asarray(file).astype(np.float32) * (255 / (2**n_bits - 1))
+    if tags.get(262) == 0:  # PhotometricInterpretation: white is zero
+        values = 255 - values
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
+
+
+@contextmanager
+def _memory_for(shape: tuple[int, int]) -> Iterator[None]:
+    """Let large images in one at a time, and none that the memory does not hold."""
+    n_pixels = shape[0] * shape[1]
+    if n_pixels <= LARGE_PIXELS:
+        yield
+        return
+    with _ONE_LARGE:
+        needed, free = n_pixels * DECODING_BYTES, available_memory()
+        if needed > free:
+            raise InputError(
+                f"its {shape[0]} x {shape[1]} pixels take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+            )
+        yield
+
+
+@contextmanager
+def _without_pixel_limit() -> Iterator[None]:
+    """Lift Pillow's limit on pixels, which refuses valid images; `_memory_for` has one that fits the machine.
+
+    It is one for the whole process: it is lifted by the first thread that comes, and put back by the last that goes.
+    """
+    global _limit_users, _limit_before
+    from PIL import Image
+
+    with _limit_lock:
+        if not _limit_users:
+            _limit_before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _limit_users += 1
+    try:
+        yield
+    finally:
+        with _limit_lock:
+            _limit_users -= 1
+            if not _limit_users:
+                Image.MAX_IMAGE_PIXELS = _limit_before

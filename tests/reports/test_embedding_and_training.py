@@ -1,0 +1,501 @@
+"""`embed`, `train` and studies: what they resume, what they leave alone, what they say of files that do not fit."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+
+from command_line import assert_one_sentence, run, tree
+from PIL import Image
+
+import clorg_scale as cs
+from clorg_scale import backbones
+from clorg_scale.backbones.training import duration
+from clorg_scale.datasets import Images, load_images
+from clorg_scale.errors import InputError
+from clorg_scale.studies.trainings import Setting, study_trainings
+
+TRAINING = {"method": "supervised", "epochs": 2, "batch_size": 8, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def noise(n=24, seed=0, name="noise", size=8):
+    rng = np.random.default_rng(seed)
+    return Images(rng.integers(0, 255, (n, 1, size, size)).astype(np.uint8), np.arange(n) % 3, ["a", "b", "c"], name)
+
+
+def small(seed=0, width=2):
+    return backbones.build("resnet18", n_channels=1, image_size=8, width=width, seed=seed)
+
+
+def flat():
+    """A network without weights: the mean of each row of pixels."""
+    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d((8, 1)), torch.nn.Flatten())
+
+
+def save_images(root, n=4, names=("cat", "dog"), seed=0, size=24):
+    rng = np.random.default_rng(seed)
+    for name in names:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(n):
+            Image.fromarray(rng.integers(0, 255, (size, size, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+def cut_off_after(model, n_batches):
+    """The model, interrupted after so many batches; the first image alone, for the width, is one."""
+    left = [n_batches]
+
+    def count(*_):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+
+    handle = model.register_forward_pre_hook(count)
+    return model, handle
+
+
+# ---- embed: what is finished stays ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [-1, 0, 2.5, True, "8", None])
+def test_a_batch_size_that_is_none_leaves_a_finished_store_alone(tmp_path, batch_size):
+    backbones.embed(flat(), noise(), out=tmp_path / "e", device="cpu")
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match="batch_size must be a whole number of 1 or more"):
+        backbones.embed(flat(), noise(), out=tmp_path / "e", device="cpu", batch_size=batch_size)
+    assert tree(tmp_path) == before
+    assert backbones.embed(flat(), noise(), out=tmp_path / "n", device="cpu", batch_size=np.int64(5)).embeddings.shape
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_an_image_that_cannot_be_read_leaves_a_finished_store_alone(tmp_path, finished):
+    images = load_images(str(save_images(tmp_path / "train").parent), "train", image_size=8)
+    if finished:
+        backbones.embed(flat(), images, out=tmp_path / "e", device="cpu")
+    (tmp_path / "train" / "dog" / "2.png").write_bytes(b"no image")
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=r"dog/2\.png cannot be read"):
+        backbones.embed(flat(), images, out=tmp_path / "e", device="cpu", batch_size=2)
+    assert tree(tmp_path) == before
+
+
+def test_embeddings_that_are_not_finite_leave_a_finished_store_alone(tmp_path):
+    class Huge(torch.nn.Module):
+        def forward(self, images):
+            return images.flatten(1) * 1e6
+
+    backbones.embed(flat(), noise(), out=tmp_path / "e", device="cpu")
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match="not finite in float16"):
+        backbones.embed(Huge(), noise(), out=tmp_path / "e", device="cpu", batch_size=4)
+    assert tree(tmp_path) == before
+
+
+def test_a_store_without_rows_replaces_nothing(tmp_path):
+    cs.save_embeddings(tmp_path / "e", np.eye(3), [0, 1, 2])
+    before = tree(tmp_path)
+    with cs.store.EmbeddingsWriter(tmp_path / "e", 3, np.float64) as writer:
+        with pytest.raises(InputError, match="No embeddings were written"):
+            writer.finish()
+        writer.discard()
+    assert tree(tmp_path) == before
+
+
+# ---- embed: what is resumed ----------------------------------------------------------------------------------------
+
+
+def interrupted(out, images, model=None, **options):
+    """Embed 16 images, then stop."""
+    model, handle = cut_off_after(model or flat(), 3)
+    with pytest.raises(KeyboardInterrupt):
+        backbones.embed(model, images, out=out, device="cpu", batch_size=8, **options)
+    handle.remove()
+    assert json.loads((out / "progress.json").read_text())["rows"] == 16
+
+
+def assert_as_from_scratch(tmp_path, images, model=None, **options):
+    again = backbones.embed(model or flat(), images, out=tmp_path / "e", device="cpu", batch_size=8, **options)
+    whole = backbones.embed(model or flat(), images, out=tmp_path / "w", device="cpu", batch_size=8, **options)
+    np.testing.assert_array_equal(again.embeddings, whole.embeddings)
+    np.testing.assert_array_equal(again.labels, whole.labels)
+    assert again.metadata == whole.metadata
+
+
+@pytest.mark.parametrize("changed", ["pixels", "labels", "classes", "size"])
+def test_other_images_of_the_same_name_are_not_continued(tmp_path, changed):
+    images = noise()
+    interrupted(tmp_path / "e", images)
+    others = {
+        "pixels": noise(seed=1),
+        "labels": Images(images.pixels, images.labels[::-1].copy(), images.classes, images.name),
+        "classes": Images(images.pixels, images.labels, ["c", "b", "a"], images.name),
+        "size": noise(size=16),
+    }
+    assert_as_from_scratch(tmp_path, others[changed])
+
+
+@pytest.mark.parametrize("changed", ["size", "folder", "contents"])
+def test_other_files_of_the_same_folder_name_are_not_continued(tmp_path, changed):
+    for place, seed in (("a", 0), ("b", 1)):
+        save_images(tmp_path / place / "images" / "train", n=10, seed=seed)
+    load = {"size": ("a", 12), "folder": ("b", 8), "contents": ("a", 8)}[changed]
+    interrupted(tmp_path / "e", load_images(str(tmp_path / "a" / "images"), image_size=8))
+    if changed == "contents":
+        Image.new("RGB", (9, 9), "red").save(tmp_path / "a" / "images" / "train" / "cat" / "3.png")
+    images = load_images(str(tmp_path / load[0] / "images"), image_size=load[1])
+    assert_as_from_scratch(tmp_path, images)
+
+
+@pytest.mark.parametrize("changed", ["model", "normalize", "dtype"])
+def test_another_network_or_setting_is_not_continued(tmp_path, changed):
+    interrupted(tmp_path / "e", noise())
+    other = torch.nn.Sequential(torch.nn.AdaptiveMaxPool2d((8, 1)), torch.nn.Flatten())  # no weights either
+    model, options = {
+        "model": (other, {}), "normalize": (None, {"normalize": True}), "dtype": (None, {"dtype": "float32"}),
+    }[changed]  # fmt: skip
+    assert_as_from_scratch(tmp_path, noise(), model, **options)
+
+
+def test_the_same_is_continued(tmp_path):
+    interrupted(tmp_path / "e", noise())
+    model, handle = cut_off_after(flat(), 2)  # the width and the batch that was missing
+    stored = backbones.embed(model, noise(), out=tmp_path / "e", device="cpu", batch_size=8)
+    handle.remove()
+    whole = backbones.embed(flat(), noise(), out=tmp_path / "w", device="cpu")
+    np.testing.assert_array_equal(stored.embeddings, whole.embeddings)
+    assert stored.class_names == ["a", "b", "c"]
+
+
+# ---- the command line ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A training on images of cats and dogs, and the folder of these."""
+    root = tmp_path_factory.mktemp("trained")
+    for split in ("train", "test"):
+        save_images(root / "images" / split, n=10, seed=len(split))
+    done = run("train", "--method", "supervised", "--width", 2, "--data", root / "images", "--image-size", 16,
+               "--epochs", 2, "--batch-size", 8, "--measure-every", 0, "--device", "cpu",
+               "--out", root / "t")  # fmt: skip
+    assert done.code == 0, done.err
+    return root, done
+
+
+def test_a_training_says_early_how_long_it_takes(trained):
+    root, done = trained
+    lines = [line for line in done.err.splitlines() if line.startswith("Estimated time: about")]
+    assert len(lines) == 1
+    assert "for 2 epochs of 2 steps" in lines[0]
+    with (root / "t" / "log.csv").open() as file:
+        left = [float(row["remaining_seconds"]) for row in csv.DictReader(file)]
+    assert left[0] > left[1] == 0
+    assert " left" in done.out.splitlines()[0]
+
+
+def test_the_estimate_does_not_wait_for_the_end_of_an_epoch(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("clorg_scale.backbones.training.FORECAST_STEPS", 1)
+    seen = []
+
+    class Watched(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = small()
+            self.n_features, self.settings = self.network.n_features, self.network.settings
+
+        def forward(self, images):
+            seen.append(capsys.readouterr().err)
+            return self.network(images)
+
+    backbones.train(noise(64), Watched(), progress=True, **TRAINING)
+    assert ["Estimated time" in text for text in seen[:4]] == [False, False, True, False]
+    assert seen[2].count("8 steps") == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (40, "40 seconds"),
+        (210, "3.5 minutes"),
+        (1.2, "1 second"),
+        (6300, "1.8 hours"),
+        (40_000, "11 hours"),
+        (1e6, "12 days"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_embedding_on_the_command_line_is_checked_before_anything_is_touched(trained, tmp_path):
+    root, _ = trained
+    command = (
+        "embed",
+        "--checkpoint",
+        root / "t",
+        "--data",
+        root / "images",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "e",
+    )
+    assert run(*command).code == 0
+    stored = cs.load_embeddings(tmp_path / "e")
+    assert stored.metadata["class_names"] == stored.class_names == ["cat", "dog"]
+    before = tree(tmp_path)
+    for wrong in (("--batch-size", -1), ("--batch-size", 0), ("--dtype", "int8"), ("--first", 0), ("--device", "tpu")):
+        assert_one_sentence(run(*command, *wrong))
+        assert tree(tmp_path) == before
+
+
+def test_unreadable_images_are_left_out_on_request(trained, tmp_path):
+    root, _ = trained
+    images = tmp_path / "images"
+    for split in ("train", "test"):
+        save_images(images / split, n=10, seed=len(split))
+    bad = images / "test" / "cat" / "3.png"
+    bad.write_bytes(bad.read_bytes()[:100])
+    worse = images / "train" / "dog" / "0.png"
+    worse.write_bytes(b"")
+    embed = ("embed", "--checkpoint", root / "t", "--data", images, "--device", "cpu", "--out", tmp_path / "e")
+    train = ("train", "--method", "supervised", "--width", 2, "--data", images, "--image-size", 16, "--epochs", 1,
+             "--batch-size", 19, "--measure-every", 0, "--device", "cpu", "--out", tmp_path / "t")  # fmt: skip
+    before = tree(tmp_path)
+    for command, image in ((embed, bad), (train, worse)):
+        refused = run(*command)
+        assert refused.code == 2
+        last = refused.err.splitlines()[-1]
+        assert last.startswith(f"error: The image {image} cannot be read (")
+        assert "--skip-unreadable" in last
+    assert tree(tmp_path) == before
+    done = run(*embed, "--skip-unreadable")
+    assert done.code == 0, done.err
+    assert "Left out 1 image that cannot be read:" in done.err
+    assert str(bad) in done.err
+    stored = cs.load_embeddings(tmp_path / "e")
+    assert stored.labels.tolist() == [0] * 9 + [1] * 10
+    assert stored.metadata["skipped"] == [str(bad)]
+    done = run(*train, "--skip-unreadable")
+    assert done.code == 0, done.err
+    assert str(worse) in done.err
+    _, settings = backbones.load_backbone(tmp_path / "t")
+    assert (settings["n_images"], settings["skipped"]) == (19, [str(worse)])
+
+
+def test_a_folder_without_splits_is_told_by_every_command(trained, tmp_path):
+    root, _ = trained
+    images = save_images(tmp_path / "images", n=24)
+    done = run("embed", "--checkpoint", root / "t", "--data", images, "--device", "cpu", "--out", tmp_path / "e")
+    assert done.code == 0
+    assert "its test images are its training images" in done.err
+    assert cs.load_embeddings(tmp_path / "e").metadata["split"] == "all"
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+
+def colors(n=24):
+    rng = np.random.default_rng(0)
+    return Images(rng.integers(0, 255, (n, 3, 8, 8)).astype(np.uint8), np.arange(n) % 3, ["a", "b", "c"], "colors")
+
+
+@pytest.mark.parametrize(
+    ("images", "options"),
+    [
+        (colors(), {}),
+        (noise(), {"learning_rate": 1e30}),
+        (noise(), {"batch_size": 25}),
+        (noise(), {"batch_size": 2.5}),
+        (noise(), {"epochs": 1.5}),
+        (noise(), {"strength": 3}),
+    ],
+)
+def test_a_refused_training_leaves_no_folder(tmp_path, images, options):
+    with pytest.raises(InputError):
+        backbones.train(images, small(), out=tmp_path / "new" / "t", **TRAINING | options)
+    assert tree(tmp_path) == {}
+    (tmp_path / "own").mkdir()
+    with pytest.raises(InputError):
+        backbones.train(images, small(), out=tmp_path / "own", **TRAINING | options)
+    assert tree(tmp_path) == {"own": None}
+
+
+@pytest.mark.parametrize("changed", ["pixels", "labels", "size"])
+def test_a_training_on_other_images_is_not_continued(tmp_path, changed):
+    backbones.train(noise(), small(), out=tmp_path, **TRAINING)
+    before = tree(tmp_path)
+    images = noise()
+    others, sentence = {
+        "pixels": (noise(seed=1), "a training on other images, of the same name and number"),
+        "labels": (Images(images.pixels, (images.labels + 1) % 3, images.classes, images.name), "training on"),
+        "size": (noise(size=16), "image_size = 8, not 16"),
+    }[changed]
+    with pytest.raises(InputError, match=sentence):
+        backbones.train(others, small(), out=tmp_path, **TRAINING)
+    assert tree(tmp_path) == before
+
+
+def test_published_weights_are_a_setting():
+    """A training that began with them is not continued by one that did not."""
+    assert "pretrained" not in backbones.build("mobilenet_v3_small", image_size=32).settings
+    settings = backbones.build("mobilenet_v3_small", image_size=32).settings | {"pretrained": True}
+    assert backbones.architectures.rebuild(settings).settings == settings
+
+
+def test_a_training_that_starts_again_replaces_the_old_one_when_it_is_whole(tmp_path):
+    backbones.train(noise(), small(), out=tmp_path, **TRAINING)
+    before = tree(tmp_path)
+
+    def stop(_, epoch):
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    other = TRAINING | {"seed": 1}
+    with pytest.raises(KeyboardInterrupt):
+        backbones.train(noise(), small(), out=tmp_path, resume=False, on_epoch=stop, **other)
+    left = tree(tmp_path)
+    assert left.pop("checkpoint-unfinished.pt")
+    assert left == before
+    seen = []
+    backbones.train(noise(), small(), out=tmp_path, on_epoch=lambda _, epoch: seen.append(epoch.epoch), **other)
+    assert seen == [2]
+    assert set(tree(tmp_path)) == {"checkpoint.pt", "log.csv"}
+    assert backbones.load_backbone(tmp_path)[1]["seed"] == 1
+
+
+def changed_checkpoint(folder, change):
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    torch.save(change(state), folder / "checkpoint.pt")
+
+
+def prefixed(state, prefix):
+    for part in ("backbone", "method"):
+        state[part] = {prefix + name: value for name, value in state[part].items()}
+    return state
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_weights_that_were_saved_from_a_wrapper_are_read(tmp_path, prefix):
+    network = backbones.train(noise(), small(), out=tmp_path, **TRAINING)
+    changed_checkpoint(tmp_path, lambda state: prefixed(state, prefix))
+    for layer in ("backbone", "projection"):
+        loaded, _ = backbones.load_backbone(tmp_path, layer=layer)
+        weights = loaded.state_dict() if layer == "backbone" else loaded[0].state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+def without(key):
+    return lambda state: state | {"settings": {k: v for k, v in state["settings"].items() if k != key}}
+
+
+def of_width(width):
+    def change(state):
+        state["settings"]["backbone"]["width"] = width
+        return state
+
+    return change
+
+
+def of_name(name):
+    def change(state):
+        state["settings"]["backbone"]["name"] = name
+        return state
+
+    return change
+
+
+MISFITS = {
+    "another width": (of_width(4), "do not fit the network of its settings"),
+    "no width": (of_width(None), "do not fit"),
+    "a width of text": (of_width("wide"), "do not fit"),
+    "no backbone": (without("backbone"), "lack 'backbone'"),
+    "no name": (lambda state: state | {"settings": {"backbone": {"image_size": 8, "n_channels": 1}}}, "lack 'name'"),
+    "another name": (of_name("x"), "does not fit its settings (There is no network 'x')"),
+    "settings of text": (lambda state: state | {"settings": "none"}, "has no settings"),
+    "a log that is none": (lambda state: state | {"log": 3}, "has no log"),
+    "weights alone": (lambda state: state["backbone"], "has no settings"),
+    "a part of the weights": (lambda s: s | {"backbone": dict(list(s["backbone"].items())[3:])}, "do not fit"),
+    "a list": (lambda _: [1, 2], "has no settings"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+def test_checkpoints_that_do_not_fit_get_a_sentence(trained, tmp_path, kind):
+    root, _ = trained
+    change, sentence = MISFITS[kind]
+    backbones.train(noise(), small(), out=tmp_path / "t", **TRAINING)
+    changed_checkpoint(tmp_path / "t", change)
+    command = ("embed", "--checkpoint", tmp_path / "t", "--data", root / "images", "--device", "cpu")
+    before = tree(tmp_path)
+    assert_one_sentence(run(*command, "--out", tmp_path / "e"), str(tmp_path / "t" / "checkpoint.pt"), sentence)
+    with pytest.raises(InputError):
+        backbones.train(noise(), small(), out=tmp_path / "t", **TRAINING | {"epochs": 3})
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("key", ["method", "classes", "n_images"])
+def test_settings_that_the_projection_needs(tmp_path, key):
+    backbones.train(noise(), small(), out=tmp_path, **TRAINING)
+    changed_checkpoint(tmp_path, without(key))
+    with pytest.raises(InputError, match=f"lack '{key}'"):
+        backbones.load_backbone(tmp_path, layer="projection")
+
+
+def test_measures_of_other_images_are_not_continued(tmp_path):
+    (tmp_path / "measures.csv").write_text("epoch,n_images,loss\n1,40,0.5\n")
+    with pytest.raises(InputError, match="measures of 40 images, not of 60"):
+        backbones.Recorder(noise(60), out=tmp_path)
+    one_class = Images(noise(60).pixels, np.zeros(60, np.int64), ["a"], "one")
+    with pytest.raises(InputError, match="all of one class"):
+        backbones.Recorder(one_class, out=tmp_path / "new")
+
+
+# ---- studies -------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_trains_again_on_other_images_and_keeps_its_rows_until_it_is_whole(tmp_path, monkeypatch):
+    trained, data = [], {}
+    monkeypatch.setattr("clorg_scale.studies.trainings.load_images", lambda name, split: data[name])
+    monkeypatch.setattr(
+        "clorg_scale.studies.trainings._trained_and_measured",
+        lambda setting, name, *_: trained.append(name) or {"training": name, "seed": setting.seed},
+    )
+    monkeypatch.setattr("clorg_scale.studies.trainings._plot", lambda *_: "")
+    data |= {"a/b": noise(), "a_b": noise()}
+
+    def study(*settings, report=lambda _: None):
+        study_trainings(settings, vary="seed", out=tmp_path, device="cpu", report=report)
+        return rows()
+
+    def rows():
+        return [row["training"] for row in json.loads((tmp_path / "table.json").read_text())]
+
+    rates = [Setting(data="a/b", width=2, learning_rate=rate) for rate in (0.1, 0.1 + 1e-9)]
+    assert len(set(study(*rates))) == 2
+    trained.clear()
+    settings = Setting(data="a/b", width=2), Setting(data="a_b", width=2)
+    first = study(*settings)
+    assert len(set(first)) == len(trained) == 2  # though their names look alike in a file name
+    assert study(*settings) == first
+    assert len(trained) == 2
+    trained.clear()
+    data["a/b"] = noise(seed=1)
+    during = []
+    again = study(*settings, report=lambda _: during.append(rows()))
+    assert trained == again[:1]
+    assert again[0] != first[0]
+    assert again[1] == first[1]
+    assert during == [first, [again[0], *first]]  # nothing that was there is lost while it goes on
