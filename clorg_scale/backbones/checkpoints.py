@@ -12,6 +12,7 @@ from torch import nn
 from clorg_scale.backbones.architectures import Backbone, rebuild
 from clorg_scale.backbones.methods import Method
 from clorg_scale.errors import InputError
+from clorg_scale.store.regular import check_regular_file
 from clorg_scale.store.states import write_state
 
 __all__ = ["CHECKPOINT", "load_backbone", "read_training", "write_training"]
@@ -106,6 +107,7 @@ def load_backbone(path: Path | str, *, layer: str = "backbone") -> tuple[nn.Modu
 
 
 def _read(file: Path, device: torch.device) -> dict[str, Any]:
+    check_regular_file(file)
     try:
         state = torch.load(file, map_location=device, weights_only=True)
         state["settings"], state["backbone"], state["method"], state["optimizer"], state["log"]

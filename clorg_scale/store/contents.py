@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import Array
@@ -18,6 +19,7 @@ __all__ = [
     "Contents",
     "Member",
     "StoredEmbeddings",
+    "check_codes",
     "choose_embeddings",
     "choose_labels",
 ]
@@ -55,6 +57,12 @@ class Member:
     shape: tuple[int, ...]
     """Known before the array is read; () where it cannot be embeddings or labels."""
     read: Callable[[], Any]
+    elsewhere: bool = False
+    """It lies in another file, so that its shape is not known; reading it refuses, and says why."""
+
+    def may_have(self, n_dimensions: int) -> bool:
+        """Tell whether this may be an array of so many dimensions."""
+        return self.elsewhere or len(self.shape) == n_dimensions
 
 
 @dataclass(frozen=True)
@@ -91,9 +99,9 @@ def choose_embeddings(contents: Contents, name: str | None) -> Any:
     """
     if name is not None:
         return contents.named(name).read()
-    matrices = {member: part for member, part in contents.members.items() if len(part.shape) == 2}
+    matrices = {member: part for member, part in contents.members.items() if part.may_have(2)}
     known = [member for member in EMBEDDING_NAMES if member in matrices]
-    candidates = known or list(matrices)
+    candidates = known or [member for member in matrices if not matrices[member].elsewhere] or list(matrices)
     if len(candidates) == 1:
         return matrices[candidates[0]].read()
     if not candidates:
@@ -120,9 +128,10 @@ def choose_labels(contents: Contents, name: str | None, *, required: bool = Fals
     """
     if name is not None:
         return contents.named(name).read()
-    vectors = {member: part for member, part in contents.members.items() if len(part.shape) == 1}
+    vectors = {member: part for member, part in contents.members.items() if part.may_have(1)}
     known = [member for member in vectors if member.rpartition("/")[2] in LABEL_NAMES]
-    candidates = known or (list(vectors) if required else [])
+    own = [member for member in vectors if not vectors[member].elsewhere] or list(vectors)
+    candidates = known or (own if required else [])
     if len(candidates) == 1:
         return vectors[candidates[0]].read()
     if candidates:
@@ -133,6 +142,24 @@ def choose_labels(contents: Contents, name: str | None, *, required: bool = Fals
     if required:
         raise InputError(f"{contents.path} holds no labels; it holds {_listed(contents.members)}.")
     return None
+
+
+def check_codes(codes: npt.NDArray[Any], n_categories: int, name: str) -> None:
+    """Check that the codes of a column of categories, negative where missing, stand for categories that are there.
+
+    Raises
+    ------
+    InputError
+        If one is too large; says where.
+    """
+    if codes.dtype.kind not in "iu":
+        raise InputError(f"The categories of {name} are damaged: their codes have type {codes.dtype}, not integers.")
+    wrong = np.flatnonzero(codes >= n_categories)
+    if len(wrong):
+        raise InputError(
+            f"The categories of {name} are damaged: code {codes[wrong[0]]} in row {wrong[0]}, but there are "
+            f"{n_categories} categories; write the file again."
+        )
 
 
 def _listed(names: Iterable[str]) -> str:

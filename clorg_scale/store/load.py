@@ -11,6 +11,8 @@ import numpy.typing as npt
 from clorg_scale.arrays import as_embeddings, label_array
 from clorg_scale.errors import InputError
 from clorg_scale.store.contents import Contents, StoredEmbeddings, choose_embeddings, choose_labels
+from clorg_scale.store.damage import tell_damage
+from clorg_scale.store.regular import check_regular_file
 
 __all__ = ["load_embeddings", "load_labels"]
 
@@ -29,7 +31,13 @@ _EMBEDDING_FORMATS = {
 _LABEL_FORMATS = _EMBEDDING_FORMATS | {".txt": "text", ".csv": "text", ".tsv": "text", ".json": "json"}
 
 
-def load_embeddings(path: Path | str, *, labels: Path | str | None = None) -> StoredEmbeddings:
+_LEADING_ELSEWHERE = ("folder", "hdf5", "zarr")
+"""Formats that may take data from other files."""
+
+
+def load_embeddings(
+    path: Path | str, *, labels: Path | str | None = None, allow_external: bool = False
+) -> StoredEmbeddings:
     """Read embeddings, with their labels and metadata where they are stored.
 
     =================  ==========================================================================================
@@ -57,34 +65,48 @@ def load_embeddings(path: Path | str, *, labels: Path | str | None = None) -> St
         File or folder, with ``:name`` of an array in it if need be.
     labels
         Where the labels are instead: another file (as `load_labels` takes it), or the name of an array in `path`.
+    allow_external
+        Read what an HDF5 file takes from other files (external links, external storage, virtual data sets), and
+        follow symbolic links that leave a Zarr store or a store of this package. By default that is refused, as such
+        a file can name any file of the machine.
 
     Raises
     ------
     InputError
         If the file is missing, damaged, of an unknown format or holds Python objects (nothing is unpickled); if
-        it is not clear which array is meant.
+        it is not clear which array is meant; if data were never written or are lost, which the format would read as
+        zeros; if neither memory nor disk has room for what it announces; if it is a pipe, socket or device.
     MissingDependencyError
         If the format needs a package that is not installed.
     """
     file, name = _split(path)
-    contents = _contents(file, _EMBEDDING_FORMATS, "embeddings")
-    embeddings = as_embeddings(choose_embeddings(contents, name), name=f"embeddings in {path}")
+    contents = _contents(file, _EMBEDDING_FORMATS, "embeddings", allow_external=allow_external)
+    with tell_damage(f"The embeddings in {path} cannot be read"):
+        embeddings = as_embeddings(choose_embeddings(contents, name), name=f"embeddings in {path}")
     if labels is not None and (found := _existing(labels)) is not None:
-        return StoredEmbeddings(embeddings, _labels_from(*found, len(embeddings)), contents.metadata)
+        return StoredEmbeddings(embeddings, _labels_from(*found, len(embeddings), allow_external), contents.metadata)
     if labels is not None and str(labels) not in contents.members and Path(labels).suffix in _LABEL_FORMATS:
         raise InputError(f"{labels} does not exist.")
-    stored = choose_labels(contents, None if labels is None else str(labels))
-    if stored is not None:
-        stored = label_array(stored, len(embeddings), name=f"labels in {file}")
+    with tell_damage(f"The labels in {file} cannot be read"):
+        stored = choose_labels(contents, None if labels is None else str(labels))
+        if stored is not None:
+            stored = label_array(stored, len(embeddings), name=f"labels in {file}")
     return StoredEmbeddings(embeddings, stored, contents.metadata)
 
 
-def load_labels(path: Path | str) -> npt.NDArray[Any]:
+def load_labels(path: Path | str, *, allow_external: bool = False) -> npt.NDArray[Any]:
     """Read class labels.
 
     Known are all formats of `load_embeddings`, text (``.txt``: one label a line; ``.csv``, ``.tsv``: one column,
     or columns with a header) and ``.json`` (a list, or an object of lists). Where there are several arrays or
     columns, the one named ``labels``, ``y``, ``label`` or ``class`` is taken; ``file.csv:column`` chooses another.
+
+    Parameters
+    ----------
+    path
+        File or folder.
+    allow_external
+        As `load_embeddings`.
 
     Returns
     -------
@@ -95,13 +117,14 @@ def load_labels(path: Path | str) -> npt.NDArray[Any]:
     InputError, MissingDependencyError
         As `load_embeddings`.
     """
-    return _labels_from(*_split(path), None)
+    return _labels_from(*_split(path), None, allow_external)
 
 
-def _labels_from(file: Path, name: str | None, n_points: int | None) -> npt.NDArray[Any]:
+def _labels_from(file: Path, name: str | None, n_points: int | None, allow_external: bool) -> npt.NDArray[Any]:  # noqa: FBT001
     """Read and check the labels in a file."""
-    contents = _contents(file, _LABEL_FORMATS, "labels")
-    return label_array(choose_labels(contents, name, required=True), n_points, name=f"labels in {file}")
+    contents = _contents(file, _LABEL_FORMATS, "labels", allow_external=allow_external)
+    with tell_damage(f"The labels in {file} cannot be read"):
+        return label_array(choose_labels(contents, name, required=True), n_points, name=f"labels in {file}")
 
 
 def _split(path: Path | str) -> tuple[Path, str | None]:
@@ -126,8 +149,9 @@ def _existing(path: Path | str) -> tuple[Path, str | None] | None:
     return (Path(file), name) if colon and file and Path(file).exists() else None
 
 
-def _contents(path: Path, formats: dict[str, str], what: str) -> Contents:
+def _contents(path: Path, formats: dict[str, str], what: str, *, allow_external: bool) -> Contents:
     """List the arrays of a file or folder."""
+    check_regular_file(path)
     suffix = path.suffix.lower()
     if path.is_dir():
         reader = _folder_format(path)
@@ -138,7 +162,9 @@ def _contents(path: Path, formats: dict[str, str], what: str) -> Contents:
             f"{path} has an unknown format for {what}; known are a folder written by save_embeddings and "
             f"{', '.join(formats)}."
         )
-    contents: Contents = importlib.import_module(f"clorg_scale.store.readers.{reader}").contents(path)
+    options = {"allow_external": allow_external} if reader in _LEADING_ELSEWHERE else {}
+    with tell_damage(f"{path} cannot be read"):
+        contents: Contents = importlib.import_module(f"clorg_scale.store.readers.{reader}").contents(path, **options)
     return contents
 
 
