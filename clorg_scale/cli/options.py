@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError
 
 __all__ = [
     "DEFAULT_TEMPERATURES",
+    "AllowExternal",
     "Dask",
     "DeviceName",
     "Embeddings",
@@ -57,6 +59,13 @@ Labels = Annotated[
         metavar="LABELS",
     ),
 ]
+AllowExternal = Annotated[
+    bool,
+    typer.Option(
+        "--allow-external",
+        help="Read what HDF5 files and Zarr stores take from other files, which may be any file of this machine.",
+    ),
+]
 Temperatures = Annotated[str, typer.Option(help="Temperatures of RLD, separated by commas.", metavar="T,T,...")]
 Method = Annotated[str, typer.Option(help="auto, exact, sampled or graph.", metavar="NAME")]
 TargetError = Annotated[float, typer.Option(help="Half-width of the 95 % interval of sampled RLD.", metavar="NUMBER")]
@@ -83,7 +92,7 @@ Out = Annotated[Path, typer.Option(help="Folder for the results.", metavar="FOLD
 DEFAULT_TEMPERATURES = "1,0.5,0.2,0.1,0.05"
 
 
-def read_points(embeddings: Path, labels: Path | None = None) -> tuple[Any, Any]:
+def read_points(embeddings: Path, labels: Path | None = None, *, allow_external: bool = False) -> tuple[Any, Any]:
     """Embeddings of a file, checked, and their labels, None where there are none.
 
     Raises
@@ -95,13 +104,13 @@ def read_points(embeddings: Path, labels: Path | None = None) -> tuple[Any, Any]
     from clorg_scale.arrays import column_means
     from clorg_scale.store import load_embeddings
 
-    stored = load_embeddings(embeddings, labels=labels)
+    stored = load_embeddings(embeddings, labels=labels, allow_external=allow_external)
     column_means(stored.embeddings)  # finds NaN and infinite values
     check_spread(stored.embeddings)
     return stored.embeddings, stored.labels
 
 
-def read_labelled(embeddings: Path, labels: Path | None) -> tuple[Any, Any]:
+def read_labelled(embeddings: Path, labels: Path | None, *, allow_external: bool = False) -> tuple[Any, Any]:
     """Embeddings and labels of a file, unchecked; both must be there.
 
     Raises
@@ -111,7 +120,7 @@ def read_labelled(embeddings: Path, labels: Path | None) -> tuple[Any, Any]:
     """
     from clorg_scale.store import load_embeddings
 
-    stored = load_embeddings(embeddings, labels=labels)
+    stored = load_embeddings(embeddings, labels=labels, allow_external=allow_external)
     if stored.labels is None:
         raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
     return stored.embeddings, stored.labels
@@ -133,11 +142,12 @@ def read_temperatures(text: str) -> list[float]:
 
 def print_json(value: Any) -> None:
     """Print for a machine; NaN, which JSON lacks, never occurs."""
-    print(json.dumps(value, indent=1, allow_nan=False))
+    # JSON escapes all control characters but this one.
+    print(json.dumps(value, indent=1, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def print_table(rows: list[tuple[str, str]]) -> None:
     """Print a name and a value a line."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {printable(value)}")
