@@ -8,7 +8,8 @@ zero for a whole chunk of points; a part of them, or of a vector of labels, is w
 
 from __future__ import annotations
 
-import re
+import operator
+import os
 import warnings
 from math import prod
 from pathlib import Path
@@ -94,13 +95,20 @@ def _zarr_chunks(array: Any, grid: tuple[int, ...]) -> set[tuple[int, ...]] | No
     root = getattr(array.store_path.store, "root", None)
     if not isinstance(root, Path):  # in memory, in an archive, or remote
         return None
-    folder = root / array.path
     found = set()
-    for file in folder.rglob("*"):
-        parts = re.split(r"[./]", file.relative_to(folder).as_posix().removeprefix("c/").removeprefix("c."))
-        if len(parts) == len(grid) and all(part.isdecimal() for part in parts):
-            position = tuple(map(int, parts))
-            if all(index < length for index, length in zip(position, grid, strict=True)) and file.is_file():
+    waiting: list[tuple[Path, tuple[int, ...]]] = [(root / array.path, ())]
+    while waiting:
+        folder, start = waiting.pop()
+        for entry in os.scandir(folder):
+            parts = entry.name.removeprefix("c").removeprefix(".").split(".")
+            if parts != [""] and not all(part.isdecimal() for part in parts):
+                continue
+            position = (*start, *(int(part) for part in parts if part))
+            if len(position) > len(grid) or not all(map(operator.lt, position, grid)):
+                continue
+            if entry.is_dir():
+                waiting.append((Path(entry.path), position))
+            elif len(position) == len(grid):
                 found.add(position)
     return found
 

@@ -56,9 +56,8 @@ class Objects:
             if foreign is not None:
                 yield name, foreign
                 continue
-            try:
-                item = group[name]
-            except KeyError:  # a link that leads nowhere
+            item = _opened(group, name)
+            if item is None:  # a link that leads nowhere
                 continue
             if isinstance(item, h5py.Group):
                 if _identity(item) in self._groups:
@@ -67,7 +66,8 @@ class Objects:
             elif not isinstance(item, h5py.Dataset):  # a named type
                 continue
             elif (problem := _unreadable_type(item)) is not None:
-                sentence = f"The dataset {item.name!r} in {self._path} has a type that NumPy lacks ({problem})."
+                full = item.name.lstrip("/")
+                sentence = f"The dataset {full!r} in {self._path} has a type that NumPy lacks ({problem})."
                 yield name, Unfollowed(sentence, elsewhere=False)
                 continue
             yield name, item
@@ -92,7 +92,8 @@ def check_path(group: Any, name: str, path: Path, *, allow_external: bool) -> No
     target = _leaves(group, name)
     if target is None:
         return
-    what = f"{group.name.rstrip('/')}/{name} in {path}"
+    full = f"{group.name.rstrip('/')}/{name.lstrip('/')}".lstrip("/")
+    what = f"{full!r} in {path}"
     if not allow_external:
         raise InputError(_refusal(what, target))
     found = _located(target, group)
@@ -119,7 +120,7 @@ def check_sources(dataset: Any, path: Path, *, allow_external: bool) -> None:
 
 
 def _check_sources(dataset: Any, path: Path, *, allow_external: bool, seen: tuple[tuple[str, str], ...]) -> None:
-    name = f"dataset {dataset.name!r} in {path}"
+    name = f"dataset {dataset.name.lstrip('/')!r} in {path}"
     if dataset.external:
         _check_external_storage(dataset, name, allow_external=allow_external)
     if dataset.is_virtual:
@@ -174,7 +175,7 @@ def _check_virtual(
                 missing += 1
                 continue
             _check_sources(part, file, allow_external=allow_external, seen=seen)
-            check_written(part, name=f"dataset {part.name!r} in {file}, a source of the {name}")
+            check_written(part, name=f"dataset {part.name.lstrip('/')!r} in {file}, a source of the {name}")
     if missing:
         gone = next(source for source in sources if files[source.file_name] is None) if None in files.values() else None
         which = f" (such as {gone.file_name})" if gone is not None else ""
@@ -223,8 +224,20 @@ def _leaves(group: Any, target: str, hops: int = 0) -> str | None:
             foreign = _leaves(here, link.path, hops + 1)
             if foreign is not None:
                 return foreign
-        here = here.get(part)
+        here = _opened(here, part)
     return None
+
+
+def _opened(group: Any, name: str) -> Any:
+    """Open an entry of a group; None where its link leads nowhere, or round in a circle."""
+    try:
+        return group[name]
+    except KeyError:
+        return None
+    except RuntimeError as error:
+        if "too many links" in str(error):
+            return None
+        raise
 
 
 def _located(name: str, item: Any) -> Path | None:
