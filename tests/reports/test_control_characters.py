@@ -84,8 +84,10 @@ def test_warnings(here):
 
 
 def test_in_a_process_of_its_own(here):
-    record().to_json("analysis.json")
-    outcome = run_process("compare", ".", "--out", NASTY, timeout=120)
+    for name in ("one", "two"):
+        Path(name).mkdir()
+        record(name).to_json(f"{name}/analysis.json")
+    outcome = run_process("compare", "one", "two", "--out", NASTY, timeout=120)
     assert outcome.code == 0, outcome.err
     assert_tame(outcome)
     assert r"\x1b[31mred\x07\x9b2J\u202e\r\x7f" in outcome.out
