@@ -35,8 +35,8 @@ def as_array(data: Any, *, name: str = "embeddings") -> Array:
     Parameters
     ----------
     data
-        NumPy, CuPy, torch, pandas, cuDF, PyArrow, h5py, Zarr, Dask arrays and columns, anything with DLPack,
-        ``__array_interface__`` or ``__cuda_array_interface__``, nested lists.
+        NumPy, CuPy, torch, pandas, cuDF, Polars, PyArrow, h5py, Zarr, Dask arrays and columns, anything with DLPack,
+        ``__array_interface__``, ``__cuda_array_interface__`` or ``__arrow_c_stream__``, nested lists.
     name
         What to call it in error sentences.
 
@@ -65,6 +65,10 @@ def as_array(data: Any, *, name: str = "embeddings") -> Array:
         from clorg_scale.arrays.arrow import from_arrow
 
         return from_arrow(data, name=name)
+    if library == "polars" or hasattr(data, "__arrow_c_stream__"):
+        from clorg_scale.arrays.arrow import from_arrow_stream
+
+        return from_arrow_stream(data, name=name)
     if hasattr(data, "__cuda_array_interface__"):
         return _cupy(name).asarray(data)
     if hasattr(data, "__dlpack__") and hasattr(data, "__dlpack_device__"):

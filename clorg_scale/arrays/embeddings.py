@@ -24,8 +24,8 @@ def as_embeddings(embeddings: Any, *, name: str = "embeddings") -> Array:
     ----------
     embeddings
         (n, d); NumPy arrays and memory maps of any real dtype, byte order and strides, torch tensors, CuPy
-        arrays, anything with DLPack or ``__cuda_array_interface__``, pandas and cuDF frames of numbers or
-        columns of lists, PyArrow lists, HDF5, Zarr and Dask arrays, nested lists.
+        arrays, anything with DLPack or ``__cuda_array_interface__``, pandas, cuDF, Polars and PyArrow
+        frames of numbers or columns of lists, HDF5, Zarr and Dask arrays, nested lists.
     name
         What to call it in error sentences.
 
@@ -41,6 +41,8 @@ def as_embeddings(embeddings: Any, *, name: str = "embeddings") -> Array:
     """
     array = as_array(embeddings, name=name)
     if array.dtype == object:
+        array = _stacked(array, name)
+    if array.dtype == object:
         raise InputError(f"The {name} hold Python objects, not numbers; hand in a numeric (n, d) array.")
     if array.dtype.kind not in "fiub":
         raise InputError(f"The {name} have dtype {array.dtype}; real numbers are needed.")
@@ -51,6 +53,14 @@ def as_embeddings(embeddings: Any, *, name: str = "embeddings") -> Array:
             f"The {name} have shape {tuple(array.shape)}; at least 3 points with at least 1 feature are needed."
         )
     return array
+
+
+def _stacked(array: Array, name: str) -> Array:
+    """Stack the vectors of an array (n,) or (n, 1) that holds one a row, as a column of a frame gives it."""
+    from clorg_scale.arrays.frames import holds_vectors, stack_vectors
+
+    rows = array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
+    return stack_vectors(rows, name) if rows.ndim == 1 and holds_vectors(rows) else array
 
 
 def column_means(embeddings: Array, *, name: str = "embeddings") -> Array:

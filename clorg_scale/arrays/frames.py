@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from clorg_scale.arrays.columns import Column, choose_columns
 from clorg_scale.arrays.device import Array
 from clorg_scale.errors import InputError
 
-__all__ = ["from_frame"]
+__all__ = ["from_frame", "holds_vectors", "stack_vectors"]
 
 
 def from_frame(data: Any, *, name: str) -> Array:
-    """Take a frame of numeric columns, a column of equally long lists, or any other column as an array.
+    """Take a frame of numeric columns or with one column of equally long lists, or any column, as an array.
 
     Parameters
     ----------
@@ -26,7 +28,7 @@ def from_frame(data: Any, *, name: str) -> Array:
     Returns
     -------
     (n, columns) for a numeric frame, (n, d) for lists of length d, (n,) for another column. Missing numbers
-    become NaN.
+    become NaN. A column of lists goes before others, and an index that became a column is left out; a warning tells it.
 
     Raises
     ------
@@ -35,15 +37,11 @@ def from_frame(data: Any, *, name: str) -> Array:
     """
     if data.ndim == 1:
         return _from_column(data if hasattr(data, "iloc") else _series(data), name)
-    if data.shape[1] == 1 and not _is_numeric(data.dtypes.iloc[0]):
-        return _from_column(data.iloc[:, 0], name)
-    wrong = [str(column) for column, dtype in zip(data.columns, data.dtypes, strict=True) if not _is_numeric(dtype)]
-    if wrong:
-        listed = ", ".join(wrong[:5]) + (", ..." if len(wrong) > 5 else "")
-        raise InputError(
-            f"The {name} are a data frame whose columns {listed} are not numeric; drop them or choose "
-            "one column of lists."
-        )
+    chosen = choose_columns([_described(data, position) for position in range(data.shape[1])], name=name)
+    if len(chosen) == 1 and not _is_numeric(data.dtypes.iloc[chosen[0]]):
+        return _from_column(data.iloc[:, chosen[0]], name)
+    if len(chosen) < data.shape[1]:
+        data = data.iloc[:, chosen]
     if _on_gpu(data):
         _refuse_missing(int(data.isna().sum().sum()), name)
         return data.to_cupy()
@@ -53,6 +51,23 @@ def from_frame(data: Any, *, name: str) -> Array:
     if common.kind != "f" and data.isna().any(axis=None):
         common = np.dtype(np.float64)
     return data.to_numpy(dtype=common, na_value=np.nan)
+
+
+def _described(data: Any, position: int) -> Column:
+    """Tell what a column of a frame holds."""
+    column = str(data.columns[position])
+    dtype = data.dtypes.iloc[position]
+    if _is_numeric(dtype):
+        return Column(column, "", ())
+    if hasattr(dtype, "pyarrow_dtype"):
+        from clorg_scale.arrays.arrow import describe_column
+
+        kind, row_shape = describe_column(dtype.pyarrow_dtype)
+        return Column(column, kind or str(dtype), row_shape or None)
+    lists = type(dtype).__name__ == "ListDtype" or (
+        _numpy_type(dtype).kind == "O" and not _on_gpu(data) and holds_vectors(data.iloc[:, position])
+    )
+    return Column(column, str(dtype), (0,) if lists else None)
 
 
 def _series(data: Any) -> Any:
@@ -69,14 +84,15 @@ def _from_column(column: Any, name: str) -> Array:
     """One column: lists as a matrix, anything else as a vector."""
     if _on_gpu(column):
         return _from_cudf(column, name)
-    if "pyarrow" in str(column.dtype) and "list" in str(column.dtype):
+    if hasattr(column.dtype, "pyarrow_dtype") and not _is_numeric(column.dtype):
         import pyarrow
 
-        from clorg_scale.arrays.arrow import from_arrow
+        from clorg_scale.arrays.arrow import describe_column, from_arrow
 
-        return from_arrow(pyarrow.chunked_array([pyarrow.array(column)]), name=name)
-    if column.dtype == object and len(column) and isinstance(column.iloc[0], (list, tuple, np.ndarray)):
-        return _from_lists(column, name)
+        if describe_column(column.dtype.pyarrow_dtype)[1] is not None or "list" in str(column.dtype):
+            return from_arrow(pyarrow.chunked_array([pyarrow.array(column)]), name=name)
+    if column.dtype == object and holds_vectors(column):
+        return stack_vectors(column, name)
     if _is_numeric(column.dtype) and hasattr(column.dtype, "na_value"):
         if column.isna().any():
             return column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -84,23 +100,50 @@ def _from_column(column: Any, name: str) -> Array:
     return column.to_numpy()
 
 
-def _from_lists(column: Any, name: str) -> Array:
-    """Stack a pandas column of Python lists or small arrays."""
-    lengths = np.array([len(row) if hasattr(row, "__len__") else -1 for row in column])
+def holds_vectors(rows: Any) -> bool:
+    """Tell whether all rows that are not missing are lists, small arrays or tensors, and there are such."""
+    kinds = {type(row) for row in rows if not _is_missing(row)}
+    return bool(kinds) and all(
+        issubclass(kind, (list, tuple, np.ndarray)) or hasattr(kind, "__dlpack__") for kind in kinds
+    )
+
+
+def _is_missing(row: Any) -> bool:
+    return row is None or (isinstance(row, float) and row != row)
+
+
+def stack_vectors(rows: Sequence[Any], name: str) -> Array:
+    """Stack rows that are Python lists, small arrays or tensors.
+
+    Raises
+    ------
+    InputError
+        If they differ in length, are missing or do not hold numbers.
+    """
+    from clorg_scale.arrays.adoption import as_array
+
+    _refuse_missing(sum(map(_is_missing, rows)), name)
+    lengths = np.array([len(row) if hasattr(row, "__len__") else -1 for row in rows])
     if (lengths != lengths[0]).any():
         first = int(np.flatnonzero(lengths != lengths[0])[0])
         raise InputError(
-            f"The lists of the {name} differ in length: {lengths[0]} numbers at row 0, "
+            f"The lists of the {name} differ in length: {max(lengths[0], 0)} numbers at row 0, "
             f"{max(lengths[first], 0)} at row {first}."
         )
-    first_rows = np.asarray(column.iloc[: min(len(column), 1000)].tolist())
-    if first_rows.dtype.kind not in "fiub":
-        raise InputError(f"The lists of the {name} hold {first_rows.dtype} values; real numbers are needed.")
-    # Python integers and floats may alternate from row to row; NumPy rows keep their own type.
-    dtype = getattr(column.iloc[0], "dtype", np.dtype(np.float64))
-    whole = np.empty((len(column), lengths[0]), dtype=dtype)
+    arrays = [row if isinstance(row, (list, tuple)) else as_array(row, name=name) for row in rows]
+    # Python integers and floats may alternate from row to row; rows of arrays have types of their own.
+    dtype = np.result_type(*{np.dtype(getattr(row, "dtype", np.float64)) for row in arrays})
+    first_rows = np.asarray(arrays[:1000])
+    if first_rows.dtype.kind not in "fiub" or dtype.kind not in "fiub":
+        wrong = dtype if dtype.kind not in "fiub" else first_rows.dtype
+        raise InputError(f"The lists of the {name} hold {wrong} values; real numbers are needed.")
+    if first_rows.ndim != 2:
+        raise InputError(
+            f"The rows of the {name} have shape {first_rows.shape[1:]}; one vector per point is needed, flatten them."
+        )
+    whole = np.empty((len(arrays), lengths[0]), dtype=dtype)
     try:
-        for row, values in enumerate(column):
+        for row, values in enumerate(arrays):
             whole[row] = values
     except (ValueError, TypeError) as error:
         raise InputError(f"The list at row {row} of the {name} is not a list of numbers: {error}.") from error

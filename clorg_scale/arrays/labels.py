@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ __all__ = ["UNLABELLED", "ClassLabels", "encode_labels", "label_array"]
 
 UNLABELLED = -1
 """Label and label code of a point that belongs to no class."""
+
+_NUMBERS = (int, float, np.integer, np.floating)
 
 _EXACT_FLOATS = 2.0**53
 """Up to here float64 tells all whole numbers apart."""
@@ -104,6 +107,8 @@ def label_array(labels: Any, n_points: int | None = None, *, name: str = "labels
     InputError
         As `encode_labels`.
     """
+    if isinstance(labels, (list, tuple)) and any(isinstance(label, str) for label in labels):
+        labels = _objects(labels)  # NumPy would turn numbers and missing values among them into text
     array: Any = on_host(_categories(labels, name) if _is_categorical(labels) else as_array(labels, name=name))
     if array.ndim == 2 and array.shape[1] == 1:
         array = array.reshape(-1)
@@ -124,6 +129,13 @@ def label_array(labels: Any, n_points: int | None = None, *, name: str = "labels
         raise InputError(f"The {name} have dtype {array.dtype}; class labels must be integers or strings.")
     plain: npt.NDArray[Any] = array
     return plain
+
+
+def _objects(labels: Sequence[Any]) -> npt.NDArray[Any]:
+    """Python objects as an array of the same objects."""
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return array
 
 
 def _is_categorical(labels: Any) -> bool:
@@ -158,10 +170,8 @@ def _object_labels(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
     kinds = {type(label) for label in array}
     if all(issubclass(kind, (bool, np.bool_)) for kind in kinds):
         return array.astype(bool)
-    if all(issubclass(kind, (int, np.integer)) for kind in kinds):
-        return array.astype(np.int64)
-    if all(issubclass(kind, (int, float, np.integer, np.floating)) for kind in kinds):
-        return array.astype(np.float64)
+    if all(issubclass(kind, _NUMBERS) and kind is not bool for kind in kinds):
+        return _integers(array, name)
     if all(issubclass(kind, bytes) for kind in kinds):
         return array.astype(bytes)
     if all(isinstance(label, str) or (_is_number(label) and label == UNLABELLED) for label in array):
@@ -170,13 +180,32 @@ def _object_labels(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
     raise InputError(f"The {name} mix Python objects ({listed}); class labels must be all integers or all strings.")
 
 
+def _integers(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Integers, and floats that are whole, out of an array of Python objects."""
+    for row, label in enumerate(array):
+        if label != label // 1 or label in (np.inf, -np.inf):
+            raise InputError(
+                f"The {name} are floats that are not whole numbers (the first is {label} at row {row}); "
+                "class labels must be integers or strings."
+            )
+    whole = [int(label) for label in array]  # exact, whereas integers among floats would be rounded
+    for dtype in (np.int64, np.uint64):
+        limits = np.iinfo(dtype)
+        if limits.min <= min(whole, default=0) and max(whole, default=0) <= limits.max:
+            return np.array(whole, dtype=dtype)
+    row = next(row for row, label in enumerate(whole) if not -(2**63) <= label < 2**63)
+    raise InputError(
+        f"The {name} hold an integer of more than 64 bits (the first at row {row}); write such labels as text."
+    )
+
+
 def _is_missing(label: Any) -> bool:
     """Tell None, NaN, and the missing values of pandas."""
     return label is None or type(label).__name__ in ("NAType", "NaTType") or (_is_number(label) and label != label)
 
 
 def _is_number(label: Any) -> bool:
-    return isinstance(label, (int, float, np.integer, np.floating))
+    return isinstance(label, _NUMBERS)
 
 
 def _whole_numbers(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -46,7 +48,7 @@ def _checked_seed(seed: int) -> int:
 Embeddings = Annotated[
     Path,
     typer.Argument(
-        help="Store folder, .npy, .npz, .safetensors, Zarr, Parquet, HDF5 or .h5ad; FILE:NAME picks an array.",
+        help="Store folder, .npy, .npz, .safetensors, .pt, Zarr, Parquet, HDF5 or .h5ad; FILE:NAME picks an array.",
         metavar="EMBEDDINGS",
         show_default=False,
     ),
@@ -89,11 +91,16 @@ Dask = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.", metavar="FOLDER")]
 
+LISTED_COLUMNS = 8
+"""Columns of a table that the line about it names."""
+
 DEFAULT_TEMPERATURES = "1,0.5,0.2,0.1,0.05"
 
 
-def read_points(embeddings: Path, labels: Path | None = None, *, allow_external: bool = False) -> tuple[Any, Any]:
-    """Embeddings of a file, checked, and their labels, None where there are none.
+def read_points(
+    embeddings: Path, labels: Path | Literal[False] | None = None, *, allow_external: bool = False
+) -> tuple[Any, Any]:
+    """Embeddings of a file, checked, and their labels, None where there are none or `labels` is False.
 
     Raises
     ------
@@ -107,6 +114,7 @@ def read_points(embeddings: Path, labels: Path | None = None, *, allow_external:
     stored = load_embeddings(embeddings, labels=labels, allow_external=allow_external)
     column_means(stored.embeddings)  # finds NaN and infinite values
     check_spread(stored.embeddings)
+    _tell_columns(embeddings, labels, stored.metadata)
     return stored.embeddings, stored.labels
 
 
@@ -123,7 +131,35 @@ def read_labelled(embeddings: Path, labels: Path | None, *, allow_external: bool
     stored = load_embeddings(embeddings, labels=labels, allow_external=allow_external)
     if stored.labels is None:
         raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
+    _tell_columns(embeddings, labels, stored.metadata)
     return stored.embeddings, stored.labels
+
+
+def _tell_columns(embeddings: Path, labels: object, metadata: dict[str, Any]) -> None:
+    """Tell on the terminal which columns of tables were taken and which were left out, in a line for each table."""
+    if columns := metadata.get("columns"):
+        _tell_table(embeddings, "embeddings", columns)
+    if (columns := metadata.get("label_columns")) and columns["left_out"]:
+        _tell_table(labels, "labels", columns)
+
+
+def _tell_table(path: object, what: str, columns: dict[str, Any]) -> None:
+    """One line on what a table was read as."""
+    taken = columns["taken"]
+    many = f"{len(taken)} columns, " if len(taken) > 1 else ""
+    parts = [f"{what} from {many}{_names(map(repr, taken))}"]
+    if "labels" in columns:
+        parts.append(f"labels from {columns['labels']!r}")
+    if columns["left_out"]:
+        parts.append("left out: " + _names(f"{name!r} ({why})" for name, why in columns["left_out"].items()))
+    print(f"{path}: {'; '.join(parts)}.", file=sys.stderr)
+
+
+def _names(names: Iterable[str]) -> str:
+    """Names for a line, and how many more there are."""
+    some = list(names)
+    more = f" and {len(some) - LISTED_COLUMNS} more" if len(some) > LISTED_COLUMNS else ""
+    return ", ".join(some[:LISTED_COLUMNS]) + more
 
 
 def read_temperatures(text: str) -> list[float]:

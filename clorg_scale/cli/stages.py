@@ -119,7 +119,7 @@ def knn(
 
     if out is not None:
         check_target(out)
-    points, _ = read_points(embeddings, allow_external=allow_external)
+    points, _ = read_points(embeddings, labels=False, allow_external=allow_external)
     with connect(dask) as client:
         table = run(
             points, k, metric=metric, index=index, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]

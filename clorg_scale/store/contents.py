@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import Array
@@ -19,9 +19,11 @@ __all__ = [
     "Contents",
     "Member",
     "StoredEmbeddings",
-    "check_codes",
+    "Table",
     "choose_embeddings",
     "choose_labels",
+    "columns_taken",
+    "with_features",
 ]
 
 EMBEDDING_NAMES = ("embeddings", "X", "features")
@@ -42,7 +44,9 @@ class StoredEmbeddings:
     labels
         (n,) integers, booleans or strings as stored, -1 where unlabelled; None where none are stored.
     metadata
-        What was stored with them.
+        What was stored with them. Of a table, ``columns`` says of which columns the embeddings were ``taken``, which
+        were ``left_out``, each with the reason, and which holds the ``labels``; where the labels come from a table of
+        their own, ``label_columns`` says the same of that.
     """
 
     embeddings: Array
@@ -66,15 +70,34 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Table:
+    """The columns of a table, and which of them are features.
+
+    Attributes
+    ----------
+    columns
+        Every column, in order, with the reason why it is no feature; "" where it is one. A column that is itself a
+        matrix (of lists) is a feature on its own.
+    read
+        Reads some of the columns together, (n, columns).
+    """
+
+    columns: dict[str, str]
+    read: Callable[[list[str]], Any] | None = None
+
+
+@dataclass(frozen=True)
 class Contents:
     """The arrays of a file by name, and what else is stored with them."""
 
     path: Path
     members: dict[str, Member]
     metadata: dict[str, Any] = field(default_factory=dict)
+    table: Table | None = None
+    """Where the file is a table."""
 
-    def named(self, name: str) -> Member:
-        """Give the array of that name; the last part of a name with slashes is enough where it is unique.
+    def key(self, name: str) -> str:
+        """Give the full name of an array; the last part of a name with slashes is enough where it is unique.
 
         Raises
         ------
@@ -82,15 +105,47 @@ class Contents:
             If there is none; lists the names found.
         """
         if name in self.members:
-            return self.members[name]
+            return name
         ends = [member for member in self.members if member.rpartition("/")[2] == name]
         if len(ends) == 1:
-            return self.members[ends[0]]
+            return ends[0]
         raise InputError(f"{self.path} holds no array {name!r}; it holds {_listed(self.members)}.")
 
 
-def choose_embeddings(contents: Contents, name: str | None) -> Any:
-    """Read the embeddings: the array asked for, else the one with a known name, else the only matrix.
+ALL_COLUMNS = "columns"
+"""Name of the numeric columns of a table, taken together."""
+
+
+def with_features(contents: Contents, labels: str | None) -> Contents:
+    """Add the numeric columns of a table, taken together, under the name `ALL_COLUMNS`.
+
+    Parameters
+    ----------
+    contents
+        Of any file; unchanged if it is not a table of numeric columns.
+    labels
+        The column of the labels, which is no feature.
+    """
+    table = contents.table
+    if table is None:
+        return contents
+    if labels in table.columns:
+        table = replace(table, columns=table.columns | {labels: "the labels"})
+    numbers = _number_columns(contents, table)
+    if not numbers or table.read is None:
+        return replace(contents, table=table)
+    n_rows = contents.members[numbers[0]].shape[0]
+    together = Member((n_rows, len(numbers)), partial(table.read, numbers))
+    return replace(contents, table=table, members=contents.members | {ALL_COLUMNS: together})
+
+
+def _number_columns(contents: Contents, table: Table) -> list[str]:
+    """Columns of a table that are features and hold one number a row."""
+    return [name for name, why in table.columns.items() if not why and len(contents.members[name].shape) == 1]
+
+
+def choose_embeddings(contents: Contents, name: str | None) -> str:
+    """Give the name of the embeddings: of the array asked for, else of a known name, else of the only matrix.
 
     Raises
     ------
@@ -98,28 +153,42 @@ def choose_embeddings(contents: Contents, name: str | None) -> Any:
         If it is not clear which array is meant; lists those found.
     """
     if name is not None:
-        return contents.named(name).read()
-    matrices = {member: part for member, part in contents.members.items() if part.may_have(2)}
+        return contents.key(name)
+    left_out = {} if contents.table is None else contents.table.columns
+    matrices = [member for member, part in contents.members.items() if part.may_have(2) and not left_out.get(member)]
+    # Lists go before numbers beside them, and labels of shape (n, 1) are no features.
+    matrices = [member for member in matrices if member != ALL_COLUMNS] or matrices
+    matrices = [member for member in matrices if not _is_label(member)] or matrices
     known = [member for member in EMBEDDING_NAMES if member in matrices]
-    candidates = known or [member for member in matrices if not matrices[member].elsewhere] or list(matrices)
+    candidates = known or [member for member in matrices if not contents.members[member].elsewhere] or matrices
     if len(candidates) == 1:
-        return matrices[candidates[0]].read()
+        return candidates[0]
     if not candidates:
-        raise InputError(
-            f"{contents.path} holds no two-dimensional array of numbers; it holds {_listed(contents.members)}."
-        )
+        raise InputError(f"{contents.path} holds no two-dimensional array of numbers; it holds {_described(contents)}.")
     raise InputError(
         f"{contents.path} holds several arrays that may be the embeddings ({_listed(candidates)}); choose one by "
         f"'{contents.path}:{candidates[0]}'."
     )
 
 
-def choose_labels(contents: Contents, name: str | None, *, required: bool = False) -> Any:
-    """Read the labels: the array asked for, else the one with a known name (else, if required, the only vector).
+def choose_labels(
+    contents: Contents, name: str | None, *, embeddings: str | None = None, required: bool = False
+) -> str | None:
+    """Give the name of the labels: of the array asked for, else of a known name (else, if required, the only vector).
+
+    Parameters
+    ----------
+    contents, name
+        The file, and what is asked for.
+    embeddings
+        Name of the array that was chosen as the embeddings.
+    required
+        There must be labels.
 
     Returns
     -------
-    What the file stores, unchecked; None where there are no labels and none are required.
+    None where there are no labels and none are required. An array of a known name is chosen whatever its type, so that
+    one that cannot be labels is refused, not overlooked.
 
     Raises
     ------
@@ -127,13 +196,15 @@ def choose_labels(contents: Contents, name: str | None, *, required: bool = Fals
         If it is not clear which array is meant, or there is none and one is required; lists those found.
     """
     if name is not None:
-        return contents.named(name).read()
-    vectors = {member: part for member, part in contents.members.items() if part.may_have(1)}
-    known = [member for member in vectors if member.rpartition("/")[2] in LABEL_NAMES]
-    own = [member for member in vectors if not vectors[member].elsewhere] or list(vectors)
+        return contents.key(name)
+    columns = [member for member, part in contents.members.items() if _is_column(part) and member != embeddings]
+    known = [member for member in columns if _is_label(member)] or [
+        member for member in contents.members if _is_label(member) and member != embeddings
+    ]
+    own = [member for member in columns if not contents.members[member].elsewhere] or columns
     candidates = known or (own if required else [])
     if len(candidates) == 1:
-        return vectors[candidates[0]].read()
+        return candidates[0]
     if candidates:
         raise InputError(
             f"{contents.path} holds several arrays that may be the labels ({_listed(candidates)}); choose one by "
@@ -144,22 +215,49 @@ def choose_labels(contents: Contents, name: str | None, *, required: bool = Fals
     return None
 
 
-def check_codes(codes: npt.NDArray[Any], n_categories: int, name: str) -> None:
-    """Check that the codes of a column of categories, negative where missing, stand for categories that are there.
+def columns_taken(contents: Contents, embeddings: str | None, labels: str | None) -> dict[str, Any]:
+    """Say which columns of a table were taken and which were left out, and why.
 
-    Raises
-    ------
-    InputError
-        If one is too large; says where.
+    Parameters
+    ----------
+    contents
+        Of a table, as `with_features` gives them.
+    embeddings, labels
+        Names of what was taken as such; None where nothing was.
+
+    Returns
+    -------
+    ``taken``: names; ``left_out``: reason for each other name; ``labels``: name, where there are labels.
     """
-    if codes.dtype.kind not in "iu":
-        raise InputError(f"The categories of {name} are damaged: their codes have type {codes.dtype}, not integers.")
-    wrong = np.flatnonzero(codes >= n_categories)
-    if len(wrong):
-        raise InputError(
-            f"The categories of {name} are damaged: code {codes[wrong[0]]} in row {wrong[0]}, but there are "
-            f"{n_categories} categories; write the file again."
-        )
+    table = contents.table
+    if table is None:
+        return {}
+    numbers = _number_columns(contents, table)
+    taken = numbers if embeddings == ALL_COLUMNS else [] if embeddings is None else [embeddings]
+    left_out = {
+        name: why or ("a column of numbers beside it" if name in numbers else "not chosen")
+        for name, why in table.columns.items()
+        if name not in taken and name != labels
+    }
+    return {"taken": taken, "left_out": left_out} | ({} if labels is None else {"labels": labels})
+
+
+def _is_label(name: str) -> bool:
+    return name.rpartition("/")[2] in LABEL_NAMES
+
+
+def _is_column(member: Member) -> bool:
+    """Tell whether there is one value a point: (n,) or (n, 1)."""
+    return member.may_have(1) or (len(member.shape) == 2 and member.shape[1] == 1)
+
+
+def _described(contents: Contents) -> str:
+    """Names for a sentence, those of a table with what they hold."""
+    if contents.table is None:
+        return _listed(contents.members)
+    some = list(contents.table.columns.items())
+    parts = [f"{name!r} ({why})" if why else repr(name) for name, why in some[:12]]
+    return (", ".join(parts) + (", ..." if len(some) > 12 else "")) or "no columns"
 
 
 def _listed(names: Iterable[str]) -> str:

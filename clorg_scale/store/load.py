@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 
 from clorg_scale.arrays import as_embeddings, label_array
 from clorg_scale.errors import InputError
-from clorg_scale.store.contents import Contents, StoredEmbeddings, choose_embeddings, choose_labels
+from clorg_scale.store.contents import (
+    Contents,
+    StoredEmbeddings,
+    choose_embeddings,
+    choose_labels,
+    columns_taken,
+    with_features,
+)
 from clorg_scale.store.damage import tell_damage
 from clorg_scale.store.regular import check_regular_file
 
@@ -25,6 +32,8 @@ _EMBEDDING_FORMATS = {
     ".h5ad": "hdf5",
     ".h5": "hdf5",
     ".hdf5": "hdf5",
+    ".pt": "pytorch",
+    ".pth": "pytorch",
 }
 """Module of `clorg_scale.store.readers` for each ending."""
 
@@ -36,7 +45,7 @@ _LEADING_ELSEWHERE = ("folder", "hdf5", "zarr")
 
 
 def load_embeddings(
-    path: Path | str, *, labels: Path | str | None = None, allow_external: bool = False
+    path: Path | str, *, labels: Path | str | Literal[False] | None = None, allow_external: bool = False
 ) -> StoredEmbeddings:
     """Read embeddings, with their labels and metadata where they are stored.
 
@@ -47,8 +56,10 @@ def load_embeddings(
     ``.npy``           memory-mapped
     ``.npz``           uncompressed arrays memory-mapped where they lie in the file, compressed ones gathered
     ``.safetensors``   memory-mapped; bfloat16 gathered as float32
+    ``.pt``            a tensor, or a dictionary or list of tensors, memory-mapped (``weights_only=True``)
     Zarr               gathered chunk by chunk
-    ``.parquet``       a column of equally long lists, or else all numeric columns except the labels; gathered
+    ``.parquet``       a column of equally long lists or tensors, or else all numeric columns except the labels and the
+                       index of a data frame; gathered
     ``.h5ad``, HDF5    contiguous uncompressed arrays memory-mapped, others gathered chunk by chunk
     =================  ==========================================================================================
 
@@ -57,7 +68,9 @@ def load_embeddings(
 
     Where a file holds several arrays, the one named ``embeddings``, ``X`` or ``features`` is taken, or the only
     matrix if there is just one; ``file.npz:name`` or ``file.h5ad:obsm/X_pca`` chooses another. Labels are the
-    array (column, ``obs`` column) named ``labels``, ``y``, ``label`` or ``class``, if there is one.
+    array (column, ``obs`` column) named ``labels``, ``y``, ``label`` or ``class``, if there is one. AnnData, in HDF5 or
+    in Zarr, of whatever version, is read by its own rules: ``X`` or ``obsm/*``, and the columns of ``obs``. Which
+    columns of a table were taken, and which were left out and why, stands in the metadata.
 
     Parameters
     ----------
@@ -65,6 +78,7 @@ def load_embeddings(
         File or folder, with ``:name`` of an array in it if need be.
     labels
         Where the labels are instead: another file (as `load_labels` takes it), or the name of an array in `path`.
+        False reads none.
     allow_external
         Read what an HDF5 file takes from other files (external links, external storage, virtual data sets), and
         follow symbolic links that leave a Zarr store or a store of this package. By default that is refused, as such
@@ -80,18 +94,47 @@ def load_embeddings(
         If the format needs a package that is not installed.
     """
     file, name = _split(path)
+    labels_file, label = _label_source(file, labels)
     contents = _contents(file, _EMBEDDING_FORMATS, "embeddings", allow_external=allow_external)
+    if label is not None and labels_file is None:
+        if label not in contents.members and Path(label).suffix.lower() in _LABEL_FORMATS:
+            raise InputError(f"{label} does not exist.")
+        label = contents.key(label)
+    contents = with_features(contents, label if labels_file is None else None)
+    chosen = choose_embeddings(contents, name)
     with tell_damage(f"The embeddings in {path} cannot be read"):
-        embeddings = as_embeddings(choose_embeddings(contents, name), name=f"embeddings in {path}")
-    if labels is not None and (found := _existing(labels)) is not None:
-        return StoredEmbeddings(embeddings, _labels_from(*found, len(embeddings), allow_external), contents.metadata)
-    if labels is not None and str(labels) not in contents.members and Path(labels).suffix in _LABEL_FORMATS:
-        raise InputError(f"{labels} does not exist.")
-    with tell_damage(f"The labels in {file} cannot be read"):
-        stored = choose_labels(contents, None if labels is None else str(labels))
-        if stored is not None:
-            stored = label_array(stored, len(embeddings), name=f"labels in {file}")
-    return StoredEmbeddings(embeddings, stored, contents.metadata)
+        embeddings = as_embeddings(contents.members[chosen].read(), name=f"embeddings in {path}")
+    metadata = dict(contents.metadata)
+    stored = None
+    if labels_file is not None:
+        stored, metadata_of_labels = _labels_from(labels_file, label, len(embeddings), allow_external=allow_external)
+        metadata |= metadata_of_labels
+        label = None
+    elif labels is not False:
+        label = choose_labels(contents, label, embeddings=chosen)
+        if label is not None:
+            stored = _read_labels(contents, label, len(embeddings))
+    if contents.table is not None:
+        metadata["columns"] = columns_taken(contents, chosen, label)
+    return StoredEmbeddings(embeddings, stored, metadata)
+
+
+def _read_labels(contents: Contents, name: str, n_points: int | None) -> npt.NDArray[Any]:
+    """Read and check the labels of that name."""
+    with tell_damage(f"The labels in {contents.path} cannot be read"):
+        return label_array(contents.members[name].read(), n_points, name=f"labels in {contents.path}")
+
+
+def _label_source(file: Path, labels: Path | str | Literal[False] | None) -> tuple[Path | None, str | None]:
+    """Tell where the labels are: another file, or None for the file of the embeddings; and the name of an array."""
+    if labels is None or labels is False:
+        return None, None
+    found = _existing(labels)
+    if found is None:
+        return None, str(labels)
+    if found[1] is not None and found[0].samefile(file):
+        return None, found[1]
+    return found
 
 
 def load_labels(path: Path | str, *, allow_external: bool = False) -> npt.NDArray[Any]:
@@ -117,14 +160,21 @@ def load_labels(path: Path | str, *, allow_external: bool = False) -> npt.NDArra
     InputError, MissingDependencyError
         As `load_embeddings`.
     """
-    return _labels_from(*_split(path), None, allow_external)
+    return _labels_from(*_split(path), None, allow_external=allow_external)[0]
 
 
-def _labels_from(file: Path, name: str | None, n_points: int | None, allow_external: bool) -> npt.NDArray[Any]:  # noqa: FBT001
-    """Read and check the labels in a file."""
+def _labels_from(
+    file: Path, name: str | None, n_points: int | None, *, allow_external: bool
+) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+    """Read and check the labels in a file; of a table, tell which column they are."""
     contents = _contents(file, _LABEL_FORMATS, "labels", allow_external=allow_external)
-    with tell_damage(f"The labels in {file} cannot be read"):
-        return label_array(choose_labels(contents, name, required=True), n_points, name=f"labels in {file}")
+    chosen = choose_labels(contents, name, required=True)
+    assert chosen is not None  # they are required
+    labels = _read_labels(contents, chosen, n_points)
+    if contents.table is None:
+        return labels, {}
+    taken = columns_taken(contents, chosen, None)
+    return labels, {"label_columns": taken | {"left_out": dict.fromkeys(taken["left_out"], "not chosen")}}
 
 
 def _split(path: Path | str) -> tuple[Path, str | None]:

@@ -72,6 +72,15 @@ class Objects:
                 continue
             yield name, item
 
+    def unfollowed_part(self, group: Any, name: str, item: Any) -> Unfollowed | None:
+        """Tell whether a column or matrix, encoded as AnnData does, takes a part from where it must not be taken."""
+        encoding = text_attribute(item, "encoding-type")
+        parts = [(group, text_attribute(item, "categories")), *((group, part) for part in ("uns",) if part in group)]
+        if not hasattr(item, "shape") and encoding not in ("", "anndata", "dict", "raw"):
+            parts += [(item, part) for part in item]
+        found = (self._foreign(owner, part) for owner, part in parts if part)
+        return next((foreign for foreign in found if foreign is not None), None)
+
     def _foreign(self, group: Any, name: str) -> Unfollowed | None:
         """Tell whether a link leads to another file that must not, or cannot, be followed."""
         try:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.errors import InputError
-from clorg_scale.store.contents import Contents, Member
+from clorg_scale.store.contents import Contents, Member, Table
 from clorg_scale.store.regular import check_fits_memory
 
 __all__ = ["contents"]
@@ -34,7 +34,8 @@ def contents(path: Path) -> Contents:
     lists = {key: value for key, value in data.items() if isinstance(value, list)} if isinstance(data, dict) else {}
     if not lists:
         raise InputError(f"{path} must hold a list of labels, or an object of lists.")
-    return Contents(path, {key: Member((len(value),), partial(_as_objects, value)) for key, value in lists.items()})
+    members = {key: Member((len(value),), partial(_as_objects, value)) for key, value in lists.items()}
+    return Contents(path, members, table=Table(dict.fromkeys(lists, "not chosen")))
 
 
 def _as_objects(values: list[Any]) -> np.ndarray[Any, Any]:

@@ -1,4 +1,4 @@
-"""Parquet files: a column of equally long lists, or numeric columns."""
+"""Parquet files: a column of equally long lists or tensors, or numeric columns."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.arrays import Array
-from clorg_scale.arrays.arrow import from_arrow, is_list
+from clorg_scale.arrays.arrow import describe_column, from_arrow, index_columns
+from clorg_scale.arrays.columns import row_number_reason
 from clorg_scale.arrays.spool import check_in_memory, check_room, gather_blocks
 from clorg_scale.errors import InputError, require
-from clorg_scale.store.contents import LABEL_NAMES, Contents, Member
+from clorg_scale.store.contents import LABEL_NAMES, Contents, Member, Table
 from clorg_scale.store.damage import tell_damage
 
 __all__ = ["contents"]
@@ -28,38 +29,40 @@ _BITS = {"BOOLEAN": 1, "INT64": 64, "INT96": 96, "DOUBLE": 64}
 
 
 def contents(path: Path) -> Contents:
-    """List the columns of the file; without a column of lists, the numeric ones together as ``columns``.
+    """List the columns of the file, and which of them are features.
 
     Raises
     ------
     InputError
-        If it is not a Parquet file, or truncated.
+        If it is not a Parquet file, or truncated, or columns have one name.
     MissingDependencyError
         If PyArrow is not installed.
     """
     parquet = require("pyarrow.parquet", extra="interop", purpose="Reading .parquet files")
-    arrow = require("pyarrow", extra="interop", purpose="Reading .parquet files")
     with tell_damage(f"{path} is not a Parquet file, or it is truncated"), parquet.ParquetFile(path) as file:
         schema, n_rows = file.schema_arrow, file.metadata.num_rows
-    lists = [column.name for column in schema if is_list(column.type)]
-    # The width of variable lists is known only from their rows; 2-D is all that the choice needs.
-    members = {name: Member((n_rows, 0), partial(_read_lists, path, name)) for name in lists}
-    members |= {
-        column.name: Member((n_rows,), partial(_read_column, path, column.name))
-        for column in schema
-        if column.name not in lists
-    }
-    numeric = [
-        column.name
-        for column in schema
-        if arrow.types.is_primitive(column.type)
-        and not arrow.types.is_temporal(column.type)
-        and column.name not in LABEL_NAMES
-        and not column.name.startswith("__index_level_")
-    ]
-    if numeric and not lists:
-        members["columns"] = Member((n_rows, len(numeric)), partial(_read_columns, path, numeric))
-    return Contents(path, members)
+        index = index_columns(schema)
+    twice = [name for position, name in enumerate(schema.names) if name in schema.names[:position]]
+    if twice:
+        raise InputError(f"{path} has several columns named {twice[0]!r}; give each a name of its own.")
+    members, reasons = {}, {}
+    for column in schema:
+        kind, row_shape = describe_column(column.type)
+        reasons[column.name] = _why_no_feature(column.name, kind, row_shape, index)
+        if row_shape:
+            members[column.name] = Member((n_rows, *row_shape), partial(_read_lists, path, column.name))
+        else:
+            members[column.name] = Member((n_rows,), partial(_read_column, path, column.name))
+    return Contents(path, members, table=Table(reasons, partial(_read_columns, path)))
+
+
+def _why_no_feature(name: str, kind: str, row_shape: tuple[int, ...] | None, index: set[str]) -> str:
+    """Say why a column is no feature; "" if it is one."""
+    if name in index:
+        return "the index of the data frame"
+    if name in LABEL_NAMES and not row_shape:
+        return "a name of labels"
+    return kind or row_number_reason(name)
 
 
 def _read_lists(path: Path, name: str) -> Array:
@@ -73,7 +76,12 @@ def _read_lists(path: Path, name: str) -> Array:
 def _read_columns(path: Path, names: list[str]) -> Array:
     """Gather numeric columns as the features of a matrix."""
     blocks = (
-        np.column_stack([from_arrow(column, name=f"numbers in {path}") for column in batch.columns])
+        np.column_stack(
+            [
+                from_arrow(column, name=f"numbers of column {name!r} in {path}")
+                for name, column in zip(names, batch.columns, strict=True)
+            ]
+        )
         for batch in _batches(path, names)
     )
     return _gather(path, names, blocks)
@@ -119,7 +127,9 @@ def _batches(path: Path, names: list[str]) -> Iterator[Any]:
     with tell_damage(f"{path} is damaged"), pyarrow.parquet.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             rows = _rows_at_once(file.metadata.row_group(group), names, path)
-            yield from file.iter_batches(rows, row_groups=[group], columns=names)
+            for batch in file.iter_batches(rows, row_groups=[group], columns=names):
+                if batch.num_rows:
+                    yield batch.select(names)  # "a.b" also reads the part b of a column a
 
 
 def _announced(path: Path, names: list[str]) -> int:
