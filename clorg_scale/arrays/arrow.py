@@ -86,13 +86,17 @@ def from_arrow(data: Any, *, name: str) -> Array:
 def _from_table(table: Any, name: str) -> Array:
     """Stack the columns of numbers of a table, or take its one column of lists."""
     index = index_columns(table.schema)
-    kept = [position for position, field in enumerate(table.schema) if field.name not in index]
-    columns = [Column(table.schema.names[i], *describe_column(table.schema.field(i).type)) for i in kept]
+    fields = list(table.schema)
+    kept = [position for position, field in enumerate(fields) if field.name not in index]
+    columns = [Column(fields[position].name, *describe_column(fields[position].type)) for position in kept]
     chosen = [kept[position] for position in choose_columns(columns, name=name)]
-    if len(kept) == 1 or not _is_number(table.schema.field(chosen[0]).type):
+    if not chosen:
+        return np.empty((table.num_rows, 0))
+    if len(kept) == 1 or not _is_number(fields[chosen[0]].type):
         return from_arrow(table.column(chosen[0]), name=name)
     values = [_numbers(table.column(position)) for position in chosen]
-    whole = np.empty((table.num_rows, len(values)), dtype=np.result_type(*values))
+    dtype = np.result_type(*{column.dtype for column in values})
+    whole = np.empty((table.num_rows, len(values)), dtype=dtype)
     for position, column in enumerate(values):
         whole[:, position] = column
     return whole

@@ -74,9 +74,10 @@ def choose_columns(columns: Sequence[Column], *, name: str) -> list[int]:
             f"The {name} are a data frame whose columns {_listed(wrong)} are not numeric; drop them or choose "
             "one column of lists."
         )
-    left_out = [column.name for position, column in enumerate(columns) if position not in chosen]
+    taken_ones = set(chosen)
+    left_out = [column.name for position, column in enumerate(columns) if position not in taken_ones]
     if left_out:
-        taken = _listed([columns[position].name for position in chosen])
+        taken = _listed([columns[position].name for position in chosen[: _LISTED + 1]])
         warnings.warn(f"Of the {name}, columns {taken} are taken; left out: {_listed(left_out)}.", stacklevel=2)
     return chosen
 

@@ -37,7 +37,10 @@ def from_frame(data: Any, *, name: str) -> Array:
     """
     if data.ndim == 1:
         return _from_column(data if hasattr(data, "iloc") else _series(data), name)
-    chosen = choose_columns([_described(data, position) for position in range(data.shape[1])], name=name)
+    dtypes = enumerate(data.dtypes)  # once: of a wide frame, pandas takes long to list them
+    chosen = choose_columns([_described(data, position, dtype) for position, dtype in dtypes], name=name)
+    if not chosen:
+        return np.empty((len(data), 0))
     if len(chosen) == 1 and not _is_numeric(data.dtypes.iloc[chosen[0]]):
         return _from_column(data.iloc[:, chosen[0]], name)
     if len(chosen) < data.shape[1]:
@@ -53,10 +56,9 @@ def from_frame(data: Any, *, name: str) -> Array:
     return data.to_numpy(dtype=common, na_value=np.nan)
 
 
-def _described(data: Any, position: int) -> Column:
+def _described(data: Any, position: int, dtype: Any) -> Column:
     """Tell what a column of a frame holds."""
     column = str(data.columns[position])
-    dtype = data.dtypes.iloc[position]
     if _is_numeric(dtype):
         return Column(column, "", ())
     if hasattr(dtype, "pyarrow_dtype"):

@@ -1,6 +1,7 @@
 """Tables and data frames: what is a feature, what is left out, and that both are told."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -248,6 +249,21 @@ def test_a_frame_with_one_column_of_arrays(wrap):
         as_embeddings(pd.DataFrame({"emb": [None, *column]}))
     with pytest.raises(InputError, match="columns emb, more are not numeric"):
         as_embeddings(pd.DataFrame({"emb": column, "more": column}))
+
+
+def test_frames_without_features():
+    for data in (FRAME[[]], pa.table({}), pa.Table.from_pandas(FRAME[[]].set_index(pd.Index(Y, name="id")))):
+        with pytest.raises(InputError, match="at least 1 feature"):
+            as_embeddings(data)
+
+
+def test_wide_frames_are_taken_at_once():
+    pl = pytest.importorskip("polars")
+    wide = pd.DataFrame(np.zeros((3, 5000), np.float32)).rename(columns=str)
+    start = time.perf_counter()
+    for data in (wide, pl.from_pandas(wide), pa.Table.from_pandas(wide)):
+        assert as_embeddings(data).shape == (3, 5000)
+    assert time.perf_counter() - start < 20  # a look at all columns for each of them takes minutes
 
 
 def test_rows_of_several_types_are_not_rounded():
