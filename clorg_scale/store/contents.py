@@ -204,6 +204,12 @@ def choose_labels(
     own = [member for member in columns if not contents.members[member].elsewhere] or columns
     candidates = known or (own if required else [])
     if len(candidates) == 1:
+        shape = contents.members[candidates[0]].shape
+        if len(shape) > 1 and shape[-1] > 1:  # (n, 0) are lists of unknown length
+            raise InputError(
+                f"{contents.path} holds no labels: {candidates[0]!r} has shape {shape}; one label per row, (n,), is "
+                "needed (of one-hot rows take argmax(axis=1))."
+            )
         return candidates[0]
     if candidates:
         raise InputError(

@@ -173,7 +173,7 @@ def test_labels_of_shape_n_1(tmp_path, ending):
     assert cs.load_embeddings(path).labels.tolist() == labels.ravel().tolist()
     assert load_labels(path).tolist() == labels.ravel().tolist()
     store(path, X, np.eye(6, dtype=np.int64))
-    with pytest.raises(InputError, match=r"labels in .* have shape \(6, 6\); .*argmax"):
+    with pytest.raises(InputError, match=r"holds no labels: 'labels' has shape \(6, 6\); .*argmax"):
         cs.load_embeddings(path)
     assert run("knn", path, "--k", "2").code == 0  # which needs no labels
 
