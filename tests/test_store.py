@@ -727,7 +727,7 @@ def test_hdf5(tmp_path):
     assert load_labels(f"{path}:flags").tolist() == (Y > 0).tolist()
     with h5py.File(tmp_path / "link.h5", "w") as file:
         file["X"] = h5py.ExternalLink(str(path), "features")
-    check(load_embeddings(tmp_path / "link.h5"), X.astype(">f8"), None)
+    check(load_embeddings(tmp_path / "link.h5", allow_external=True), X.astype(">f8"), None)
     with h5py.File(tmp_path / "user.h5", "w", userblock_size=512) as file:
         file["X"] = X
     check(load_embeddings(tmp_path / "user.h5"), X, None)

@@ -13,6 +13,7 @@ from clorg_scale.affinity.edges import row_numbers
 from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
+from clorg_scale.store.regular import check_regular_file
 
 __all__ = ["AffinityGraph"]
 
@@ -140,6 +141,7 @@ class AffinityGraph:
         InputError
             If the file is missing, truncated or something else.
         """
+        check_regular_file(path)
         try:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = stored["indptr"], stored["indices"], stored["weights"]

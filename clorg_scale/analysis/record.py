@@ -16,6 +16,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
+from clorg_scale.store.regular import check_fits_memory
 
 __all__ = [
     "Analysis",
@@ -226,6 +227,7 @@ class Analysis:
             If the file is missing, truncated, or something else.
         """
         file = Path(path) / "analysis.json" if Path(path).is_dir() else Path(path)
+        check_fits_memory(file)
         try:
             document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
         except FileNotFoundError:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from clorg_scale.arrays.blocks import BLOCK_BYTES, row_slices
 from clorg_scale.arrays.device import Array
-from clorg_scale.arrays.spool import gather_blocks
+from clorg_scale.arrays.memory import available_memory
+from clorg_scale.arrays.spool import check_in_memory, gather_blocks
+from clorg_scale.arrays.unwritten import check_written
 from clorg_scale.errors import InputError, require
 
 __all__ = ["as_array"]
 
 _CPU, _CUDA_DEVICES = 1, (2, 13)
 """Device numbers of DLPack: main memory; CUDA memory, plain and managed."""
+
+_POINTER_BYTES = 8
+"""The least that a string or another Python object takes."""
 
 
 def as_array(data: Any, *, name: str = "embeddings") -> Array:
@@ -115,7 +121,7 @@ def _from_torch(tensor: Any, name: str) -> Array:
     tensor = tensor.cpu()
     if _is_foreign_float(tensor.dtype):
         blocks = (tensor[rows].float().numpy() for rows in _slices(tensor))
-        return gather_blocks(blocks, tuple(tensor.shape), np.float32)
+        return gather_blocks(blocks, tuple(tensor.shape), np.float32, name=name)
     return tensor.resolve_conj().resolve_neg().numpy()
 
 
@@ -147,21 +153,25 @@ def _is_sliceable(data: Any) -> bool:
 def _from_slices(data: Any, name: str) -> Array:
     """Read an array slice by slice, in whole chunks."""
     dtype = data.dtype
-    if not isinstance(dtype, np.dtype) or dtype.kind == "O":
-        return np.asarray(data[:])
     if data.ndim == 0:
         raise InputError(f"The {name} are a single value, not an array.")
+    check_written(data, name=name)
+    if not isinstance(dtype, np.dtype) or dtype.kind == "O":
+        check_in_memory(prod(data.shape) * _POINTER_BYTES, name)
+        return np.asarray(data[:])
     target = np.float32 if _is_foreign_float(dtype) else dtype
     blocks = (np.asarray(data[rows]).astype(target, copy=False) for rows in _slices(data))
-    return gather_blocks(blocks, tuple(data.shape), target)
+    return gather_blocks(blocks, tuple(data.shape), target, name=name)
 
 
 def _slices(data: Any) -> Iterator[slice]:
     """Cut the rows into blocks; of a chunked array, into blocks of whole chunks."""
     n_rows = int(data.shape[0])
-    row_bytes = max(1, int(np.prod(data.shape[1:], dtype=np.int64)) * data.dtype.itemsize)
+    row_bytes = max(1, prod(data.shape[1:]) * data.dtype.itemsize)
     chunks = getattr(data, "chunks", None)
     chunk = chunks[0] if isinstance(chunks, tuple) and isinstance(chunks[0], int) else 1
+    if chunk * row_bytes > max(BLOCK_BYTES, available_memory() // 4):
+        chunk = 1  # tall chunks of few columns are read several times rather than all at once
     return row_slices(
         n_rows,
         1,

@@ -148,7 +148,7 @@ def _from_lists(chunks: list[Any], kind: Any, name: str) -> Array:
     widths = sorted({block.shape[1] for block in blocks})
     if len(widths) != 1:
         raise InputError(f"The lists of the {name} differ in length: {widths[0]} and {widths[1]} numbers.")
-    return gather_blocks(blocks, (sum(map(len, blocks)), widths[0]), blocks[0].dtype)
+    return gather_blocks(blocks, (sum(map(len, blocks)), widths[0]), blocks[0].dtype, name=name)
 
 
 def _list_matrix(chunk: Any, name: str) -> Array:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clorg_scale.errors import InputError
 
-__all__ = ["available_memory", "parse_memory"]
+__all__ = ["available_memory", "in_bytes", "parse_memory"]
 
 _UNITS = {
     "": 1,
@@ -21,6 +21,11 @@ _UNITS = {
     "gi": 2**30,
     "ti": 2**40,
 }
+
+_PREFIXES = "kMGTPEZY"
+
+_MOST_SHOWN = 10**27
+"""Announced sizes beyond this have no prefix, and soon no float."""
 
 
 def parse_memory(limit: str | int | None) -> int | None:
@@ -41,6 +46,16 @@ def parse_memory(limit: str | int | None) -> int | None:
     if limit <= 0:
         raise InputError(f"The memory limit must be positive, not {limit}.")
     return limit
+
+
+def in_bytes(amount: int) -> str:
+    """Give an amount of memory or disk space as text, such as ``4.5 PB``."""
+    if amount < 1000:
+        return f"{amount} bytes"
+    if amount >= _MOST_SHOWN:
+        return "more than 1000 YB"
+    power = (len(str(amount)) - 1) // 3
+    return f"{amount / 1000**power:.3g} {_PREFIXES[power - 1]}B"
 
 
 def available_memory() -> int:

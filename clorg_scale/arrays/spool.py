@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,26 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays.device import Array
-from clorg_scale.arrays.memory import available_memory
+from clorg_scale.arrays.memory import available_memory, in_bytes
+from clorg_scale.errors import InputError
 
-__all__ = ["gather_blocks"]
+__all__ = ["check_in_memory", "check_room", "gather_blocks"]
 
 _SHARE_OF_MEMORY = 0.25
 """Share of the free memory that a gathered array may take; the stages that follow need the rest."""
 
+_ALWAYS_TRIED = 64 << 20
+"""Bytes that are not worth a refusal."""
 
-def gather_blocks(blocks: Iterable[Array], shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+
+def gather_blocks(
+    blocks: Iterable[Array], shape: tuple[int, ...], dtype: npt.DTypeLike, *, name: str = "array"
+) -> Array:
     """Gather consecutive blocks of rows into one array, on disk where it is large against the free memory.
 
     The file lies in the folder of temporary files (the environment variable ``TMPDIR`` chooses it), has no
-    name, and its space is free again when the array is.
+    name, and its space is free again when the array is. What is announced is compared with what is free before
+    the first block is read.
 
     Parameters
     ----------
@@ -32,6 +41,8 @@ def gather_blocks(blocks: Iterable[Array], shape: tuple[int, ...], dtype: npt.DT
         (b, ...) NumPy arrays, in order, `shape[0]` rows in all.
     shape, dtype
         Of the whole array.
+    name
+        What to call it in error sentences.
 
     Returns
     -------
@@ -40,18 +51,70 @@ def gather_blocks(blocks: Iterable[Array], shape: tuple[int, ...], dtype: npt.DT
     Raises
     ------
     InputError
-        If the disk is full.
+        If neither memory nor disk has room for it, or the blocks hold more or fewer rows than announced.
     """
     dtype = np.dtype(dtype)
     n_bytes = prod(shape) * dtype.itemsize
-    if n_bytes > _SHARE_OF_MEMORY * available_memory():
-        return _on_disk(blocks, shape, dtype)
-    whole = np.empty(shape, dtype=dtype)
-    start = 0
+    counted = _counted(blocks, shape[0], name)
+    if check_room(n_bytes, name):
+        whole = np.empty(shape, dtype=dtype)
+        start = 0
+        for block in counted:
+            whole[start : start + len(block)] = block
+            start += len(block)
+        return whole
+    return _on_disk(counted, shape, dtype)
+
+
+def check_room(n_bytes: int, name: str) -> bool:
+    """Check that an array of that size can be gathered; gives True if in memory, False if in a temporary file.
+
+    Raises
+    ------
+    InputError
+        If neither the memory nor the folder of temporary files has room for it.
+    """
+    if n_bytes <= _SHARE_OF_MEMORY * available_memory():
+        return True
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    largest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if largest != resource.RLIM_INFINITY:
+        free = min(free, largest)
+    if n_bytes > free:
+        raise InputError(
+            f"The {name} would take {in_bytes(n_bytes)}, more than fits in memory, and {folder} has room for "
+            f"{in_bytes(free)}; name a folder with more space in the environment variable TMPDIR, or store fewer rows."
+        )
+    return False
+
+
+def check_in_memory(n_bytes: int, name: str) -> None:
+    """Check that something that is read in one piece fits in the free memory.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    free = available_memory()
+    if n_bytes > max(free, _ALWAYS_TRIED):
+        raise InputError(
+            f"The {name} would take {in_bytes(n_bytes)} of memory to read, and {in_bytes(free)} are free; store them "
+            "in smaller pieces."
+        )
+
+
+def _counted(blocks: Iterable[Array], n_rows: int, name: str) -> Iterator[Array]:
+    """The blocks, checked to hold as many rows as announced."""
+    there = 0
     for block in blocks:
-        whole[start : start + len(block)] = block
-        start += len(block)
-    return whole
+        there += len(block)
+        if there > n_rows:
+            raise InputError(f"The {name} hold more than the {n_rows} rows announced; the file is damaged.")
+        yield block
+    if there < n_rows:
+        raise InputError(f"The {name} end after {there} of the {n_rows} rows announced; the file is damaged.")
 
 
 def _on_disk(blocks: Iterable[Array], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

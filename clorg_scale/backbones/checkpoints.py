@@ -12,6 +12,7 @@ from torch import nn
 from clorg_scale.backbones.architectures import Backbone, rebuild
 from clorg_scale.backbones.methods import Method
 from clorg_scale.errors import InputError
+from clorg_scale.store.regular import check_regular_file
 from clorg_scale.store.states import write_state
 
 __all__ = ["CHECKPOINT", "UNFINISHED", "load_backbone", "read_training", "write_training"]
@@ -163,6 +164,7 @@ def _another_training(key: str, theirs: dict[str, Any], settings: dict[str, Any]
 
 def _read(file: Path, device: torch.device) -> dict[str, Any]:
     """A checkpoint, its parts of the kinds they must be."""
+    check_regular_file(file)
     try:
         state = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a damaged file

@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from io import TextIOWrapper
 from threading import Event
 from types import FrameType
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clorg_scale.cli.output import EscapingStream, escaped
 from clorg_scale.errors import InputError, MissingDependencyError
 
 __all__ = ["app", "main"]
@@ -41,7 +42,8 @@ def main() -> None:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
         try:
-            code = _run(sys.argv[1:])
+            with redirect_stdout(EscapingStream(sys.stdout)):
+                code = _run(sys.argv[1:])
         except BaseException:
             # Ctrl-C in compiled code comes out as any error at all.
             code = INTERRUPTED
@@ -155,8 +157,8 @@ def _refused(error: OSError) -> str:
 
 
 def _say(sentence: str) -> None:
-    """One line on stderr."""
-    print(" ".join(sentence.split()), file=sys.stderr)
+    """One line on stderr, in which nothing steers the terminal."""
+    print(escaped(" ".join(sentence.split())), file=sys.stderr)
 
 
 def _close_stdout() -> None:

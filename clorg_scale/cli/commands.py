@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 from clorg_scale.cli.app import app
 from clorg_scale.cli.options import (
     DEFAULT_TEMPERATURES,
+    AllowExternal,
     Dask,
     DeviceName,
     Embeddings,
@@ -29,6 +31,7 @@ from clorg_scale.cli.options import (
     read_named,
     read_temperatures,
 )
+from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +69,7 @@ def demo(*, out: Out = Path("demo-report"), seed: Seed = 0) -> None:
 
     with result_folder(out):
         page = run_demo(out, seed=seed, progress=sys.stderr.isatty())
-    print(f"\nOpen {page} in a browser.")
+    print(f"\nOpen {printable(page)} in a browser.")
 
 
 @app.command(short_help="Everything about one model's embeddings, with a report.")
@@ -108,6 +111,7 @@ def analyze(
     memory_limit: MemoryLimit = None,
     dask: Dask = None,
     resume: Annotated[bool, typer.Option(help="Take finished stages of an earlier run from FOLDER.")] = True,
+    allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
     """Compute everything that is known of how embeddings are organised.
@@ -121,8 +125,9 @@ def analyze(
     chosen = read_temperatures(temperatures)
     if test_labels is not None and test_embeddings is None:
         raise InputError("--test-labels were given without --test-embeddings; give both or neither.")
-    points = read_named(embeddings, labels)
-    test_points = None if test_embeddings is None else read_named(test_embeddings, test_labels)
+    read = partial(read_named, allow_external=allow_external)
+    points = read(embeddings, labels)
+    test_points = None if test_embeddings is None else read(test_embeddings, test_labels)
     with connect(dask) as client:
         result = run(
             points, test_embeddings=test_points, name=name or embeddings.stem,
@@ -135,7 +140,8 @@ def analyze(
         print_json(result.to_dict())
         return
     _print_analysis(result)
-    print(f"\nOpen {out / 'report.html'} in a browser; every number is in {out / 'analysis.json'}.")
+    page, numbers = printable(out / "report.html"), printable(out / "analysis.json")
+    print(f"\nOpen {page} in a browser; every number is in {numbers}.")
 
 
 def _probes(text: str | None) -> list[str] | None:
@@ -150,7 +156,7 @@ def _print_analysis(result: Analysis) -> None:
     from clorg_scale.analysis.comparison import quantities
 
     size = f"{result.n_points:,} points of {result.n_features:,} features"
-    print(f"{result.name}: {size}, {len(result.classes)} classes\n")
+    print(f"{printable(result.name)}: {size}, {len(result.classes)} classes\n")
     rows = quantities(result)
     width = max(map(len, rows))
     for quantity, value in rows.items():
@@ -188,11 +194,11 @@ def compare(
         print_json(table)
         return
     width = max(len(str(row["quantity"])) for row in table)
-    print(f"{'':<{width}} " + " ".join(f"{name:>14.14}" for name in names))
+    print(f"{'':<{width}} " + " ".join(f"{printable(name):>14.14}" for name in names))
     for row in table:
         values = " ".join(f"{_number(row[name]):>14}" for name in names)
         print(f"{row['quantity']:<{width}} {values}")
-    print(f"\nOpen {out / 'comparison.html'} in a browser.")
+    print(f"\nOpen {printable(out / 'comparison.html')} in a browser.")
 
 
 def _number(value: object) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_TEMPERATURES",
+    "AllowExternal",
     "Dask",
     "DeviceName",
     "Embeddings",
@@ -64,6 +66,13 @@ Labels = Annotated[
         metavar="LABELS",
     ),
 ]
+AllowExternal = Annotated[
+    bool,
+    typer.Option(
+        "--allow-external",
+        help="Read what HDF5 files and Zarr stores take from other files, which may be any file of this machine.",
+    ),
+]
 Temperatures = Annotated[str, typer.Option(help="Temperatures of RLD, separated by commas.", metavar="T,T,...")]
 Method = Annotated[str, typer.Option(help="auto, exact, sampled or graph.", metavar="NAME")]
 TargetError = Annotated[float, typer.Option(help="Half-width of the 95 % interval of sampled RLD.", metavar="NUMBER")]
@@ -93,7 +102,9 @@ LISTED_COLUMNS = 8
 DEFAULT_TEMPERATURES = "1,0.5,0.2,0.1,0.05"
 
 
-def read_points(embeddings: Path, labels: Path | Literal[False] | None = None) -> tuple[Any, Any]:
+def read_points(
+    embeddings: Path, labels: Path | Literal[False] | None = None, *, allow_external: bool = False
+) -> tuple[Any, Any]:
     """Embeddings of a file, checked, and their labels, None where there are none or `labels` is False.
 
     Raises
@@ -101,24 +112,26 @@ def read_points(embeddings: Path, labels: Path | Literal[False] | None = None) -
     InputError
         For what cannot be read, NaN, points that are all identical or beyond the range of numbers.
     """
-    stored = read_checked(embeddings, labels)
+    stored = read_checked(embeddings, labels, allow_external=allow_external)
     return stored.embeddings, stored.labels
 
 
-def read_checked(embeddings: Path, labels: Path | Literal[False] | None = None) -> StoredEmbeddings:
+def read_checked(
+    embeddings: Path, labels: Path | Literal[False] | None = None, *, allow_external: bool = False
+) -> StoredEmbeddings:
     """As `read_points`, with the names of the classes."""
     from clorg_scale.analysis.inputs import check_spread
     from clorg_scale.arrays import column_means
     from clorg_scale.store import load_embeddings
 
-    stored = load_embeddings(embeddings, labels=labels)
+    stored = load_embeddings(embeddings, labels=labels, allow_external=allow_external)
     column_means(stored.embeddings)  # finds NaN and infinite values
     check_spread(stored.embeddings)
     _tell_columns(embeddings, labels, stored.metadata)
     return stored
 
 
-def read_labelled(embeddings: Path, labels: Path | None) -> tuple[Any, Any]:
+def read_labelled(embeddings: Path, labels: Path | None, *, allow_external: bool = False) -> tuple[Any, Any]:
     """Embeddings and labels of a file, unchecked; both must be there.
 
     Raises
@@ -126,15 +139,15 @@ def read_labelled(embeddings: Path, labels: Path | None) -> tuple[Any, Any]:
     InputError
         If there are no labels, or a file cannot be read.
     """
-    stored = read_named(embeddings, labels)
+    stored = read_named(embeddings, labels, allow_external=allow_external)
     return stored.embeddings, stored.labels
 
 
-def read_named(embeddings: Path, labels: Path | None) -> StoredEmbeddings:
+def read_named(embeddings: Path, labels: Path | None, *, allow_external: bool = False) -> StoredEmbeddings:
     """As `read_labelled`, with the names of the classes."""
     from clorg_scale.store import load_embeddings
 
-    stored = load_embeddings(embeddings, labels=labels)
+    stored = load_embeddings(embeddings, labels=labels, allow_external=allow_external)
     if stored.labels is None:
         raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
     _tell_columns(embeddings, labels, stored.metadata)
@@ -184,11 +197,12 @@ def read_temperatures(text: str) -> list[float]:
 
 def print_json(value: Any) -> None:
     """Print for a machine; NaN, which JSON lacks, never occurs."""
-    print(json.dumps(value, indent=1, allow_nan=False))
+    # JSON escapes all control characters but this one.
+    print(json.dumps(value, indent=1, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def print_table(rows: list[tuple[str, str]]) -> None:
     """Print a name and a value a line."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {printable(value)}")

@@ -12,6 +12,7 @@ import typer
 from clorg_scale.cli.app import app
 from clorg_scale.cli.options import (
     DEFAULT_TEMPERATURES,
+    AllowExternal,
     Dask,
     DeviceName,
     Embeddings,
@@ -52,6 +53,7 @@ def rld(
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
     dask: Dask = None,
+    allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
     """Compute the Relative Local Density at each temperature, beside what shuffled labels would give."""
@@ -63,7 +65,7 @@ def rld(
     if out is not None:
         check_target(out)
     chosen = read_temperatures(temperatures)
-    stored = read_checked(embeddings, labels)
+    stored = read_checked(embeddings, labels, allow_external=allow_external)
     if stored.labels is None:
         raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
     with connect(dask) as client:
@@ -110,6 +112,7 @@ def knn(
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
     dask: Dask = None,
+    allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
     """Find the k nearest neighbours of every point; `clorg_scale.KNN.load` reads the table."""
@@ -119,7 +122,7 @@ def knn(
 
     if out is not None:
         check_target(out)
-    points, _ = read_points(embeddings, labels=False)
+    points, _ = read_points(embeddings, labels=False, allow_external=allow_external)
     with connect(dask) as client:
         table = run(
             points, k, metric=metric, index=index, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
@@ -159,6 +162,7 @@ def communities(
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
     dask: Dask = None,
+    allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
     """Find communities of the affinity graph, and compare them with the classes where there are labels."""
@@ -178,7 +182,7 @@ def communities(
     check_positive("temperature", temperature)
     if out is not None:
         check_target(out)
-    points, classes = read_points(embeddings, labels)
+    points, classes = read_points(embeddings, labels, allow_external=allow_external)
     codes = None if classes is None else encode_labels(classes, len(points)).codes
     progress = sys.stderr.isatty()
     with connect(dask) as client:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clorg_scale.cli.app import app
-from clorg_scale.cli.options import DeviceName, Out, Seed, read_labelled
+from clorg_scale.cli.options import AllowExternal, DeviceName, Out, Seed, read_labelled
+from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -39,18 +40,19 @@ def study_of_temperature(
     ] = None,
     *,
     out: Out,
+    allow_external: AllowExternal = False,
     device: DeviceName = "auto",
     seed: Seed = 0,
 ) -> None:
     """RLD at 24 temperatures from 2 to 0.02, with what shuffled labels would give."""
     from clorg_scale.studies.temperature import study_temperature
 
-    sets = {_name(path): read_labelled(path, None) for path in embeddings or []}
+    sets = {_name(path): read_labelled(path, None, allow_external=allow_external) for path in embeddings or []}
     if len(sets) < len(embeddings or []):
         raise InputError("Two of the embeddings have the same name; rename one of the files.")
     rows = study_temperature(sets or None, out=out, device=device, seed=seed)  # type: ignore[arg-type]
     _print_rows(rows, skip=("standard error", "shuffled"))
-    print(f"Written: {out}")
+    print(f"Written: {printable(out)}")
 
 
 @study.command(name="seeds", short_help="The same training from several seeds, on one data set or several.")
@@ -81,7 +83,7 @@ def study_of_seeds(
         rows = _run(settings, "seed", folder, device)
         from clorg_scale.studies.trainings import summarise
 
-        print(f"\n{name}, {seeds} seeds")
+        print(f"\n{printable(name)}, {seeds} seeds")
         _print_rows([
             {"measure": measure, "mean": mean, "deviation": spread}
             for measure, (mean, spread) in summarise(rows).items()
@@ -143,7 +145,7 @@ def study_of_modality(*, out: Out, device: DeviceName = "auto", seed: Seed = 0) 
     _print_rows(study_modality(out=out, device=device, seed=seed))  # type: ignore[arg-type]
     if not has_sentence_model():
         print(f"No sentence model is installed for the texts: {HOW_TO_GET}")
-    print(f"Written: {out}")
+    print(f"Written: {printable(out)}")
 
 
 def _setting(
@@ -173,19 +175,21 @@ def _run(settings: list[Setting], vary: str, out: Path, device: str) -> list[dic
 
     def say(row: dict[str, Any]) -> None:
         print(
-            f"{vary} {row[vary]}: RLD {row['RLD 1']:.4f} (T = 1), {row['RLD 0.1']:.4f} (T = 0.1), "
+            f"{vary} {printable(row[vary])}: RLD {row['RLD 1']:.4f} (T = 1), {row['RLD 0.1']:.4f} (T = 0.1), "
             f"CHI {row['CHI 1']:.3f} to {row['CHI 100']:.3f}, linear {row['linear accuracy']:.3f}",
             flush=True,
         )
 
     rows = study_trainings(settings, vary=vary, out=out, device=device, report=say)  # type: ignore[arg-type]
-    print(f"Written: {out}")
+    print(f"Written: {printable(out)}")
     return rows
 
 
 def _print_rows(rows: list[Any], skip: tuple[str, ...] = ()) -> None:
     columns = [column for column in rows[0] if not any(word in column for word in skip)]
-    texts = [[f"{v:.4g}" if isinstance(v := row[column], float) else str(v) for column in columns] for row in rows]
+    texts = [
+        [f"{v:.4g}" if isinstance(v := row[column], float) else printable(v) for column in columns] for row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     for line in [columns, *texts]:
         print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))

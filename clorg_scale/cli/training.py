@@ -11,6 +11,7 @@ import typer
 
 from clorg_scale.cli.app import app
 from clorg_scale.cli.options import DeviceName, Out, Seed
+from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError, require
 
 PUBLISHED_SIZE = 224
@@ -102,7 +103,11 @@ def train(
         seed=seed, progress=True,
     )  # fmt: skip
     if backbones.first_process():
-        print(f"Trained: {out}. Embeddings: clorg-scale embed --checkpoint {out} --data {data} --out FOLDER")
+        folder = printable(out)
+        print(
+            f"Trained: {folder}. Embeddings: clorg-scale embed --checkpoint {folder} --data {printable(data)} "
+            "--out FOLDER"
+        )
 
 
 @app.command(short_help="Embeddings of a data set by a backbone.")
@@ -164,7 +169,7 @@ def embed(
         device=device,  # type: ignore[arg-type]
         progress=True,
     )  # fmt: skip
-    print(f"{len(stored.embeddings):,} embeddings of {stored.embeddings.shape[1]} features: {out}")
+    print(f"{len(stored.embeddings):,} embeddings of {stored.embeddings.shape[1]} features: {printable(out)}")
 
 
 def _require_torch(purpose: str) -> None:

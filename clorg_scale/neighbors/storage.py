@@ -34,7 +34,10 @@ def save_knn(knn: KNN, path: str | Path) -> None:
 
 def load_knn(path: str | Path) -> KNN:
     """Read and check a table (see `KNN.load`)."""
+    from clorg_scale.store.regular import check_regular_file
+
     path = Path(path)
+    check_regular_file(path)
     try:
         with np.load(path, allow_pickle=False) as data:
             stored = {name: data[name] for name in data.files}

@@ -68,6 +68,12 @@ class Member:
     shape: tuple[int, ...]
     """Known before the array is read; () where it cannot be embeddings or labels."""
     read: Callable[[], Any]
+    elsewhere: bool = False
+    """It lies in another file, so that its shape is not known; reading it refuses, and says why."""
+
+    def may_have(self, n_dimensions: int) -> bool:
+        """Tell whether this may be an array of so many dimensions."""
+        return self.elsewhere or len(self.shape) == n_dimensions
 
 
 @dataclass(frozen=True)
@@ -163,14 +169,12 @@ def choose_embeddings(contents: Contents, name: str | None) -> str:
     if name is not None:
         return contents.key(name)
     left_out = {} if contents.table is None else contents.table.columns
-    matrices = [
-        member for member, part in contents.members.items() if len(part.shape) == 2 and not left_out.get(member)
-    ]
+    matrices = [member for member, part in contents.members.items() if part.may_have(2) and not left_out.get(member)]
     # Lists go before numbers beside them, and labels of shape (n, 1) are no features.
     matrices = [member for member in matrices if member != ALL_COLUMNS] or matrices
     matrices = [member for member in matrices if not _is_label(member)] or matrices
     known = [member for member in EMBEDDING_NAMES if member in matrices]
-    candidates = known or matrices
+    candidates = known or [member for member in matrices if not contents.members[member].elsewhere] or matrices
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
@@ -211,7 +215,8 @@ def choose_labels(
     known = [member for member in columns if _is_label(member)] or [
         member for member in contents.members if _is_label(member) and member != embeddings
     ]
-    candidates = known or (columns if required else [])
+    own = [member for member in columns if not contents.members[member].elsewhere] or columns
+    candidates = known or (own if required else [])
     if len(candidates) == 1:
         shape = contents.members[candidates[0]].shape
         if len(shape) > 1 and shape[-1] > 1:  # (n, 0) are lists of unknown length
@@ -263,7 +268,7 @@ def _is_label(name: str) -> bool:
 
 def _is_column(member: Member) -> bool:
     """Tell whether there is one value a point: (n,) or (n, 1)."""
-    return len(member.shape) == 1 or (len(member.shape) == 2 and member.shape[1] == 1)
+    return member.may_have(1) or (len(member.shape) == 2 and member.shape[1] == 1)
 
 
 def _described(contents: Contents) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
+from clorg_scale.store.regular import check_fits_memory
 
 __all__ = ["FORMAT", "METADATA", "PROGRESS", "read_record", "remove_leftovers", "write_record"]
 
@@ -22,6 +23,8 @@ FORMAT = "clorg-scale embeddings 1"
 METADATA = "metadata.json"
 
 PROGRESS = "progress.json"
+
+_MOST_ROWS = 2**63
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -32,11 +35,12 @@ def read_record(path: Path) -> dict[str, Any] | None:
     InputError
         If it was not written by this package, or is damaged.
     """
+    check_fits_memory(path)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); the folder is not a store of embeddings.") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f"{path} does not belong to a store of embeddings that this version knows.")
@@ -44,7 +48,16 @@ def read_record(path: Path) -> dict[str, Any] | None:
     names = files.values() if isinstance(files, dict) else [None]
     if not all(isinstance(name, str) and name == Path(name).name and name.endswith(".npy") for name in names):
         raise InputError(f"{path} names files outside its folder; the store is damaged.")
+    if not (_are_counts(record.get("shape", [])) and _are_counts([record.get("rows", 0)])):
+        raise InputError(f"{path} gives a shape or a number of rows that is none; the store is damaged.")
+    if not isinstance(record.get("metadata", {}), dict):
+        raise InputError(f"{path} holds metadata that are no object; the store is damaged.")
     return record
+
+
+def _are_counts(values: Any) -> bool:
+    """Tell whether this is a list of whole numbers of a size that files have."""
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < _MOST_ROWS for value in values)
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

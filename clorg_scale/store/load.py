@@ -18,6 +18,8 @@ from clorg_scale.store.contents import (
     columns_taken,
     with_features,
 )
+from clorg_scale.store.damage import tell_damage
+from clorg_scale.store.regular import check_regular_file
 
 __all__ = ["load_embeddings", "load_labels"]
 
@@ -38,7 +40,13 @@ _EMBEDDING_FORMATS = {
 _LABEL_FORMATS = _EMBEDDING_FORMATS | {".txt": "text", ".csv": "text", ".tsv": "text", ".json": "json"}
 
 
-def load_embeddings(path: Path | str, *, labels: Path | str | Literal[False] | None = None) -> StoredEmbeddings:
+_LEADING_ELSEWHERE = ("folder", "hdf5", "zarr")
+"""Formats that may take data from other files."""
+
+
+def load_embeddings(
+    path: Path | str, *, labels: Path | str | Literal[False] | None = None, allow_external: bool = False
+) -> StoredEmbeddings:
     """Read embeddings, with their labels and metadata where they are stored.
 
     =================  ==========================================================================================
@@ -71,39 +79,53 @@ def load_embeddings(path: Path | str, *, labels: Path | str | Literal[False] | N
     labels
         Where the labels are instead: another file (as `load_labels` takes it), or the name of an array in `path`.
         False reads none.
+    allow_external
+        Read what an HDF5 file takes from other files (external links, external storage, virtual data sets), and
+        follow symbolic links that leave a Zarr store or a store of this package. By default that is refused, as such
+        a file can name any file of the machine.
 
     Raises
     ------
     InputError
         If the file is missing, damaged, of an unknown format or holds Python objects (nothing is unpickled); if
-        it is not clear which array is meant.
+        it is not clear which array is meant; if data were never written or are lost, which the format would read as
+        zeros; if neither memory nor disk has room for what it announces; if it is a pipe, socket or device.
     MissingDependencyError
         If the format needs a package that is not installed.
     """
     file, name = _split(path)
     labels_file, label = _label_source(file, labels)
-    contents = _contents(file, _EMBEDDING_FORMATS, "embeddings")
+    contents = _contents(file, _EMBEDDING_FORMATS, "embeddings", allow_external=allow_external)
     if label is not None and labels_file is None:
         if label not in contents.members and Path(label).suffix.lower() in _LABEL_FORMATS:
             raise InputError(f"{label} does not exist.")
         label = contents.key(label)
     contents = with_features(contents, label if labels_file is None else None)
     chosen = choose_embeddings(contents, name)
-    embeddings = as_embeddings(contents.members[chosen].read(), name=f"embeddings in {path}")
+    with tell_damage(f"The embeddings in {path} cannot be read"):
+        embeddings = as_embeddings(contents.members[chosen].read(), name=f"embeddings in {path}")
     metadata = dict(contents.metadata)
     stored, names = None, None
     if labels_file is not None:
-        stored, names, metadata_of_labels = _labels_from(labels_file, label, len(embeddings))
+        stored, names, metadata_of_labels = _labels_from(
+            labels_file, label, len(embeddings), allow_external=allow_external
+        )
         metadata |= metadata_of_labels
         label = None
     elif labels is not False:
         label = choose_labels(contents, label, embeddings=chosen)
         if label is not None:
-            stored = label_array(contents.members[label].read(), len(embeddings), name=f"labels in {file}")
+            stored = _read_labels(contents, label, len(embeddings))
             names = contents.class_names(stored)
     if contents.table is not None:
         metadata["columns"] = columns_taken(contents, chosen, label)
     return StoredEmbeddings(embeddings, stored, metadata, names)
+
+
+def _read_labels(contents: Contents, name: str, n_points: int | None) -> npt.NDArray[Any]:
+    """Read and check the labels of that name."""
+    with tell_damage(f"The labels in {contents.path} cannot be read"):
+        return label_array(contents.members[name].read(), n_points, name=f"labels in {contents.path}")
 
 
 def _label_source(file: Path, labels: Path | str | Literal[False] | None) -> tuple[Path | None, str | None]:
@@ -118,12 +140,19 @@ def _label_source(file: Path, labels: Path | str | Literal[False] | None) -> tup
     return found
 
 
-def load_labels(path: Path | str) -> npt.NDArray[Any]:
+def load_labels(path: Path | str, *, allow_external: bool = False) -> npt.NDArray[Any]:
     """Read class labels.
 
     Known are all formats of `load_embeddings`, text (``.txt``: one label a line; ``.csv``, ``.tsv``: one column,
     or columns with a header) and ``.json`` (a list, or an object of lists). Where there are several arrays or
     columns, the one named ``labels``, ``y``, ``label`` or ``class`` is taken; ``file.csv:column`` chooses another.
+
+    Parameters
+    ----------
+    path
+        File or folder.
+    allow_external
+        As `load_embeddings`.
 
     Returns
     -------
@@ -134,17 +163,17 @@ def load_labels(path: Path | str) -> npt.NDArray[Any]:
     InputError, MissingDependencyError
         As `load_embeddings`.
     """
-    return _labels_from(*_split(path), None)[0]
+    return _labels_from(*_split(path), None, allow_external=allow_external)[0]
 
 
 def _labels_from(
-    file: Path, name: str | None, n_points: int | None
+    file: Path, name: str | None, n_points: int | None, *, allow_external: bool
 ) -> tuple[npt.NDArray[Any], list[str] | None, dict[str, Any]]:
     """Read and check the labels in a file; with the names of the classes stored with them, and their column."""
-    contents = _contents(file, _LABEL_FORMATS, "labels")
+    contents = _contents(file, _LABEL_FORMATS, "labels", allow_external=allow_external)
     chosen = choose_labels(contents, name, required=True)
     assert chosen is not None  # they are required
-    labels = label_array(contents.members[chosen].read(), n_points, name=f"labels in {file}")
+    labels = _read_labels(contents, chosen, n_points)
     names = contents.class_names(labels)
     if contents.table is None:
         return labels, names, {}
@@ -174,8 +203,9 @@ def _existing(path: Path | str) -> tuple[Path, str | None] | None:
     return (Path(file), name) if colon and file and Path(file).exists() else None
 
 
-def _contents(path: Path, formats: dict[str, str], what: str) -> Contents:
+def _contents(path: Path, formats: dict[str, str], what: str, *, allow_external: bool) -> Contents:
     """List the arrays of a file or folder."""
+    check_regular_file(path)
     suffix = path.suffix.lower()
     if path.is_dir():
         reader = _folder_format(path)
@@ -186,7 +216,9 @@ def _contents(path: Path, formats: dict[str, str], what: str) -> Contents:
             f"{path} has an unknown format for {what}; known are a folder written by save_embeddings and "
             f"{', '.join(formats)}."
         )
-    contents: Contents = importlib.import_module(f"clorg_scale.store.readers.{reader}").contents(path)
+    options = {"allow_external": allow_external} if reader in _LEADING_ELSEWHERE else {}
+    with tell_damage(f"{path} cannot be read"):
+        contents: Contents = importlib.import_module(f"clorg_scale.store.readers.{reader}").contents(path, **options)
     return contents
 
 

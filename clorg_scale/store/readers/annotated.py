@@ -19,6 +19,7 @@ import numpy.typing as npt
 from clorg_scale.arrays import Array
 from clorg_scale.errors import InputError
 from clorg_scale.store.contents import Member, Table
+from clorg_scale.store.readers.hdf5_objects import text_attribute
 
 __all__ = ["describes_points", "encoded_members", "is_annotated", "table_of"]
 
@@ -34,7 +35,7 @@ Plain = Callable[[Any, str], Member]
 
 def is_annotated(group: Any) -> bool:
     """Tell whether a group of HDF5 or Zarr is an AnnData object."""
-    return _text(group.attrs.get("encoding-type")) == "anndata" or ("obs" in group and "var" in group)
+    return text_attribute(group, "encoding-type") == "anndata" or ("obs" in group and "var" in group)
 
 
 def describes_points(group: Any, name: str, *, annotated: bool) -> bool:
@@ -49,7 +50,7 @@ def describes_points(group: Any, name: str, *, annotated: bool) -> bool:
     """
     if annotated:
         return name not in _NOT_PER_POINT
-    return name not in (*_NOT_COLUMNS, _text(group.attrs.get("_index")))
+    return name not in (*_NOT_COLUMNS, text_attribute(group, "_index"))
 
 
 def encoded_members(group: Any, name: str, full: str, plain: Plain, path: Path) -> dict[str, Member] | None:
@@ -71,7 +72,7 @@ def encoded_members(group: Any, name: str, full: str, plain: Plain, path: Path) 
     By name; None for a group without an encoding, whose parts are to be listed one by one.
     """
     item = group[name]
-    encoding = _text(item.attrs.get("encoding-type"))
+    encoding = text_attribute(item, "encoding-type")
     if hasattr(item, "shape"):
         if getattr(item.dtype, "names", None) and name in ("obs", "obsm"):
             return _record_members(group, name, full, plain, path)
@@ -100,7 +101,7 @@ def table_of(members: dict[str, Member]) -> Table:
     def reason(name: str, member: Member) -> str:
         if "obs" in name.split("/"):
             return "a column of obs"
-        return "" if len(member.shape) == 2 else "not a dense matrix"
+        return "" if member.may_have(2) else "not a dense matrix"
 
     return Table({name: reason(name, member) for name, member in members.items()})
 
@@ -160,10 +161,15 @@ def _read_field(path: Path, records: Member, full: str, field: str) -> Array:
 def _labels_of_codes(codes: Member, categories: Member, path: Path, full: str) -> npt.NDArray[Any]:
     """Labels of a column of categories; missing ones are None."""
     numbers, names = np.asarray(codes.read()), np.atleast_1d(np.asarray(categories.read()))
-    if numbers.size and int(numbers.max()) >= len(names):
+    if numbers.dtype.kind not in "iu":
         raise InputError(
-            f"The column {full!r} in {path} is damaged: it holds the code {int(numbers.max())}, but there are "
-            f"{len(names)} categories."
+            f"The column {full!r} in {path} is damaged: its codes have type {numbers.dtype}, not integers."
+        )
+    wrong = np.flatnonzero(numbers >= len(names))
+    if len(wrong):
+        raise InputError(
+            f"The column {full!r} in {path} is damaged: it holds the code {numbers[wrong[0]]}, but there are "
+            f"{len(names)} categories (row {wrong[0]}); write the file again."
         )
     there = numbers >= 0
     if there.all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +14,15 @@ from clorg_scale.store.readers.npy import open_npy
 __all__ = ["contents"]
 
 
-def contents(path: Path) -> Contents:
+def contents(path: Path, *, allow_external: bool = False) -> Contents:
     """List the embeddings and, if there are any, the labels of a store.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    allow_external
+        Follow a symbolic link in the place of an array that leads out of the folder.
 
     Raises
     ------
@@ -32,16 +40,23 @@ def contents(path: Path) -> Contents:
     if "embeddings" not in files or len(shape) != 2:
         raise InputError(f"{path / METADATA} is incomplete; the store is damaged.")
     shapes = {"embeddings": shape, "labels": shape[:1]}
+    open_array = partial(_open_checked, allow_external=allow_external)
     members = {
-        part: Member(shapes[part], partial(_open_checked, path / files[part], shapes[part]))
+        part: Member(shapes[part], partial(open_array, path / files[part], shapes[part]))
         for part in shapes
         if part in files
     }
     return Contents(path, members, record.get("metadata", {}))
 
 
-def _open_checked(path: Path, shape: tuple[int, ...]) -> object:
+def _open_checked(path: Path, shape: tuple[int, ...], *, allow_external: bool) -> object:
     """Map an array whose shape the table of contents knows."""
+    target = Path(os.path.realpath(path))
+    if not allow_external and not target.is_relative_to(os.path.realpath(path.parent)):
+        raise InputError(
+            f"{path} is a link to {target}, outside the store; other files are read only with --allow-external (in "
+            "Python, allow_external=True)."
+        )
     array = open_npy(path)
     if array.shape != shape:
         raise InputError(f"{path} has shape {array.shape}, but its metadata.json says {shape}; the store is damaged.")

@@ -11,6 +11,7 @@ import numpy as np
 
 from clorg_scale.errors import InputError
 from clorg_scale.store.contents import Contents, Member, Table
+from clorg_scale.store.regular import check_fits_memory
 
 __all__ = ["contents"]
 
@@ -23,6 +24,7 @@ def contents(path: Path) -> Contents:
     InputError
         If it is not JSON, or holds neither.
     """
+    check_fits_memory(path)
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:

@@ -65,14 +65,16 @@ def _read(path: Path, info: zipfile.ZipInfo) -> Array:
                 return map_npy(path, file.tell(), shape, fortran, dtype)
         with zipfile.ZipFile(path) as archive, archive.open(info) as file:
             shape, fortran, dtype = read_header(file, label)
+            if file.tell() + prod(shape) * dtype.itemsize != info.file_size:
+                raise InputError(f"{label} is damaged: its header announces an array of another size.")
             stored = shape[::-1] if fortran else shape
-            array = gather_blocks(_blocks(file, stored, dtype, label), stored, dtype)
+            array = gather_blocks(_blocks(file, stored, dtype, label), stored, dtype, name=label)
             return array.T if fortran else array
 
 
 def _blocks(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> Iterator[Array]:
     """Blocks of rows out of a stream."""
-    row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+    row_bytes = prod(shape[1:]) * dtype.itemsize
     step = max(1, BLOCK_BYTES // max(1, row_bytes))
     for start in range(0, shape[0], step):
         rows = min(step, shape[0] - start)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.arrays import Array, row_slices
+from clorg_scale.arrays.memory import in_bytes
 from clorg_scale.arrays.spool import gather_blocks
 from clorg_scale.errors import InputError
 from clorg_scale.store.contents import Contents, Member
@@ -34,6 +35,9 @@ _DTYPES = {
     "BOOL": "?",
 }
 
+_LONGEST_HEADER = 100_000_000
+"""What the reference implementation takes."""
+
 
 def contents(path: Path) -> Contents:
     """List the tensors of the file; the format is a length (8 bytes), a JSON header and the data.
@@ -49,10 +53,12 @@ def contents(path: Path) -> Contents:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= size - 8:
                 raise InputError(f"{path} is not a .safetensors file, or it is truncated.")
+            if length > _LONGEST_HEADER:
+                raise InputError(f"{path} is damaged: it announces a header of {in_bytes(length)}.")
             header = json.loads(file.read(length))
         metadata = header.pop("__metadata__", {})
         tensors = {name: _member(path, 8 + length, size, name, entry) for name, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is not a .safetensors file, or its header is damaged ({error}).") from error
@@ -66,7 +72,7 @@ def _member(path: Path, start: int, size: int, name: str, entry: dict[str, Any])
     if entry["dtype"] not in _DTYPES:
         return Member((), partial(_refuse, path, name, str(entry["dtype"])))
     dtype = np.dtype(_DTYPES[entry["dtype"]])
-    if begin < 0 or end - begin != prod(shape) * dtype.itemsize:
+    if begin < 0 or min(shape, default=0) < 0 or end - begin != prod(shape) * dtype.itemsize:
         raise InputError(f"{path} is damaged: the place of tensor {name!r} does not fit its shape {shape}.")
     if start + end > size:
         raise InputError(f"{path} is truncated: tensor {name!r} ends at byte {start + end}, the file at {size}.")
@@ -82,7 +88,7 @@ def _read(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any],
     if not prod(shape):
         return np.zeros(shape, dtype)
     mapped = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
-    return gather_blocks(_widened(mapped), shape, np.float32) if bfloat16 else mapped
+    return gather_blocks(_widened(mapped), shape, np.float32, name=f"bfloat16 tensor in {path}") if bfloat16 else mapped
 
 
 def _widened(bits: Array) -> Iterator[Array]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from clorg_scale.errors import InputError
 from clorg_scale.store.contents import LABEL_NAMES, Contents, Member, Table
+from clorg_scale.store.regular import check_fits_memory
 
 __all__ = ["contents"]
 
@@ -39,6 +40,7 @@ def contents(path: Path) -> Contents:
         If it is not UTF-8 text, a row is incomplete, there are no rows below the header, or columns have one name.
     """
     suffix = path.suffix.lower()
+    check_fits_memory(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if suffix == ".txt":
