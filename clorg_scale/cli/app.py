@@ -8,13 +8,13 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
 from threading import Event
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
+from clorg_scale.cli.streams import Streams, lasting_streams
 from clorg_scale.errors import InputError, MissingDependencyError
 
 __all__ = ["app", "main"]
@@ -35,13 +35,14 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line: exit code 0, 2 with one sentence for a user's mistake, 130 when interrupted."""
-    with warnings.catch_warnings(), _watched_keyboard() as pressed:
+    """Run the command line: exit code 0, 2 with one sentence for a user's mistake, 130 when interrupted.
+
+    A reader of the output that goes away (`| head -1`) stops nothing: the work goes on and its results are written.
+    """
+    with warnings.catch_warnings(), lasting_streams() as streams, _watched_keyboard() as pressed:
         warnings.showwarning = _show_warning
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
         try:
-            code = _run(sys.argv[1:])
+            code = _run(sys.argv[1:], streams)
         except BaseException:
             # Ctrl-C in compiled code comes out as any error at all.
             code = INTERRUPTED
@@ -103,22 +104,25 @@ def _within_llvm(frame: FrameType | None) -> bool:
     return False
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], streams: Streams) -> int:
     """Run a command; gives the exit code."""
     try:
         from clorg_scale.cli import commands, stages, studies, training  # noqa: F401  registers them
 
         result = app(arguments or ["--help"], prog_name="clorg-scale", standalone_mode=False)
-        sys.stdout.flush()
+        streams.flush()
     except (InputError, MissingDependencyError) as error:
         return _fail(str(error))
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # Typer takes any for a user who has left
+            return _fail("A file or a connection to another process ended before all was read from it.")
         return INTERRUPTED
     except MemoryError as error:
         return _fail(_too_little_memory(error))
-    except (BrokenPipeError, SystemExit):  # SystemExit is what Typer makes of a broken pipe
-        _close_stdout()
-        return 0
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # what Typer makes of one
+            return _fail(_refused(error.__context__))
+        return _exit_code(error)
     except OSError as error:
         return _fail(_refused(error))
     except Exception as error:
@@ -130,7 +134,17 @@ def _run(arguments: list[str]) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "clorg-scale"
         return _fail(f"{error.format_message().rstrip('.')}; see '{command} --help'.")
+    if streams.refused is not None:
+        return _fail(f"The output cannot be written: {_reason(streams.refused)}.")
     return result if isinstance(result, int) else 0
+
+
+def _exit_code(error: SystemExit) -> int:
+    """Give the exit code that Python would end with."""
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    _say(error.code)
+    return 1
 
 
 def _fail(sentence: str) -> int:
@@ -147,21 +161,21 @@ def _too_little_memory(error: Exception) -> str:
 
 def _refused(error: OSError) -> str:
     """What the system refused, as a sentence."""
-    reason = (error.strerror or type(error).__name__).rstrip(".")
     if error.filename is not None:
-        return f"{os.fsdecode(error.filename)} cannot be read or written: {reason}."
-    _close_stdout()
-    return f"The output cannot be written: {reason}."
+        return f"{os.fsdecode(error.filename)} cannot be read or written: {_reason(error)}."
+    if isinstance(error, ConnectionError):
+        return f"The connection to another process was lost ({_reason(error)}); run the same command again to go on."
+    return f"A file or a connection to another process cannot be read or written: {_reason(error)}."
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).rstrip(".")
 
 
 def _say(sentence: str) -> None:
     """One line on stderr."""
-    print(" ".join(sentence.split()), file=sys.stderr)
-
-
-def _close_stdout() -> None:
-    """Let what is still to be written to a broken pipe or a full disk vanish, so that Python does not complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if sys.stderr is not None:
+        print(" ".join(sentence.split()), file=sys.stderr)
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
