@@ -36,6 +36,8 @@ from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_hom
 from clorg_scale.neighbors import KNN, knn, knn_of
 from clorg_scale.rld import RLDResult, rld
 from clorg_scale.rld.relative_local_density import DEFAULT_TEMPERATURES, Method, check_temperatures
+from clorg_scale.store.atomic import write_together
+from clorg_scale.store.locks import lock_folder, releasing_locks
 
 __all__ = ["analyze"]
 
@@ -46,6 +48,7 @@ CHI_MOST = 1_000
 """Largest k of class homogeneity, the paper's."""
 
 
+@releasing_locks
 def analyze(
     embeddings: Any,
     labels: Any,
@@ -127,6 +130,8 @@ def analyze(
     )  # fmt: skip
     folder = None if output is None else Path(output)
     stages = Stages(folder, resume=resume)
+    if folder is not None:
+        lock_folder(folder)
     common: dict[str, Any] = {"device": place, "memory_limit": limit, "progress": progress}
     shared = common | {"device": device, "client": client}
     told = {"data": data.key, "device": place, "seed": seed}
@@ -207,8 +212,9 @@ def analyze(
         probe_study=study,
     )  # fmt: skip
     if folder is not None:
-        result.to_json(folder / "analysis.json")
-        result.report(folder / "report.html")
+        with write_together():
+            result.to_json(folder / "analysis.json")
+            result.report(folder / "report.html")
     return result
 
 

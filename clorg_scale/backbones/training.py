@@ -28,7 +28,8 @@ from clorg_scale.datasets.images import ImageSet
 from clorg_scale.datasets.prefetch import prefetched
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
-from clorg_scale.store.atomic import explain_write_errors, write_whole
+from clorg_scale.store.atomic import explain_write_errors, write_together, write_whole
+from clorg_scale.store.locks import lock_folder, releasing_locks
 
 __all__ = ["Epoch", "train"]
 
@@ -65,6 +66,7 @@ class Epoch:
     seconds: float
 
 
+@releasing_locks
 def train(
     images: ImageSet,
     backbone: Backbone,
@@ -123,7 +125,8 @@ def train(
     Raises
     ------
     InputError
-        If a setting makes no sense, the checkpoint belongs to another training, or the loss is no longer finite.
+        If a setting makes no sense, the checkpoint belongs to another training, another run is writing to the folder,
+        or the loss is no longer finite.
     """
     strength = strength if strength is not None else SUPERVISED_STRENGTH if method == "supervised" else 1.0
     _check(images, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, every=checkpoint_every)
@@ -158,8 +161,9 @@ def train(
                 with _own_threads():
                     on_epoch(backbone, done)
             if folder is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
-                write_training(folder, settings, built, optimizer, [vars(entry) for entry in log])
-                _write_log(folder, log)
+                with write_together():
+                    write_training(folder, settings, built, optimizer, [vars(entry) for entry in log])
+                    _write_log(folder, log)
     return backbone.eval()
 
 
@@ -208,6 +212,7 @@ def _start(
     if processes.first:
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
+            lock_folder(folder)
     processes.wait()
     if not (folder / CHECKPOINT).exists() or not resume:
         return []

@@ -15,6 +15,8 @@ from clorg_scale.backbones.curves import Panel, draw_curves
 from clorg_scale.datasets import load_images
 from clorg_scale.datasets.images import ImageSet
 from clorg_scale.errors import InputError
+from clorg_scale.store.atomic import make_folder
+from clorg_scale.store.locks import lock_folder, releasing_locks
 from clorg_scale.studies.measures import TEMPERATURES, measure
 from clorg_scale.studies.table import Row, read_rows, write_study
 
@@ -54,6 +56,7 @@ class Setting:
         return "-".join(str(part).replace("/", "_") for part in parts)
 
 
+@releasing_locks
 def study_trainings(
     settings: Sequence[Setting],
     *,
@@ -83,10 +86,12 @@ def study_trainings(
     Raises
     ------
     InputError
-        As `backbones.build`, `backbones.train` and `load_images`.
+        As `backbones.build`, `backbones.train` and `load_images`; if another run is writing to the folder.
     """
     for setting in settings:
         _check(setting)
+    make_folder(Path(out))
+    lock_folder(out)
     done = {row.get("training"): row for row in read_rows(out)}
     rows: list[Row] = []
     for setting in settings:
