@@ -16,6 +16,7 @@ import numpy.typing as npt
 import clorg_scale
 from clorg_scale.affinity import affinity_graph
 from clorg_scale.agreement import agreement
+from clorg_scale.analysis.fingerprint import Unchanged
 from clorg_scale.analysis.inputs import Inputs, check_inputs, check_memory, check_settings, writable
 from clorg_scale.analysis.probing import AFFINITY_TEMPERATURE, VARIED, Probing, Scores, study_rows
 from clorg_scale.analysis.record import (
@@ -129,7 +130,11 @@ def analyze(
         data, k=k, chi_points=chi_points, chi_k=chi_k, n_temperatures=len(wanted), memory_limit=limit
     )  # fmt: skip
     folder = None if output is None else Path(output)
-    stages = Stages(folder, resume=resume)
+    unchanged = Unchanged(
+        {"embeddings": data.points, "test embeddings": data.test},
+        {"embeddings": data.key.partition("-")[0], "test embeddings": str(data.test_key).partition("-")[0]},
+    )
+    stages = Stages(folder, resume=resume, check=unchanged.check)
     if folder is not None:
         lock_folder(folder)
     common: dict[str, Any] = {"device": place, "memory_limit": limit, "progress": progress}
@@ -211,6 +216,7 @@ def analyze(
         versions=_versions(),
         probe_study=study,
     )  # fmt: skip
+    unchanged.check()
     if folder is not None:
         with write_together():
             result.to_json(folder / "analysis.json")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from clorg_scale.cli.streams import Streams, lasting_streams
-from clorg_scale.errors import InputError, MissingDependencyError
+from clorg_scale.errors import InputError, MissingDependencyError, lacks_memory
 
 __all__ = ["app", "main"]
 
@@ -117,17 +117,18 @@ def _run(arguments: list[str], streams: Streams) -> int:
         if isinstance(error.__cause__, EOFError):  # Typer takes any for a user who has left
             return _fail("A file or a connection to another process ended before all was read from it.")
         return INTERRUPTED
-    except MemoryError as error:
-        return _fail(_too_little_memory(error))
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # what Typer makes of one
             return _fail(_refused(error.__context__))
         return _exit_code(error)
-    except OSError as error:
-        return _fail(_refused(error))
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's is no MemoryError
-            return _fail(_too_little_memory(error))
+        if type(error).__name__ == "OutOfMemoryError":  # torch's and CuPy's
+            return _fail(_too_little_memory(error, "The device's memory", "use --device cpu"))
+        if lacks_memory(error):
+            advice = "raise its limit (of the shell, the job or the container)"
+            return _fail(_too_little_memory(error, "The main memory", advice))
+        if isinstance(error, OSError):
+            return _fail(_refused(error))
         # Typer's own errors (unknown option, missing argument) come from Click or from a copy of it, by its version.
         if not hasattr(error, "format_message"):
             raise
@@ -152,11 +153,9 @@ def _fail(sentence: str) -> int:
     return 2
 
 
-def _too_little_memory(error: Exception) -> str:
-    first = str(error).partition("\n")[0].partition(". ")[0]
-    return (
-        f"The memory does not suffice ({first.rstrip('.')}); give a --memory-limit, use --device cpu, or fewer points."
-    )
+def _too_little_memory(error: Exception, what: str, advice: str) -> str:
+    first = str(error).partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
+    return f"{what} does not suffice ({first}); {advice}, give a --memory-limit, or fewer points."
 
 
 def _refused(error: OSError) -> str:

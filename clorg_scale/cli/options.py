@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clorg_scale.errors import InputError
+
+if TYPE_CHECKING:
+    from clorg_scale.analysis.fingerprint import Unchanged
 
 __all__ = [
     "DEFAULT_TEMPERATURES",
@@ -30,6 +33,7 @@ __all__ = [
     "read_labelled",
     "read_points",
     "read_temperatures",
+    "watch_points",
 ]
 
 
@@ -83,6 +87,13 @@ Out = Annotated[Path, typer.Option(help="Folder for the results.", metavar="FOLD
 DEFAULT_TEMPERATURES = "1,0.5,0.2,0.1,0.05"
 
 
+def watch_points(points: Any) -> Unchanged:
+    """Watch the file that embeddings lie in while the block computes on them."""
+    from clorg_scale.analysis.fingerprint import Unchanged
+
+    return Unchanged({"embeddings": points})
+
+
 def read_points(embeddings: Path, labels: Path | None = None) -> tuple[Any, Any]:
     """Embeddings of a file, checked, and their labels, None where there are none.
 
@@ -93,9 +104,11 @@ def read_points(embeddings: Path, labels: Path | None = None) -> tuple[Any, Any]
     """
     from clorg_scale.analysis.inputs import check_spread
     from clorg_scale.arrays import column_means
+    from clorg_scale.cli.lost_pages import explain_lost_pages
     from clorg_scale.store import load_embeddings
 
     stored = load_embeddings(embeddings, labels=labels)
+    explain_lost_pages(stored.embeddings)
     column_means(stored.embeddings)  # finds NaN and infinite values
     check_spread(stored.embeddings)
     return stored.embeddings, stored.labels
@@ -109,9 +122,11 @@ def read_labelled(embeddings: Path, labels: Path | None) -> tuple[Any, Any]:
     InputError
         If there are no labels, or a file cannot be read.
     """
+    from clorg_scale.cli.lost_pages import explain_lost_pages
     from clorg_scale.store import load_embeddings
 
     stored = load_embeddings(embeddings, labels=labels)
+    explain_lost_pages(stored.embeddings)
     if stored.labels is None:
         raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
     return stored.embeddings, stored.labels
