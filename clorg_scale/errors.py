@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 from types import ModuleType
 
-__all__ = ["InputError", "MissingDependencyError", "require"]
+__all__ = ["InputError", "MissingDependencyError", "lacks_memory", "require"]
+
+_MEMORY_REFUSED = (
+    "allocate memory", "std::bad_alloc", "unable to allocate", "failed to map segment", "can't start new thread",
+)  # fmt: skip
+"""What the loader of libraries, PyTorch, FAISS, LLVM and Python's threads say where main memory was refused."""
+
+_OTHERWISE_REFUSED = ("not permitted", "permission denied")
+"""The same words followed by these: a file system from which nothing may be executed."""
 
 
 class InputError(ValueError):
@@ -32,11 +41,26 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     ------
     MissingDependencyError
         If it cannot be imported, with the pip command.
+    MemoryError
+        If it is there, but the memory does not suffice to load it.
     """
+    package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
+        if lacks_memory(error):
+            raise MemoryError(f"{purpose} needs the package '{package}', which cannot be loaded: {error}") from error
         raise MissingDependencyError(
             f"{purpose} needs the package '{package}' ({error}); install it with: pip install 'clorg-scale[{extra}]'"
         ) from error
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether main memory was refused, whatever kind of error the library makes of it."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    message = str(error).lower()
+    refused = isinstance(error, (ImportError, OSError, RuntimeError)) and any(
+        words in message for words in _MEMORY_REFUSED
+    )
+    return refused and not any(words in message for words in _OTHERWISE_REFUSED)

@@ -755,8 +755,11 @@ def test_records_are_what_the_tests_alter():
     assert {"rld", "classes", "class_homogeneity", "probes", "communities"} <= asdict(record()).keys()
 
 
-@pytest.mark.parametrize("library", ["numpy", "torch"])
-def test_memory_that_runs_out(here, monkeypatch, library):
+@pytest.mark.parametrize(
+    ("library", "sentence"),
+    [("numpy", ("main memory does not suffice",)), ("torch", ("device's memory does not suffice", "--device cpu"))],
+)
+def test_memory_that_runs_out(here, monkeypatch, library, sentence):
     """NumPy and CuPy raise a MemoryError, torch an error of its own."""
     kind = MemoryError if library == "numpy" else pytest.importorskip("torch").OutOfMemoryError
 
@@ -764,4 +767,4 @@ def test_memory_that_runs_out(here, monkeypatch, library):
         raise kind("Unable to allocate 8.00 TiB.\nMore that nobody reads.")
 
     monkeypatch.setattr(sys.modules["clorg_scale.rld"], "rld", full)
-    refused(here, command("rld"), "memory does not suffice", "Unable to allocate 8.00 TiB", "--device cpu")
+    refused(here, command("rld"), "Unable to allocate 8.00 TiB", *sentence)

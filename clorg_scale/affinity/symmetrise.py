@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from clorg_scale.arrays.compiler import njit
 
 __all__ = ["symmetrise"]
 

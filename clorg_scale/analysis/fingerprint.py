@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from clorg_scale.arrays import Array, on_host, row_slices
+from clorg_scale.arrays.mapped import mapped_array
+from clorg_scale.errors import InputError
 
-__all__ = ["fingerprint"]
+__all__ = ["Unchanged", "fingerprint"]
 
 
 def fingerprint(array: Array) -> str:
@@ -18,3 +23,91 @@ def fingerprint(array: Array) -> str:
     for rows in row_slices(len(array), n_columns, itemsize=array.dtype.itemsize):
         digest.update(np.ascontiguousarray(on_host(array[rows])).data)
     return digest.hexdigest()
+
+
+class Unchanged:
+    """Watch arrays that others can change while they are computed on: those in memory-mapped files.
+
+    As a context manager it looks again when the block ends, also where it raises: what a computation says of contents
+    that nobody handed in would mislead.
+
+    Parameters
+    ----------
+    arrays
+        By what an error sentence calls them; None and arrays that lie in no file are not watched.
+    fingerprints
+        Of those arrays whose fingerprint is known already, by the same names.
+    """
+
+    def __init__(self, arrays: dict[str, Array | None], fingerprints: dict[str, str] | None = None) -> None:
+        self._watched = [
+            _Watched(name, array, (fingerprints or {}).get(name) or fingerprint(array), *_file_of(array))
+            for name, array in arrays.items()
+            if array is not None and _is_mapped(array)
+        ]
+
+    def __enter__(self) -> Unchanged:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, Exception):
+            self.check()
+
+    def check(self) -> None:
+        """Look again: at size and time of the files, and at what the arrays hold.
+
+        What was computed since the last look is of the old contents only if this raises nothing.
+
+        Raises
+        ------
+        InputError
+            If one of them was written to; names its file.
+        """
+        for watched in self._watched:
+            watched.check()
+
+
+@dataclass(frozen=True)
+class _Watched:
+    name: str
+    array: Array
+    fingerprint: str
+    path: Path | None
+    state: tuple[int, ...] | None
+    """Device, number, size and time of the file."""
+
+    def check(self) -> None:
+        """Look again."""
+        now = None if self.path is None else _state(self.path)
+        # A file of another number took the name only: the array still lies in the old one.
+        written = now is not None and self.state is not None and now[:2] == self.state[:2] and now != self.state
+        # Not read where it was written to: what lies beyond the end of a file that was shortened ends the process.
+        if written or fingerprint(self.array) != self.fingerprint:
+            where = "" if self.path is None else f" in {self.path}"
+            raise InputError(
+                f"The {self.name}{where} were written to while they were computed on; what was computed since then is "
+                "not kept: run the same again once they are complete."
+            )
+
+
+def _is_mapped(array: Array) -> bool:
+    """Tell whether an array is, or may be, a view of a file: NumPy's maps, and memory that NumPy does not own."""
+    owner = array
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    return not isinstance(owner, np.ndarray) and isinstance(array, np.ndarray)
+
+
+def _file_of(array: Array) -> tuple[Path | None, tuple[int, ...] | None]:
+    """Path and state of the file that an array lies in."""
+    place = mapped_array(array)
+    path = None if place is None else Path(place.path)
+    return path, None if path is None else _state(path)
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import clorg_scale
 from clorg_scale.affinity import affinity_graph
 from clorg_scale.agreement import agreement
+from clorg_scale.analysis.fingerprint import Unchanged
 from clorg_scale.analysis.inputs import Inputs, check_inputs, check_memory, check_settings, writable
 from clorg_scale.analysis.probing import AFFINITY_TEMPERATURE, VARIED, Probing, Scores, study_rows
 from clorg_scale.analysis.record import (
@@ -39,6 +40,8 @@ from clorg_scale.rld import RLDResult, rld
 from clorg_scale.rld.relative_local_density import DEFAULT_TEMPERATURES, Method, check_temperatures
 from clorg_scale.spectrum import spectrum
 from clorg_scale.store import StoredEmbeddings
+from clorg_scale.store.atomic import write_together
+from clorg_scale.store.locks import lock_folder, releasing_locks
 
 __all__ = ["analyze"]
 
@@ -52,6 +55,7 @@ FEWEST_VECTORS, MOST_VECTORS = 20, 50
 """Eigenvectors of the graph; their number is twice that of the classes between these."""
 
 
+@releasing_locks
 def analyze(
     embeddings: Any,
     labels: Any = None,
@@ -144,7 +148,13 @@ def analyze(
         data, k=k, chi_points=chi_points, chi_k=chi_k, n_temperatures=len(wanted), memory_limit=limit
     )  # fmt: skip
     folder = None if output is None else Path(output)
-    stages = Stages(folder, resume=resume)
+    unchanged = Unchanged(
+        {"embeddings": data.points, "test embeddings": data.test},
+        {"embeddings": data.key.partition("-")[0], "test embeddings": str(data.test_key).partition("-")[0]},
+    )
+    stages = Stages(folder, resume=resume, check=unchanged.check)
+    if folder is not None:
+        lock_folder(folder)
     common: dict[str, Any] = {"device": place, "memory_limit": limit, "progress": progress}
     shared = common | {"device": device, "client": client}
     told = {"data": data.key, "device": place, "seed": seed}
@@ -231,9 +241,11 @@ def analyze(
         probe_study=study,
         spectrum=decomposed,
     )  # fmt: skip
+    unchanged.check()
     if folder is not None:
-        result.to_json(folder / "analysis.json")
-        result.report(folder / "report.html")
+        with write_together():
+            result.to_json(folder / "analysis.json")
+            result.report(folder / "report.html")
     return result
 
 

@@ -43,6 +43,8 @@ class Stages:
         Where results are kept; None keeps nothing.
     resume
         Whether to take finished stages from there.
+    check
+        Called between computing a stage and keeping it; raises where the inputs are no longer those of its key.
 
     Attributes
     ----------
@@ -50,8 +52,9 @@ class Stages:
         How each stage was computed and how long it took (when it was, if it was taken from the folder).
     """
 
-    def __init__(self, folder: Path | None, *, resume: bool) -> None:
+    def __init__(self, folder: Path | None, *, resume: bool, check: Callable[[], None] = lambda: None) -> None:
         self.folder = folder
+        self.check = check
         self.resume = resume
         self.notes: list[StageNote] = []
         self._made = [] if folder is None else make_folder(folder)
@@ -90,7 +93,7 @@ class Stages:
         kept = _read(file, kind) if file is not None and self.resume else None
         if kept is None:
             try:
-                result, seconds, peak = _measured(compute)
+                result, seconds, peak = self._checked(compute)
                 if file is not None:
                     _write(file, result, seconds, peak)
             except BaseException:
@@ -100,6 +103,16 @@ class Stages:
             result, seconds, peak = kept
         self.notes.append(StageNote(name, how(result), seconds, peak))
         return result, key
+
+    def _checked(self, compute: Callable[[], Result]) -> tuple[Result, float, int]:
+        """Compute, and look whether that was of the inputs: what a stage says of others would mislead."""
+        try:
+            measured = _measured(compute)
+        except Exception:
+            self.check()
+            raise
+        self.check()
+        return measured
 
 
 def _digest(depends: dict[str, Any]) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import prange
+
+from clorg_scale.arrays.compiler import njit
 
 __all__ = ["centred_rows", "pair_lengths", "readable", "row_lengths"]
 

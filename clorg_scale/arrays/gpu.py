@@ -13,6 +13,9 @@ __all__ = ["free_device_memory", "on_default_stream", "within_device_memory"]
 OUT_OF_MEMORY = ("out of memory", "out_of_memory", "bad_alloc", "memoryallocation")
 """What messages of cuVS, cuGraph, FAISS and CUDA itself say of it; their classes do not."""
 
+MAIN_MEMORY_OUT = "std::bad_alloc"
+"""What FAISS says, and nothing else, where main memory was refused; libraries of the GPU say more."""
+
 
 def free_device_memory() -> int:
     """Bytes free on the current GPU, once torch and CuPy have given back what each keeps for itself.
@@ -70,4 +73,6 @@ def _is_out_of_memory(error: Exception) -> bool:
     if type(error).__name__ == "OutOfMemoryError":
         return True
     told = str(error).lower()
+    if told == MAIN_MEMORY_OUT:
+        return False
     return not isinstance(error, InputError) and any(words in told for words in OUT_OF_MEMORY)

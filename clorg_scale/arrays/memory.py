@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from clorg_scale.arrays.limits import memory_left
 from clorg_scale.errors import InputError
 
 __all__ = ["available_memory", "in_bytes", "parse_memory"]
@@ -59,8 +60,8 @@ def in_bytes(amount: int) -> str:
 
 
 def available_memory() -> int:
-    """Bytes of main memory that can be taken now, within the limit of the container if there is one."""
-    return int(min(_free_memory(), _left_in_container()))
+    """Bytes of main memory that can be taken now, within every limit that is set on this process."""
+    return int(min(_free_memory(), memory_left()))
 
 
 def _free_memory() -> int:
@@ -71,17 +72,3 @@ def _free_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
     return int(available[0]) * 1024
-
-
-def _left_in_container(group: Path = Path("/sys/fs/cgroup")) -> float:
-    """Bytes left in this process's control group (version 2), whose file cache can be reclaimed."""
-    try:
-        limit = (group / "memory.max").read_text(encoding="ascii").strip()
-        if limit == "max":
-            return float("inf")
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-        statistics = (group / "memory.stat").read_text(encoding="ascii").split()
-        reclaimable = int(statistics[statistics.index("inactive_file") + 1])
-    except (OSError, ValueError, IndexError):
-        return float("inf")
-    return max(0, int(limit) - used + reclaimable)

@@ -16,7 +16,7 @@ from clorg_scale.arrays import Device, resolve_torch_device
 from clorg_scale.backbones.memory import memory_format
 from clorg_scale.datasets.images import ImageSet
 from clorg_scale.datasets.prefetch import prefetched
-from clorg_scale.errors import InputError
+from clorg_scale.errors import InputError, lacks_memory
 from clorg_scale.progress import progress_bar
 from clorg_scale.store import EmbeddingsWriter, StoredEmbeddings, load_embeddings
 
@@ -157,6 +157,8 @@ def _width(network: nn.Module, images: ImageSet, device: torch.device) -> int:
     except torch.OutOfMemoryError:
         raise
     except (AssertionError, RuntimeError) as error:  # what PyTorch's layers raise
+        if lacks_memory(error):
+            raise
         reason = str(error).partition("\n")[0].rstrip(".")
         raise InputError(
             f"The network does not take images of {size} x {size} pixels and {images.n_channels} channels ({reason})."

@@ -20,7 +20,7 @@ from clorg_scale.measures import calinski_harabasz, class_homogeneity
 from clorg_scale.neighbors import knn
 from clorg_scale.probes.nearest import KNNProbe
 from clorg_scale.rld import rld
-from clorg_scale.store.atomic import make_folder, write_whole
+from clorg_scale.store.atomic import make_folder, write_together, write_whole
 
 __all__ = ["Recorder"]
 
@@ -124,8 +124,6 @@ class Recorder:
         writer = csv.DictWriter(text, list(self.rows[-1]), lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in self.rows)
-        with write_whole(self.folder / "measures.csv", "w") as file:
-            file.write(text.getvalue())
         epochs = [row["epoch"] for row in self.rows]
         panels = [
             Panel(title, {name: [row[column] for row in self.rows] for name, column in curves.items()})
@@ -136,8 +134,11 @@ class Recorder:
                 ("Calinski-Harabasz", {"": "calinski_harabasz"}),
             )
         ]
-        with write_whole(self.folder / "measures.svg", "w") as file:
-            file.write(draw_curves(epochs, panels, x_title="epoch"))
+        contents = {"measures.csv": text.getvalue(), "measures.svg": draw_curves(epochs, panels, x_title="epoch")}
+        with write_together():
+            for name, content in contents.items():
+                with write_whole(self.folder / name, "w") as file:
+                    file.write(content)
 
 
 def _read(path: Path) -> list[dict[str, float]]:

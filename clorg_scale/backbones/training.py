@@ -29,7 +29,8 @@ from clorg_scale.datasets.images import ImageSet
 from clorg_scale.datasets.prefetch import prefetched
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
-from clorg_scale.store.atomic import result_folder, write_whole
+from clorg_scale.store.atomic import result_folder, write_together, write_whole
+from clorg_scale.store.locks import lock_folder, releasing_locks
 
 __all__ = ["Epoch", "duration", "train"]
 
@@ -76,6 +77,7 @@ class Epoch:
     remaining_seconds: float = 0.0
 
 
+@releasing_locks
 def train(
     images: ImageSet,
     backbone: Backbone,
@@ -135,7 +137,8 @@ def train(
     Raises
     ------
     InputError
-        If a setting makes no sense, the checkpoint belongs to another training, or the loss is no longer finite.
+        If a setting makes no sense, the checkpoint belongs to another training, another run is writing to the folder,
+        or the loss is no longer finite.
     """
     strength = strength if strength is not None else SUPERVISED_STRENGTH if method == "supervised" else 1.0
     _check(images, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, every=checkpoint_every)
@@ -160,10 +163,15 @@ def train(
     views = Augmentation(strength, blur=images.image_size >= 64)
     steps = len(images) // batch_size
     schedule = _Schedule(learning_rate, steps * epochs)
+    existing = folder is not None and processes.first and folder.is_dir()
+    if folder is not None and existing:
+        lock_folder(folder)  # before the checkpoint in it is read
     target = None if folder is None else _target(folder, processes, resume=resume)
     log = _taken_up(target, settings, built, optimizer, processes)
     forecast = _Forecast(processes, steps, epochs - len(log), shown=progress and processes.first)
     with result_folder(folder) if folder is not None and processes.first else nullcontext():
+        if folder is not None and processes.first and not existing:
+            lock_folder(folder)
         processes.wait()
         for epoch in range(len(log), epochs):
             with progress_bar(
@@ -180,9 +188,10 @@ def train(
                 if target is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
                     whole = epoch + 1 == epochs
                     file = target.with_name(CHECKPOINT) if whole else target
-                    write_training(file, settings, built, optimizer, [vars(entry) for entry in log])
-                    if file.name == CHECKPOINT:
-                        _write_log(file.parent, log)
+                    with write_together():
+                        write_training(file, settings, built, optimizer, [vars(entry) for entry in log])
+                        if file.name == CHECKPOINT:
+                            _write_log(file.parent, log)
                     if whole:
                         target.with_name(UNFINISHED).unlink(missing_ok=True)
     return backbone.eval()

@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from io import TextIOWrapper
 from threading import Event
 from types import FrameType
 from typing import Annotated, Any
@@ -16,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from clorg_scale.cli.output import EscapingStream, escaped
-from clorg_scale.errors import InputError, MissingDependencyError
+from clorg_scale.cli.streams import Streams, lasting_streams
+from clorg_scale.errors import InputError, MissingDependencyError, lacks_memory
 
 __all__ = ["app", "main"]
 
@@ -36,14 +36,15 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line: exit code 0, 2 with one sentence for a user's mistake, 130 when interrupted."""
-    with warnings.catch_warnings(), _watched_keyboard() as pressed:
+    """Run the command line: exit code 0, 2 with one sentence for a user's mistake, 130 when interrupted.
+
+    A reader of the output that goes away (`| head -1`) stops nothing: the work goes on and its results are written.
+    """
+    with warnings.catch_warnings(), lasting_streams() as streams, _watched_keyboard() as pressed:
         warnings.showwarning = _show_warning
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
         try:
-            with redirect_stdout(EscapingStream(sys.stdout)):
-                code = _run(sys.argv[1:])
+            with redirect_stdout(None if sys.stdout is None else EscapingStream(sys.stdout)):
+                code = _run(sys.argv[1:], streams)
         except BaseException:
             # Ctrl-C in compiled code comes out as any error at all.
             code = INTERRUPTED
@@ -105,34 +106,48 @@ def _within_llvm(frame: FrameType | None) -> bool:
     return False
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], streams: Streams) -> int:
     """Run a command; gives the exit code."""
     try:
         from clorg_scale.cli import commands, stages, studies, training  # noqa: F401  registers them
 
         result = app(arguments or ["--help"], prog_name="clorg-scale", standalone_mode=False)
-        sys.stdout.flush()
+        streams.flush()
     except (InputError, MissingDependencyError) as error:
         return _fail(str(error))
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # Typer takes any for a user who has left
+            return _fail("A file or a connection to another process ended before all was read from it.")
         return INTERRUPTED
-    except MemoryError as error:
-        return _fail(_too_little_memory(error))
-    except (BrokenPipeError, SystemExit):  # SystemExit is what Typer makes of a broken pipe
-        _close_stdout()
-        return 0
-    except OSError as error:
-        return _fail(_refused(error))
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # what Typer makes of one
+            return _fail(_refused(error.__context__))
+        return _exit_code(error)
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's is no MemoryError
-            return _fail(_too_little_memory(error))
+        if type(error).__name__ == "OutOfMemoryError":  # torch's and CuPy's
+            return _fail(_too_little_memory(error, "The device's memory", "use --device cpu"))
+        if lacks_memory(error):
+            advice = "raise its limit (of the shell, the job or the container)"
+            return _fail(_too_little_memory(error, "The main memory", advice))
+        if isinstance(error, OSError):
+            return _fail(_refused(error))
         # Typer's own errors (unknown option, missing argument) come from Click or from a copy of it, by its version.
         if not hasattr(error, "format_message"):
             raise
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "clorg-scale"
         return _fail(f"{error.format_message().rstrip('.')}; see '{command} --help'.")
+    if streams.refused is not None:
+        return _fail(f"The output cannot be written: {_reason(streams.refused)}.")
     return result if isinstance(result, int) else 0
+
+
+def _exit_code(error: SystemExit) -> int:
+    """Give the exit code that Python would end with."""
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    _say(error.code)
+    return 1
 
 
 def _fail(sentence: str) -> int:
@@ -140,30 +155,28 @@ def _fail(sentence: str) -> int:
     return 2
 
 
-def _too_little_memory(error: Exception) -> str:
-    first = str(error).partition("\n")[0].partition(". ")[0]
-    return (
-        f"The memory does not suffice ({first.rstrip('.')}); give a --memory-limit, use --device cpu, or fewer points."
-    )
+def _too_little_memory(error: Exception, what: str, advice: str) -> str:
+    first = str(error).partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
+    return f"{what} does not suffice ({first}); {advice}, give a --memory-limit, or fewer points."
 
 
 def _refused(error: OSError) -> str:
     """What the system refused, as a sentence."""
-    reason = (error.strerror or type(error).__name__).rstrip(".")
     if error.filename is not None:
-        return f"{os.fsdecode(error.filename)} cannot be read or written: {reason}."
-    _close_stdout()
-    return f"The output cannot be written: {reason}."
+        return f"{os.fsdecode(error.filename)} cannot be read or written: {_reason(error)}."
+    if isinstance(error, ConnectionError):
+        return f"The connection to another process was lost ({_reason(error)}); run the same command again to go on."
+    return f"A file or a connection to another process cannot be read or written: {_reason(error)}."
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).rstrip(".")
 
 
 def _say(sentence: str) -> None:
     """One line on stderr, in which nothing steers the terminal."""
-    print(escaped(" ".join(sentence.split())), file=sys.stderr)
-
-
-def _close_stdout() -> None:
-    """Let what is still to be written to a broken pipe or a full disk vanish, so that Python does not complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if sys.stderr is not None:
+        print(escaped(" ".join(sentence.split())), file=sys.stderr)
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:

@@ -14,6 +14,7 @@ from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError
 
 if TYPE_CHECKING:
+    from clorg_scale.analysis.fingerprint import Unchanged
     from clorg_scale.store import StoredEmbeddings
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "read_named",
     "read_points",
     "read_temperatures",
+    "watch_points",
 ]
 
 
@@ -102,6 +104,13 @@ LISTED_COLUMNS = 8
 DEFAULT_TEMPERATURES = "1,0.5,0.2,0.1,0.05"
 
 
+def watch_points(points: Any) -> Unchanged:
+    """Watch the file that embeddings lie in while the block computes on them."""
+    from clorg_scale.analysis.fingerprint import Unchanged
+
+    return Unchanged({"embeddings": points})
+
+
 def read_points(
     embeddings: Path, labels: Path | Literal[False] | None = None, *, allow_external: bool = False
 ) -> tuple[Any, Any]:
@@ -122,9 +131,11 @@ def read_checked(
     """As `read_points`, with the names of the classes."""
     from clorg_scale.analysis.inputs import check_spread
     from clorg_scale.arrays import column_means
+    from clorg_scale.cli.lost_pages import explain_lost_pages
     from clorg_scale.store import load_embeddings
 
     stored = load_embeddings(embeddings, labels=labels, allow_external=allow_external)
+    explain_lost_pages(stored.embeddings)
     column_means(stored.embeddings)  # finds NaN and infinite values
     check_spread(stored.embeddings)
     _tell_columns(embeddings, labels, stored.metadata)
@@ -145,9 +156,11 @@ def read_labelled(embeddings: Path, labels: Path | None, *, allow_external: bool
 
 def read_named(embeddings: Path, labels: Path | None, *, allow_external: bool = False) -> StoredEmbeddings:
     """As `read_labelled`, with the names of the classes."""
+    from clorg_scale.cli.lost_pages import explain_lost_pages
     from clorg_scale.store import load_embeddings
 
     stored = load_embeddings(embeddings, labels=labels, allow_external=allow_external)
+    explain_lost_pages(stored.embeddings)
     if stored.labels is None:
         raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
     _tell_columns(embeddings, labels, stored.metadata)

@@ -30,6 +30,7 @@ from clorg_scale.cli.options import (
     read_checked,
     read_points,
     read_temperatures,
+    watch_points,
 )
 from clorg_scale.errors import InputError
 
@@ -68,7 +69,7 @@ def rld(
     stored = read_checked(embeddings, labels, allow_external=allow_external)
     if stored.labels is None:
         raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
-    with connect(dask) as client:
+    with watch_points(stored.embeddings), connect(dask) as client:
         result = run(
             stored.embeddings, stored.labels, temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
             seed=seed, device=device, memory_limit=memory_limit, progress=sys.stderr.isatty(), client=client,  # type: ignore[arg-type]
@@ -123,7 +124,7 @@ def knn(
     if out is not None:
         check_target(out)
     points, _ = read_points(embeddings, labels=False, allow_external=allow_external)
-    with connect(dask) as client:
+    with watch_points(points), connect(dask) as client:
         table = run(
             points, k, metric=metric, index=index, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
             progress=sys.stderr.isatty(), client=client,
@@ -185,7 +186,7 @@ def communities(
     points, classes = read_points(embeddings, labels, allow_external=allow_external)
     codes = None if classes is None else encode_labels(classes, len(points)).codes
     progress = sys.stderr.isatty()
-    with connect(dask) as client:
+    with watch_points(points), connect(dask) as client:
         table = neighbors(
             points, k, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
             progress=progress, client=client,

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import prange
 
 from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays.compiler import njit
 from clorg_scale.neighbors.points import Points
 
 __all__ = ["mean_pair_distance", "pair_keys"]

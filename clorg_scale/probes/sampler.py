@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+from numba import prange
 
 from clorg_scale.arrays import Array
+from clorg_scale.arrays.compiler import njit
 from clorg_scale.errors import InputError
 
 __all__ = ["Block", "NeighborSampler", "sample_hops"]
@@ -119,13 +120,13 @@ def sample_hops(block: Callable[..., Block], targets: Array, fanouts: Sequence[i
     return blocks[::-1]
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _inclusion_scale(indptr, weights, fanout):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     """Scale c of each row, infinite where the row is taken whole, and the size of its sample."""
     n = len(indptr) - 1
     scale = np.full(n, np.inf)
     sizes = np.empty(n, dtype=np.int32)
-    for node in numba.prange(n):
+    for node in prange(n):
         row = weights[indptr[node] : indptr[node + 1]]
         if len(row) <= fanout:
             sizes[node] = len(row)
@@ -155,12 +156,12 @@ def _inclusion_scale(indptr, weights, fanout):  # type: ignore[no-untyped-def] #
     return scale, sizes
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _sample_rows(  # type: ignore[no-untyped-def] # noqa: ANN202
     indptr, indices, weights, scale, targets, seed, starts, nodes, values  # noqa: ANN001
 ):  # fmt: skip
     """Fill in neighbours and values of every row."""
-    for row in numba.prange(len(targets)):
+    for row in prange(len(targets)):
         node = targets[row]
         out, end, c = starts[row], starts[row + 1], scale[node]
         first, last = indptr[node], indptr[node + 1]
@@ -187,7 +188,7 @@ def _sample_rows(  # type: ignore[no-untyped-def] # noqa: ANN202
             _take_last(indices, weights, first, last, starts[row], out, nodes, values, least)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _take_last(  # type: ignore[no-untyped-def] # noqa: ANN202
     indices, weights, first, last, start, out, nodes, values, least  # noqa: ANN001
 ):  # fmt: skip
@@ -199,7 +200,7 @@ def _take_last(  # type: ignore[no-untyped-def] # noqa: ANN202
             return
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _hash(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     """Mix the bits of a 64-bit number: SplitMix64's finaliser (Steele, Lea, Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * _MIX_1
@@ -207,7 +208,7 @@ def _hash(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     return x ^ (x >> np.uint64(31))
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _renumber(targets, nodes, position):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     """Number the nodes by first appearance, targets first; `position` is all -1 before and after."""
     sources = np.empty(min(len(position), len(targets) + len(nodes)), dtype=np.int64)
@@ -231,7 +232,7 @@ def _renumber(targets, nodes, position):  # type: ignore[no-untyped-def] # noqa:
     return sources, local
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _transpose(indptr, indices, values, n_columns):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     """Transpose a CSR matrix by counting."""
     starts = np.zeros(n_columns + 1, dtype=np.int32)

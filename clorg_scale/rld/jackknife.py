@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import prange
 from scipy.stats import t as student
 
+from clorg_scale.arrays.compiler import njit
 from clorg_scale.rld.landmarks import GROUPS
 
 __all__ = ["Changes", "Jackknife", "relative_changes"]

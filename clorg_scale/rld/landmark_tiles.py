@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import prange
 
+from clorg_scale.arrays.compiler import njit
 from clorg_scale.rld.exp2 import exp2
 from clorg_scale.rld.landmarks import GROUPS
 from clorg_scale.rld.simd import aligned_empty, use_wide_vectors

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import prange
 
 from clorg_scale.affinity.edges import edges_of
 from clorg_scale.arrays import array_module, on_host
+from clorg_scale.arrays.compiler import njit
 from clorg_scale.neighbors import KNN
 
 __all__ = ["NearField", "NearRows"]

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from clorg_scale.arrays.compiler import njit
 
 __all__ = ["aligned_empty", "use_wide_vectors"]
 

@@ -7,6 +7,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -20,6 +22,7 @@ __all__ = [
     "remove_empty",
     "result_folder",
     "sync_folder",
+    "write_together",
     "write_whole",
 ]
 
@@ -74,16 +77,75 @@ def write_whole(path: Path | str, mode: Literal["wb", "w"] = "wb") -> Iterator[I
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         encoding, newline = ("utf-8", "\n") if mode == "w" else (None, None)
         hold(descriptor)
+        complete = _CompleteFile(temporary, target, os.dup(descriptor))
         try:
             with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(target)
+            together = _together.get()
+            if together is None:
+                complete.take_name()
+            else:
+                together.append(complete)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            complete.discard()
             raise
-        sync_folder(target.parent)
+
+
+@contextmanager
+def write_together() -> Iterator[None]:
+    """Let the files of one result appear together: all that `write_whole` writes in the block, when the block ends.
+
+    Where one of them cannot be written, or the block raises otherwise, none of them appears, and all that were there
+    before stay as they were.
+
+    Raises
+    ------
+    InputError
+        As `write_whole`.
+    """
+    if _together.get() is not None:  # a part of a larger result
+        yield
+        return
+    files: list[_CompleteFile] = []
+    token = _together.set(files)
+    try:
+        yield
+        for file in files:
+            with explain_write_errors(file.target):
+                file.take_name()
+    finally:
+        _together.reset(token)
+        for file in files:
+            file.discard()
+
+
+@dataclass
+class _CompleteFile:
+    """A temporary file that waits for its name; its lock is held until it has it."""
+
+    temporary: Path
+    target: Path
+    descriptor: int | None
+
+    def take_name(self) -> None:
+        self.temporary.replace(self.target)
+        self._close()
+        sync_folder(self.target.parent)
+
+    def discard(self) -> None:
+        """Remove it, unless it has its name."""
+        self._close()
+        self.temporary.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        descriptor, self.descriptor = self.descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+_together: ContextVar[list[_CompleteFile] | None] = ContextVar("_together", default=None)
 
 
 def check_target(path: Path | str) -> Path:

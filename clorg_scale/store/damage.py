@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from clorg_scale.errors import InputError, MissingDependencyError
+from clorg_scale.errors import InputError, MissingDependencyError, lacks_memory
 
 __all__ = ["tell_damage"]
 
@@ -25,11 +25,14 @@ def tell_damage(what: str) -> Iterator[None]:
     Raises
     ------
     InputError
-        In place of any error but `InputError`, `MissingDependencyError` and `MemoryError`, which pass.
+        In place of any error but `InputError`, `MissingDependencyError` and those that say that memory was refused,
+        which pass.
     """
     try:
         yield
-    except (InputError, MissingDependencyError, MemoryError):
+    except (InputError, MissingDependencyError):
         raise
     except Exception as error:
+        if lacks_memory(error):
+            raise
         raise InputError(f"{what} ({str(error).strip().rstrip('.') or type(error).__name__}).") from error

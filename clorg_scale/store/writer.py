@@ -17,6 +17,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import explain_write_errors, sync_folder
 from clorg_scale.store.growing import GrowingNpy
 from clorg_scale.store.layout import METADATA, PROGRESS, read_record, remove_leftovers, write_record
+from clorg_scale.store.locks import FolderLock
 
 __all__ = ["EmbeddingsWriter"]
 
@@ -29,7 +30,8 @@ class EmbeddingsWriter:
 
     A store that is there before stays readable until `finish` replaces it in one step. A process that dies
     leaves its rows behind: a new writer with the same settings finds `rows` of them and continues there; one
-    with other settings starts again.
+    with other settings starts again. One writer at a time: the folder is locked until `finish` or `close`, or until
+    the process ends.
 
     Parameters
     ----------
@@ -54,7 +56,8 @@ class EmbeddingsWriter:
     Raises
     ------
     InputError
-        If the folder holds something else, cannot be written, the disk is full, or metadata is not JSON.
+        If the folder holds something else, cannot be written, another writer is writing there, the disk is full, or
+        metadata is not JSON.
 
     Examples
     --------
@@ -85,10 +88,12 @@ class EmbeddingsWriter:
             "metadata": _as_json(metadata or {}),
         }
         self._made_folder = not self.path.exists()
+        self._lock: FolderLock | None = None
         try:
             self._open(resume=resume)
         except BaseException:
             self._remove_made_folder()
+            self._unlock()
             raise
 
     def _open(self, *, resume: bool) -> None:
@@ -96,6 +101,7 @@ class EmbeddingsWriter:
         with explain_write_errors(self.path):
             _check_folder(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(self.path)
             self._complete = read_record(self.path / METADATA)
             files, rows = self._resumed() if resume else (None, 0)
             self._files = files or self._fresh_files()
@@ -202,6 +208,7 @@ class EmbeddingsWriter:
             )
             (self.path / PROGRESS).unlink(missing_ok=True)
             remove_leftovers(self.path, keep=set(files.values()))
+        self._unlock()
 
     def discard(self) -> None:
         """Give up: remove what this writer wrote; a store that was there before stays."""
@@ -210,6 +217,7 @@ class EmbeddingsWriter:
         (self.path / PROGRESS).unlink(missing_ok=True)
         remove_leftovers(self.path, keep=self._kept_files())
         self._remove_made_folder()
+        self._unlock()
 
     def _remove_made_folder(self) -> None:
         """Remove the folder if it was made for this store and is empty."""
@@ -223,6 +231,12 @@ class EmbeddingsWriter:
             with suppress(InputError, OSError):  # a full disk: what was synced before stays
                 self.sync()
         self._close_files()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            self._lock.release()
 
     def _close_files(self) -> None:
         self._embeddings.close()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clorg_scale.store.atomic import make_folder, write_whole
+from clorg_scale.store.atomic import result_folder, write_together, write_whole
 
 __all__ = ["Row", "read_rows", "write_study"]
 
@@ -18,7 +18,7 @@ Row = dict[str, str | int | float]
 
 
 def write_study(folder: Path | str, rows: Sequence[Row], plot: str | None = None) -> None:
-    """Write table.csv, table.json and, if there is a picture, plot.svg.
+    """Write table.csv, table.json and, if there is a picture, plot.svg: all of them, or none.
 
     Raises
     ------
@@ -26,7 +26,6 @@ def write_study(folder: Path | str, rows: Sequence[Row], plot: str | None = None
         If the folder cannot be written.
     """
     folder = Path(folder)
-    make_folder(folder)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
@@ -36,9 +35,10 @@ def write_study(folder: Path | str, rows: Sequence[Row], plot: str | None = None
     contents = {"table.csv": text.getvalue(), "table.json": json.dumps(list(rows), indent=1) + "\n"}
     if plot is not None:
         contents["plot.svg"] = plot
-    for name, content in contents.items():
-        with write_whole(folder / name, "w") as file:
-            file.write(content)
+    with result_folder(folder), write_together():
+        for name, content in contents.items():
+            with write_whole(folder / name, "w") as file:
+                file.write(content)
 
 
 def read_rows(folder: Path | str) -> list[dict[str, Any]]:

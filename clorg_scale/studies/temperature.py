@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from clorg_scale.analysis.fingerprint import Unchanged
 from clorg_scale.arrays import Device
 from clorg_scale.backbones.curves import Panel, draw_curves
 from clorg_scale.datasets import load_fashion_mnist_embeddings
@@ -44,7 +45,8 @@ def study_temperature(
     rows: list[Row] = [{"T": t} for t in TEMPERATURES]
     curves = {}
     for name, (embeddings, labels) in sets.items():
-        found = rld(embeddings, labels, temperatures=TEMPERATURES, device=device, seed=seed, progress=progress)
+        with Unchanged({f"embeddings {name}": embeddings}):
+            found = rld(embeddings, labels, temperatures=TEMPERATURES, device=device, seed=seed, progress=progress)
         curves[name] = [float(value) for value in found.values]
         for row, value, error, mean, spread in zip(
             rows, found.values, found.stderr, found.null_mean, found.null_std, strict=True

@@ -17,6 +17,8 @@ from clorg_scale.backbones.curves import Panel, draw_curves
 from clorg_scale.datasets import load_images
 from clorg_scale.datasets.images import ImageSet
 from clorg_scale.errors import InputError
+from clorg_scale.store.atomic import make_folder
+from clorg_scale.store.locks import lock_folder, releasing_locks
 from clorg_scale.studies.measures import TEMPERATURES, measure
 from clorg_scale.studies.table import Row, read_rows, write_study
 
@@ -61,6 +63,7 @@ class Setting:
         return "-".join(str(part).replace("/", "_") for part in parts).lstrip(".")
 
 
+@releasing_locks
 def study_trainings(
     settings: Sequence[Setting],
     *,
@@ -90,7 +93,7 @@ def study_trainings(
     Raises
     ------
     InputError
-        As `backbones.build`, `backbones.train` and `load_images`.
+        As `backbones.build`, `backbones.train` and `load_images`; if another run is writing to the folder.
     """
     contents: dict[str, str] = {}
     for setting in settings:
@@ -98,6 +101,8 @@ def study_trainings(
         if setting.data not in contents:
             contents[setting.data] = images.digest() + unseen.digest()
     names = [setting.training(contents[setting.data]) for setting in settings]
+    make_folder(Path(out))
+    lock_folder(out)
     before = read_rows(out)
     done = {row.get("training"): row for row in before}
     rows: list[Row] = []

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import prange
+
+from clorg_scale.arrays.compiler import njit
 
 __all__ = ["QUERIES", "scan_lists"]
 
