@@ -126,7 +126,7 @@ def analyze(
         data, k=k, chi_points=chi_points, chi_k=chi_k, n_temperatures=len(wanted), memory_limit=limit
     )  # fmt: skip
     folder = None if output is None else Path(output)
-    stages = Stages(folder, resume=resume)
+    stages = Stages(folder, resume=resume, progress=progress)
     common: dict[str, Any] = {"device": place, "memory_limit": limit, "progress": progress}
     shared = common | {"device": device, "client": client}
     told = {"data": data.key, "device": place, "seed": seed}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -67,7 +66,7 @@ def rld(
     with connect(dask) as client:
         result = run(
             points, classes, temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
-            seed=seed, device=device, memory_limit=memory_limit, progress=sys.stderr.isatty(), client=client,  # type: ignore[arg-type]
+            seed=seed, device=device, memory_limit=memory_limit, progress=True, client=client,  # type: ignore[arg-type]
         )  # fmt: skip
     per_class = {str(name): shares.tolist() for name, shares in zip(result.classes, result.per_class.T, strict=True)}
     document = {
@@ -120,7 +119,7 @@ def knn(
     with connect(dask) as client:
         table = run(
             points, k, metric=metric, index=index, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
-            progress=sys.stderr.isatty(), client=client,
+            progress=True, client=client,
         )  # fmt: skip
     if out is not None:
         table.save(out)
@@ -168,6 +167,7 @@ def communities(
     from clorg_scale.communities.detection import Method as CommunityMethod
     from clorg_scale.distributed import connect
     from clorg_scale.neighbors import knn as neighbors
+    from clorg_scale.progress import stage_progress
     from clorg_scale.store.atomic import check_target, write_whole
 
     check_choice("method", method, get_args(CommunityMethod))
@@ -177,14 +177,14 @@ def communities(
         check_target(out)
     points, classes = read_points(embeddings, labels)
     codes = None if classes is None else encode_labels(classes, len(points)).codes
-    progress = sys.stderr.isatty()
     with connect(dask) as client:
         table = neighbors(
             points, k, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
-            progress=progress, client=client,
+            progress=True, client=client,
         )  # fmt: skip
-        graph = affinity_graph(table, temperature=temperature)
-        found = run(graph, method=method, resolution=resolution, seed=seed, device=device, client=client)  # type: ignore[arg-type]
+        with stage_progress("communities", enabled=True):
+            graph = affinity_graph(table, temperature=temperature)
+            found = run(graph, method=method, resolution=resolution, seed=seed, device=device, client=client)  # type: ignore[arg-type]
     summary: dict[str, Any] = {
         "method": found.method, "resolution": found.resolution, "n_points": graph.n_nodes,
         "n_communities": len(found.sizes), "modularity": found.modularity, "sizes": found.sizes.tolist(),
