@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from clorg_scale.installation import pip_line
+
 __all__ = ["InputError", "MissingDependencyError", "require"]
 
 
@@ -38,5 +40,5 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     except ImportError as error:
         package = module.partition(".")[0]
         raise MissingDependencyError(
-            f"{purpose} needs the package '{package}' ({error}); install it with: pip install 'clorg-scale[{extra}]'"
+            f"{purpose} needs the package '{package}' ({error}); install it with: {pip_line(extra)}"
         ) from error

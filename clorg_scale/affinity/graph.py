@@ -13,6 +13,7 @@ from clorg_scale.affinity.edges import row_numbers
 from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
+from clorg_scale.store.endings import check_ending
 
 if TYPE_CHECKING:
     from clorg_scale.neighbors import KNN
@@ -166,6 +167,7 @@ class AffinityGraph:
 
     def save(self, path: str | Path) -> None:
         """Write an .npz file, whole or not at all."""
+        check_ending(path, (".npz",))
         host = [on_host(array) for array in self._arrays()]
         with write_whole(path) as file:
             np.savez(file, indptr=host[0], indices=host[1], weights=host[2])

@@ -41,6 +41,14 @@ def _checked_seed(seed: int) -> int:
     return seed
 
 
+def _checked_folder(path: Path) -> Path:
+    """Refuse a folder that is named like a file."""
+    from clorg_scale.store.endings import check_folder_name
+
+    check_folder_name(path)
+    return path
+
+
 Embeddings = Annotated[
     Path,
     typer.Argument(
@@ -78,7 +86,7 @@ Dask = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results.", metavar="FOLDER")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.", callback=_checked_folder, metavar="FOLDER")]
 
 DEFAULT_TEMPERATURES = "1,0.5,0.2,0.1,0.05"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -41,7 +40,10 @@ def rld(
     embeddings: Embeddings,
     *,
     labels: Labels = None,
-    out: Annotated[Path | None, typer.Option(help="File for everything, as JSON.", metavar="FILE.json")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File: .json for everything, .csv or .tsv for the values.", metavar="FILE.json"),
+    ] = None,
     temperatures: Temperatures = DEFAULT_TEMPERATURES,
     method: Method = "auto",
     target_error: TargetError = 0.005,
@@ -53,12 +55,11 @@ def rld(
     as_json: Json = False,
 ) -> None:
     """Compute the Relative Local Density at each temperature, beside what shuffled labels would give."""
+    from clorg_scale.cli.files import RLD_FILES, check_file, write_rld
     from clorg_scale.distributed import connect
     from clorg_scale.rld import rld as run
-    from clorg_scale.store.atomic import check_target, write_whole
 
-    if out is not None:
-        check_target(out)
+    check_file(out, RLD_FILES)
     chosen = read_temperatures(temperatures)
     points, classes = read_points(embeddings, labels)
     if classes is None:
@@ -76,8 +77,7 @@ def rld(
         "details": result.details, "seconds": result.seconds,
     }  # fmt: skip
     if out is not None:
-        with write_whole(out, "w") as file:
-            file.write(json.dumps(document, indent=1, allow_nan=False) + "\n")
+        write_rld(result, document, out)
     if as_json:
         print_json(document)
         return
@@ -94,7 +94,8 @@ def knn(
     embeddings: Embeddings,
     *,
     out: Annotated[
-        Path | None, typer.Option(help="File for the table: indices and distances.", metavar="FILE.npz")
+        Path | None,
+        typer.Option(help="File for the table: .npz, or .csv or .tsv with a line a pair.", metavar="FILE.npz"),
     ] = None,
     k: Neighbors = 15,
     metric: Annotated[str, typer.Option(help="euclidean, cosine or inner_product.", metavar="NAME")] = "euclidean",
@@ -109,12 +110,11 @@ def knn(
     as_json: Json = False,
 ) -> None:
     """Find the k nearest neighbours of every point; `clorg_scale.KNN.load` reads the table."""
+    from clorg_scale.cli.files import NEIGHBOR_FILES, check_file, write_neighbors
     from clorg_scale.distributed import connect
     from clorg_scale.neighbors import knn as run
-    from clorg_scale.store.atomic import check_target
 
-    if out is not None:
-        check_target(out)
+    check_file(out, NEIGHBOR_FILES)
     points, _ = read_points(embeddings)
     with connect(dask) as client:
         table = run(
@@ -122,7 +122,7 @@ def knn(
             progress=True, client=client,
         )  # fmt: skip
     if out is not None:
-        table.save(out)
+        write_neighbors(table, out)
     if as_json:
         print_json(
             {
@@ -146,7 +146,12 @@ def communities(
     embeddings: Embeddings,
     *,
     labels: Labels = None,
-    out: Annotated[Path | None, typer.Option(help="File for the community of each point.", metavar="FILE.npy")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the community of each point: .npy, .npz, .txt, .csv, .tsv or .json.", metavar="FILE.npy"
+        ),
+    ] = None,
     k: Neighbors = 15,
     method: Annotated[str, typer.Option(help="leiden or louvain.", metavar="NAME")] = "leiden",
     resolution: Resolution = 1.0,
@@ -162,19 +167,18 @@ def communities(
     from clorg_scale.agreement import agreement
     from clorg_scale.analysis.inputs import check_choice, check_positive
     from clorg_scale.arrays import encode_labels
+    from clorg_scale.cli.files import COMMUNITY_FILES, check_file, write_communities
     from clorg_scale.communities import communities as run
     from clorg_scale.communities import modularity
     from clorg_scale.communities.detection import Method as CommunityMethod
     from clorg_scale.distributed import connect
     from clorg_scale.neighbors import knn as neighbors
     from clorg_scale.progress import stage_progress
-    from clorg_scale.store.atomic import check_target, write_whole
 
     check_choice("method", method, get_args(CommunityMethod))
     check_positive("resolution", resolution)
     check_positive("temperature", temperature)
-    if out is not None:
-        check_target(out)
+    check_file(out, COMMUNITY_FILES)
     points, classes = read_points(embeddings, labels)
     codes = None if classes is None else encode_labels(classes, len(points)).codes
     with connect(dask) as client:
@@ -194,10 +198,7 @@ def communities(
         of_classes = modularity(graph, codes, resolution=resolution)
         summary |= {"class_modularity": of_classes, "nmi": against.nmi, "ari": against.ari}
     if out is not None:
-        import numpy as np
-
-        with write_whole(out) as file:
-            np.save(file, found.labels)
+        write_communities(found.labels, out)
     if as_json:
         print_json(summary)
         return
