@@ -2,14 +2,10 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from command_line import assert_one_sentence, run, tree
 from records import record
 
