@@ -13,7 +13,8 @@ def pytest_terminal_summary(terminalreporter):
     for report in skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         by_reason[reason.removeprefix("Skipped: ")].append(report.nodeid)
-    terminalreporter.section(f"{len(skipped)} tests or files DID NOT RUN", sep="=", yellow=True)
+    if skipped:
+        terminalreporter.section(f"{len(skipped)} tests or files DID NOT RUN", sep="=", yellow=True)
     for reason, names in sorted(by_reason.items()):
         terminalreporter.write_line(f"{len(names)} because: {reason}")
         for name in sorted(names):
