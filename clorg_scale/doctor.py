@@ -9,6 +9,8 @@ import os
 import platform
 from dataclasses import dataclass
 
+from clorg_scale.installation import pip_line
+
 __all__ = ["Finding", "examine"]
 
 
@@ -42,12 +44,16 @@ CORE = ("numpy", "scipy", "numba", "scikit-learn", "igraph", "openTSNE")
 OPTIONAL = {
     "torch": ("train", "GCN and GraphSAGE probes, training of backbones"),
     "torchvision": ("train", "backbones and data sets"),
+    "lightly": ("train", "contrastive training"),
+    "timm": ("timm", "more backbones by name"),
     "tensorboard": ("tensorboard", "curves of a training in the browser"),
     "dask": ("dask", "many machines"),
     "safetensors": ("interop", "reading .safetensors"),
     "zarr": ("interop", "reading Zarr"),
     "pyarrow": ("interop", "reading Parquet"),
-    "anndata": ("interop", "reading .h5ad"),
+    "h5py": ("interop", "reading HDF5 and .h5ad"),
+    "pandas": ("interop", "tables"),
+    "anndata": ("interop", "graphs for Scanpy"),
     "networkx": ("interop", "graphs for NetworkX"),
 }
 
@@ -81,14 +87,12 @@ def examine() -> list[Finding]:
 
 def _core(name: str) -> Finding:
     version = _version(name)
-    return Finding(
-        name, version is not None, version or "not installed", False, "" if version else "pip install clorg-scale"
-    )
+    return Finding(name, version is not None, version or "not installed", False, "" if version else pip_line("", name))
 
 
 def _optional(name: str, extra: str, purpose: str) -> Finding:
     if importlib.util.find_spec(name) is None:
-        return Finding(name, False, f"not installed ({purpose})", True, f"pip install 'clorg-scale[{extra}]'")
+        return Finding(name, False, f"not installed ({purpose})", True, pip_line(extra, name))
     candidates = [f"{name}-cuda13x", f"{name}-cuda12x", f"{name}-cu13", f"{name}-cu12", name]
     version = next((v for v in map(_version, candidates) if v), "installed")
     return Finding(name, True, f"{version} ({purpose})", True, "")
@@ -103,7 +107,7 @@ def _faiss() -> Finding:
     try:
         faiss = importlib.import_module("faiss")
     except (ImportError, RuntimeError) as error:  # GPU builds raise the latter where CUDA libraries are missing
-        return Finding("faiss", False, f"cannot be imported ({error})", False, "pip install faiss-cpu")
+        return Finding("faiss", False, f"cannot be imported ({error})", False, pip_line("", "faiss-cpu"))
     for_gpus = hasattr(faiss, "StandardGpuResources")
     if builds and for_gpus != ("gpu" in builds[0]):
         remedy = f"pip uninstall -y {builds[0]} && pip install --no-deps {builds[0]}"
@@ -124,9 +128,7 @@ def _gpu() -> Finding:
         resolve_device("cuda")
     except InputError as error:
         reason = str(error).partition("but ")[2].partition(";")[0]
-        return Finding(
-            "GPU", False, reason, True, "everything works on the CPU; for a GPU: pip install 'clorg-scale[cuda13]'"
-        )
+        return Finding("GPU", False, reason, True, f"everything works on the CPU; for a GPU: {pip_line('cuda13')}")
     cupy = importlib.import_module("cupy")
     try:
         total = int((cupy.arange(1000) ** 2).sum())

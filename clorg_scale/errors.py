@@ -6,6 +6,8 @@ import errno
 import importlib
 from types import ModuleType
 
+from clorg_scale.installation import pip_line
+
 __all__ = ["InputError", "MissingDependencyError", "lacks_memory", "require"]
 
 _MEMORY_REFUSED = (
@@ -51,7 +53,7 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         if lacks_memory(error):
             raise MemoryError(f"{purpose} needs the package '{package}', which cannot be loaded: {error}") from error
         raise MissingDependencyError(
-            f"{purpose} needs the package '{package}' ({error}); install it with: pip install 'clorg-scale[{extra}]'"
+            f"{purpose} needs the package '{package}' ({error}); install it with: {pip_line(extra)}"
         ) from error
 
 

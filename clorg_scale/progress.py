@@ -1,19 +1,37 @@
-"""One progress bar for every long stage: what it does, how far it is, its rate, the time left."""
+"""Progress of every long stage: what it does, how far it is, its rate, the time left.
+
+On a terminal that is a bar. Elsewhere (a pipe, a log file, nohup) it is a plain line on stderr now and then, and none
+for short work.
+"""
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
-__all__ = ["Advance", "progress_bar"]
+__all__ = ["Advance", "progress_bar", "stage_progress"]
 
 Advance = Callable[[float], None]
 """Call it with the units of work done since the last call."""
 
+FIRST_LINE, NEXT_LINE = 10.0, 20.0
+"""Seconds of work before the first line off a terminal, and between lines."""
+
+PAUSE = 60.0
+"""Seconds without any stage after which work counts as new, and its first line waits again."""
+
+RATE_WINDOW, RATE_STEP = 60.0, 0.5
+"""Seconds that the rate is taken over, and between the moments kept for it."""
+
 
 @contextmanager
 def progress_bar(description: str, total: float, *, unit: str, scale: float = 1.0, enabled: bool) -> Iterator[Advance]:
-    """Show a progress bar on stderr while the block runs.
+    """Show progress on stderr while the block runs: a bar on a terminal, else a plain line now and then.
 
     Parameters
     ----------
@@ -30,7 +48,146 @@ def progress_bar(description: str, total: float, *, unit: str, scale: float = 1.
     """
     if not enabled:
         yield lambda done: None
-        return
+    elif _shows_bars():
+        with _bar(description, total, unit, scale) as advance:
+            yield advance
+    else:
+        work = _Work(description, total, unit, scale)
+        with _LINES.of(work):
+            yield work.advance
+
+
+@contextmanager
+def stage_progress(description: str, *, enabled: bool) -> Iterator[None]:
+    """Name the stage that the block is, where its share is not known, in the lines that are shown off a terminal.
+
+    A progress bar within the block goes before it.
+    """
+    if not enabled or _shows_bars():
+        yield
+    else:
+        with _LINES.of(_Work(description)):
+            yield
+
+
+@dataclass
+class _Work:
+    """One stage in progress; without a total its share is not known."""
+
+    description: str
+    total: float | None = None
+    unit: str = ""
+    scale: float = 1.0
+    done: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._moments = deque([(self.started, 0.0)])
+
+    def advance(self, done: float) -> None:
+        """Count work; any thread may."""
+        now = time.monotonic()
+        with self._lock:
+            self.done += done
+            if now - self._moments[-1][0] >= RATE_STEP:
+                self._moments.append((now, self.done))
+
+    def line(self) -> str:
+        """Stage, share, rate and time left, as far as they are known."""
+        now = time.monotonic()
+        elapsed = f"{_duration(now - self.started)} so far"
+        if self.total is None:
+            return f"{self.description}: {elapsed}"
+        with self._lock:
+            while len(self._moments) > 1 and self._moments[1][0] < now - RATE_WINDOW:
+                self._moments.popleft()
+            (since, before), done = self._moments[0], self.done
+        rate = (done - before) / max(now - since, 1e-9)
+        share = f"{self.description}: {100 * min(done / max(self.total, 1e-9), 1.0):.0f} %"
+        if rate <= 0:
+            return f"{share}, {elapsed}"
+        left = _duration(max(self.total - done, 0.0) / rate)
+        return f"{share}, {_rate(rate / self.scale)} {self.unit}/s, {elapsed}, {left} left"
+
+
+class _Lines:
+    """Writes a line about the innermost stage now and then, from a thread: also while one long step takes its time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stages: list[_Work] = []
+        self._due = self._last_used = float("-inf")
+        self._ended = threading.Event()
+
+    @contextmanager
+    def of(self, work: _Work) -> Iterator[None]:
+        """Write about this stage while the block runs."""
+        self._enter(work)
+        try:
+            yield
+        finally:
+            self._leave(work)
+
+    def _enter(self, work: _Work) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if not self._stages:
+                if now - self._last_used > PAUSE:
+                    self._due = now + FIRST_LINE
+                self._ended = threading.Event()
+                threading.Thread(target=self._write, args=(self._ended,), name="progress", daemon=True).start()
+            self._stages.append(work)
+
+    def _leave(self, work: _Work) -> None:
+        with self._lock:
+            self._stages.remove(work)
+            self._last_used = time.monotonic()
+            if not self._stages:
+                self._ended.set()
+
+    def _write(self, ended: threading.Event) -> None:
+        while not ended.wait(max(self._due - time.monotonic(), 0.01)):
+            with self._lock:
+                if not self._stages or time.monotonic() < self._due:
+                    continue
+                line = self._stages[-1].line()
+                self._due = time.monotonic() + NEXT_LINE
+            with suppress(OSError, ValueError):  # stderr is closed: the work goes on (None: print does nothing)
+                print(line, file=sys.stderr, flush=True)
+
+
+_LINES = _Lines()
+
+
+def _duration(seconds: float) -> str:
+    """Two units at most: 45 s, 2 min 10 s, 3 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _rate(rate: float) -> str:
+    """Whole numbers from ten on, two digits below."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def _shows_bars() -> bool:
+    """Tell whether stderr is a terminal, or a notebook, that can redraw a line."""
+    if sys.stderr is None or sys.stderr.closed:
+        return False
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console.is_jupyter or (sys.stderr.isatty() and not console.is_dumb_terminal)
+
+
+@contextmanager
+def _bar(description: str, total: float, unit: str, scale: float) -> Iterator[Advance]:
+    """Show a bar on a terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -48,7 +205,7 @@ def progress_bar(description: str, total: float, *, unit: str, scale: float = 1.
 
         def render(self, task: Task) -> Text:
             """Render the rate, or nothing before it is known."""
-            return Text("" if task.speed is None else f"{task.speed / scale:,.0f} {unit}/s", style="dim")
+            return Text("" if task.speed is None else f"{_rate(task.speed / scale)} {unit}/s", style="dim")
 
     columns = (
         TextColumn("{task.description}"),

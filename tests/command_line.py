@@ -33,7 +33,7 @@ def run(*arguments) -> Outcome:
         try:
             main()
         except SystemExit as exit_:
-            return Outcome(exit_.code, out.getvalue(), err.getvalue())
+            return Outcome(exit_.code, out.getvalue(), without_progress(err.getvalue()))
     raise AssertionError("main() returned without an exit code")
 
 
@@ -42,7 +42,12 @@ def run_process(*arguments, timeout=300, **options) -> Outcome:
     done = subprocess.run(
         [*CONSOLE_SCRIPT, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False, **options
     )
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    return Outcome(done.returncode, done.stdout, without_progress(done.stderr))
+
+
+def without_progress(err: str) -> str:
+    """What was written to stderr, without the lines on work that takes long on a busy machine."""
+    return re.sub(r"^.+: (\d+ %, .*)?\d+ (s|min|h)\b.* so far(, .+ left)?\n", "", err, flags=re.M)
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:

@@ -185,7 +185,7 @@ def test_conversions_keep_every_edge_and_weight():
     assert isinstance(converted, anndata.AnnData)
     np.testing.assert_array_equal(converted.obsp["connectivities"].toarray(), expected)
     utils = pytest.importorskip("torch_geometric.utils")
-    data = graph.to_pyg()
+    data = graph.to_pyg(normalize=False)
     dense_again = utils.to_dense_adj(data.edge_index, edge_attr=data.edge_weight, max_num_nodes=120)[0]
     np.testing.assert_array_equal(dense_again.numpy(), expected)
 

@@ -25,7 +25,7 @@ from clorg_scale.errors import InputError
 
 needs_fashion_mnist = pytest.mark.skipif(
     not fashion_mnist._DEBIAN_FOLDER.is_dir(),
-    reason="dataset-fashion-mnist is not installed",
+    reason="needs all images of Fashion-MNIST (apt-get install dataset-fashion-mnist)",
 )
 
 

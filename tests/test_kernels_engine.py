@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dense_rld import clustered_points, dense_sums, rld_values
+from fashion_images import first_images
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -168,10 +169,6 @@ def test_bad_input():
     assert np.isfinite(sums_of(wild, codes, precision="tf32").k).all()
 
 
-FASHION = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
-
-
-@pytest.mark.skipif(not FASHION.exists(), reason="Fashion-MNIST is not installed")
 @pytest.mark.parametrize(
     ("precision", "error"),
     [
@@ -183,13 +180,9 @@ FASHION = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
 )
 def test_fashion_mnist(precision, error):
     """First 3,000 training images, raw / 255, against the dense float64 definition."""
-    from clorg_scale.datasets import load_fashion_mnist
-
-    images, labels = load_fashion_mnist("train")[:2]
-    X = np.asarray(images[:3000], np.float32).reshape(3000, -1)
-    X = X / 255 if X.max() > 1 else X
+    images, codes = first_images(3_000)
+    X = images.astype(np.float32) / 255
     temperatures = np.array([1, 0.5, 0.2, 0.1, 0.05, 0.02])
-    codes = np.asarray(labels[:3000]).astype(np.int64)
     sums = sums_of(X, codes, temperatures, precision=precision)
     golden = [0.05948410, 0.14145975, 0.42167732, 0.67613143, 0.75563951, 0.77329243]
     np.testing.assert_allclose(rld_values(sums.k, sums.w, codes), golden, atol=error)

@@ -662,7 +662,9 @@ def test_progress_leaves_stdout_alone(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not FASHION_MNIST.exists(), reason="Fashion-MNIST is not installed")
+@pytest.mark.skipif(
+    not FASHION_MNIST.exists(), reason="needs all images of Fashion-MNIST (apt-get install dataset-fashion-mnist)"
+)
 def test_fashion_mnist_at_full_size():
     import gzip
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from dense_rld import dense_rld, dense_sums
+from fashion_images import first_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,17 +27,6 @@ def mixture(n, d, n_classes=4, seed=0, spread=2.0):
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, n_classes, n)
     return rng.standard_normal((n_classes, d))[codes] * spread + rng.standard_normal((n, d)), codes
-
-
-@pytest.fixture(scope="session")
-def fashion_mnist():
-    from clorg_scale.datasets import load_fashion_mnist
-
-    try:
-        images, labels = load_fashion_mnist("train")
-    except cs.InputError as error:
-        pytest.skip(str(error))
-    return images.reshape(len(images), -1), labels
 
 
 @pytest.mark.parametrize("n", [3, 4, 50, TILE, TILE + 1, 1_300])
@@ -65,9 +55,9 @@ def test_lower_precision_is_within_1e_5_of_the_definition_on_the_rounded_points(
 
 
 @pytest.mark.parametrize("n", [3_000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_golden_numbers_to_the_last_digit_in_float64(fashion_mnist, n):
-    images, labels = fashion_mnist
-    result = cs.rld(images[:n] / 255, labels[:n], temperatures=GOLDEN_TEMPERATURES, method="exact")
+def test_golden_numbers_to_the_last_digit_in_float64(n):
+    images, labels = first_images(n)
+    result = cs.rld(images / 255, labels, temperatures=GOLDEN_TEMPERATURES, method="exact")
     np.testing.assert_allclose(result.values, GOLDEN[n], atol=0.51e-8)
     assert result.mean_distance == pytest.approx(GOLDEN_MU[n], abs=0.51e-9)
 
@@ -75,17 +65,17 @@ def test_golden_numbers_to_the_last_digit_in_float64(fashion_mnist, n):
 @pytest.mark.parametrize(
     "n", [3_000, pytest.param(10_000, marks=pytest.mark.slow), pytest.param(30_000, marks=pytest.mark.slow)]
 )
-def test_golden_numbers_in_float32(fashion_mnist, n):
-    images, labels = fashion_mnist
-    X = (images[:n] / 255).astype(np.float32)
-    result = cs.rld(X, labels[:n], temperatures=GOLDEN_TEMPERATURES, method="exact")
+def test_golden_numbers_in_float32(n):
+    images, labels = first_images(n)
+    X = (images / 255).astype(np.float32)
+    result = cs.rld(X, labels, temperatures=GOLDEN_TEMPERATURES, method="exact")
     np.testing.assert_allclose(result.values, GOLDEN[n], atol=1e-6)
     assert result.mean_distance == pytest.approx(GOLDEN_MU[n], rel=1e-6)
 
 
-def test_raw_bytes_give_the_same_as_their_scaled_floats(fashion_mnist):
-    images, labels = fashion_mnist
-    result = cs.rld(images[:3_000], labels[:3_000], temperatures=GOLDEN_TEMPERATURES, method="exact")
+def test_raw_bytes_give_the_same_as_their_scaled_floats():
+    images, labels = first_images(3_000)
+    result = cs.rld(images, labels, temperatures=GOLDEN_TEMPERATURES, method="exact")
     np.testing.assert_allclose(result.values, GOLDEN[3_000], atol=1e-6)
 
 

@@ -5,9 +5,10 @@ import importlib
 import numpy as np
 import pytest
 from dense_rld import dense_rld
+from fashion_images import SHIPPED, first_images, has_all_images
 
 import clorg_scale as cs
-from clorg_scale.datasets import compact_mixture, load_fashion_mnist, locally_dense_mixture
+from clorg_scale.datasets import compact_mixture, locally_dense_mixture
 from clorg_scale.errors import InputError
 from clorg_scale.rld import sampled
 from clorg_scale.rld.landmarks import GROUPS, LandmarkPool
@@ -48,11 +49,9 @@ class Prepared:
 
 @pytest.fixture(scope="module")
 def fashion():
-    try:
-        images, labels = load_fashion_mnist("train")
-    except InputError:
-        pytest.skip("Fashion-MNIST is not on this machine (apt-get install dataset-fashion-mnist)")
-    return Prepared((images[:5000].reshape(5000, -1) / np.float32(255)).astype(np.float32), labels[:5000])
+    """The first 5,000 images, or as many as come with the tests."""
+    images, labels = first_images(5_000 if has_all_images() else SHIPPED)
+    return Prepared((images / np.float32(255)).astype(np.float32), labels)
 
 
 def test_landmarks_stand_for_all_points_of_their_classes():

@@ -81,7 +81,7 @@ def affinity_graph(
             if weighting != "cosine"
             else "All cosine weights are 0: no point has a positive cosine with a neighbour; use weighting='rld'."
         )
-    return AffinityGraph(edges.indptr, edges.indices, weights)
+    return AffinityGraph(edges.indptr, edges.indices, weights, knn)
 
 
 def _weights(block: EdgeBlock, weighting: Weighting, scale: float, log_r: Array | None) -> Array:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "checked_csr",
+    "shared_scipy",
     "to_anndata",
     "to_cudf_edgelist",
     "to_cugraph",
@@ -51,6 +52,11 @@ def checked_csr(matrix: Any) -> tuple[Array, Array, Array]:
 
 def to_scipy(graph: AffinityGraph) -> Any:
     """See `AffinityGraph.to_scipy`."""
+    return shared_scipy(graph).copy()
+
+
+def shared_scipy(graph: AffinityGraph) -> Any:
+    """(n, n) `csr_array` on the graph's own arrays where they are on the CPU; for readers only."""
     from scipy.sparse import csr_array
 
     indptr, indices, weights = (on_host(array) for array in (graph.indptr, graph.indices, graph.weights))
@@ -68,7 +74,7 @@ def to_cupy(graph: AffinityGraph) -> Any:
         )
     cupy = require("cupy", extra="cuda13", purpose="A graph on the GPU")
     sparse = require("cupyx.scipy.sparse", extra="cuda13", purpose="A graph on the GPU")
-    arrays = tuple(cupy.asarray(array) for array in (graph.weights, graph.indices, graph.indptr))
+    arrays = tuple(cupy.array(array) for array in (graph.weights, graph.indices, graph.indptr))
     return sparse.csr_matrix(arrays, shape=(graph.n_nodes, graph.n_nodes))
 
 
@@ -79,8 +85,8 @@ def to_cudf_edgelist(graph: AffinityGraph) -> Any:
     return cudf.DataFrame(
         {
             "source": cupy.asarray(graph.rows().astype(graph.indices.dtype)),
-            "destination": cupy.asarray(graph.indices),
-            "weight": cupy.asarray(graph.weights),
+            "destination": cupy.array(graph.indices),
+            "weight": cupy.array(graph.weights),
         }
     )
 
@@ -108,7 +114,7 @@ def to_cugraph(graph: AffinityGraph) -> Any:
 def to_networkx(graph: AffinityGraph) -> Any:
     """See `AffinityGraph.to_networkx`."""
     networkx = require("networkx", extra="interop", purpose="A NetworkX graph")
-    return networkx.from_scipy_sparse_array(to_scipy(graph))
+    return networkx.from_scipy_sparse_array(shared_scipy(graph))
 
 
 def to_igraph(graph: AffinityGraph) -> Any:
@@ -121,29 +127,82 @@ def to_igraph(graph: AffinityGraph) -> Any:
     return igraph.Graph(n=graph.n_nodes, edges=edges, edge_attrs={"weight": weights[once].astype(np.float64)})
 
 
-def to_pyg(graph: AffinityGraph) -> Any:
+def to_pyg(graph: AffinityGraph, *, normalize: bool = True) -> Any:
     """See `AffinityGraph.to_pyg`."""
     torch = require("torch", extra="train", purpose="A PyTorch Geometric graph")
     data = require("torch_geometric.data", extra="test", purpose="A PyTorch Geometric graph")
-    # DLPack: no copy, on the CPU or the GPU.
-    parts = (graph.rows(), graph.indices.astype(np.int64), graph.weights)
-    rows, columns, weights = (torch.from_dlpack(_writable(part)) for part in parts)
+    rows = graph.rows()
+    weights = _normalized(graph, rows) if normalize else graph.weights.copy()
+    # DLPack: on the CPU or the GPU. `stack` copies the indices; the weights are a copy already.
+    parts = (rows, graph.indices.astype(np.int64), weights)
+    rows, columns, weights = (torch.from_dlpack(part) for part in parts)
     return data.Data(edge_index=torch.stack([rows, columns]), edge_weight=weights, num_nodes=graph.n_nodes)
 
 
-def to_anndata(graph: AffinityGraph) -> Any:
+def _normalized(graph: AffinityGraph, rows: Array) -> Array:
+    """(entries,) float32 weights of D^-1/2 A D^-1/2; 0 at nodes without weight."""
+    xp = array_module(graph.weights)
+    roots = xp.sqrt(graph.degrees)
+    products = roots[rows] * roots[graph.indices]
+    return xp.where(products > 0, graph.weights / xp.where(products > 0, products, 1.0), 0.0).astype(np.float32)
+
+
+def to_anndata(graph: AffinityGraph, adata: Any = None, *, key_added: str | None, use_rep: str | None) -> Any:
     """See `AffinityGraph.to_anndata`."""
     anndata = require("anndata", extra="interop", purpose="An AnnData object")
-    scipy_sparse = require("scipy.sparse", extra="interop", purpose="An AnnData object")
-    matrix = scipy_sparse.csr_matrix(to_scipy(graph))
-    empty = scipy_sparse.csr_matrix((graph.n_nodes, 0), dtype=np.float32)
-    return anndata.AnnData(
-        X=empty,
-        obsp={"connectivities": matrix},
-        uns={"neighbors": {"connectivities_key": "connectivities", "params": {"method": "clorg-scale"}}},
-    )
+    pandas = require("pandas", extra="interop", purpose="An AnnData object")
+    from scipy.sparse import csr_matrix
+
+    _check_anndata(graph, adata, anndata.AnnData, use_rep)
+    if adata is None:
+        # X stays None: tools that want centroids of the points then do without; of X with no columns they choke.
+        adata = anndata.AnnData(obs=pandas.DataFrame(index=[str(i) for i in range(graph.n_nodes)]))
+    elif adata.is_view:
+        adata._init_as_actual(adata.copy())  # as Scanpy does
+    prefix = "" if key_added is None else f"{key_added}_"
+    keys = {"connectivities_key": f"{prefix}connectivities", "distances_key": f"{prefix}distances"}
+    adata.obsp[keys["connectivities_key"]] = csr_matrix(to_scipy(graph))
+    adata.obsp[keys["distances_key"]] = csr_matrix(_distances(graph))
+    adata.uns[key_added or "neighbors"] = keys | {"params": _neighbor_settings(graph, use_rep)}
+    return adata
 
 
-def _writable(array: Array) -> Array:
-    """DLPack refuses read-only arrays."""
-    return array.copy() if array_module(array) is np and not array.flags.writeable else array
+def _check_anndata(graph: AffinityGraph, adata: Any, kind: Any, use_rep: str | None) -> None:
+    """Refuse what the graph cannot be written into."""
+    if adata is None:
+        if use_rep is not None:
+            raise InputError(f"use_rep={use_rep!r} names a part of an AnnData; hand the AnnData in, too.")
+        return
+    if not isinstance(adata, kind):
+        raise InputError(f"The graph is written into an AnnData, not into a {type(adata).__name__}.")
+    if adata.n_obs != graph.n_nodes:
+        raise InputError(f"The AnnData has {adata.n_obs} observations, the graph {graph.n_nodes} nodes.")
+    if use_rep is not None and use_rep != "X" and use_rep not in adata.obsm:
+        raise InputError(f"use_rep={use_rep!r} is not in the AnnData's obsm; it has {sorted(adata.obsm)}.")
+
+
+def _distances(graph: AffinityGraph) -> Any:
+    """Sparse (n, n) float64: distances of the k-NN table, or what stands for them where there is none."""
+    if graph.knn is not None:
+        distances = graph.knn.to_scipy("distance", include_self=False)
+        distances.sort_indices()
+        return distances
+    distances = to_scipy(graph).astype(np.float64)
+    # 1 for the strongest edge, more for the others: none is 0, which sparse matrices drop. An edge of weight 0 (below
+    # the smallest float32) counts as one of that weight.
+    smallest = float(np.finfo(np.float32).smallest_subnormal)
+    weights = np.maximum(distances.data, smallest)
+    distances.data = 1.0 - np.log(weights / weights.max(initial=smallest))
+    return distances
+
+
+def _neighbor_settings(graph: AffinityGraph, use_rep: str | None) -> dict[str, Any]:
+    """What `scanpy.pp.neighbors` leaves in `params`; it counts each point among its own neighbors."""
+    settings: dict[str, Any] = {"method": "clorg-scale", "random_state": 0}
+    if graph.knn is not None:
+        settings |= {"n_neighbors": graph.knn.k + 1, "metric": graph.knn.metric}
+    else:
+        mean_degree = len(graph.indices) / max(graph.n_nodes, 1)
+        settings |= {"n_neighbors": max(round(mean_degree), 1) + 1, "metric": "euclidean"}
+        settings["distances"] = "1 - log(weight / largest weight): the graph has no k-NN table"
+    return settings if use_rep is None else settings | {"use_rep": use_rep}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,11 @@ from clorg_scale.affinity.edges import row_numbers
 from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
+from clorg_scale.store.endings import check_ending
 from clorg_scale.store.regular import check_regular_file
+
+if TYPE_CHECKING:
+    from clorg_scale.neighbors import KNN
 
 __all__ = ["AffinityGraph"]
 
@@ -30,11 +34,16 @@ class AffinityGraph:
         (entries,) column of each entry, sorted within a row; the dtype of `indptr`.
     weights
         (entries,) float32, finite, >= 0. Each edge is stored twice, once for either end.
+    knn
+        The table that the graph was made of, whose distances `to_anndata` hands on; None for any other graph.
+
+    What the ``to_...`` methods hand out is a copy: a client that changes it in place does not change the graph.
     """
 
     indptr: Array
     indices: Array
     weights: Array
+    knn: KNN | None = field(default=None, repr=False, compare=False)
 
     @property
     def n_nodes(self) -> int:
@@ -73,7 +82,7 @@ class AffinityGraph:
         """Number of connected components."""
         from scipy.sparse.csgraph import connected_components
 
-        return int(connected_components(self.to_scipy(), directed=False, return_labels=False))
+        return int(connected_components(conversions.shared_scipy(self), directed=False, return_labels=False))
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> AffinityGraph:
@@ -89,7 +98,7 @@ class AffinityGraph:
         return cls(*conversions.checked_csr(matrix))
 
     def to_scipy(self) -> Any:
-        """(n, n) `scipy.sparse.csr_array`, float32; shares memory where the graph is on the CPU."""
+        """(n, n) `scipy.sparse.csr_array`, float32."""
         return conversions.to_scipy(self)
 
     def to_cupy(self) -> Any:
@@ -118,16 +127,48 @@ class AffinityGraph:
         """Undirected `igraph.Graph` with edge attribute "weight"."""
         return conversions.to_igraph(self)
 
-    def to_pyg(self) -> Any:
-        """`torch_geometric.data.Data` with edge_index (2, entries) and edge_weight (entries,)."""
-        return conversions.to_pyg(self)
+    def to_pyg(self, *, normalize: bool = True) -> Any:
+        """`torch_geometric.data.Data` with edge_index (2, entries) int64 and edge_weight (entries,) float32.
 
-    def to_anndata(self) -> Any:
-        """`anndata.AnnData` with the graph in obsp["connectivities"], as Scanpy keeps it."""
-        return conversions.to_anndata(self)
+        Parameters
+        ----------
+        normalize
+            Weights D^-1/2 A D^-1/2, D the sums of the weights at the nodes: the eigenvalues lie between -1 and 1, so
+            that layers which only sum (`GraphConv`) can learn. False: the graph's own weights, up to n^2 for
+            ``weighting="rld"``, for layers that normalize themselves (`GCNConv`).
+        """
+        return conversions.to_pyg(self, normalize=normalize)
+
+    def to_anndata(self, adata: Any = None, *, key_added: str | None = None, use_rep: str | None = None) -> Any:
+        """`anndata.AnnData` with the graph where `scanpy.pp.neighbors` puts it and Scanpy's tools read it.
+
+        That is ``obsp["connectivities"]`` (the weights), ``obsp["distances"]`` and ``uns["neighbors"]``. The distances
+        are those of the k-NN table. A graph that has no table (`from_scipy`, `load`, `subgraph`) gets
+        1 - log(weight / largest weight), which orders the neighbors as the weights do and is no distance of points;
+        ``uns["neighbors"]["params"]["distances"]`` says so.
+
+        Parameters
+        ----------
+        adata
+            (n, any) `AnnData` of the same points, in the same order, that is written into and returned; the default
+            is a new one without X.
+        key_added
+            As in `scanpy.pp.neighbors`: ``uns[key_added]``, ``obsp[f"{key_added}_connectivities"]`` and
+            ``obsp[f"{key_added}_distances"]`` instead.
+        use_rep
+            Key of ``adata.obsm``, or "X", that holds the embeddings which the graph was made of; Scanpy's tools read
+            them there. By default Scanpy takes X, or its principal components.
+
+        Raises
+        ------
+        InputError
+            If `adata` is no AnnData or has another number of observations, or `use_rep` is not in it.
+        """
+        return conversions.to_anndata(self, adata, key_added=key_added, use_rep=use_rep)
 
     def save(self, path: str | Path) -> None:
         """Write an .npz file, whole or not at all."""
+        check_ending(path, (".npz",))
         host = [on_host(array) for array in self._arrays()]
         with write_whole(path) as file:
             np.savez(file, indptr=host[0], indices=host[1], weights=host[2])

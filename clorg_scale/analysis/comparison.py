@@ -38,7 +38,9 @@ class Comparison:
     def report(self, path: str | Path) -> Path:
         """Write the self-contained HTML page."""
         from clorg_scale.report import write_comparison
+        from clorg_scale.store.endings import check_ending
 
+        check_ending(path, (".html", ".htm"))
         return write_comparison(self.analyses, path)
 
 

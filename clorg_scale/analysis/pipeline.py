@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -130,7 +131,8 @@ def analyze(
     InputError
         For anything that cannot be used; nothing has been written then.
     """
-    wanted, chosen_probes = check_temperatures(temperatures), _chosen_probes(probes)
+    wanted = check_temperatures(temperatures)
+    chosen_probes, left_out = _chosen_probes(probes)
     place, limit = resolve_device(device), parse_memory(memory_limit)
     embeddings, labels, class_names = _unpacked(embeddings, labels, class_names)
     test_embeddings, test_labels, test_class_names = _unpacked(test_embeddings, test_labels, test_class_names)
@@ -152,7 +154,7 @@ def analyze(
         {"embeddings": data.points, "test embeddings": data.test},
         {"embeddings": data.key.partition("-")[0], "test embeddings": str(data.test_key).partition("-")[0]},
     )
-    stages = Stages(folder, resume=resume, check=unchanged.check)
+    stages = Stages(folder, resume=resume, progress=progress, check=unchanged.check)
     if folder is not None:
         lock_folder(folder)
     common: dict[str, Any] = {"device": place, "memory_limit": limit, "progress": progress}
@@ -196,7 +198,9 @@ def analyze(
     probing = Probing(data, chosen_probes, k=k, mean_distance=density.mean_distance, seed=seed, common=common)
     split = told | {"test": data.test_key}
     probed = split | {"k": k, "probes": chosen_probes, "mean_distance": density.mean_distance}
-    scores, _ = stages.run("probes", Scores, probed, probing.score, _how_scores)
+    scores, _ = stages.run(
+        "probes", Scores, probed, probing.score, lambda scores: " ".join(filter(None, (scores.how, left_out)))
+    )
     own_scores = [_score(probe) for probe in scores.rows]
     study = []
     if probe_study and own_scores:
@@ -258,20 +262,19 @@ def _unpacked(embeddings: Any, labels: Any, names: Sequence[str] | None) -> tupl
     return embeddings.embeddings, embeddings.labels, embeddings.class_names if names is None else names
 
 
-def _chosen_probes(probes: Iterable[str] | None) -> list[str]:
-    """Probes by name; all that can run where none are named."""
-    from importlib.util import find_spec
-
+def _chosen_probes(probes: Iterable[str] | None) -> tuple[list[str], str]:
+    """Probes by name, all where none are named, and a sentence on those that cannot run here."""
     from clorg_scale.probes import PROBES
-    from clorg_scale.probes.comparison import TORCH_PROBES
+    from clorg_scale.probes.comparison import installed_probes
 
-    if probes is None:
-        return [probe for probe in PROBES if probe not in TORCH_PROBES or find_spec("torch") is not None]
-    chosen = list(probes)
+    chosen = list(PROBES if probes is None else probes)
     for probe in chosen:
         if probe not in PROBES:
             raise InputError(f"There is no probe {probe!r}; choose from {', '.join(PROBES)}.")
-    return chosen
+    available, left_out = installed_probes(chosen)
+    if left_out:
+        warnings.warn(left_out, stacklevel=3)
+    return available, left_out
 
 
 @dataclass(frozen=True)

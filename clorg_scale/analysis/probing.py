@@ -95,7 +95,7 @@ class Probing:
         from clorg_scale.probes import compare_probes
 
         if not self.probes:
-            return Scores([], 0, "No probe was asked for.")
+            return Scores([], 0, "No probe was trained.")
         X, y, X_test, y_test = self._parts()
         if len(y_test) < FEWEST_TEST_POINTS:
             return Scores([], 0, f"Not trained: fewer than {FEWEST_TEST_POINTS} labelled points could be held out.")

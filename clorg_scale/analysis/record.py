@@ -16,6 +16,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
+from clorg_scale.store.endings import check_ending
 from clorg_scale.store.regular import check_fits_memory
 
 __all__ = [
@@ -212,6 +213,7 @@ class Analysis:
 
     def to_json(self, path: str | Path) -> Path:
         """Write everything to a JSON file, whole or not at all."""
+        check_ending(path, (".json",))
         text = json.dumps(self.to_dict() | {"format": FORMAT}, indent=1, allow_nan=False)
         with write_whole(path, "w") as file:
             file.write(text + "\n")
@@ -271,6 +273,7 @@ class Analysis:
         """Write the self-contained HTML report."""
         from clorg_scale.report import write_report
 
+        check_ending(path, (".html", ".htm"))
         return write_report(self, path)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from clorg_scale.analysis.record import StageNote
 from clorg_scale.arrays import on_host
+from clorg_scale.progress import stage_progress
 from clorg_scale.store.atomic import make_folder, remove_empty, write_whole
 from clorg_scale.store.temporary import remove_strays
 
@@ -43,6 +44,8 @@ class Stages:
         Where results are kept; None keeps nothing.
     resume
         Whether to take finished stages from there.
+    progress
+        Whether to name the stage that takes its time.
     check
         Called between computing a stage and keeping it; raises where the inputs are no longer those of its key.
 
@@ -52,10 +55,18 @@ class Stages:
         How each stage was computed and how long it took (when it was, if it was taken from the folder).
     """
 
-    def __init__(self, folder: Path | None, *, resume: bool, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        resume: bool,
+        progress: bool = False,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.folder = folder
         self.check = check
         self.resume = resume
+        self.progress = progress
         self.notes: list[StageNote] = []
         self._made = [] if folder is None else make_folder(folder)
         if folder is not None:
@@ -93,7 +104,8 @@ class Stages:
         kept = _read(file, kind) if file is not None and self.resume else None
         if kept is None:
             try:
-                result, seconds, peak = self._checked(compute)
+                with stage_progress(name, enabled=self.progress):
+                    result, seconds, peak = self._checked(compute)
                 if file is not None:
                     _write(file, result, seconds, peak)
             except BaseException:

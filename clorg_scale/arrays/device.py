@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from clorg_scale.errors import InputError
+from clorg_scale.installation import pip_line
 
 __all__ = ["Array", "Device", "array_module", "on_host", "resolve_device", "resolve_torch_device"]
 
@@ -79,7 +80,7 @@ def resolve_torch_device(device: Device = "auto") -> Literal["cpu", "cuda"]:
 def _gpu_problem() -> str | None:
     """Why no GPU can be used, or None where one can."""
     if importlib.util.find_spec("cupy") is None:
-        return "CuPy is not installed (pip install 'clorg-scale[cuda13]')"
+        return f"CuPy is not installed ({pip_line('cuda13')})"
     try:
         count = importlib.import_module("cupy").cuda.runtime.getDeviceCount()
     except Exception as error:  # CuPy raises its own classes, which cannot be named where it is absent

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clorg_scale.errors import InputError, MissingDependencyError
+from clorg_scale.installation import pip_line
 
 __all__ = ["Backbone", "build", "rebuild"]
 
@@ -221,7 +222,7 @@ def _from_timm(name: str, image_size: int, *, pretrained: bool) -> tuple[nn.Modu
     except ImportError:
         raise MissingDependencyError(
             f"torchvision has no model {name!r}, and timm, which might have it, is not installed "
-            "(pip install 'clorg-scale[timm]')."
+            f"({pip_line('timm', 'timm')})."
         ) from None
     if not timm.is_model(name):
         raise InputError(f"Neither torchvision nor timm has a model {name!r}.")

@@ -29,7 +29,6 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="clorg-scale",
     help="How embeddings are organised: local density, class homogeneity, communities and probes, at any size.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,7 +67,7 @@ def demo(*, out: Out = Path("demo-report"), seed: Seed = 0) -> None:
     from clorg_scale.store.atomic import result_folder
 
     with result_folder(out):
-        page = run_demo(out, seed=seed, progress=sys.stderr.isatty())
+        page = run_demo(out, seed=seed, progress=True)
     print(f"\nOpen {printable(page)} in a browser.")
 
 
@@ -134,7 +133,7 @@ def analyze(
             temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
             community_method=communities, resolution=resolution, probes=_probes(probes),  # type: ignore[arg-type]
             probe_study=probe_study, map_points=map_points, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
-            output=out, resume=resume, progress=sys.stderr.isatty(), client=client,
+            output=out, resume=resume, progress=True, client=client,
         )  # fmt: skip
     if as_json:
         print_json(result.to_dict())

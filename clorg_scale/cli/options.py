@@ -52,6 +52,14 @@ def _checked_seed(seed: int) -> int:
     return seed
 
 
+def _checked_folder(path: Path) -> Path:
+    """Refuse a folder that is named like a file."""
+    from clorg_scale.store.endings import check_folder_name
+
+    check_folder_name(path)
+    return path
+
+
 Embeddings = Annotated[
     Path,
     typer.Argument(
@@ -96,7 +104,7 @@ Dask = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results.", metavar="FOLDER")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.", callback=_checked_folder, metavar="FOLDER")]
 
 LISTED_COLUMNS = 8
 """Columns of a table that the line about it names."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -45,7 +43,10 @@ def rld(
     embeddings: Embeddings,
     *,
     labels: Labels = None,
-    out: Annotated[Path | None, typer.Option(help="File for everything, as JSON.", metavar="FILE.json")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File: .json for everything, .csv or .tsv for the values.", metavar="FILE.json"),
+    ] = None,
     temperatures: Temperatures = DEFAULT_TEMPERATURES,
     method: Method = "auto",
     target_error: TargetError = 0.005,
@@ -59,12 +60,11 @@ def rld(
 ) -> None:
     """Compute the Relative Local Density at each temperature, beside what shuffled labels would give."""
     from clorg_scale.analysis.inputs import named_classes
+    from clorg_scale.cli.files import RLD_FILES, check_file, write_rld
     from clorg_scale.distributed import connect
     from clorg_scale.rld import rld as run
-    from clorg_scale.store.atomic import check_target, write_whole
 
-    if out is not None:
-        check_target(out)
+    check_file(out, RLD_FILES)
     chosen = read_temperatures(temperatures)
     stored = read_checked(embeddings, labels, allow_external=allow_external)
     if stored.labels is None:
@@ -72,7 +72,7 @@ def rld(
     with watch_points(stored.embeddings), connect(dask) as client:
         result = run(
             stored.embeddings, stored.labels, temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
-            seed=seed, device=device, memory_limit=memory_limit, progress=sys.stderr.isatty(), client=client,  # type: ignore[arg-type]
+            seed=seed, device=device, memory_limit=memory_limit, progress=True, client=client,  # type: ignore[arg-type]
         )  # fmt: skip
     names = named_classes(result.classes, stored.class_names)
     per_class = {name: shares.tolist() for name, shares in zip(names, result.per_class.T, strict=True)}
@@ -83,8 +83,7 @@ def rld(
         "details": result.details, "seconds": result.seconds,
     }  # fmt: skip
     if out is not None:
-        with write_whole(out, "w") as file:
-            file.write(json.dumps(document, indent=1, allow_nan=False) + "\n")
+        write_rld(result, document, out)
     if as_json:
         print_json(document)
         return
@@ -101,7 +100,8 @@ def knn(
     embeddings: Embeddings,
     *,
     out: Annotated[
-        Path | None, typer.Option(help="File for the table: indices and distances.", metavar="FILE.npz")
+        Path | None,
+        typer.Option(help="File for the table: .npz, or .csv or .tsv with a line a pair.", metavar="FILE.npz"),
     ] = None,
     k: Neighbors = 15,
     metric: Annotated[str, typer.Option(help="euclidean, cosine or inner_product.", metavar="NAME")] = "euclidean",
@@ -117,20 +117,19 @@ def knn(
     as_json: Json = False,
 ) -> None:
     """Find the k nearest neighbours of every point; `clorg_scale.KNN.load` reads the table."""
+    from clorg_scale.cli.files import NEIGHBOR_FILES, check_file, write_neighbors
     from clorg_scale.distributed import connect
     from clorg_scale.neighbors import knn as run
-    from clorg_scale.store.atomic import check_target
 
-    if out is not None:
-        check_target(out)
+    check_file(out, NEIGHBOR_FILES)
     points, _ = read_points(embeddings, labels=False, allow_external=allow_external)
     with watch_points(points), connect(dask) as client:
         table = run(
             points, k, metric=metric, index=index, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
-            progress=sys.stderr.isatty(), client=client,
+            progress=True, client=client,
         )  # fmt: skip
     if out is not None:
-        table.save(out)
+        write_neighbors(table, out)
     if as_json:
         print_json(
             {
@@ -154,7 +153,12 @@ def communities(
     embeddings: Embeddings,
     *,
     labels: Labels = None,
-    out: Annotated[Path | None, typer.Option(help="File for the community of each point.", metavar="FILE.npy")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the community of each point: .npy, .npz, .txt, .csv, .tsv or .json.", metavar="FILE.npy"
+        ),
+    ] = None,
     k: Neighbors = 15,
     method: Annotated[str, typer.Option(help="leiden or louvain.", metavar="NAME")] = "leiden",
     resolution: Resolution = 1.0,
@@ -171,28 +175,28 @@ def communities(
     from clorg_scale.agreement import agreement
     from clorg_scale.analysis.inputs import check_choice, check_positive
     from clorg_scale.arrays import encode_labels
+    from clorg_scale.cli.files import COMMUNITY_FILES, check_file, write_communities
     from clorg_scale.communities import communities as run
     from clorg_scale.communities import modularity
     from clorg_scale.communities.detection import Method as CommunityMethod
     from clorg_scale.distributed import connect
     from clorg_scale.neighbors import knn as neighbors
-    from clorg_scale.store.atomic import check_target, write_whole
+    from clorg_scale.progress import stage_progress
 
     check_choice("method", method, get_args(CommunityMethod))
     check_positive("resolution", resolution)
     check_positive("temperature", temperature)
-    if out is not None:
-        check_target(out)
+    check_file(out, COMMUNITY_FILES)
     points, classes = read_points(embeddings, labels, allow_external=allow_external)
     codes = None if classes is None else encode_labels(classes, len(points)).codes
-    progress = sys.stderr.isatty()
     with watch_points(points), connect(dask) as client:
         table = neighbors(
             points, k, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
-            progress=progress, client=client,
+            progress=True, client=client,
         )  # fmt: skip
-        graph = affinity_graph(table, temperature=temperature)
-        found = run(graph, method=method, resolution=resolution, seed=seed, device=device, client=client)  # type: ignore[arg-type]
+        with stage_progress("communities", enabled=True):
+            graph = affinity_graph(table, temperature=temperature)
+            found = run(graph, method=method, resolution=resolution, seed=seed, device=device, client=client)  # type: ignore[arg-type]
     summary: dict[str, Any] = {
         "method": found.method, "resolution": found.resolution, "n_points": graph.n_nodes,
         "n_communities": len(found.sizes), "modularity": found.modularity, "sizes": found.sizes.tolist(),
@@ -202,10 +206,7 @@ def communities(
         of_classes = modularity(graph, codes, resolution=resolution)
         summary |= {"class_modularity": of_classes, "nmi": against.nmi, "ari": against.ari}
     if out is not None:
-        import numpy as np
-
-        with write_whole(out) as file:
-            np.save(file, found.labels)
+        write_communities(found.labels, out)
     if as_json:
         print_json(summary)
         return

@@ -12,6 +12,7 @@ from clorg_scale.cli.app import app
 from clorg_scale.cli.options import AllowExternal, DeviceName, Out, Seed, read_labelled
 from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError, require
+from clorg_scale.progress import stage_progress
 
 if TYPE_CHECKING:
     from clorg_scale.studies.trainings import Setting
@@ -50,7 +51,7 @@ def study_of_temperature(
     sets = {_name(path): read_labelled(path, None, allow_external=allow_external) for path in embeddings or []}
     if len(sets) < len(embeddings or []):
         raise InputError("Two of the embeddings have the same name; rename one of the files.")
-    rows = study_temperature(sets or None, out=out, device=device, seed=seed)  # type: ignore[arg-type]
+    rows = study_temperature(sets or None, out=out, device=device, seed=seed, progress=True)  # type: ignore[arg-type]
     _print_rows(rows, skip=("standard error", "shuffled"))
     print(f"Written: {printable(out)}")
 
@@ -142,7 +143,9 @@ def study_of_modality(*, out: Out, device: DeviceName = "auto", seed: Seed = 0) 
     from clorg_scale.studies.modality import study_modality
     from clorg_scale.studies.sentences import HOW_TO_GET, has_sentence_model
 
-    _print_rows(study_modality(out=out, device=device, seed=seed))  # type: ignore[arg-type]
+    with stage_progress("study of modalities", enabled=True):
+        rows = study_modality(out=out, device=device, seed=seed)  # type: ignore[arg-type]
+    _print_rows(rows)
     if not has_sentence_model():
         print(f"No sentence model is installed for the texts: {HOW_TO_GET}")
     print(f"Written: {printable(out)}")
@@ -180,7 +183,8 @@ def _run(settings: list[Setting], vary: str, out: Path, device: str) -> list[dic
             flush=True,
         )
 
-    rows = study_trainings(settings, vary=vary, out=out, device=device, report=say)  # type: ignore[arg-type]
+    with stage_progress(f"study over {vary}", enabled=True):
+        rows = study_trainings(settings, vary=vary, out=out, device=device, report=say)  # type: ignore[arg-type]
     print(f"Written: {printable(out)}")
     return rows
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from clorg_scale.arrays import Array
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
+from clorg_scale.store.endings import check_ending
 from clorg_scale.store.readers.npy import open_npy
 
 __all__ = ["Mixture", "compact_mixture", "locally_dense_mixture"]
@@ -123,6 +124,7 @@ class Mixture:
                 points[start : start + len(block)] = block
                 labels[start : start + len(block)] = block_labels
             return points, labels
+        check_ending(output, (".npy",))
         with write_whole(output) as file:
             header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)

@@ -104,6 +104,35 @@ class KNN:
 
         return measure_recall(self, embeddings, sample, seed)
 
+    def to_scipy(
+        self, mode: Literal["distance", "connectivity"] = "distance", *, include_self: bool | None = None
+    ) -> Any:
+        """(q, n) `scipy.sparse.csr_array`, float64, as scikit-learn's estimators take it with ``metric="precomputed"``.
+
+        The matrix is a copy, with distances of 0 (duplicates) stored. Each row holds equally many entries, nearest
+        first, so that ``matrix.indices.reshape(q, -1)`` and ``matrix.data.reshape(q, -1)`` are the table itself, with
+        each point before its neighbors (umap-learn's ``precomputed_knn``). Pairs beyond the k nearest are not in it:
+        an estimator with a radius (DBSCAN) sees neighborhoods cut off at k.
+
+        Parameters
+        ----------
+        mode
+            "distance" for the distances, "connectivity" for ones.
+        include_self
+            Store each point as its own nearest neighbor, at distance 0. Default: for distances among all points, where
+            scikit-learn expects it and would otherwise drop the nearest one; not for connectivities, nor for a table
+            of other points.
+
+        Raises
+        ------
+        InputError
+            For an unknown mode, "distance" of inner products, which are none, or `include_self` for a table whose
+            rows are not among the points.
+        """
+        from clorg_scale.neighbors.sparse import table_matrix
+
+        return table_matrix(self, mode, include_self=include_self)
+
     def save(self, path: str | Path) -> None:
         """Write the table as one .npz file, whole or not at all."""
         from clorg_scale.neighbors.storage import save_knn

@@ -19,7 +19,9 @@ FORMAT = "clorg-scale k-NN table 1"
 def save_knn(knn: KNN, path: str | Path) -> None:
     """Write the table (see `KNN.save`)."""
     from clorg_scale.store.atomic import write_whole
+    from clorg_scale.store.endings import check_ending
 
+    check_ending(path, (".npz",))
     arrays = {"indices": on_host(knn.indices), "distances": on_host(knn.distances)}
     if knn.queries is not None:
         arrays["queries"] = on_host(knn.queries)

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from clorg_scale.arrays import UNLABELLED, Device, as_embeddings, encode_labels, label_array
 from clorg_scale.errors import InputError
+from clorg_scale.installation import pip_line
 from clorg_scale.neighbors.result import Metric
 from clorg_scale.probes.transductive import read_graph
 
-__all__ = ["GRAPH_PROBES", "PROBES", "ProbeResult", "compare_probes", "joint_codes"]
+__all__ = ["GRAPH_PROBES", "PROBES", "ProbeResult", "compare_probes", "installed_probes", "joint_codes"]
 
 PROBES = ("linear", "knn", "label_propagation", "gcn", "sage")
 """Names that `compare_probes` knows; the last two need PyTorch."""
@@ -133,16 +134,26 @@ def joint_codes(labels: Any, n: int, test_labels: Any, m: int) -> tuple[npt.NDAr
 
 def _available(probes: Sequence[str]) -> list[str]:
     """Leave out the probes whose packages are not installed."""
-    if importlib.util.find_spec("torch") is not None:
-        return list(probes)
-    left_out = [name for name in probes if name in TORCH_PROBES]
+    available, left_out = installed_probes(probes)
     if left_out:
-        warnings.warn(
-            f"Left out of the comparison: {', '.join(left_out)}. They need PyTorch, which is not installed "
-            "(pip install 'clorg-scale[train]').",
-            stacklevel=3,
-        )
-    return [name for name in probes if name not in TORCH_PROBES]
+        warnings.warn(left_out, stacklevel=3)
+    return available
+
+
+def installed_probes(probes: Sequence[str]) -> tuple[list[str], str]:
+    """Tell which of the probes can run here.
+
+    Returns
+    -------
+    Those that can, and a sentence that names the others and says how to get them; "" where there are none.
+    """
+    if importlib.util.find_spec("torch") is not None:
+        return list(probes), ""
+    left_out = [name for name in probes if name in TORCH_PROBES]
+    sentence = (
+        f"Left out for want of PyTorch, which is not installed: {', '.join(left_out)} ({pip_line('train', 'torch')})."
+    )
+    return [name for name in probes if name not in TORCH_PROBES], sentence if left_out else ""
 
 
 @dataclass(frozen=True)

