@@ -28,7 +28,8 @@ class AffinityGraph:
     indices
         (entries,) column of each entry, sorted within a row; the dtype of `indptr`.
     weights
-        (entries,) float32, finite, >= 0. Each edge is stored twice, once for either end.
+        (entries,) float32, or float64 where float32 does not hold those of a graph that was handed in; finite, >= 0.
+        Each edge is stored twice, once for either end.
     """
 
     indptr: Array
@@ -78,7 +79,8 @@ class AffinityGraph:
     def from_scipy(cls, matrix: Any) -> AffinityGraph:
         """Take over a SciPy (or CuPy) sparse adjacency matrix.
 
-        Explicit zeros and the diagonal are dropped, duplicates summed, indices sorted.
+        Explicit zeros and the diagonal are dropped, duplicates summed in float64, indices sorted. Weights beyond the
+        range of float32 stay float64.
 
         Raises
         ------
@@ -88,11 +90,11 @@ class AffinityGraph:
         return cls(*conversions.checked_csr(matrix))
 
     def to_scipy(self) -> Any:
-        """(n, n) `scipy.sparse.csr_array`, float32; shares memory where the graph is on the CPU."""
+        """(n, n) `scipy.sparse.csr_array` of the dtype of `weights`; shares memory where the graph is on the CPU."""
         return conversions.to_scipy(self)
 
     def to_cupy(self) -> Any:
-        """(n, n) `cupyx.scipy.sparse.csr_matrix`, float32, on the GPU.
+        """(n, n) `cupyx.scipy.sparse.csr_matrix` of the dtype of `weights`, on the GPU.
 
         Raises
         ------
