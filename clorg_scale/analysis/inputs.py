@@ -11,12 +11,14 @@ import numpy.typing as npt
 
 from clorg_scale.analysis.fingerprint import fingerprint
 from clorg_scale.arrays import (
+    UNLABELLED,
     Array,
     ClassLabels,
     array_module,
     as_embeddings,
     column_means,
     encode_labels,
+    is_unlabelled,
     label_array,
     row_slices,
 )
@@ -26,6 +28,7 @@ from clorg_scale.neighbors.memory import flat_bytes, search_budget
 from clorg_scale.rld.exact import check_exact_memory, exact_bytes
 from clorg_scale.rld.points import computing_dtype
 from clorg_scale.rld.relative_local_density import Method
+from clorg_scale.whole import whole_number
 
 __all__ = [
     "MOST_SEED",
@@ -45,9 +48,6 @@ MOST_SEED = 2**32 - 1
 
 LEAST_ON_MAP = 3
 """Fewer points than that are no map."""
-
-SPREADS = (1e-15, 1e15)
-"""Squares of distances beyond leave the range of float32, in which much is computed."""
 
 _LISTED = 5
 """Bad rows that an error sentence names."""
@@ -77,6 +77,11 @@ class Inputs:
     test_key: str | None
 
     @property
+    def coded(self) -> ClassLabels:
+        """The classes by their numbers, for stages whose results do not depend on the names."""
+        return ClassLabels(self.classes.codes, np.arange(len(self.classes.classes)))
+
+    @property
     def names(self) -> list[str]:
         """(C,) classes as text."""
         return [writable(str(label)) for label in self.classes.classes]
@@ -87,7 +92,9 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def check_inputs(embeddings: Any, labels: Any, test_embeddings: Any, test_labels: Any) -> Inputs:
+def check_inputs(
+    embeddings: Any, labels: Any, test_embeddings: Any, test_labels: Any, unlabelled: int | str | None = UNLABELLED
+) -> Inputs:
     """Check all arrays.
 
     Raises
@@ -98,7 +105,7 @@ def check_inputs(embeddings: Any, labels: Any, test_embeddings: Any, test_labels
     if (test_embeddings is None) != (test_labels is None):
         raise InputError("Test embeddings and test labels go together; hand in both or neither.")
     points = as_embeddings(embeddings)
-    classes = encode_labels(labels, len(points))
+    classes = encode_labels(labels, len(points), unlabelled=unlabelled)
     if classes.counts.max() < 2:
         raise InputError("Every labelled point is a class of its own; no class has a density to measure.")
     column_means(points)  # finds NaN and infinite values
@@ -110,7 +117,7 @@ def check_inputs(embeddings: Any, labels: Any, test_embeddings: Any, test_labels
     test = as_embeddings(test_embeddings, name="test embeddings")
     if test.shape[1] != points.shape[1]:
         raise InputError(f"The test embeddings have {test.shape[1]} features, the embeddings {points.shape[1]}.")
-    test_codes = _test_codes(classes, label_array(test_labels, len(test), name="test labels"))
+    test_codes = _test_codes(classes, label_array(test_labels, len(test), name="test labels"), unlabelled)
     column_means(test, name="test embeddings")
     return Inputs(points, classes, test, test_codes, key, f"{fingerprint(test)}-{fingerprint(test_codes)}")
 
@@ -124,6 +131,7 @@ def check_settings(
     community_method: str,
     resolution: float,
     map_points: int,
+    chi_points: int | None,
     seed: int,
 ) -> None:
     """Check the settings of all stages.
@@ -139,8 +147,11 @@ def check_settings(
     check_positive("resolution", resolution)
     check_whole("k", k, 1, n_points - 1, where=f" for {n_points} embeddings")
     check_whole("seed", seed, 0, MOST_SEED)
+    check_whole("map_points", map_points, 0, where=" (0 for no map)")
     if map_points != 0:
         check_whole("map_points", map_points, LEAST_ON_MAP, where=" (or 0 for no map)")
+    if chi_points is not None:
+        check_whole("chi_points", chi_points, 1, where=" (or None for all)")
 
 
 def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
@@ -175,33 +186,22 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None, *, w
     InputError
         If it is not; says the range.
     """
-    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_whole or value < least or (most is not None and value > most):
-        span = f"of {least} or more" if most is None else f"from {least} to {most}"
-        raise InputError(f"{name} must be a whole number {span}{where}, not {value!r}.")
+    whole_number(name, value, least, most, where=where)
 
 
 def check_spread(points: Array) -> None:
-    """Check that points differ, and by distances whose squares a computer holds.
+    """Check that points differ.
 
     Raises
     ------
     InputError
-        If all points are identical, or their differences too large or too small.
+        If all points are identical.
     """
-    xp = array_module(points)
-    first, differ, spread = points[:1], False, 0.0
+    first = points[:1]
     for rows in row_slices(*points.shape, itemsize=8):
-        block = points[rows]
-        differ = differ or bool((block != first).any())
-        spread = max(spread, float(xp.abs(block.astype(np.float64) - first).max()))
-    if not differ:
-        raise InputError("All points are identical (their mean distance is 0); nothing can be measured of them.")
-    if not SPREADS[0] <= spread <= SPREADS[1]:
-        raise InputError(
-            f"The embeddings differ by up to {spread:.1e}, beyond {SPREADS[0]:.0e} .. {SPREADS[1]:.0e}, where "
-            "distances can be computed; multiply all of them by a common factor, which changes no result."
-        )
+        if bool((points[rows] != first).any()):
+            return
+    raise InputError("All points are identical (their mean distance is 0); nothing can be measured of them.")
 
 
 def check_memory(
@@ -240,14 +240,16 @@ def _check_directions(points: Array) -> None:
         )
 
 
-def _test_codes(classes: ClassLabels, test_labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def _test_codes(
+    classes: ClassLabels, test_labels: npt.NDArray[Any], unlabelled_label: int | str | None
+) -> npt.NDArray[np.int64]:
     """(m,) codes of the test labels, in the numbering of the classes."""
     if (classes.classes.dtype.kind == "U") != (test_labels.dtype.kind == "U"):
         raise InputError(
             f"The labels have dtype {classes.classes.dtype}, the test labels {test_labels.dtype}; "
             "name the classes in one way."
         )
-    unlabelled = test_labels == ("-1" if test_labels.dtype.kind == "U" else -1)
+    unlabelled = is_unlabelled(test_labels, unlabelled_label)
     if unlabelled.all():
         raise InputError("None of the test points has a label, so no probe can be scored.")
     unknown = np.setdiff1d(test_labels[~unlabelled], classes.classes)

@@ -182,6 +182,8 @@ class Analysis:
     versions: dict[str, str]
     probe_study: list[StudyScore] = field(default_factory=list)
     """The probes at other shares of labels, numbers of neighbours and temperatures; empty where no study was made."""
+    class_homogeneity_points: int | None = None
+    """Points whose neighbors class homogeneity was measured on, of all that are labelled; None in older records."""
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionaries and lists, as in the JSON file."""
@@ -262,7 +264,9 @@ def _built(kind: Any, value: Any, where: str) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(value, dict):
         types = get_type_hints(kind)
-        optional = {part.name for part in fields(kind) if part.default_factory is not MISSING}
+        optional = {
+            part.name for part in fields(kind) if MISSING is not part.default or part.default_factory is not MISSING
+        }
         differing = (value.keys() - types.keys()) | (types.keys() - value.keys() - optional)
         if differing:
             name = min(differing)

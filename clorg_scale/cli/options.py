@@ -25,11 +25,13 @@ __all__ = [
     "Seed",
     "TargetError",
     "Temperatures",
+    "Unlabelled",
     "print_json",
     "print_table",
     "read_labelled",
     "read_points",
     "read_temperatures",
+    "read_unlabelled",
 ]
 
 
@@ -53,7 +55,7 @@ Labels = Annotated[
     Path | None,
     typer.Option(
         help="Labels: .npy, .npz, .txt, .csv, .tsv, .json or .parquet, or the name of an array in EMBEDDINGS; "
-        "default: those stored with them. -1 means unlabelled.",
+        "default: those stored with them. -1 means unlabelled (see --unlabelled).",
         metavar="LABELS",
     ),
 ]
@@ -63,6 +65,10 @@ TargetError = Annotated[float, typer.Option(help="Half-width of the 95 % interva
 Neighbors = Annotated[int, typer.Option("--k", help="Neighbours per point.", metavar="K")]
 Resolution = Annotated[float, typer.Option(help="Larger gives more, smaller communities.", metavar="NUMBER")]
 Seed = Annotated[int, typer.Option(help="Of everything random.", callback=_checked_seed, metavar="NUMBER")]
+Unlabelled = Annotated[
+    str,
+    typer.Option(help="The label of points without a class; none: every label, -1 too, is a class.", metavar="LABEL"),
+]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", metavar="NAME")]
 MemoryLimit = Annotated[
     str | None,
@@ -129,6 +135,16 @@ def read_temperatures(text: str) -> list[float]:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise InputError(f"The temperatures must be numbers separated by commas, not {text!r}.") from None
+
+
+def read_unlabelled(text: str) -> int | str | None:
+    """The label of points without a class; None for "none"."""
+    if text == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def print_json(value: Any) -> None:
