@@ -98,11 +98,9 @@ def encode_labels(
     if len(classes) < fewest:
         counted = "no class (all points are unlabelled)" if not len(classes) else "a single class"
         needed = "one class is" if fewest == 1 else "two classes are"
-        left_out = f" beside {n_unlabelled} points of {unlabelled!r}, which means unlabelled" if n_unlabelled else ""
-        way_out = f"; where {unlabelled!r} is a class, say unlabelled=None" if n_unlabelled else ""
-        raise InputError(
-            f"The {name} hold {counted}{left_out if len(classes) else ''}; at least {needed} needed{way_out}."
-        )
+        left_out = f" ({n_unlabelled} of them are {unlabelled!r}, which means unlabelled; if it is a class, say "
+        way_out = left_out + "unlabelled=None or --unlabelled none)" if n_unlabelled else ""
+        raise InputError(f"The {name} hold {counted}; at least {needed} needed{way_out}.")
     if warn:
         warn_of_lookalike(encoded, unlabelled, name)
     return encoded

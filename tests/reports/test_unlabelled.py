@@ -94,7 +94,7 @@ def test_hidden_test_labels_are_no_reason_to_warn():
 
 
 def test_signs_name_the_way_out():
-    with pytest.raises(InputError, match=r"a single class beside 40 points of -1.*unlabelled=None"):
+    with pytest.raises(InputError, match=r"a single class; at least two .*40 of them are -1.*unlabelled=None"):
         cs.rld(POINTS, SIGNS)
     with pytest.warns(UserWarning, match="look like a class"):
         cs.modularity(GRAPH, SIGNS)
@@ -138,7 +138,7 @@ def test_command_line_of_rld(files):
     assert set(document["per_class"]) == {"-1", "0", "1"}
     refused = run("rld", files / "x.npy", "--labels", files / "signs.npy")
     assert refused.code == 2
-    assert "a single class beside" in refused.err
+    assert "a single class; at least two" in refused.err
 
 
 def test_command_line_of_communities_and_analyze(files):
