@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import label_array
+from clorg_scale.arrays import UNLABELLED, is_unlabelled, label_array
 from clorg_scale.errors import InputError
 
 __all__ = ["Agreement", "agreement"]
@@ -33,13 +33,15 @@ class Agreement:
     contingency: npt.NDArray[np.int64]
 
 
-def agreement(labels_a: Any, labels_b: Any) -> Agreement:
-    """Compare two labelings of the same points; points labelled -1 in either are left out.
+def agreement(labels_a: Any, labels_b: Any, *, unlabelled: int | str | None = UNLABELLED) -> Agreement:
+    """Compare two labelings of the same points; points without a label in either are left out.
 
     Parameters
     ----------
     labels_a, labels_b
-        (n,) integers.
+        (n,) integers or strings.
+    unlabelled
+        The label of points without one; None: every label, -1 too, is one.
 
     Raises
     ------
@@ -51,7 +53,7 @@ def agreement(labels_a: Any, labels_b: Any) -> Agreement:
     a, b = (label_array(labels) for labels in (labels_a, labels_b))
     if len(a) != len(b):
         raise InputError(f"The labelings have {len(a)} and {len(b)} points; they must be of the same points.")
-    both = (a != -1) & (b != -1)
+    both = ~(is_unlabelled(a, unlabelled) | is_unlabelled(b, unlabelled))
     if not both.any():
         raise InputError("No point is labelled in both labelings.")
     a, b = a[both], b[both]

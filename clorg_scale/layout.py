@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import column_means, on_host, row_block
+from clorg_scale.arrays import column_range, on_host, row_block
+from clorg_scale.arrays.scale import MOST_EXPONENT, spread_exponent
 from clorg_scale.progress import progress_bar
 
 __all__ = ["lay_out"]
@@ -80,8 +81,13 @@ def _stratified_sample(codes: npt.NDArray[np.int64], n_points: int, rng: np.rand
 
 
 def _host_rows(embeddings: Any, index: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """The sampled rows, centred in float64, in main memory."""
-    return on_host(row_block(embeddings, index, mean=column_means(embeddings)))
+    """The sampled rows, centred in float64, in main memory; scaled where float32 would not hold their squares."""
+    found = column_range(embeddings)
+    block = on_host(row_block(embeddings, index, dtype=np.float64, mean=found.mean))
+    exponent = spread_exponent(found)
+    if abs(exponent) > MOST_EXPONENT:
+        block = np.ldexp(block, -exponent)
+    return np.ascontiguousarray(block, dtype=np.float32)
 
 
 def _principal_components(points: npt.NDArray[np.float32], n_components: int, seed: int) -> npt.NDArray[np.float64]:

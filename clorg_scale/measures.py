@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from clorg_scale.arrays import (
+    UNLABELLED,
     Array,
     ClassLabels,
     array_module,
@@ -17,16 +19,20 @@ from clorg_scale.arrays import (
     on_host,
     row_block,
     row_slices,
+    to_unit_range,
     within_device_memory,
 )
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import KNN
+from clorg_scale.whole import whole_number
 
 __all__ = ["calinski_harabasz", "class_homogeneity", "class_homogeneity_stderr"]
 
 
 @within_device_memory("the class homogeneity", "use a k-NN table in main memory")
-def class_homogeneity(knn: KNN, labels: Any, *, ks: Iterable[int] | None = None) -> dict[int, float]:
+def class_homogeneity(
+    knn: KNN, labels: Any, *, ks: Iterable[int] | None = None, unlabelled: int | str | None = UNLABELLED
+) -> dict[int, float]:
     r"""Class homogeneity index: how often near neighbours share a point's class.
 
     .. math:: \mathrm{CHI}(k) = \frac{1}{q} \sum_i \frac{1}{k} \sum_{j \in N_k(i)} [y_j = y_i]
@@ -34,7 +40,7 @@ def class_homogeneity(knn: KNN, labels: Any, *, ks: Iterable[int] | None = None)
     over the q labelled points of the table (arXiv 2305.10229, which uses cosine neighbours and k = 1, 10,
     100, 500, 1000). All k come from one pass over the table, O(q k) time, O(block) memory.
 
-    Points without a label (-1) are left out as queries; as neighbours they count as not matching, since they
+    Points without a label are left out as queries; as neighbours they count as not matching, since they
     do take up a place among the nearest.
 
     Parameters
@@ -46,6 +52,8 @@ def class_homogeneity(knn: KNN, labels: Any, *, ks: Iterable[int] | None = None)
     ks
         Values of k, each from 1 to `knn.k`; default: 1, 2, 5, 10, 20, 50, ... as far as the table goes, and
         the table's own k.
+    unlabelled
+        The label of points without a class; None: every label, -1 too, is a class.
 
     Returns
     -------
@@ -56,15 +64,29 @@ def class_homogeneity(knn: KNN, labels: Any, *, ks: Iterable[int] | None = None)
     InputError
         If labels do not fit the points, a k is out of range, no point of the table is labelled, or the
         rows of the table are not among the points.
+
+    Warns
+    -----
+    UserWarning
+        If the table is of another metric than the cosine, whose numbers are others; if -1 looks like a class.
     """
+    if knn.metric != "cosine":
+        warnings.warn(
+            f"Class homogeneity is defined on cosine neighbors; of this table of the {knn.metric} metric it is another "
+            "number. Compare models by tables of one metric: knn(..., metric='cosine').",
+            stacklevel=4,
+        )
+    classes = encode_labels(labels, knn.n_points, unlabelled=unlabelled)
     counts = _checked_ks(knn, ks)
-    shares = [_shares(block) for block in _match_counts(knn, labels, counts)]
+    shares = [_shares(block) for block in _match_counts(knn, classes, counts)]
     total = np.sum([sums for sums, _, _ in shares], axis=0)
     n_queries = sum(n for _, _, n in shares)
     return {k: float(total[position]) / (n_queries * k) for position, k in enumerate(counts)}
 
 
-def class_homogeneity_stderr(knn: KNN, labels: Any, *, ks: Iterable[int] | None = None) -> dict[int, float]:
+def class_homogeneity_stderr(
+    knn: KNN, labels: Any, *, ks: Iterable[int] | None = None, unlabelled: int | str | None = UNLABELLED
+) -> dict[int, float]:
     """Estimate the standard error of `class_homogeneity` where the table is a sample of the points.
 
     The standard deviation of the points' shares over sqrt(q), times sqrt(1 - q / n) for sampling without
@@ -72,7 +94,7 @@ def class_homogeneity_stderr(knn: KNN, labels: Any, *, ks: Iterable[int] | None 
 
     Parameters
     ----------
-    knn, labels, ks
+    knn, labels, ks, unlabelled
         As for `class_homogeneity`.
 
     Returns
@@ -80,9 +102,9 @@ def class_homogeneity_stderr(knn: KNN, labels: Any, *, ks: Iterable[int] | None 
     Standard error by k; NaN if the table has a single labelled row and there are more points.
     """
     counts = _checked_ks(knn, ks)
-    codes = encode_labels(labels, knn.n_points).codes
-    n_labelled = int((codes >= 0).sum())
-    shares = [_shares(block) for block in _match_counts(knn, labels, counts)]
+    classes = encode_labels(labels, knn.n_points, unlabelled=unlabelled)
+    n_labelled = int(classes.counts.sum())
+    shares = [_shares(block) for block in _match_counts(knn, classes, counts)]
     q = sum(n for _, _, n in shares)
     if q >= n_labelled:
         return dict.fromkeys(counts, 0.0)
@@ -100,21 +122,20 @@ def _checked_ks(knn: KNN, ks: Iterable[int] | None) -> list[int]:
     if ks is None:
         series = (digit * 10**power for power in range(10) for digit in (1, 2, 5))
         return sorted({k for k in series if k <= knn.k} | {knn.k})
-    chosen = sorted(set(ks))
+    width = ", the width of the k-NN table"
+    try:
+        chosen = {whole_number("Each k", k, 1, knn.k, where=width) for k in ks}
+    except TypeError:
+        raise InputError(f"ks must be a list of whole numbers, not {ks!r}.") from None
     if not chosen:
         raise InputError("ks is empty; give at least one k, or None for a sensible series.")
-    for k in chosen:
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= knn.k:
-            raise InputError(
-                f"Each k must be a whole number from 1 to {knn.k}, the width of the k-NN table, not {k!r}."
-            )
-    return [int(k) for k in chosen]
+    return sorted(chosen)
 
 
-def _match_counts(knn: KNN, labels: Any, ks: list[int]) -> Iterable[Array]:
+def _match_counts(knn: KNN, classes: ClassLabels, ks: list[int]) -> Iterable[Array]:
     """(b, len(ks)) int64 for the labelled rows of each block: class mates among the first k neighbours."""
     xp = array_module(knn.indices)
-    codes = xp.asarray(encode_labels(labels, knn.n_points).codes)
+    codes = xp.asarray(classes.codes)
     owners = xp.asarray(knn.query_points())
     if bool((owners < 0).any()):
         raise InputError(
@@ -141,14 +162,14 @@ def _shares(counts: Array) -> tuple[np.ndarray, np.ndarray, int]:
     return host.sum(axis=0), (host * host).sum(axis=0), len(host)
 
 
-def calinski_harabasz(embeddings: Any, labels: Any) -> float:
+def calinski_harabasz(embeddings: Any, labels: Any, *, unlabelled: int | str | None = UNLABELLED) -> float:
     r"""Calinski-Harabasz index: variance between classes over variance within them.
 
     .. math:: \mathrm{CH} = \frac{\sum_c n_c |m_c - m|^2 / (C - 1)}{\sum_i |x_i - m_{y_i}|^2 / (n - C)}
 
     as scikit-learn's `calinski_harabasz_score`, but in two passes of row blocks in float64, with the overall
     mean subtracted before anything is summed or squared, so that an offset common to all points costs no
-    digits. Points without a label (-1) are left out.
+    digits. Points without a label are left out.
 
     Parameters
     ----------
@@ -156,11 +177,14 @@ def calinski_harabasz(embeddings: Any, labels: Any) -> float:
         (n, d) of any array library and real dtype, memory maps included.
     labels
         (n,) class of each point.
+    unlabelled
+        The label of points without a class; None: every label, -1 too, is a class.
 
     Returns
     -------
-    CH >= 0; infinity if classes differ and no point differs from its class mean, 1.0 if all points are
-    identical (as scikit-learn).
+    CH >= 0; infinity if classes differ and no point differs from the others of its class, 1.0 if all labelled points
+    are identical (as scikit-learn). It does not change under scaling: points however small or large are scaled by a
+    power of two first.
 
     Raises
     ------
@@ -168,32 +192,40 @@ def calinski_harabasz(embeddings: Any, labels: Any) -> float:
         If values are NaN or infinite, labels do not fit, or every labelled point is a class of its own.
     """
     embeddings = as_embeddings(embeddings)
-    classes = encode_labels(labels, embeddings.shape[0])
+    classes = encode_labels(labels, embeddings.shape[0], unlabelled=unlabelled)
     counts = classes.counts
     n, n_classes = int(counts.sum()), len(counts)
     if n <= n_classes:
         raise InputError(
             f"Calinski-Harabasz needs more labelled points than classes; there are {n} points in {n_classes} classes."
         )
-    offset = column_means(embeddings)
-    means = _class_means(embeddings, classes, offset)
-    within = _within_squares(embeddings, classes, offset, means)
-    weights = counts / n
-    spread = means - weights @ means
-    between = float(counts @ (spread**2).sum(axis=1))
+    embeddings, offset, _ = to_unit_range(embeddings)
+    offset = column_means(embeddings) if offset is None else offset
+    firsts, means = _class_means(embeddings, classes, offset)
+    within = _within_squares(embeddings, classes, offset, firsts, means)
+    centers = firsts + means
+    spread = centers - counts / n @ centers
+    between = 0.0 if bool((centers == centers[0]).all()) else float(counts @ (spread**2).sum(axis=1))
     if within == 0:
         return 1.0 if between == 0 else float("inf")
     return between / within * (n - n_classes) / (n_classes - 1)
 
 
-def _class_means(embeddings: Array, classes: ClassLabels, offset: Array) -> np.ndarray:
-    """(C, d) float64 class means, relative to `offset`."""
+def _class_means(embeddings: Array, classes: ClassLabels, offset: Array) -> tuple[np.ndarray, np.ndarray]:
+    """(C, d) float64 the first point of each class, relative to `offset`, and the mean of the class relative to it.
+
+    So the mean of equal points is exactly where they are, and nothing is left within the class.
+    """
     xp = array_module(embeddings)
+    labelled = np.flatnonzero(classes.codes >= 0)
+    first_rows = labelled[np.unique(classes.codes[labelled], return_index=True)[1]]
+    firsts = row_block(embeddings, xp.asarray(first_rows), dtype=np.float64, mean=offset)
     sums = xp.zeros((len(classes.classes), embeddings.shape[1]), dtype=np.float64)
-    for rows in row_slices(*embeddings.shape, itemsize=16):
-        block = row_block(embeddings, rows, dtype=np.float64, mean=offset)
-        sums += _class_sums(block, xp.asarray(classes.codes[rows]), len(sums))
-    return np.asarray(on_host(sums) / classes.counts[:, None])
+    for rows in row_slices(*embeddings.shape, itemsize=24):
+        codes = xp.asarray(classes.codes[rows])
+        block = row_block(embeddings, rows, dtype=np.float64, mean=offset) - firsts[xp.maximum(codes, 0)]
+        sums += _class_sums(block, codes, len(sums))
+    return np.asarray(on_host(firsts)), np.asarray(on_host(sums) / classes.counts[:, None])
 
 
 def _class_sums(block: Array, codes: Array, n_classes: int) -> Array:
@@ -209,15 +241,18 @@ def _class_sums(block: Array, codes: Array, n_classes: int) -> Array:
     return sums
 
 
-def _within_squares(embeddings: Array, classes: ClassLabels, offset: Array, means: np.ndarray) -> float:
+def _within_squares(
+    embeddings: Array, classes: ClassLabels, offset: Array, firsts: np.ndarray, means: np.ndarray
+) -> float:
     """Sum of squared distances of the labelled points to their class means."""
     xp = array_module(embeddings)
-    centres = xp.asarray(means)
+    firsts, means = xp.asarray(firsts), xp.asarray(means)
     total = 0.0
     for rows in row_slices(*embeddings.shape, itemsize=24):
         codes = xp.asarray(classes.codes[rows])
         labelled = xp.flatnonzero(codes >= 0)
         block = row_block(embeddings, rows, dtype=np.float64, mean=offset)[labelled]
-        block -= centres[codes[labelled]]
+        block -= firsts[codes[labelled]]
+        block -= means[codes[labelled]]
         total += float(xp.einsum("ij,ij->", block, block))
     return total

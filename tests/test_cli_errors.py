@@ -89,8 +89,6 @@ BAD_ARRAYS = {
     "complex": (lambda: points().astype(complex), ("complex128", "real numbers")),
     "text": (lambda: points().astype(str), ("real numbers",)),
     "identical": (lambda: np.full((N, D), 2.5), ("identical", "mean distance is 0")),
-    "too large": (lambda: points() * 1e200, ("1e+15", "common factor")),
-    "too small": (lambda: points().astype(np.float64) * 1e-200, ("1e-15", "common factor")),
     "sum overflows": (lambda: np.full((N, D), 1e308) * np.linspace(0.9, 1, N)[:, None], ("so large", "divide")),
 }
 

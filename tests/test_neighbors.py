@@ -509,7 +509,8 @@ def test_bad_arguments(arguments, sentence):
         (np.nan, "euclidean", r"NaN or infinite values in 2 of 50 rows \(rows 3, 8\)"),
         (np.inf, "inner_product", r"NaN or infinite values in 2 of 50 rows \(rows 3, 8\)"),
         (0.0, "cosine", r"2 zero vectors \(rows 3, 8\)"),
-        (1e200, "euclidean", "exceed float32"),
+        (1e308 / 2, "euclidean", "exceed float64"),
+        (1e200, "inner_product", "exceed float64"),
     ],
 )
 def test_bad_values(spoil, metric, sentence):

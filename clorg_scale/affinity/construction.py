@@ -120,7 +120,7 @@ def _mean_distance(knn: KNN, edges: Edges, given: float | None) -> float:
     for known in (given, knn.mean_distance):
         if known:
             return known
-    return (float(edges.distances.mean(dtype=np.float64)) if len(edges.indices) else 0.0) or 1.0
+    return (edges.unit * float(edges.distances.mean(dtype=np.float64)) if len(edges.indices) else 0.0) or 1.0
 
 
 def _check(knn: KNN, temperature: float, weighting: str, mean_distance: float | None) -> None:

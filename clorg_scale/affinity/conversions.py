@@ -30,14 +30,20 @@ def checked_csr(matrix: Any) -> tuple[Array, Array, Array]:
     """CSR arrays of a sparse matrix that is a graph."""
     if not hasattr(matrix, "tocsr"):
         raise InputError(f"The graph is a {type(matrix).__name__}; hand in a SciPy sparse matrix.")
-    csr = matrix.tocsr().astype(np.float32)
+    if matrix.dtype.kind not in "fiub":
+        raise InputError(f"The graph has weights of dtype {matrix.dtype}; they must be real numbers.")
+    # In float64 before duplicates are summed: small integers would wrap around.
+    csr = matrix.astype(np.float64).tocsr(copy=True)
     if csr.shape[0] != csr.shape[1]:
         raise InputError(f"The graph has shape {csr.shape}; an adjacency matrix is square.")
     xp = array_module(csr.data)
     if len(csr.data) and not bool((xp.isfinite(csr.data) & (csr.data >= 0)).all()):
         raise InputError("The graph has weights that are negative, NaN or infinite; repair or remove them.")
     csr.sum_duplicates()
-    if len(csr.data) and abs(csr - csr.T).max() > 1e-6 * csr.data.max():
+    largest = float(csr.data.max()) if len(csr.data) else 0.0
+    if largest > np.finfo(np.float64).max / max(1, len(csr.data)):
+        raise InputError("The weights of the graph may add up beyond float64; divide all of them by a common factor.")
+    if largest and abs(csr - csr.T).max() > 1e-6 * largest:
         raise InputError("The graph is not symmetric; hand in for example graph.maximum(graph.T).")
     csr = csr.tocoo()
     rows, columns = csr.row, csr.col
@@ -47,7 +53,14 @@ def checked_csr(matrix: Any) -> tuple[Array, Array, Array]:
     dtype = np.int32 if max(csr.shape[0], len(rows)) < 2**31 else np.int64
     indptr = xp.zeros(csr.shape[0] + 1, dtype=dtype)
     indptr[1:] = xp.cumsum(xp.bincount(rows, minlength=csr.shape[0]))
-    return indptr, columns[order].astype(dtype), weights[order]
+    return indptr, columns[order].astype(dtype), weights[order].astype(_weight_dtype(weights))
+
+
+def _weight_dtype(weights: Array) -> type[np.floating[Any]]:
+    """Give float32, or float64 where float32 does not hold all weights (> 0)."""
+    limits = np.finfo(np.float32)
+    fits = not len(weights) or (limits.tiny <= weights.min() and weights.max() <= float(limits.max))
+    return np.float32 if fits else np.float64
 
 
 def to_scipy(graph: AffinityGraph) -> Any:

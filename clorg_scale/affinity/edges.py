@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -32,15 +32,18 @@ class Edges:
     indices
         (e,) the other end of each entry, sorted within a row; the dtype of `indptr`.
     distances
-        (e,) float32, the same from either end.
+        (e,) float32 in units of `unit`, the same from either end.
     in_both
         (e,) whether either end lists the other; None where nobody asks.
+    unit
+        A power of two, by which distances that float32 does not hold are divided.
     """
 
     indptr: Array
     indices: Array
     distances: Array
     in_both: Array | None = None
+    unit: float = 1.0
 
     @property
     def n_nodes(self) -> int:
@@ -76,7 +79,7 @@ class EdgeBlock:
     @property
     def distances(self) -> Array:
         """(b,) float64."""
-        return self.edges.distances[self.entries].astype(np.float64)
+        return self.edges.distances[self.entries].astype(np.float64) * self.edges.unit
 
     @property
     def indices(self) -> Array:
@@ -115,17 +118,26 @@ def edges_of(knn: KNN, symmetrize: Symmetrize) -> Edges:
         raise InputError(f"The k-NN table lists neighbour {largest}, but there are only {knn.n_points} points.")
     if not bool(xp.isfinite(knn.distances).all()):
         raise InputError("The k-NN table holds NaN or infinite distances; clean it with KNN.from_arrays.")
+    table, unit = _in_float32(knn.distances)
     if xp is np:
         from clorg_scale.affinity.symmetrise import symmetrise
 
         found: tuple[Array, Array, Array, Array | None]
-        found = symmetrise(knn.indices, knn.distances.astype(np.float32, copy=False), mutual=symmetrize == "mutual")
+        found = symmetrise(knn.indices, table, mutual=symmetrize == "mutual")
     else:
-        found = _symmetrised_on_gpu(knn, symmetrize)
+        found = _symmetrised_on_gpu(replace(knn, distances=table), symmetrize)
     indptr, indices, distances, in_both = found
     dtype = _index_dtype(knn.n_points, len(indices))
     indptr, indices = indptr.astype(dtype, copy=False), indices.astype(dtype, copy=False)
-    return Edges(indptr, indices, distances, in_both if symmetrize == "mean" else None)
+    return Edges(indptr, indices, distances, in_both if symmetrize == "mean" else None, unit)
+
+
+def _in_float32(distances: Array) -> tuple[Array, float]:
+    """Distances in float32, in units of a power of two where they are float64, and that unit."""
+    xp = array_module(distances)
+    largest = 0.0 if distances.dtype == np.float32 else float(xp.abs(distances).max())
+    unit = 2.0 ** float(np.clip(np.round(np.log2(largest)), -1020, 1020)) if largest > 0 else 1.0
+    return (distances if unit == 1.0 else distances / unit).astype(np.float32, copy=False), unit
 
 
 def _symmetrised_on_gpu(knn: KNN, symmetrize: Symmetrize) -> tuple[Array, Array, Array, Array | None]:

@@ -33,7 +33,8 @@ class AffinityGraph:
     indices
         (entries,) column of each entry, sorted within a row; the dtype of `indptr`.
     weights
-        (entries,) float32, finite, >= 0. Each edge is stored twice, once for either end.
+        (entries,) float32, or float64 where float32 does not hold those of a graph that was handed in; finite, >= 0.
+        Each edge is stored twice, once for either end.
     knn
         The table that the graph was made of, whose distances `to_anndata` hands on; None for any other graph.
 
@@ -88,7 +89,8 @@ class AffinityGraph:
     def from_scipy(cls, matrix: Any) -> AffinityGraph:
         """Take over a SciPy (or CuPy) sparse adjacency matrix.
 
-        Explicit zeros and the diagonal are dropped, duplicates summed, indices sorted.
+        Explicit zeros and the diagonal are dropped, duplicates summed in float64, indices sorted. Weights beyond the
+        range of float32 stay float64.
 
         Raises
         ------
@@ -98,11 +100,11 @@ class AffinityGraph:
         return cls(*conversions.checked_csr(matrix))
 
     def to_scipy(self) -> Any:
-        """(n, n) `scipy.sparse.csr_array`, float32."""
+        """(n, n) `scipy.sparse.csr_array` of the dtype of `weights`."""
         return conversions.to_scipy(self)
 
     def to_cupy(self) -> Any:
-        """(n, n) `cupyx.scipy.sparse.csr_matrix`, float32, on the GPU.
+        """(n, n) `cupyx.scipy.sparse.csr_matrix` of the dtype of `weights`, on the GPU.
 
         Raises
         ------

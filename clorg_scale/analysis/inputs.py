@@ -19,6 +19,7 @@ from clorg_scale.arrays import (
     as_embeddings,
     column_means,
     encode_labels,
+    is_unlabelled,
     label_array,
     row_slices,
 )
@@ -28,6 +29,7 @@ from clorg_scale.neighbors.memory import flat_bytes, search_budget
 from clorg_scale.rld.exact import check_exact_memory, exact_bytes
 from clorg_scale.rld.points import computing_dtype
 from clorg_scale.rld.relative_local_density import Method
+from clorg_scale.whole import whole_number
 
 __all__ = [
     "MOST_SEED",
@@ -48,9 +50,6 @@ MOST_SEED = 2**32 - 1
 
 LEAST_ON_MAP = 3
 """Fewer points than that are no map."""
-
-SPREADS = (1e-15, 1e15)
-"""Squares of distances beyond leave the range of float32, in which much is computed."""
 
 _LISTED = 5
 """Bad rows that an error sentence names."""
@@ -83,6 +82,11 @@ class Inputs:
     class_names: list[str] | None = None
 
     @property
+    def coded(self) -> ClassLabels:
+        """The classes by their numbers, for stages whose results do not depend on the names."""
+        return ClassLabels(self.classes.codes, np.arange(len(self.classes.classes)))
+
+    @property
     def names(self) -> list[str]:
         """(C,) classes as text."""
         return [writable(name) for name in named_classes(self.classes.classes, self.class_names)]
@@ -107,6 +111,7 @@ def check_inputs(
     *,
     class_names: Sequence[str] | None = None,
     test_class_names: Sequence[str] | None = None,
+    unlabelled: int | str | None = UNLABELLED,
 ) -> Inputs:
     """Check all arrays; test labels with names of their own are matched by name.
 
@@ -118,7 +123,7 @@ def check_inputs(
     if (test_embeddings is None) != (test_labels is None):
         raise InputError("Test embeddings and test labels go together; hand in both or neither.")
     points = as_embeddings(embeddings)
-    classes = encode_labels(labels, len(points))
+    classes = encode_labels(labels, len(points), unlabelled=unlabelled)
     names = _checked_names(class_names, classes.classes, "class_names", "labels")
     if classes.counts.max() < 2:
         raise InputError("Every labelled point is a class of its own; no class has a density to measure.")
@@ -134,7 +139,7 @@ def check_inputs(
     named = label_array(test_labels, len(test), name="test labels")
     test_names = _checked_names(test_class_names, named, "test_class_names", "test labels")
     named = _matched_by_name(named, test_names, classes.classes, names)
-    test_codes = _test_codes(classes, named, names)
+    test_codes = _test_codes(classes, named, names, unlabelled)
     column_means(test, name="test embeddings")
     test_print = fingerprint(test)
     if test_print == fingerprint(points):
@@ -155,6 +160,7 @@ def check_settings(
     community_method: str,
     resolution: float,
     map_points: int,
+    chi_points: int | None,
     seed: int,
 ) -> None:
     """Check the settings of all stages.
@@ -170,8 +176,11 @@ def check_settings(
     check_positive("resolution", resolution)
     check_whole("k", k, 1, n_points - 1, where=f" for {n_points} embeddings")
     check_whole("seed", seed, 0, MOST_SEED)
+    check_whole("map_points", map_points, 0, where=" (0 for no map)")
     if map_points != 0:
         check_whole("map_points", map_points, LEAST_ON_MAP, where=" (or 0 for no map)")
+    if chi_points is not None:
+        check_whole("chi_points", chi_points, 1, where=" (or None for all)")
 
 
 def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
@@ -206,33 +215,22 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None, *, w
     InputError
         If it is not; says the range.
     """
-    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_whole or value < least or (most is not None and value > most):
-        span = f"of {least} or more" if most is None else f"from {least} to {most}"
-        raise InputError(f"{name} must be a whole number {span}{where}, not {value!r}.")
+    whole_number(name, value, least, most, where=where)
 
 
 def check_spread(points: Array) -> None:
-    """Check that points differ, and by distances whose squares a computer holds.
+    """Check that points differ.
 
     Raises
     ------
     InputError
-        If all points are identical, or their differences too large or too small.
+        If all points are identical.
     """
-    xp = array_module(points)
-    first, differ, spread = points[:1], False, 0.0
+    first = points[:1]
     for rows in row_slices(*points.shape, itemsize=8):
-        block = points[rows]
-        differ = differ or bool((block != first).any())
-        spread = max(spread, float(xp.abs(block.astype(np.float64) - first).max()))
-    if not differ:
-        raise InputError("All points are identical (their mean distance is 0); nothing can be measured of them.")
-    if not SPREADS[0] <= spread <= SPREADS[1]:
-        raise InputError(
-            f"The embeddings differ by up to {spread:.1e}, beyond {SPREADS[0]:.0e} .. {SPREADS[1]:.0e}, where "
-            "distances can be computed; multiply all of them by a common factor, which changes no result."
-        )
+        if bool((points[rows] != first).any()):
+            return
+    raise InputError("All points are identical (their mean distance is 0); nothing can be measured of them.")
 
 
 def check_memory(
@@ -335,14 +333,16 @@ def _foreign_classes(names: Sequence[Any]) -> InputError:
     )
 
 
-def _test_codes(classes: ClassLabels, test_labels: npt.NDArray[Any], names: list[str] | None) -> npt.NDArray[np.int64]:
+def _test_codes(
+    classes: ClassLabels, test_labels: npt.NDArray[Any], names: list[str] | None, unlabelled_label: int | str | None
+) -> npt.NDArray[np.int64]:
     """(m,) codes of the test labels, in the numbering of the classes."""
     if (classes.classes.dtype.kind == "U") != (test_labels.dtype.kind == "U"):
         raise InputError(
             f"The labels have dtype {classes.classes.dtype}, the test labels {test_labels.dtype}; "
             "name the classes in one way."
         )
-    unlabelled = test_labels == ("-1" if test_labels.dtype.kind == "U" else -1)
+    unlabelled = is_unlabelled(test_labels, unlabelled_label)
     if unlabelled.all():
         raise InputError("None of the test points has a label, so no probe can be scored.")
     unknown = np.setdiff1d(test_labels[~unlabelled], classes.classes)

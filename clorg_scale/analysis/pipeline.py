@@ -31,7 +31,7 @@ from clorg_scale.analysis.record import (
 )
 from clorg_scale.analysis.stages import Stages
 from clorg_scale.analysis.suspects import find_suspects
-from clorg_scale.arrays import Device, parse_memory, resolve_device
+from clorg_scale.arrays import UNLABELLED, Device, parse_memory, resolve_device
 from clorg_scale.communities import Communities, communities, modularity
 from clorg_scale.communities.detection import Method as CommunityMethod
 from clorg_scale.errors import InputError
@@ -75,6 +75,7 @@ def analyze(
     probes: Iterable[str] | None = None,
     probe_study: bool = False,
     map_points: int = 10_000,
+    chi_points: int | None = CHI_POINTS,
     device: Device = "auto",
     memory_limit: str | int | None = None,
     seed: int = 0,
@@ -82,6 +83,7 @@ def analyze(
     resume: bool = True,
     progress: bool = False,
     client: Any = None,
+    unlabelled: int | str | None = UNLABELLED,
 ) -> Analysis:
     """Compute everything that is known of how embeddings are organised.
 
@@ -91,7 +93,7 @@ def analyze(
         (n, d) of any array library, or a memory map; or what `load_embeddings` gives, whose labels and names of
         classes are taken where none are handed in.
     labels
-        (n,) integers or strings; -1 means unlabelled.
+        (n,) integers or strings.
     test_embeddings, test_labels
         (m, d), (m,) points that the probes are scored on; default: a stratified fifth of the points is held out.
         All else is computed on `embeddings` alone.
@@ -113,6 +115,9 @@ def analyze(
         0.05 and 0.5: some six times the work of the probes.
     map_points
         Points in the two-dimensional map, at most (3 or more); 0 draws none.
+    chi_points
+        Points asked for their neighbors' classes (class homogeneity), drawn at random where there are more; None asks
+        all: exact, but the search takes n^2 d.
     device, memory_limit, seed, progress
         As for every stage.
     output
@@ -121,6 +126,8 @@ def analyze(
         Take stages that an earlier run has finished, on the same data with the same settings, from `output`.
     client
         `distributed.Client` of a Dask cluster that shares the work of RLD, neighbours and communities.
+    unlabelled
+        The label of points without a class; None: every label, -1 too, is a class.
 
     Returns
     -------
@@ -130,6 +137,11 @@ def analyze(
     ------
     InputError
         For anything that cannot be used; nothing has been written then.
+
+    Warns
+    -----
+    UserWarning
+        If -1 means unlabelled and looks like a class.
     """
     wanted = check_temperatures(temperatures)
     chosen_probes, left_out = _chosen_probes(probes)
@@ -139,15 +151,17 @@ def analyze(
     if labels is None:
         raise InputError("There are no labels; hand in one for each embedding.")
     data = check_inputs(
-        embeddings, labels, test_embeddings, test_labels, class_names=class_names, test_class_names=test_class_names
-    )
+        embeddings, labels, test_embeddings, test_labels,
+        class_names=class_names, test_class_names=test_class_names, unlabelled=unlabelled,
+    )  # fmt: skip
     check_settings(
         len(data.points), k=k, method=method, target_error=target_error, community_method=community_method,
-        resolution=resolution, map_points=map_points, seed=seed,
+        resolution=resolution, map_points=map_points, chi_points=chi_points, seed=seed,
     )  # fmt: skip
-    chi_points, chi_k = _homogeneity_size(data)
+    k, map_points, seed = int(k), int(map_points), int(seed)
+    n_asked, chi_k = _homogeneity_size(data, chi_points)
     check_memory(
-        data, k=k, chi_points=chi_points, chi_k=chi_k, n_temperatures=len(wanted), memory_limit=limit
+        data, k=k, chi_points=n_asked, chi_k=chi_k, n_temperatures=len(wanted), memory_limit=limit
     )  # fmt: skip
     folder = None if output is None else Path(output)
     unchanged = Unchanged(
@@ -163,17 +177,21 @@ def analyze(
 
     spread, _ = stages.run(
         "Calinski-Harabasz", _Number, {"data": data.key},
-        lambda: _Number(calinski_harabasz(data.points, data.classes.codes)),
+        lambda: _Number(calinski_harabasz(data.points, data.coded)),
         lambda _: "Ratio of the spread between classes to that within, over all points, in float64.",
     )  # fmt: skip
     homogeneity, _ = stages.run(
-        "class homogeneity", _Homogeneity, told, lambda: _homogeneity(data, seed, common), _Homogeneity.how
+        "class homogeneity",
+        _Homogeneity,
+        told | {"points": n_asked},
+        lambda: _homogeneity(data, n_asked, chi_k, seed, common),
+        _Homogeneity.how,
     )
     density, _ = stages.run(
         "RLD", RLDResult,
         told | {"temperatures": wanted.tolist(), "method": method}
         | ({} if method == "exact" else {"target_error": target_error, "k": k}),
-        lambda: rld(data.points, data.classes.codes, temperatures=wanted, method=method, target_error=target_error,
+        lambda: rld(data.points, data.coded, temperatures=wanted, method=method, target_error=target_error,
                     k=k, seed=seed, **shared),
         _how_rld,
     )  # fmt: skip
@@ -240,10 +258,12 @@ def analyze(
         ),
         stages=stages.notes,
         settings={"k": k, "method": method, "target_error": target_error, "affinity_temperature": AFFINITY_TEMPERATURE,
-                  "community_method": community_method, "resolution": resolution, "device": place, "seed": seed},
+                  "community_method": community_method, "resolution": resolution, "chi_points": n_asked,
+                  "device": place, "seed": seed},
         versions=_versions(),
         probe_study=study,
         spectrum=decomposed,
+        class_homogeneity_points=homogeneity.n_points,
     )  # fmt: skip
     unchanged.check()
     if folder is not None:
@@ -288,29 +308,35 @@ class _Homogeneity:
     values: list[float]
     stderr: list[float]
     n_points: int
+    n_labelled: int
 
     def how(self) -> str:
+        share = "Share of the k nearest neighbours (cosine, exact) that have the point's class"
+        if self.n_points == self.n_labelled:
+            return f"{share}, mean over all {self.n_points:,} labelled points."
         return (
-            f"Share of the k nearest neighbours (cosine, exact) that have the point's class, mean over "
-            f"{self.n_points:,} points."
+            f"{share}, mean over a random sample of {self.n_points:,} of {self.n_labelled:,} labelled points; standard "
+            f"error at most {max(self.stderr):.2g} (chi_points=None asks all). A table of another metric gives another "
+            "number."
         )
 
 
-def _homogeneity(data: Inputs, seed: int, common: dict[str, Any]) -> _Homogeneity:
+def _homogeneity(data: Inputs, n_asked: int, k: int, seed: int, common: dict[str, Any]) -> _Homogeneity:
     """CHI of all points, or of a sample whose neighbours are sought among all."""
     labelled = np.flatnonzero(data.classes.codes >= 0)
-    n_asked, k = _homogeneity_size(data)
+    n_labelled = len(labelled)
     if len(labelled) > n_asked:
         labelled = np.sort(np.random.default_rng(seed).choice(labelled, n_asked, replace=False))
     table = knn_of(data.points, labelled, k, metric="cosine", **common)
-    values = class_homogeneity(table, data.classes.codes)
-    errors = class_homogeneity_stderr(table, data.classes.codes)
-    return _Homogeneity(list(values), list(values.values()), list(errors.values()), len(labelled))
+    values = class_homogeneity(table, data.coded)
+    errors = class_homogeneity_stderr(table, data.coded)
+    return _Homogeneity(list(values), list(values.values()), list(errors.values()), len(labelled), n_labelled)
 
 
-def _homogeneity_size(data: Inputs) -> tuple[int, int]:
+def _homogeneity_size(data: Inputs, chi_points: int | None) -> tuple[int, int]:
     """Points asked for their neighbours, and how many neighbours."""
-    return min(CHI_POINTS, int(data.classes.counts.sum())), min(CHI_MOST, len(data.points) - 1)
+    n_labelled = int(data.classes.counts.sum())
+    return n_labelled if chi_points is None else min(int(chi_points), n_labelled), min(CHI_MOST, len(data.points) - 1)
 
 
 def _score(probe: dict[str, Any]) -> ProbeScore:
@@ -378,7 +404,7 @@ def _community_summary(found: Communities, graph: Any, data: Inputs) -> Communit
         resolution=found.resolution,
         n_communities=len(found.sizes),
         modularity=found.modularity,
-        class_modularity=modularity(graph, data.classes.codes, resolution=found.resolution),
+        class_modularity=modularity(graph, data.coded, resolution=found.resolution),
         nmi=against.nmi,
         ari=against.ari,
         sizes=found.sizes.tolist(),
@@ -428,7 +454,10 @@ def _how_rld(density: RLDResult) -> str:
     details = ", ".join(
         f"{key} {value}" for key, value in density.details.items() if isinstance(value, (str, int, float))
     )
-    return f"{how[density.method]()} ({details})."
+    beside = (
+        f" {density.n_unlabelled:,} unlabelled points take part and are in no class." if density.n_unlabelled else ""
+    )
+    return f"{how[density.method]()} ({details}).{beside}"
 
 
 def _how_knn(table: KNN) -> str:

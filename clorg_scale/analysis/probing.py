@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+
 from clorg_scale.affinity import affinity_graph
 from clorg_scale.analysis.inputs import Inputs
 from clorg_scale.analysis.record import ProbeScore, StudyScore
 from clorg_scale.analysis.split import ProbeSplit, given_split, held_out_split
+from clorg_scale.arrays import ClassLabels
 from clorg_scale.neighbors import KNN, knn
 
 __all__ = ["AFFINITY_TEMPERATURE", "VARIED", "Probing", "Scores", "Varied", "study_rows"]
@@ -103,7 +106,8 @@ class Probing:
             self.neighbors(self.k), temperature=AFFINITY_TEMPERATURE, mean_distance=self.mean_distance
         )
         results = compare_probes(
-            X, y, X_test, y_test, graph, probes=self.probes, k=min(self.k, int((y >= 0).sum())), seed=self.seed,
+            X, self._as_classes(y), X_test, self._as_classes(y_test), graph, probes=self.probes,
+            k=min(self.k, int((y >= 0).sum())), seed=self.seed,
             **self.common,
         )  # fmt: skip
         how = (
@@ -129,7 +133,8 @@ class Probing:
             return Scores([], 0, "Nothing to vary: there are too few points.")
         X, y, X_test, y_test = self._parts()
         rows = study_probes(
-            X, y, X_test, y_test, probes=[name for name in self.probes if self._depends(name, varied)],
+            X, self._as_classes(y), X_test, self._as_classes(y_test),
+            probes=[name for name in self.probes if self._depends(name, varied)],
             label_fractions=settings["labels"], ks=[int(k) for k in settings["neighbours"]],
             temperatures=settings["temperature"], neighbors=table, mean_distance=self.mean_distance, seed=self.seed,
             **self.common,
@@ -145,6 +150,10 @@ class Probing:
         from clorg_scale.probes.comparison import GRAPH_PROBES
 
         return varied == "labels" or name in GRAPH_PROBES or (name == "knn" and varied == "neighbours")
+
+    def _as_classes(self, codes: Any) -> ClassLabels:
+        """Codes in the numbering of the classes."""
+        return ClassLabels(codes, np.arange(len(self.data.classes.classes)))
 
     def _parts(self) -> tuple[Any, Any, Any, Any]:
         """Training points and codes, test points and codes."""

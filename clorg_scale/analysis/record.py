@@ -206,6 +206,8 @@ class Analysis:
     """The probes at other shares of labels, numbers of neighbours and temperatures; empty where no study was made."""
     spectrum: SpectrumSummary | None = None
     """None in analyses of before there was one."""
+    class_homogeneity_points: int | None = None
+    """Points whose neighbors class homogeneity was measured on, of all that are labelled; None in older records."""
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionaries and lists, as in the JSON file."""

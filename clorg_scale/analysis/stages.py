@@ -24,7 +24,7 @@ __all__ = ["Stages"]
 
 Result = TypeVar("Result")
 
-FORMAT = 2
+FORMAT = 3
 """Changes whenever a stage's result for the same input does."""
 
 _FILE_NAMES = re.compile(r"[\w-]+-[0-9a-f]{16}\.npz|analysis\.json|report\.html")

@@ -15,10 +15,18 @@ from clorg_scale.arrays.device import (
     resolve_device,
     resolve_torch_device,
 )
-from clorg_scale.arrays.embeddings import as_embeddings, column_means
+from clorg_scale.arrays.embeddings import as_embeddings, column_means, column_range
 from clorg_scale.arrays.gpu import free_device_memory, on_default_stream, within_device_memory
-from clorg_scale.arrays.labels import UNLABELLED, ClassLabels, encode_labels, label_array
+from clorg_scale.arrays.labels import (
+    UNLABELLED,
+    ClassLabels,
+    encode_labels,
+    is_unlabelled,
+    label_array,
+    warn_of_lookalike,
+)
 from clorg_scale.arrays.memory import available_memory, parse_memory
+from clorg_scale.arrays.scale import to_unit_range
 
 __all__ = [
     "BLOCK_BYTES",
@@ -32,8 +40,10 @@ __all__ = [
     "as_embeddings",
     "available_memory",
     "column_means",
+    "column_range",
     "encode_labels",
     "free_device_memory",
+    "is_unlabelled",
     "label_array",
     "on_default_stream",
     "on_host",
@@ -42,5 +52,7 @@ __all__ = [
     "resolve_torch_device",
     "row_block",
     "row_slices",
+    "to_unit_range",
+    "warn_of_lookalike",
     "within_device_memory",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from clorg_scale.arrays.blocks import row_slices
 from clorg_scale.arrays.device import Array, array_module
 from clorg_scale.errors import InputError
 
-__all__ = ["as_embeddings", "column_means"]
+__all__ = ["ColumnRange", "as_embeddings", "column_means", "column_range"]
 
 _LISTED = 5
 """Bad rows that an error sentence names."""
@@ -63,8 +63,29 @@ def _stacked(array: Array, name: str) -> Array:
     return stack_vectors(rows, name) if rows.ndim == 1 and holds_vectors(rows) else array
 
 
+class ColumnRange(NamedTuple):
+    """Mean, least and largest value of every feature: (d,) float64 each, of the array library of the embeddings."""
+
+    mean: Array
+    low: Array
+    high: Array
+
+
 def column_means(embeddings: Array, *, name: str = "embeddings") -> Array:
-    """Mean of every feature in float64, in one pass that also checks that all values are finite.
+    """Mean of every feature, in one pass that also checks that all values are finite.
+
+    Parameters, errors
+        As `column_range`.
+
+    Returns
+    -------
+    (d,) float64 of the same array library.
+    """
+    return column_range(embeddings, name=name).mean
+
+
+def column_range(embeddings: Array, *, name: str = "embeddings") -> ColumnRange:
+    """Mean and range of every feature, in one pass that also checks that all values are finite.
 
     Parameters
     ----------
@@ -72,10 +93,6 @@ def column_means(embeddings: Array, *, name: str = "embeddings") -> Array:
         (n, d) as `as_embeddings` returns.
     name
         What to call them in error sentences.
-
-    Returns
-    -------
-    (d,) float64 of the same array library.
 
     Raises
     ------
@@ -85,6 +102,7 @@ def column_means(embeddings: Array, *, name: str = "embeddings") -> Array:
     """
     xp = array_module(embeddings)
     total = xp.zeros(embeddings.shape[1], dtype=np.float64)
+    low, high = xp.full_like(total, np.inf), xp.full_like(total, -np.inf)
     bad: list[int] = []
     n_bad = 0
     # Infinite values are looked for and reported below; NumPy's warnings on the way there would say less.
@@ -97,6 +115,7 @@ def column_means(embeddings: Array, *, name: str = "embeddings") -> Array:
                 n_bad += int(wrong.size)
                 bad += [rows.start + int(row) for row in wrong[: _LISTED - len(bad)]]
             total += sums
+            low, high = xp.minimum(low, block.min(axis=0)), xp.maximum(high, block.max(axis=0))
     if n_bad:
         listed = ", ".join(map(str, bad)) + (", ..." if n_bad > len(bad) else "")
         raise InputError(
@@ -109,4 +128,5 @@ def column_means(embeddings: Array, *, name: str = "embeddings") -> Array:
             f"The {name} hold values so large that the sum of feature {feature} exceeds the range of "
             "float64; divide all embeddings by a common factor."
         )
-    return total / embeddings.shape[0]
+    # Rounded, the mean of equal values is not always that value.
+    return ColumnRange(xp.clip(total / embeddings.shape[0], low, high), low, high)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from clorg_scale.arrays.adoption import as_array
 from clorg_scale.arrays.device import on_host
 from clorg_scale.errors import InputError
 
-__all__ = ["UNLABELLED", "ClassLabels", "encode_labels", "label_array"]
+__all__ = ["UNLABELLED", "ClassLabels", "encode_labels", "is_unlabelled", "label_array", "warn_of_lookalike"]
 
 UNLABELLED = -1
 """Label and label code of a point that belongs to no class."""
@@ -44,39 +45,101 @@ class ClassLabels:
         """(C,) points in each class."""
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.classes)).astype(np.int64)
 
+    @property
+    def n_unlabelled(self) -> int:
+        """Points that belong to no class."""
+        return int(np.count_nonzero(self.codes < 0))
 
-def encode_labels(labels: Any, n_points: int, *, name: str = "labels") -> ClassLabels:
+
+def encode_labels(
+    labels: Any,
+    n_points: int,
+    *,
+    name: str = "labels",
+    unlabelled: int | str | None = UNLABELLED,
+    fewest: int = 2,
+    warn: bool = True,
+) -> ClassLabels:
     """Class labels of any kind as codes.
 
     Parameters
     ----------
     labels
-        (n,) integers, whole-numbered floats, booleans, strings or categories of any array library; -1, also
-        as a float, as the string ``"-1"`` or among strings, means unlabelled.
+        (n,) integers, whole-numbered floats, booleans, strings or categories of any array library; or `ClassLabels`,
+        which are taken as they are.
     n_points
         Number of embeddings they belong to.
     name
         What to call them in error sentences.
+    unlabelled
+        The label of points that belong to no class; -1 is meant also as a float, as the string ``"-1"`` or among
+        strings. None: every label is a class.
+    fewest
+        Classes that must be there.
+    warn
+        Whether to warn where -1 looks like a class.
 
     Raises
     ------
     InputError
-        If the length differs, floats are not whole numbers, values are missing, or fewer than two classes are
-        there.
+        If the length differs, floats are not whole numbers, values are missing, or there are too few classes.
+
+    Warns
+    -----
+    UserWarning
+        If -1 means unlabelled and looks like a class: beside 1, or 0 and 1, alone, or as frequent as the classes are.
     """
-    classes, codes = _classes(label_array(labels, n_points, name=name))
-    if len(classes) < 2:
+    if isinstance(labels, ClassLabels):
+        if len(labels.codes) != n_points:
+            raise InputError(
+                f"There are {len(labels.codes)} {name}, but {n_points} embeddings; one label per row is needed."
+            )
+        return labels
+    classes, codes = _classes(label_array(labels, n_points, name=name), unlabelled)
+    encoded = ClassLabels(codes, classes)
+    n_unlabelled = encoded.n_unlabelled
+    if len(classes) < fewest:
         counted = "no class (all points are unlabelled)" if not len(classes) else "a single class"
-        raise InputError(f"The {name} hold {counted}; at least two classes are needed.")
-    return ClassLabels(codes, classes)
+        needed = "one class is" if fewest == 1 else "two classes are"
+        left_out = f" ({n_unlabelled} of them are {unlabelled!r}, which means unlabelled; if it is a class, say "
+        way_out = left_out + "unlabelled=None or --unlabelled none)" if n_unlabelled else ""
+        raise InputError(f"The {name} hold {counted}; at least {needed} needed{way_out}.")
+    if warn:
+        warn_of_lookalike(encoded, unlabelled, name)
+    return encoded
 
 
-def _classes(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+ALIKE = 1.5
+"""Factor up to which -1 may be more or less frequent than the classes and counts as frequent as they are."""
+
+
+def warn_of_lookalike(encoded: ClassLabels, unlabelled: int | str | None, name: str = "labels") -> None:
+    """Warn where -1 means unlabelled and looks like a class."""
+    if str(unlabelled) == str(UNLABELLED) and _looks_like_a_class(encoded):
+        warnings.warn(
+            f"{encoded.n_unlabelled} of the {len(encoded.codes)} {name} are -1, which means unlabelled, and look like "
+            "a class of their own; if they are one, say unlabelled=None (--unlabelled none).",
+            stacklevel=4,
+        )
+
+
+def _looks_like_a_class(encoded: ClassLabels) -> bool:
+    """Whether the points labelled -1 are as many as those of a class, or -1 belongs to 0 and 1 as in {-1, 1}."""
+    n_unlabelled, counts = encoded.n_unlabelled, encoded.counts
+    if not n_unlabelled or not len(counts):
+        return False
+    of_signs = {str(label) for label in encoded.classes.tolist()} in ({"1"}, {"0", "1"})
+    return of_signs or bool(counts.min() / ALIKE <= n_unlabelled <= counts.max() * ALIKE)
+
+
+def _classes(
+    array: npt.NDArray[Any], unlabelled_label: int | str | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """Sorted classes and the code of each point."""
     classes, codes = np.unique(array, return_inverse=True)
     codes = codes.reshape(-1).astype(np.int64, copy=False)
-    unlabelled = np.flatnonzero(classes == ("-1" if classes.dtype.kind == "U" else UNLABELLED))
-    if classes.dtype.kind not in "iU" or not unlabelled.size:
+    unlabelled = np.flatnonzero(is_unlabelled(classes, unlabelled_label))
+    if not unlabelled.size:
         return classes, codes
     # Code u becomes -1 and the codes above it move down by one: no class is left without points.
     position = int(unlabelled[0])
@@ -84,6 +147,28 @@ def _classes(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.
     new_codes[position:] -= 1
     new_codes[position] = UNLABELLED
     return np.delete(classes, position), new_codes[codes]
+
+
+def is_unlabelled(labels: npt.NDArray[Any], unlabelled: int | str | None) -> npt.NDArray[np.bool_]:
+    """Tell which labels, as `label_array` gives them, are of points without a class.
+
+    Raises
+    ------
+    InputError
+        If `unlabelled` is no label.
+    """
+    if unlabelled is None:
+        return np.zeros(labels.shape, dtype=bool)
+    if isinstance(unlabelled, (bool, np.bool_)) or not isinstance(unlabelled, (int, np.integer, str)):
+        raise InputError(f"unlabelled must be a label (an integer or a string) or None, not {unlabelled!r}.")
+    if labels.dtype.kind == "U":
+        return np.asarray(labels == str(unlabelled))
+    if isinstance(unlabelled, str):
+        try:
+            unlabelled = int(unlabelled)
+        except ValueError:
+            raise InputError(f"unlabelled={unlabelled!r} is a string, but the labels are integers.") from None
+    return np.asarray(labels == unlabelled) if labels.dtype.kind in "iu" else np.zeros(labels.shape, dtype=bool)
 
 
 def label_array(labels: Any, n_points: int | None = None, *, name: str = "labels") -> npt.NDArray[Any]:

@@ -26,9 +26,11 @@ from clorg_scale.cli.options import (
     Seed,
     TargetError,
     Temperatures,
+    Unlabelled,
     print_json,
     read_named,
     read_temperatures,
+    read_unlabelled,
 )
 from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError
@@ -105,6 +107,11 @@ def analyze(
         bool, typer.Option("--probe-study", help="Probes also by share of labels, neighbours and temperature.")
     ] = False,
     map_points: Annotated[int, typer.Option(help="Points on the map, at most; 0 draws none.", metavar="N")] = 10_000,
+    chi_points: Annotated[
+        str,
+        typer.Option(help="Points asked for their neighbors' classes (class homogeneity), or all.", metavar="N"),
+    ] = "5000",
+    unlabelled: Unlabelled = "-1",
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
@@ -132,7 +139,8 @@ def analyze(
             points, test_embeddings=test_points, name=name or embeddings.stem,
             temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
             community_method=communities, resolution=resolution, probes=_probes(probes),  # type: ignore[arg-type]
-            probe_study=probe_study, map_points=map_points, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
+            probe_study=probe_study, map_points=map_points, chi_points=_chi_points(chi_points),
+            unlabelled=read_unlabelled(unlabelled), seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
             output=out, resume=resume, progress=True, client=client,
         )  # fmt: skip
     if as_json:
@@ -141,6 +149,16 @@ def analyze(
     _print_analysis(result)
     page, numbers = printable(out / "report.html"), printable(out / "analysis.json")
     print(f"\nOpen {page} in a browser; every number is in {numbers}.")
+
+
+def _chi_points(text: str) -> int | None:
+    """A number of points; None for "all"."""
+    if text == "all":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"--chi-points must be a whole number or all, not {text!r}.") from None
 
 
 def _probes(text: str | None) -> list[str] | None:
@@ -155,11 +173,16 @@ def _print_analysis(result: Analysis) -> None:
     from clorg_scale.analysis.comparison import quantities
 
     size = f"{result.n_points:,} points of {result.n_features:,} features"
-    print(f"{printable(result.name)}: {size}, {len(result.classes)} classes\n")
+    beside = f", {result.n_unlabelled:,} unlabelled" if result.n_unlabelled else ""
+    print(f"{printable(result.name)}: {size}{beside}, {len(result.classes)} classes\n")
     rows = quantities(result)
     width = max(map(len, rows))
     for quantity, value in rows.items():
         print(f"{quantity:<{width}}  {_number(value):>12}")
+    error = max(result.class_homogeneity_stderr.values(), default=0.0)
+    if error and result.class_homogeneity_points:
+        asked = f"{result.class_homogeneity_points:,}"
+        print(f"\nCHI of a sample of {asked} points, standard errors up to {error:.2g}; --chi-points all asks all.")
     print()
     for stage in result.stages:
         print(f"{stage.stage:<{width}}  {stage.seconds:10.1f} s  {stage.peak_memory_bytes / 1e9:6.2f} GB peak")

@@ -33,6 +33,7 @@ __all__ = [
     "Seed",
     "TargetError",
     "Temperatures",
+    "Unlabelled",
     "print_json",
     "print_table",
     "read_checked",
@@ -40,6 +41,7 @@ __all__ = [
     "read_named",
     "read_points",
     "read_temperatures",
+    "read_unlabelled",
     "watch_points",
 ]
 
@@ -72,7 +74,7 @@ Labels = Annotated[
     Path | None,
     typer.Option(
         help="Labels: .npy, .npz, .txt, .csv, .tsv, .json or .parquet, or the name of an array in EMBEDDINGS; "
-        "default: those stored with them. -1 means unlabelled.",
+        "default: those stored with them. -1 means unlabelled (see --unlabelled).",
         metavar="LABELS",
     ),
 ]
@@ -89,6 +91,10 @@ TargetError = Annotated[float, typer.Option(help="Half-width of the 95 % interva
 Neighbors = Annotated[int, typer.Option("--k", help="Neighbours per point.", metavar="K")]
 Resolution = Annotated[float, typer.Option(help="Larger gives more, smaller communities.", metavar="NUMBER")]
 Seed = Annotated[int, typer.Option(help="Of everything random.", callback=_checked_seed, metavar="NUMBER")]
+Unlabelled = Annotated[
+    str,
+    typer.Option(help="The label of points without a class; none: every label, -1 too, is a class.", metavar="LABEL"),
+]
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", metavar="NAME")]
 MemoryLimit = Annotated[
     str | None,
@@ -214,6 +220,16 @@ def read_temperatures(text: str) -> list[float]:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise InputError(f"The temperatures must be numbers separated by commas, not {text!r}.") from None
+
+
+def read_unlabelled(text: str) -> int | str | None:
+    """The label of points without a class; None for "none"."""
+    if text == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def print_json(value: Any) -> None:

@@ -23,11 +23,13 @@ from clorg_scale.cli.options import (
     Seed,
     TargetError,
     Temperatures,
+    Unlabelled,
     print_json,
     print_table,
     read_checked,
     read_points,
     read_temperatures,
+    read_unlabelled,
     watch_points,
 )
 from clorg_scale.errors import InputError
@@ -54,6 +56,7 @@ def rld(
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
+    unlabelled: Unlabelled = "-1",
     dask: Dask = None,
     allow_external: AllowExternal = False,
     as_json: Json = False,
@@ -73,11 +76,13 @@ def rld(
         result = run(
             stored.embeddings, stored.labels, temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
             seed=seed, device=device, memory_limit=memory_limit, progress=True, client=client,  # type: ignore[arg-type]
+            unlabelled=read_unlabelled(unlabelled),
         )  # fmt: skip
     names = named_classes(result.classes, stored.class_names)
     per_class = {name: shares.tolist() for name, shares in zip(names, result.per_class.T, strict=True)}
     document = {
-        "method": result.method, "n_points": result.n_points, "mean_distance": result.mean_distance,
+        "method": result.method, "n_points": result.n_points, "n_unlabelled": result.n_unlabelled,
+        "mean_distance": result.mean_distance,
         "temperatures": result.temperatures.tolist(), "values": result.values.tolist(),
         "stderr": result.stderr.tolist(), "null_mean": result.null_mean.tolist(), "per_class": per_class,
         "details": result.details, "seconds": result.seconds,
@@ -87,7 +92,8 @@ def rld(
     if as_json:
         print_json(document)
         return
-    print(f"RLD of {result.n_points:,} points in {len(result.classes):,} classes, {result.method} method\n")
+    beside = f" ({result.n_unlabelled:,} unlabelled)" if result.n_unlabelled else ""
+    print(f"RLD of {result.n_points:,} points{beside} in {len(result.classes):,} classes, {result.method} method\n")
     print(f"{'T':>8} {'RLD':>10} {'stderr':>10} {'shuffled labels':>16}")
     for t, value, error, null in zip(
         result.temperatures, result.values, result.stderr, result.null_mean, strict=True
@@ -166,6 +172,7 @@ def communities(
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
+    unlabelled: Unlabelled = "-1",
     dask: Dask = None,
     allow_external: AllowExternal = False,
     as_json: Json = False,
@@ -188,7 +195,7 @@ def communities(
     check_positive("temperature", temperature)
     check_file(out, COMMUNITY_FILES)
     points, classes = read_points(embeddings, labels, allow_external=allow_external)
-    codes = None if classes is None else encode_labels(classes, len(points)).codes
+    encoded = None if classes is None else encode_labels(classes, len(points), unlabelled=read_unlabelled(unlabelled))
     with watch_points(points), connect(dask) as client:
         table = neighbors(
             points, k, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
@@ -201,10 +208,15 @@ def communities(
         "method": found.method, "resolution": found.resolution, "n_points": graph.n_nodes,
         "n_communities": len(found.sizes), "modularity": found.modularity, "sizes": found.sizes.tolist(),
     }  # fmt: skip
-    if codes is not None:
-        against = agreement(codes, found.labels)
-        of_classes = modularity(graph, codes, resolution=resolution)
-        summary |= {"class_modularity": of_classes, "nmi": against.nmi, "ari": against.ari}
+    if encoded is not None:
+        against = agreement(encoded.codes, found.labels)
+        of_classes = modularity(graph, encoded, resolution=resolution)
+        summary |= {
+            "n_unlabelled": encoded.n_unlabelled,
+            "class_modularity": of_classes,
+            "nmi": against.nmi,
+            "ari": against.ari,
+        }
     if out is not None:
         write_communities(found.labels, out)
     if as_json:
@@ -215,7 +227,8 @@ def communities(
         ("communities", f"{len(found.sizes):,}"), ("sizes", _listed(found.sizes.tolist())),
         ("modularity", f"{found.modularity:.4f}"),
     ]  # fmt: skip
-    if codes is not None:
+    if encoded is not None:
+        rows += [("unlabelled points", f"{encoded.n_unlabelled:,}")] if encoded.n_unlabelled else []
         rows += [
             ("modularity of the classes", f"{summary['class_modularity']:.4f}"),
             ("NMI with the classes", f"{summary['nmi']:.4f}"), ("ARI with the classes", f"{summary['ari']:.4f}"),

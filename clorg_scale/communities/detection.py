@@ -15,6 +15,7 @@ from clorg_scale.arrays import Device, array_module, resolve_device
 from clorg_scale.communities.modularity import class_weights
 from clorg_scale.distributed import device_of_workers
 from clorg_scale.errors import InputError
+from clorg_scale.whole import whole_number
 
 __all__ = ["Communities", "communities"]
 
@@ -93,6 +94,7 @@ def communities(
         raise InputError(f"method must be 'leiden' or 'louvain', not {method!r}.")
     if not (np.isfinite(resolution) and resolution > 0):
         raise InputError(f"The resolution must be a positive number, not {resolution}.")
+    seed = whole_number("seed", seed, 0)
     if not len(graph.indices):
         raise InputError("The graph has no edges; there are no communities to find.")
     of_gpu = _on_gpu(graph, method, resolution, seed, device, client)

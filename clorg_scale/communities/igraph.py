@@ -27,6 +27,9 @@ def partition_on_cpu(
     import igraph
 
     converted = graph.to_igraph()
+    if graph.weights.dtype != np.float32:  # products of weights beyond its range would leave float64 too
+        weights = np.asarray(converted.es["weight"])
+        converted.es["weight"] = weights * 2.0 ** -np.clip(np.round(np.log2(weights.max())), -1020, 1020)
     igraph.set_random_number_generator(random.Random(seed))
     try:
         if method == "leiden":

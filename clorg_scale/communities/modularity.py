@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.affinity import AffinityGraph
-from clorg_scale.arrays import Array, array_module, as_array, encode_labels, on_host
+from clorg_scale.arrays import UNLABELLED, Array, array_module, encode_labels, on_host
 from clorg_scale.errors import InputError
 
 __all__ = ["ClassWeights", "class_weights", "modularity"]
@@ -37,7 +37,9 @@ class ClassWeights:
         return float((self.within / self.total - resolution * (self.degrees / self.total) ** 2).sum())
 
 
-def modularity(graph: AffinityGraph, labels: Any, *, resolution: float = 1.0) -> float:
+def modularity(
+    graph: AffinityGraph, labels: Any, *, resolution: float = 1.0, unlabelled: int | str | None = UNLABELLED
+) -> float:
     r"""Modularity of labels on the graph (Newman 2004; Reichardt & Bornholdt 2006 for the resolution).
 
     .. math:: Q = \sum_c \left[ \frac{W_c}{2m} - \gamma \left(\frac{K_c}{2m}\right)^2 \right]
@@ -47,9 +49,11 @@ def modularity(graph: AffinityGraph, labels: Any, *, resolution: float = 1.0) ->
     graph
         The affinity graph.
     labels
-        (n,) classes or communities; points labelled -1 count in 2m and belong to no class.
+        (n,) classes or communities, one or more, integers or strings.
     resolution
         gamma >= 0.
+    unlabelled
+        The label of points that count in 2m and belong to no class; None: every label, -1 too, is a class.
 
     Raises
     ------
@@ -58,8 +62,8 @@ def modularity(graph: AffinityGraph, labels: Any, *, resolution: float = 1.0) ->
     """
     if not resolution >= 0:
         raise InputError(f"The resolution must not be negative, not {resolution}.")
-    codes = _codes(labels, graph.n_nodes)
-    return class_weights(graph, codes, int(codes.max()) + 1).modularity(resolution)
+    encoded = encode_labels(labels, graph.n_nodes, unlabelled=unlabelled, fewest=1)
+    return class_weights(graph, encoded.codes, len(encoded.classes)).modularity(resolution)
 
 
 def class_weights(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWeights:
@@ -96,18 +100,8 @@ def _sums_on_gpu(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWei
     """The sums of a CuPy graph, by the CUDA kernel."""
     from clorg_scale.kernels.graph import label_sums
 
+    weights = graph.weights
+    if weights.dtype != np.float32:  # beyond its range; modularity is the same for weights in other units
+        weights = (weights / weights.max()).astype(np.float32)
     own = array_module(graph.weights).asarray(codes, dtype=np.int32)
-    return ClassWeights(*label_sums(graph.indptr, graph.indices, graph.weights, own, n_classes))
-
-
-def _codes(labels: Any, n_nodes: int) -> Array:
-    """Label codes; a single class is allowed here, its modularity is 0."""
-    array = as_array(labels, name="labels")
-    if array.ndim == 1 and len(array) == n_nodes and array.dtype.kind in "iu" and int(array.min()) >= -1:
-        values, codes = array_module(array).unique(array, return_inverse=True)
-        codes = codes.astype(np.int64)
-        codes = codes - 1 if int(values[0]) == -1 else codes
-        if int(codes.max()) < 0:
-            raise InputError("No point has a label; modularity needs at least one class.")
-        return codes
-    return encode_labels(labels, n_nodes).codes
+    return ClassWeights(*label_sums(graph.indptr, graph.indices, weights, own, n_classes))

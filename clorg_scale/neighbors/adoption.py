@@ -9,8 +9,10 @@ import numpy as np
 
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.errors import InputError
+from clorg_scale.neighbors.points import distance_dtype
 from clorg_scale.neighbors.ranking import sort_rows
 from clorg_scale.neighbors.result import KNN, Metric, check_metric, id_dtype
+from clorg_scale.whole import whole_number
 
 __all__ = ["adopt_table"]
 
@@ -18,7 +20,7 @@ __all__ = ["adopt_table"]
 def adopt_table(indices: Any, distances: Any, metric: Metric, n_points: int | None, queries: Any) -> KNN:
     """Clean a table (see `KNN.from_arrays`)."""
     check_metric(metric)
-    ids, keys = _taken(indices, np.int64), _taken(distances, np.float32)
+    ids, keys = _taken(indices, np.int64), _taken(distances, np.float64)
     xp = array_module(ids, keys)
     ids, keys = xp.asarray(ids), xp.asarray(keys)
     if ids.ndim != 2 or ids.shape != keys.shape or 0 in ids.shape:
@@ -28,7 +30,7 @@ def adopt_table(indices: Any, distances: Any, metric: Metric, n_points: int | No
         )
     if queries is not None and n_points is None:
         raise InputError("A k-NN table of a sample needs n_points, the number of points that were searched.")
-    n = len(ids) if n_points is None else int(n_points)
+    n = len(ids) if n_points is None else whole_number("n_points", n_points, 1)
     owners = xp.arange(n) if queries is None else xp.asarray(_taken(queries, np.int64))
     if owners.shape != (len(ids),):
         raise InputError(f"The k-NN table has {len(ids)} rows, but {len(owners)} points are to have one each.")
@@ -41,9 +43,10 @@ def adopt_table(indices: Any, distances: Any, metric: Metric, n_points: int | No
     if k == 0:
         raise InputError("The k-NN table has rows without any valid neighbour; search again with a larger k.")
     _tell(dropped, len(ids), ids.shape[1], k)
+    keys = keys[:, :k]
     return KNN(
         xp.ascontiguousarray(ids[:, :k].astype(id_dtype(n))),
-        xp.ascontiguousarray(keys[:, :k].astype(np.float32)),
+        xp.ascontiguousarray(keys.astype(distance_dtype(float(xp.abs(keys).max())))),
         metric,
         "from arrays",
         n,

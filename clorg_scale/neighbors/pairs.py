@@ -69,7 +69,10 @@ def mean_pair_distance(points: Points, seed: int) -> float | None:
         shifts = rng.integers(1, points.n, (len(rows), RANDOM_PARTNERS))
     partners = (rows[:, None] + shifts) % points.n
     keys = pair_keys(points, points, xp.asarray(rows), xp.asarray(partners))
-    return float(points.distances(keys).mean(dtype=np.float64))
+    distances = points.distances(keys)
+    # In float64 their sum may exceed its range.
+    unit = float(distances.max()) if distances.dtype == np.float64 else 1.0
+    return unit * float((distances / unit).mean(dtype=np.float64)) if unit > 0 else 0.0
 
 
 def _compiled_loop_reads(embeddings: Array) -> bool:

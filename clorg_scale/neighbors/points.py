@@ -7,6 +7,7 @@ the digits of vectors that are nearly parallel, which 1 - u.v loses.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,19 @@ from clorg_scale.arrays.mapped import by_place
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import Metric
 
-__all__ = ["Points", "hold", "prepare", "prepare_like"]
+__all__ = ["Points", "distance_dtype", "hold", "prepare", "prepare_pair"]
+
+SHORTEST = 2.0**-1020
+"""Shorter vectors have lost digits in float64, and their direction with them."""
+
+SMALLEST_FOR_PRODUCTS = 1e-140
+"""Shorter vectors have inner products of which float64 does not hold all digits."""
+
+FARTHEST_QUERY = 1e15
+"""Length of a query, where the longest of the points is 1, whose square is in the range of float32."""
+
+FLOAT32_SIZES = 2.0**-100, 2.0**125
+"""Sizes of distances that float32 holds, and those fifty million times smaller."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,8 @@ class Points:
         `scale` (inner product).
     held
         (n, d) float32 that `block` reads from instead of converting again, or None (see `hold`).
+    distance_dtype
+        What `distances` gives: float32, or float64 where float32 does not hold them.
     """
 
     embeddings: Array
@@ -48,6 +63,7 @@ class Points:
     scale: float
     lengths: Array
     held: Array | None = None
+    distance_dtype: type[np.floating[Any]] = np.float32
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "embeddings": by_place(self.embeddings)}
@@ -75,8 +91,8 @@ class Points:
         if self.metric == "euclidean" and self.scale == 1.0:
             return row_block(self.embeddings, rows, mean=self.mean)
         block = row_block(self.embeddings, rows, dtype=np.float64, mean=self.mean)
-        factors = 1 / self.lengths[rows, None] if self.metric == "cosine" else self.scale
-        block = block * factors  # not in place: the block may be a view of the user's array
+        # Not in place: the block may be a view of the user's array.
+        block = block / self.lengths[rows, None] if self.metric == "cosine" else block * self.scale
         return xp.ascontiguousarray(block, dtype=np.float32)
 
     def key_lengths(self, rows: slice | Array) -> Array:
@@ -85,7 +101,7 @@ class Points:
         return array_module(lengths).ones_like(lengths) if self.metric == "cosine" else lengths
 
     def distances(self, keys: Array) -> Array:
-        """Search keys (squared distance or minus inner product of prepared vectors) as float32 distances."""
+        """Search keys (squared distance or minus inner product of prepared vectors) as distances."""
         xp = array_module(keys)
         if self.metric == "euclidean":
             keys = xp.sqrt(keys) / self.scale
@@ -93,7 +109,12 @@ class Points:
             keys = keys / 2
         else:
             keys = keys / self.scale / self.scale
-        return keys.astype(np.float32)
+        return keys.astype(self.distance_dtype)
+
+
+def distance_dtype(largest: float) -> type[np.floating[Any]]:
+    """Give float32 for distances up to this size, float64 where float32 does not hold them or much smaller ones."""
+    return np.float32 if largest == 0 or FLOAT32_SIZES[0] <= largest <= FLOAT32_SIZES[1] else np.float64
 
 
 def prepare(embeddings: Array, metric: Metric, *, name: str = "embeddings") -> Points:
@@ -102,21 +123,37 @@ def prepare(embeddings: Array, metric: Metric, *, name: str = "embeddings") -> P
     Raises
     ------
     InputError
-        If values are NaN or infinite, a vector is zero under cosine, or distances exceed float32.
+        If values are NaN or infinite, a vector is zero under cosine, or distances leave the range of float64.
     """
     mean = column_means(embeddings, name=name)
     return _measured(embeddings, metric, mean if metric == "euclidean" else None, None, name)
 
 
-def prepare_like(points: Points, queries: Array, *, name: str) -> Points:
-    """Other vectors prepared as `points` were, so that the two can be compared."""
+def prepare_pair(
+    embeddings: Array, queries: Array, metric: Metric, *, name: str = "embeddings", queries_name: str = "queries"
+) -> tuple[Points, Points]:
+    """Embeddings and other vectors, prepared so that the two can be compared.
+
+    Raises
+    ------
+    InputError
+        As `prepare`; if the numbers of features differ.
+    """
+    points = prepare(embeddings, metric, name=name)
     if queries.shape[1] != points.d:
         raise InputError(
-            f"The {name} have {queries.shape[1]} features, but the embeddings have {points.d}; "
+            f"The {queries_name} have {queries.shape[1]} features, but the embeddings have {points.d}; "
             "both must come from one model."
         )
-    column_means(queries, name=name)
-    return _measured(queries, points.metric, points.mean, points.scale, name)
+    column_means(queries, name=queries_name)
+    others = _measured(queries, metric, points.mean, points.scale, queries_name)
+    farthest = 1.0 if metric == "cosine" else float(others.lengths.max())
+    if farthest > FARTHEST_QUERY:
+        scale = _power_of_two(farthest / points.scale)
+        points, others = (
+            replace(some, scale=scale, lengths=some.lengths / points.scale * scale) for some in (points, others)
+        )
+    return replace(points, distance_dtype=np.promote_types(points.distance_dtype, others.distance_dtype).type), others
 
 
 def hold(points: Points, n_bytes: int) -> Points:
@@ -136,16 +173,39 @@ def _measured(embeddings: Array, metric: Metric, mean: Array | None, scale: floa
     lengths = _lengths(embeddings, mean)
     longest = float(lengths.max())
     if metric == "cosine":
-        _refuse_zero_vectors(lengths, name)
+        _refuse_short_vectors(lengths, name)
         return Points(embeddings, metric, None, 1.0, lengths)
-    if longest > 1e18 if metric == "inner_product" else longest > 1e37:
+    largest = _largest_distance(longest, metric, name)
+    if scale is None:
+        scale = 1.0 if 1e-3 < longest < 1e6 or longest == 0 else _power_of_two(longest)
+    return Points(embeddings, metric, mean, scale, lengths * scale, None, distance_dtype(largest))
+
+
+def _power_of_two(longest: float) -> float:
+    """Factor that brings this length near 1, exactly; float64 holds it, and the length's digits times it."""
+    return float(2.0 ** -np.clip(np.round(np.log2(longest)), -1020, 1020))
+
+
+def _largest_distance(longest: float, metric: Metric, name: str) -> float:
+    """Size of the largest distances, or inner products, in the user's units.
+
+    Raises
+    ------
+    InputError
+        If float64 does not hold them.
+    """
+    most = float(np.finfo(np.float64).max) / 4
+    if longest > (math.sqrt(most) if metric == "inner_product" else most):
         raise InputError(
             f"The {name} hold values so large (up to length {longest:.1e}) that {metric} distances exceed "
-            "float32; divide them by a constant."
+            "float64; divide them by a constant."
         )
-    if scale is None:
-        scale = 1.0 if 1e-3 < longest < 1e6 or longest == 0 else float(2.0 ** -np.round(np.log2(longest)))
-    return Points(embeddings, metric, mean, scale, lengths * scale)
+    if metric == "inner_product" and 0 < longest < SMALLEST_FOR_PRODUCTS:
+        raise InputError(
+            f"The {name} hold values so small (up to length {longest:.1e}) that float64 does not hold their inner "
+            "products; multiply them by a constant."
+        )
+    return longest**2 if metric == "inner_product" else longest
 
 
 def _lengths(embeddings: Array, mean: Array | None) -> Array:
@@ -164,11 +224,20 @@ def _lengths(embeddings: Array, mean: Array | None) -> Array:
     return lengths
 
 
-def _refuse_zero_vectors(lengths: Array, name: str) -> None:
-    zero = array_module(lengths).flatnonzero(lengths == 0)
+def _refuse_short_vectors(lengths: Array, name: str) -> None:
+    """Refuse vectors that have no direction, or one without all its digits."""
+    zero, short = (array_module(lengths).flatnonzero(which) for which in (lengths == 0, lengths < SHORTEST))
     if zero.size:
-        listed = ", ".join(str(int(row)) for row in zero[:5]) + (", ..." if zero.size > 5 else "")
         raise InputError(
-            f"The {name} hold {int(zero.size)} zero vectors (rows {listed}), which have no direction for the "
+            f"The {name} hold {int(zero.size)} zero vectors (rows {_listed(zero)}), which have no direction for the "
             "cosine; remove them or use metric='euclidean'."
         )
+    if short.size:
+        raise InputError(
+            f"The {name} hold {int(short.size)} vectors shorter than {SHORTEST:.1e} (rows {_listed(short)}), of whose "
+            "direction float64 has lost digits; multiply all embeddings by a common factor, or remove these rows."
+        )
+
+
+def _listed(rows: Array) -> str:
+    return ", ".join(str(int(row)) for row in rows[:5]) + (", ..." if rows.size > 5 else "")

@@ -26,8 +26,8 @@ class KNN:
         (q, k) neighbours of each query as row numbers of the embeddings, nearest first, ties by row number;
         int32 while n < 2^31, int64 beyond. A point is never its own neighbour.
     distances
-        (q, k) float32, ascending: the Euclidean distance (not squared); 1 - cos for ``"cosine"``; minus the
-        inner product for ``"inner_product"``.
+        (q, k) float32, or float64 where float32 does not hold them; ascending: the Euclidean distance (not squared);
+        1 - cos for ``"cosine"``; minus the inner product for ``"inner_product"``.
     metric
         ``"euclidean"``, ``"cosine"`` or ``"inner_product"``.
     index

@@ -28,10 +28,11 @@ from clorg_scale.neighbors.exact import search_exact
 from clorg_scale.neighbors.memory import Budget, flat_bytes, index_bytes, search_budget
 from clorg_scale.neighbors.pairs import mean_pair_distance, pair_keys
 from clorg_scale.neighbors.parts import PART_ROWS, CandidateSearch, ExactSearch, silent
-from clorg_scale.neighbors.points import Points, hold, prepare, prepare_like
+from clorg_scale.neighbors.points import Points, hold, prepare, prepare_pair
 from clorg_scale.neighbors.recall import SAMPLE, Truth, recall_of, sample_truth
 from clorg_scale.neighbors.result import KNN, Metric, check_metric, id_dtype
 from clorg_scale.progress import Advance, progress_bar
+from clorg_scale.whole import whole_number
 
 __all__ = ["knn", "knn_between", "knn_of", "measure_recall"]
 
@@ -118,7 +119,7 @@ def knn(
     """
     embeddings, place = _place(embeddings, device, client)
     check_metric(metric)
-    _check_k(k, embeddings.shape[0] - 1, embeddings.shape[0])
+    k, seed = _check_k(k, embeddings.shape[0] - 1, embeddings.shape[0]), whole_number("seed", seed, 0)
     if not 0 < target_recall <= 1:
         raise InputError(f"target_recall must be above 0 and at most 1, not {target_recall!r}.")
     points = prepare(embeddings, metric)
@@ -179,7 +180,7 @@ def knn_of(
     """
     embeddings, place = _place(embeddings, device)
     check_metric(metric)
-    _check_k(k, embeddings.shape[0] - 1, embeddings.shape[0])
+    k = _check_k(k, embeddings.shape[0] - 1, embeddings.shape[0])
     rows = _query_rows(queries, embeddings.shape[0])
     points = prepare(embeddings, metric)
     needed = flat_bytes(points.n, points.d, len(rows), k)
@@ -222,9 +223,8 @@ def knn_between(
     embeddings, place = _place(embeddings, device)
     others = _like(as_embeddings(queries, name="queries"), embeddings)
     check_metric(metric)
-    _check_k(k, embeddings.shape[0], embeddings.shape[0])
-    points = prepare(embeddings, metric)
-    prepared = prepare_like(points, others, name="queries")
+    k = _check_k(k, embeddings.shape[0], embeddings.shape[0])
+    points, prepared = prepare_pair(embeddings, others, metric)
     needed = flat_bytes(points.n, points.d, prepared.n, k)
     budget = _budget(points, needed, needed, place, memory_limit, f"Searching {k} neighbours of {prepared.n} points")
     return _exact(prepared, points, None, k, place, budget, progress)
@@ -242,8 +242,7 @@ def measure_recall(knn: KNN, embeddings: Any, sample: int, seed: int) -> float:
     table_points = _like(knn.query_points(), embeddings)
     if bool((table_points < 0).any()):
         raise InputError("The recall of neighbours of other points (knn_between) is not measured: they are exact.")
-    if sample < 1:
-        raise InputError(f"The recall needs a sample of at least 1 point, not {sample}.")
+    sample, seed = whole_number("sample", sample, 1), whole_number("seed", seed, 0)
     points = prepare(embeddings, knn.metric)
     least = flat_bytes(points.n, points.d, sample, knn.k)
     budget = _budget(points, least, least, place, None, "Measuring the recall")
@@ -290,9 +289,8 @@ def _like(array: Array, model: Array) -> Array:
     return on_host(array) if xp is np else xp.asarray(array)
 
 
-def _check_k(k: int, most: int, n: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= most:
-        raise InputError(f"k must be a whole number from 1 to {most} for {n} points, not {k!r}.")
+def _check_k(k: Any, most: int, n: int) -> int:
+    return whole_number("k", k, 1, most, where=f" for {n} points")
 
 
 def _query_rows(queries: Any, n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -450,7 +448,7 @@ def _table(
     """Collect indices and distances in their final types, on the device that was asked for."""
     xp = array_module(points.embeddings)
     indices = xp.empty((n_rows, k), dtype=id_dtype(points.n))
-    distances = xp.empty((n_rows, k), dtype=np.float32)
+    distances = xp.empty((n_rows, k), dtype=points.distance_dtype)
     for rows, keys, ids in parts:
         indices[rows] = ids
         distances[rows] = points.distances(keys)

@@ -63,7 +63,7 @@ def _check_contents(stored: dict[str, np.ndarray], path: Path) -> None:
     """Refuse a table whose parts contradict each other; shapes are checked by `KNN` itself."""
     n = int(stored["n_points"])
     indices, distances, queries = stored["indices"], stored["distances"], stored.get("queries")
-    if indices.dtype != id_dtype(n) or distances.dtype != np.float32:
+    if indices.dtype != id_dtype(n) or distances.dtype not in (np.float32, np.float64):
         raise InputError(f"{path} holds indices of {indices.dtype} and distances of {distances.dtype}.")
     if queries is not None and (queries.dtype != np.int64 or queries.ndim != 1):
         raise InputError(f"{path} holds queries of {queries.dtype} in {queries.ndim} dimensions.")

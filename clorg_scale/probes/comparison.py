@@ -12,11 +12,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import UNLABELLED, Device, as_embeddings, encode_labels, label_array
+from clorg_scale.arrays import (
+    UNLABELLED,
+    ClassLabels,
+    Device,
+    as_embeddings,
+    encode_labels,
+    is_unlabelled,
+    label_array,
+)
 from clorg_scale.errors import InputError
 from clorg_scale.installation import pip_line
 from clorg_scale.neighbors.result import Metric
 from clorg_scale.probes.transductive import read_graph
+from clorg_scale.whole import whole_number
 
 __all__ = ["GRAPH_PROBES", "PROBES", "ProbeResult", "compare_probes", "installed_probes", "joint_codes"]
 
@@ -69,15 +78,16 @@ def compare_probes(
     device: Device = "auto",
     memory_limit: str | int | None = None,
     progress: bool = False,
+    unlabelled: int | str | None = UNLABELLED,
 ) -> list[ProbeResult]:
     """Train every probe on the training points and score it on the test points.
 
     Parameters
     ----------
     embeddings, labels
-        (n, d) and (n,), the training points; those labelled -1 are left out of training.
+        (n, d) and (n,), the training points; those without a label are left out of training.
     test_embeddings, test_labels
-        (m, d) and (m,), the test points; those labelled -1 are left out of the accuracy, those of a class
+        (m, d) and (m,), the test points; those without a label are left out of the accuracy, those of a class
         that no training point has count as wrong.
     graph
         `AffinityGraph` over the n training points followed by the m test points. No probe is shown a test
@@ -89,6 +99,8 @@ def compare_probes(
         Of the k-NN probe.
     seed, device, memory_limit, progress
         As for the probes themselves.
+    unlabelled
+        The label of points without a class; None: every label, -1 too, is a class.
 
     Returns
     -------
@@ -109,21 +121,27 @@ def compare_probes(
     n_nodes = len(read_graph(graph)[0]) - 1
     if n_nodes != n + m:
         raise InputError(f"The graph has {n_nodes} nodes; {n} training points followed by {m} test points are needed.")
-    codes, test_codes = joint_codes(labels, n, test_labels, m)
+    codes, test_codes = joint_codes(labels, n, test_labels, m, unlabelled)
+    seed = whole_number("seed", seed, 0)
     settings = _Settings(k, metric, seed, device, memory_limit, progress)
     return [
         _run(name, settings, X, codes, X_test, test_codes, graph) for name in _available(probes)
     ]  # fmt: skip
 
 
-def joint_codes(labels: Any, n: int, test_labels: Any, m: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def joint_codes(
+    labels: Any, n: int, test_labels: Any, m: int, unlabelled_label: int | str | None = UNLABELLED
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Codes of training and test labels in one numbering; -1 where unlabelled."""
-    train, test = encode_labels(labels, n), label_array(test_labels, m, name="test labels")
+    if isinstance(labels, ClassLabels) and isinstance(test_labels, ClassLabels):  # in one numbering already
+        return labels.codes, test_labels.codes
+    train = encode_labels(labels, n, unlabelled=unlabelled_label)
+    test = label_array(test_labels, m, name="test labels")
     if (train.classes.dtype.kind == "U") != (test.dtype.kind == "U"):
         raise InputError(
             f"The labels have dtype {train.classes.dtype}, the test labels {test.dtype}; name the classes in one way."
         )
-    unlabelled = test == ("-1" if test.dtype.kind == "U" else UNLABELLED)
+    unlabelled = is_unlabelled(test, unlabelled_label)
     if unlabelled.all():
         raise InputError("None of the test points has a label, so no probe can be scored.")
     classes = np.unique(np.concatenate([train.classes, test[~unlabelled]]))
@@ -177,13 +195,15 @@ def _run(
 ) -> ProbeResult:
     """Train and score one probe."""
     probe = _build(name, settings)
+    known = np.unique(codes[codes >= 0])
     start = time.perf_counter()
     if name in GRAPH_PROBES:
         hidden = np.full(len(test_codes), -1, dtype=np.int64)
         train_mask = np.arange(len(codes) + len(hidden)) < len(codes)
-        predicted = probe.fit(graph, np.concatenate([codes, hidden]), train_mask).predict()[len(codes) :]
+        of_nodes = ClassLabels(_numbered(np.concatenate([codes, hidden]), known), known)
+        predicted = probe.fit(graph, of_nodes, train_mask).predict()[len(codes) :]
     else:
-        predicted = probe.fit(X, codes).predict(X_test)
+        predicted = probe.fit(X, ClassLabels(_numbered(codes, known), known)).predict(X_test)
     seconds = time.perf_counter() - start
     scored = test_codes >= 0
     n_correct = int(np.count_nonzero(predicted[scored] == test_codes[scored]))
@@ -196,6 +216,11 @@ def _run(
         seconds=seconds,
         settings=_told_and_chosen(probe),
     )
+
+
+def _numbered(codes: npt.NDArray[np.int64], known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Codes by their position among those known; -1 stays."""
+    return np.where(codes >= 0, np.searchsorted(known, codes), UNLABELLED)
 
 
 def _build(name: str, s: _Settings) -> Any:
@@ -234,5 +259,5 @@ def _told_and_chosen(probe: Any) -> dict[str, str | int | float | bool]:
     return {
         name: value
         for name, value in (probe.get_params() | chosen).items()
-        if isinstance(value, (str, int, float, bool)) and name not in ("progress", "n_features_in")
+        if isinstance(value, (str, int, float, bool)) and name not in ("progress", "n_features_in", "unlabelled")
     }

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from clorg_scale.arrays import (
+    UNLABELLED,
     Device,
     array_module,
     as_embeddings,
@@ -97,6 +98,8 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         ``"auto"`` takes the GPU when PyTorch sees one.
     progress
         Show a progress bar.
+    unlabelled
+        The label of nodes without a class; None: every label, -1 too, is a class.
 
     Attributes
     ----------
@@ -140,6 +143,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         seed: int = 0,
         device: Device = "auto",
         progress: bool = False,
+        unlabelled: int | str | None = UNLABELLED,
     ) -> None:
         self.inputs = inputs
         self.hidden = hidden
@@ -158,6 +162,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         self.seed = seed
         self.device = device
         self.progress = progress
+        self.unlabelled = unlabelled
 
     @within_device_memory("the training of the probe", "give a smaller batch_size")
     def fit(self, graph: Any, labels: Any, train_mask: Any, features: Any = None) -> GCNProbe:
@@ -168,7 +173,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         graph
             `AffinityGraph` or SciPy sparse matrix over all n nodes, symmetric, weights at least 0.
         labels
-            (n,) class labels; only those of training nodes are used. -1 means unlabelled.
+            (n,) class labels; only those of training nodes are used.
         train_mask
             (n,) booleans, True for training nodes.
         features
@@ -220,7 +225,8 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
             )
 
     def _fanouts(self) -> tuple[int, ...]:
-        return tuple(self.fanout) if isinstance(self.fanout, Sequence) else (self.fanout,) * self.n_layers
+        fanouts = self.fanout if isinstance(self.fanout, Sequence) else (self.fanout,) * int(self.n_layers)
+        return tuple(int(fanout) if is_whole(fanout) else fanout for fanout in fanouts)
 
     def _prepare(self, graph: Any, labels: Any, train_mask: Any, features: Any) -> tuple[Any, str]:
         """Build the training run, and the fingerprint of what decides its course."""
@@ -234,7 +240,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
 
         device = torch.device(resolve_torch_device(self.device))
         arrays = read_graph(graph)
-        encoded = training_codes(labels, train_mask, len(arrays[0]) - 1)
+        encoded = training_codes(labels, train_mask, len(arrays[0]) - 1, self.unlabelled)
         reader = self._feature_reader(features, len(encoded.codes))
         n_features = reader.X.shape[1] if reader else 0
         n_classes = len(encoded.classes)
@@ -247,7 +253,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         if self.batch_size == "auto":  # what a run began with it goes on with, whatever memory is free by then
             fits = self._full_batch_fits(matrix, n_classes, n_features, device)
             full_batch = fits if state is None else state["full_batch"]
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng(int(self.seed))
         fitted, held_out = stratified_hold_out(encoded.codes, self.validation_fraction, rng)
         codes = torch.from_numpy(np.where(encoded.codes >= 0, encoded.codes, n_classes)).to(device)
         resident = as_tensor(reader(slice(None)), device) if reader and full_batch else None
@@ -255,11 +261,11 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         network = layers.GraphNetwork(
             getattr(layers, self._layer),
             n_classes=n_classes,
-            hidden=self.hidden,
-            n_layers=self.n_layers,
+            hidden=int(self.hidden),
+            n_layers=int(self.n_layers),
             with_labels=self.inputs != "features",
             n_features=n_features,
-            generator=torch.Generator().manual_seed(self.seed),
+            generator=torch.Generator().manual_seed(int(self.seed)),
         ).to(device)
         batch_size = BATCH_SIZE if self.batch_size == "auto" else self.batch_size
         schedule = Schedule(
@@ -269,9 +275,9 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
             mask_share=self.mask_share,
             batch_size=None if full_batch else int(batch_size),
             fanouts=self._fanouts(),
-            max_epochs=self.max_epochs,
-            patience=self.patience,
-            seed=self.seed,
+            max_epochs=int(self.max_epochs),
+            patience=int(self.patience),
+            seed=int(self.seed),
         )
         self.classes_ = encoded.classes
         trainer = Trainer(network, matrix, nodes, schedule)
@@ -288,7 +294,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         X = as_embeddings(features, name="features")
         if X.shape[0] != n_nodes:
             raise InputError(f"The features have {X.shape[0]} rows, but the graph has {n_nodes} nodes.")
-        return StandardisedReader(X, *standardisation(X, np.ones(n_nodes, dtype=bool)), array_module(X))
+        return StandardisedReader(X, standardisation(X, np.ones(n_nodes, dtype=bool)), array_module(X))
 
     def _full_batch_fits(self, matrix: Any, n_classes: int, n_features: int, device: Any) -> bool:
         """Whether one step over the whole graph needs less than half of the free memory."""
@@ -300,8 +306,12 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
 
     def _fingerprint(self, matrix: Any, codes: npt.NDArray[np.int64], reader: Any) -> str:
         """Hash of everything that decides the course of training, except how long it may go on."""
-        free = ("max_epochs", "patience", "checkpoint", "checkpoint_every", "device", "progress")
-        settings = {name: value for name, value in self.get_params().items() if name not in free}
+        free = ("max_epochs", "patience", "checkpoint", "checkpoint_every", "device", "progress", "unlabelled")
+        settings = {
+            name: int(value) if is_whole(value) else value
+            for name, value in self.get_params().items()
+            if name not in free
+        }
         digest = hashlib.blake2b(repr((type(self).__name__, sorted(settings.items()))).encode())
         for array in (matrix.indptr, matrix.indices, matrix.values, codes):
             digest.update(np.ascontiguousarray(array).data)
@@ -330,7 +340,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
 
     def score(self, labels: Any, mask: Any) -> float:
         """Accuracy over the nodes of a mask, those labelled -1 left out."""
-        return masked_accuracy(self.predict(), labels, mask)
+        return masked_accuracy(self.predict(), labels, mask, self.unlabelled)
 
 
 class SAGEProbe(GCNProbe):

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from clorg_scale.arrays import (
+    UNLABELLED,
     Array,
     Device,
     as_embeddings,
@@ -24,7 +25,7 @@ from clorg_scale.arrays import (
 from clorg_scale.errors import InputError
 from clorg_scale.probes.settings import check_number, check_whole
 from clorg_scale.probes.splits import stratified_hold_out
-from clorg_scale.probes.standardise import StandardisedReader, standardisation
+from clorg_scale.probes.standardise import Standardisation, StandardisedReader, standardisation
 from clorg_scale.progress import progress_bar
 
 __all__ = ["LinearProbe"]
@@ -58,15 +59,18 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     progress
         Show a progress bar.
+    unlabelled
+        The label of points without a class; None: every label, -1 too, is a class.
 
     Attributes
     ----------
     classes_
         (C,) class labels.
     coef_
-        (C, d) float32, weights of the embeddings as handed in (standardisation folded in).
+        (C, d) float32, or float64 where float32 does not hold them: weights of the embeddings as handed in
+        (standardisation folded in).
     intercept_
-        (C,) float32.
+        (C,) of the same type.
     n_epochs_
         Epochs trained.
     validation_loss_
@@ -89,6 +93,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed: int = 0,
         device: Device = "auto",
         progress: bool = False,
+        unlabelled: int | str | None = UNLABELLED,
     ) -> None:
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -99,11 +104,12 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
         self.device = device
         self.progress = progress
+        self.unlabelled = unlabelled
 
     def fit(self, X: Any, y: Any) -> LinearProbe:
         """Train on embeddings X (n, d) with labels y (n,).
 
-        Points labelled -1 are left out.
+        Points without a label are left out.
 
         Raises
         ------
@@ -112,18 +118,16 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         self._check_settings()
         X = as_embeddings(X)
-        labels = encode_labels(y, X.shape[0])
+        labels = encode_labels(y, X.shape[0], unlabelled=self.unlabelled)
         xp = _compute_module(self.device)
-        mean, scale = standardisation(X, labels.codes >= 0)
-        rng = np.random.default_rng(self.seed)
+        how = standardisation(X, labels.codes >= 0)
+        rng = np.random.default_rng(int(self.seed))
         kept, held_out = stratified_hold_out(labels.codes, self.validation_fraction, rng)
-        reader = StandardisedReader(X, mean, scale, xp)
+        reader = StandardisedReader(X, how, xp)
         weights = _train(reader, labels.codes, kept, held_out, len(labels.classes), rng, self)
-        folded = weights[:-1].astype(np.float64) * scale[:, None]
         self.classes_ = labels.classes
-        self.coef_ = folded.T.astype(np.float32)
-        self.intercept_ = (weights[-1] - mean @ folded).astype(np.float32)
-        self._mean, self._scale, self._weights = mean, scale, weights
+        self.coef_, self.intercept_ = _folded(weights, how)
+        self._standardisation, self._weights = how, weights
         self.n_features_in_ = int(X.shape[1])
         return self
 
@@ -160,7 +164,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "coef_")
         X = _as_rows(X, self.n_features_in_)
         xp = _compute_module(self.device)
-        reader = StandardisedReader(X, self._mean, self._scale, xp)
+        reader = StandardisedReader(X, self._standardisation, xp)
         weights = xp.asarray(self._weights)
         logits = np.empty((X.shape[0], len(self.classes_)), dtype=np.float32)
         for rows in row_slices(*X.shape, itemsize=8):
@@ -172,6 +176,15 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"(the first is row {wrong[0]}); remove or repair these rows."
             )
         return logits
+
+
+def _folded(weights: npt.NDArray[np.float32], how: Standardisation) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """(C, d) weights and (C,) intercepts of the embeddings as handed in."""
+    with np.errstate(over="ignore"):
+        coefficients = weights[:-1].astype(np.float64) * how.scale[:, None]
+    intercepts = weights[-1] - (how.mean * how.unit) @ (weights[:-1] * how.factor[:, None])
+    dtype = np.float32 if how.ordinary else np.float64
+    return np.ascontiguousarray(coefficients.T.astype(dtype)), intercepts.astype(dtype)
 
 
 def _as_rows(X: Any, n_features: int) -> Array:
@@ -200,10 +213,10 @@ def _train(
     xp = reader.xp
     weights = xp.zeros((reader.X.shape[1] + 1, n_classes), dtype=np.float32)
     first, second = xp.zeros_like(weights), xp.zeros_like(weights)
-    batch_size = probe.batch_size or int(np.clip(len(kept) // 200, 32, 1024))
+    batch_size = int(probe.batch_size or 0) or int(np.clip(len(kept) // 200, 32, 1024))
     steps_per_epoch = -(-len(kept) // batch_size)
-    max_epochs = probe.max_epochs or max(30, -(-6000 // steps_per_epoch))
-    patience = probe.patience or max(5, max_epochs // 6)
+    max_epochs = int(probe.max_epochs or 0) or max(30, -(-6000 // steps_per_epoch))
+    patience = int(probe.patience or 0) or max(5, max_epochs // 6)
     n_steps = max_epochs * steps_per_epoch
     step = 0
     best, best_weights, best_epoch = np.inf, weights, 0

@@ -9,10 +9,11 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from clorg_scale.arrays import Device, as_embeddings, column_means, encode_labels, on_host, row_slices
+from clorg_scale.arrays import UNLABELLED, Device, as_embeddings, column_means, encode_labels, on_host, row_slices
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn_between
 from clorg_scale.neighbors.result import Metric, check_metric
+from clorg_scale.whole import whole_number
 
 __all__ = ["KNNProbe"]
 
@@ -31,6 +32,8 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         where neighbours lie at distance 0, only they vote.
     memory_limit, device, progress
         As for `clorg_scale.knn`.
+    unlabelled
+        The label of points without a class; None: every label, -1 too, is a class.
 
     Attributes
     ----------
@@ -49,6 +52,7 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         memory_limit: str | int | None = None,
         device: Device = "auto",
         progress: bool = False,
+        unlabelled: int | str | None = UNLABELLED,
     ) -> None:
         self.k = k
         self.metric = metric
@@ -56,11 +60,12 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.memory_limit = memory_limit
         self.device = device
         self.progress = progress
+        self.unlabelled = unlabelled
 
     def fit(self, X: Any, y: Any) -> KNNProbe:
         """Keep the training embeddings X (n, d), without a copy, and their labels y (n,).
 
-        Points labelled -1 are left out (their rows are then copied away from the others).
+        Points without a label are left out (their rows are then copied away from the others).
 
         Raises
         ------
@@ -73,12 +78,11 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.weights == "distance" and self.metric == "inner_product":
             raise InputError("An inner product is no distance; use weights='uniform' with it.")
         X = as_embeddings(X)
-        labels = encode_labels(y, X.shape[0])
+        labels = encode_labels(y, X.shape[0], unlabelled=self.unlabelled)
         column_means(X)
         labelled = labels.codes >= 0
         n_labelled = int(np.count_nonzero(labelled))
-        if isinstance(self.k, bool) or not 1 <= self.k <= n_labelled:
-            raise InputError(f"k must be from 1 to the {n_labelled} labelled training points, not {self.k!r}.")
+        whole_number("k", self.k, 1, n_labelled, where=", the labelled training points")
         self.classes_ = labels.classes
         self.n_features_in_ = int(X.shape[1])
         self._X = X if n_labelled == len(labelled) else X[np.flatnonzero(labelled)]
@@ -118,8 +122,10 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.weights == "uniform":
             return np.ones(distances.shape)
         coincident = distances <= 0
-        inverse = np.divide(1.0, distances, where=~coincident, out=np.zeros(distances.shape))
-        return np.asarray(np.where(coincident.any(axis=1, keepdims=True), coincident, inverse))
+        # In units of the nearest neighbour's distance, whose inverse may exceed what numbers hold; only shares count.
+        nearest = distances.min(axis=1, keepdims=True).astype(np.float64)
+        votes = np.divide(nearest, distances, where=~coincident, out=np.zeros(distances.shape))
+        return np.asarray(np.where(coincident.any(axis=1, keepdims=True), coincident, votes))
 
 
 def _at_least_three(X: Any) -> tuple[Any, int]:

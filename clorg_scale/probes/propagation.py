@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from clorg_scale.affinity.edges import row_numbers
-from clorg_scale.arrays import Array, ClassLabels, array_module, on_host
+from clorg_scale.arrays import UNLABELLED, Array, ClassLabels, array_module, on_host
 from clorg_scale.errors import InputError
 from clorg_scale.probes.settings import check_number, check_whole
 from clorg_scale.probes.splits import stratified_hold_out
@@ -50,6 +50,8 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         Of the choice of that tenth.
     progress
         Show a progress bar.
+    unlabelled
+        The label of nodes without a class; None: every label, -1 too, is a class.
 
     Attributes
     ----------
@@ -75,12 +77,14 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         max_iterations: int = 200,
         seed: int = 0,
         progress: bool = False,
+        unlabelled: int | str | None = UNLABELLED,
     ) -> None:
         self.alpha = alpha
         self.tolerance = tolerance
         self.max_iterations = max_iterations
         self.seed = seed
         self.progress = progress
+        self.unlabelled = unlabelled
 
     def fit(self, graph: Any, labels: Any, train_mask: Any) -> LabelPropagationProbe:
         """Spread the labels of the training nodes over the graph.
@@ -90,7 +94,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         graph
             `AffinityGraph` or SciPy sparse matrix over all n nodes, symmetric, weights at least 0.
         labels
-            (n,) class labels; only those of training nodes are used. -1 means unlabelled.
+            (n,) class labels; only those of training nodes are used.
         train_mask
             (n,) booleans, True for training nodes.
 
@@ -106,7 +110,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         check_whole("max_iterations", self.max_iterations, least=1)
         check_whole("seed", self.seed, least=0)
         indptr, indices, weights = read_graph(graph)
-        labels = training_codes(labels, train_mask, len(indptr) - 1)
+        labels = training_codes(labels, train_mask, len(indptr) - 1, self.unlabelled)
         self.classes_ = labels.classes
         xp = array_module(weights)
         adjacency = _normalised_adjacency(indptr, indices, weights, xp)
@@ -118,7 +122,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
 
     def _best_alpha(self, adjacency: Any, labels: ClassLabels, xp: ModuleType) -> float:
         """Choose the alpha that best predicts a tenth of the training nodes; or the middle one."""
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng(int(self.seed))
         kept, held_out = stratified_hold_out(labels.codes, 0.1, rng)
         if len(held_out) == 0:
             return ALPHAS[len(ALPHAS) // 2]
@@ -141,7 +145,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
             unit="iterations",
             enabled=self.progress,
         ) as advance:
-            while iteration < self.max_iterations:
+            while iteration < int(self.max_iterations):
                 iteration += 1
                 previous, y = y, adjacency @ y
                 y *= np.float32(alpha)
@@ -168,8 +172,8 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         return on_host(shares.astype(np.float32))
 
     def score(self, labels: Any, mask: Any) -> float:
-        """Accuracy over the nodes of a mask, those labelled -1 left out."""
-        return masked_accuracy(self.predict(), labels, mask)
+        """Accuracy over the nodes of a mask, those without a label left out."""
+        return masked_accuracy(self.predict(), labels, mask, self.unlabelled)
 
 
 def _normalised_adjacency(indptr: Array, indices: Array, weights: Array, xp: ModuleType) -> Any:

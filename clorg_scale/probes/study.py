@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.affinity import affinity_graph
-from clorg_scale.arrays import Device, as_embeddings
+from clorg_scale.arrays import UNLABELLED, ClassLabels, Device, as_embeddings
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn
 from clorg_scale.neighbors.result import Metric
 from clorg_scale.probes.comparison import GRAPH_PROBES, PROBES, ProbeResult, compare_probes, joint_codes
 from clorg_scale.probes.splits import stratified_share
+from clorg_scale.whole import whole_number
 
 __all__ = ["StudyRow", "study_probes"]
 
@@ -58,6 +59,7 @@ def study_probes(
     device: Device = "auto",
     memory_limit: str | int | None = None,
     progress: bool = False,
+    unlabelled: int | str | None = UNLABELLED,
 ) -> list[StudyRow]:
     """Run the probes for every number of neighbours, temperature and share of labels.
 
@@ -83,7 +85,7 @@ def study_probes(
         embeddings are stacked and searched.
     mean_distance
         That the temperatures refer to; default: the k-NN table's.
-    metric, seed, device, memory_limit, progress
+    metric, seed, device, memory_limit, progress, unlabelled
         As for `compare_probes` and `clorg_scale.knn`.
 
     Returns
@@ -96,12 +98,13 @@ def study_probes(
         If a share or k is out of range, or the arrays do not fit together.
     """
     X, X_test = as_embeddings(embeddings), as_embeddings(test_embeddings, name="test embeddings")
-    codes, test_codes = joint_codes(labels, X.shape[0], test_labels, X_test.shape[0])
+    codes, test_codes = joint_codes(labels, X.shape[0], test_labels, X_test.shape[0], unlabelled)
+    seed, ks = whole_number("seed", seed, 0), [whole_number("Each of ks", k, 1) for k in ks]
     wrong = [share for share in label_fractions if not 0 < share <= 1]
     if wrong:
         raise InputError(f"label_fractions must lie in (0, 1]; {wrong[0]!r} does not.")
-    if not ks or min(ks) < 1:
-        raise InputError(f"ks must be at least 1, not {list(ks)!r}.")
+    if not ks:
+        raise InputError("ks is empty; give at least one number of neighbors.")
     if neighbors is None:
         both = np.concatenate([X, X_test])
         neighbors = knn(
@@ -116,6 +119,7 @@ def study_probes(
     elif neighbors.k < max(ks):
         raise InputError(f"The k-NN table has k = {neighbors.k}; ks asks for {max(ks)}.")
     rows: list[StudyRow] = []
+    classes = np.arange(max(codes.max(), test_codes.max()) + 1)
     for share in label_fractions:
         shown = np.full(len(codes), -1, dtype=np.int64)
         chosen = stratified_share(codes, share, np.random.default_rng(seed))
@@ -133,7 +137,8 @@ def study_probes(
                 ]
                 graph = affinity_graph(table, temperature=temperature, mean_distance=mean_distance)
                 results = compare_probes(
-                    X, shown, X_test, test_codes, graph, probes=names, k=min(k, len(chosen)), metric=metric,
+                    X, ClassLabels(shown, classes), X_test, ClassLabels(test_codes, classes), graph,
+                    probes=names, k=min(k, len(chosen)), metric=metric,
                     seed=seed, device=device, memory_limit=memory_limit, progress=progress,
                 )  # fmt: skip
                 rows += [_row(share, k, temperature, result) for result in results]

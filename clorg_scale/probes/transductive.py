@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import Array, ClassLabels, array_module, encode_labels, on_host
+from clorg_scale.arrays import (
+    UNLABELLED,
+    Array,
+    ClassLabels,
+    array_module,
+    encode_labels,
+    on_host,
+    warn_of_lookalike,
+)
 from clorg_scale.errors import InputError
 
 __all__ = ["masked_accuracy", "node_mask", "read_graph", "training_codes"]
@@ -23,7 +31,11 @@ def read_graph(graph: Any) -> tuple[Array, Array, Array]:
         infinite.
     """
     if hasattr(graph, "tocsr"):
-        graph = graph.tocsr()
+        # Sums and differences of small integers would wrap around.
+        graph = graph.astype(np.float64).tocsr() if graph.dtype.kind in "iub" else graph.tocsr()
+        if not graph.has_canonical_format:
+            graph = graph.copy()
+            graph.sum_duplicates()
         if graph.shape[0] != graph.shape[1]:
             raise InputError(f"The graph has shape {graph.shape}; an adjacency matrix is square.")
         if abs(graph - graph.T).sum() > 1e-5 * abs(graph).sum():
@@ -38,7 +50,7 @@ def read_graph(graph: Any) -> tuple[Array, Array, Array]:
         raise InputError(f"The graph has weights of dtype {weights.dtype}; they must be real numbers.")
     if len(weights):
         xp = array_module(weights)
-        if not bool(xp.isfinite(weights.sum(dtype=np.float64))) or float(weights.min()) < 0:
+        if not bool(xp.isfinite(weights).all()) or float(weights.min()) < 0:
             raise InputError("The graph has weights that are negative, NaN or infinite; repair or remove them.")
     return arrays
 
@@ -60,7 +72,9 @@ def node_mask(mask: Any, n_nodes: int, *, name: str) -> npt.NDArray[np.bool_]:
     return np.asarray(mask)
 
 
-def training_codes(labels: Any, train_mask: Any, n_nodes: int) -> ClassLabels:
+def training_codes(
+    labels: Any, train_mask: Any, n_nodes: int, unlabelled: int | str | None = UNLABELLED
+) -> ClassLabels:
     """Codes of the training nodes' labels, -1 for every other node: test labels go no further than here.
 
     Raises
@@ -69,7 +83,9 @@ def training_codes(labels: Any, train_mask: Any, n_nodes: int) -> ClassLabels:
         If labels or mask do not fit the graph, there is no labelled training node, or a class has none.
     """
     mask = node_mask(train_mask, n_nodes, name="train_mask")
-    encoded = encode_labels(labels, n_nodes)
+    encoded = encode_labels(labels, n_nodes, unlabelled=unlabelled, warn=False)
+    if not isinstance(labels, ClassLabels):  # test nodes may well be labelled -1
+        warn_of_lookalike(ClassLabels(encoded.codes[mask], encoded.classes), unlabelled)
     codes = np.where(mask, encoded.codes, -1)
     if not (codes >= 0).any():
         raise InputError("No node of train_mask has a label; at least one of each class is needed.")
@@ -83,7 +99,9 @@ def training_codes(labels: Any, train_mask: Any, n_nodes: int) -> ClassLabels:
     return ClassLabels(codes, encoded.classes)
 
 
-def masked_accuracy(predicted: npt.NDArray[Any], labels: Any, mask: Any) -> float:
+def masked_accuracy(
+    predicted: npt.NDArray[Any], labels: Any, mask: Any, unlabelled: int | str | None = UNLABELLED
+) -> float:
     """Share of correctly predicted nodes among the labelled nodes of a mask.
 
     Raises
@@ -92,7 +110,7 @@ def masked_accuracy(predicted: npt.NDArray[Any], labels: Any, mask: Any) -> floa
         If labels or mask do not fit the predictions, or no labelled node is in the mask.
     """
     mask = node_mask(mask, len(predicted), name="mask")
-    encoded = encode_labels(labels, len(predicted))
+    encoded = encode_labels(labels, len(predicted), unlabelled=unlabelled, warn=False)
     scored = mask & (encoded.codes >= 0)
     if not scored.any():
         raise InputError("The mask holds no labelled node; accuracy needs at least one.")

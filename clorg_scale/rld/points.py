@@ -10,6 +10,7 @@ import numpy.typing as npt
 from clorg_scale.arrays import Array, array_module, column_means, row_block
 from clorg_scale.arrays.compiled import centred_rows, readable
 from clorg_scale.arrays.mapped import by_place
+from clorg_scale.arrays.scale import computing_dtype
 
 __all__ = ["ClassOrderedPoints", "computing_dtype"]
 
@@ -31,6 +32,8 @@ class ClassOrderedPoints:
         (n,) class codes, -1 where unlabelled.
     n_classes
         Number of classes C.
+    mean
+        (d,) float64 mean of the features, if it is known.
 
     Attributes
     ----------
@@ -44,7 +47,9 @@ class ClassOrderedPoints:
         float64 where the embeddings are float64 or wide integers, float32 otherwise.
     """
 
-    def __init__(self, embeddings: Array, codes: npt.NDArray[np.int64], n_classes: int) -> None:
+    def __init__(
+        self, embeddings: Array, codes: npt.NDArray[np.int64], n_classes: int, *, mean: Array | None = None
+    ) -> None:
         self.on_gpu = array_module(embeddings) is not np
         self.embeddings = embeddings if self.on_gpu else np.asarray(embeddings)
         self.n_points: int = embeddings.shape[0]
@@ -52,7 +57,7 @@ class ClassOrderedPoints:
         self.order = np.argsort(codes, kind="stable")
         self.codes = codes[self.order]
         self.starts = np.searchsorted(self.codes, np.arange(n_classes + 1))
-        self.mean = column_means(embeddings)
+        self.mean = column_means(embeddings) if mean is None else mean
         self.dtype = computing_dtype(embeddings.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -102,9 +107,3 @@ class ClassOrderedPoints:
         first = np.where(labelled, self.starts[codes], 0) - other_start
         last = np.where(labelled, self.starts[np.minimum(codes + 1, len(self.starts) - 1)], 0) - other_start
         return first, last
-
-
-def computing_dtype(dtype: Any) -> np.dtype[Any]:
-    """Give float64 for embeddings that float32 does not hold exactly (float64, wide integers), else float32."""
-    wide = dtype.itemsize > (4 if dtype.kind == "f" else 2)
-    return np.dtype(np.float64 if wide else np.float32)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import (
+    UNLABELLED,
     ClassLabels,
     Device,
     as_embeddings,
@@ -19,6 +20,7 @@ from clorg_scale.arrays import (
     on_host,
     parse_memory,
     resolve_device,
+    to_unit_range,
 )
 from clorg_scale.distributed import device_of_workers, mapped, within_reach
 from clorg_scale.errors import InputError
@@ -27,6 +29,7 @@ from clorg_scale.rld.modularity import label_modularity, shuffled_labels
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.predicted import check_sampled_memory, product_rate
 from clorg_scale.rld.result import RLDResult
+from clorg_scale.whole import whole_number
 
 __all__ = ["DEFAULT_TEMPERATURES", "check_temperatures", "rld"]
 
@@ -52,6 +55,7 @@ def rld(
     seed: int = 0,
     progress: bool = False,
     client: Any = None,
+    unlabelled: int | str | None = UNLABELLED,
 ) -> RLDResult:
     r"""Relative Local Density: how much denser embeddings are within classes than between, at each scale.
 
@@ -68,7 +72,7 @@ def rld(
         (n, d) of any array library, or a memory map; n >= 3. Float64 is computed in float64, all else in float32;
         exact RLD on a GPU from centred coordinates rounded to fp16, which moves it by about 1e-5; `details` says which.
     labels
-        (n,) integers or strings; -1 means unlabelled: the point takes part in the graph, not in any class.
+        (n,) integers or strings; of unlabelled points -1: they take part in the graph, not in any class.
     temperatures
         (t,) each > 0. Ratios of 2 between them are cheapest.
     method
@@ -91,6 +95,8 @@ def rld(
         Show a progress bar on stderr.
     client
         `distributed.Client` of a Dask cluster that shares the work (see `clorg_scale.distributed`).
+    unlabelled
+        The label of unlabelled points; None: every label, -1 too, is a class.
 
     Returns
     -------
@@ -101,28 +107,36 @@ def rld(
     InputError
         For NaN or infinite embeddings, wrong shapes or labels, a temperature <= 0, points that are all identical,
         a memory limit that is too small, or ``device="cuda"`` without a GPU.
+
+    Warns
+    -----
+    UserWarning
+        If -1 means unlabelled and looks like a class.
     """
     started = time.perf_counter()
     array = as_embeddings(embeddings)
-    classes = encode_labels(labels, len(array))
+    classes = encode_labels(labels, len(array), unlabelled=unlabelled)
     chosen = check_temperatures(temperatures)
     if method not in ("auto", "exact", "sampled", "graph"):
         raise InputError(f"method must be 'auto', 'exact', 'sampled' or 'graph', not {method!r}.")
     if not target_error > 0:
         raise InputError(f"target_error must be positive, not {target_error}.")
+    k, seed = whole_number("k", k, 1), whole_number("seed", seed, 0)
     if client is None:
         place = resolve_device(device)
-        array = on_host(array) if place == "cpu" else array
+        scaled = to_unit_range(on_host(array) if place == "cpu" else array)
     else:
-        place, array = device_of_workers(client, device), within_reach(client, array)
-    points = ClassOrderedPoints(array, classes.codes, len(classes.classes))
+        place, scaled = device_of_workers(client, device), to_unit_range(on_host(array))
+        scaled = scaled._replace(embeddings=within_reach(client, scaled.embeddings))
+    points = ClassOrderedPoints(scaled.embeddings, classes.codes, len(classes.classes), mean=scaled.mean)
     options = _Options(place, k, parse_memory(memory_limit), target_error, seed, progress, client)
     why = {}
     if method == "auto":
         method, why["why"] = _choose(points, place, client)
     run = {"graph": _graph, "sampled": _sampled, "exact": _exact}[method]
     result = run(points, classes, chosen, options)
-    return replace(result, seconds=time.perf_counter() - started, details=result.details | why)
+    mu = scaled.in_user_units(result.mean_distance, "The mean distance of the embeddings")
+    return replace(result, mean_distance=mu, seconds=time.perf_counter() - started, details=result.details | why)
 
 
 def check_temperatures(temperatures: Iterable[float]) -> npt.NDArray[np.float64]:
@@ -308,4 +322,5 @@ def _result(
         n_points=k.shape[1],
         seconds=0.0,
         details=details,
+        n_unlabelled=classes.n_unlabelled,
     )

@@ -47,6 +47,8 @@ class RLDResult:
     details
         What the method has to say of itself (engine, precision, number of landmarks, diagnostics ...); where values are
         estimated, ``interval`` is half the width of their 95 % interval in standard errors.
+    n_unlabelled
+        Points that take part in the graph and belong to no class.
     """
 
     temperatures: npt.NDArray[np.float64]
@@ -63,3 +65,4 @@ class RLDResult:
     n_points: int
     seconds: float
     details: dict[str, Any] = field(default_factory=dict)
+    n_unlabelled: int = 0

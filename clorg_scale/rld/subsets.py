@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import Device, as_embeddings, encode_labels
+from clorg_scale.arrays import UNLABELLED, ClassLabels, Device, as_embeddings, encode_labels
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
 from clorg_scale.rld.relative_local_density import DEFAULT_TEMPERATURES, Method, rld
 from clorg_scale.rld.result import RLDResult
+from clorg_scale.whole import whole_number
 
 __all__ = ["SubsetRLD", "rld_of_subsets"]
 
@@ -59,6 +60,7 @@ def rld_of_subsets(
     memory_limit: str | int | None = None,
     seed: int = 0,
     progress: bool = False,
+    unlabelled: int | str | None = UNLABELLED,
 ) -> SubsetRLD:
     """Show how RLD of a random subset differs from RLD of all points.
 
@@ -67,7 +69,7 @@ def rld_of_subsets(
 
     Parameters
     ----------
-    embeddings, labels, temperatures, method, device, target_error, memory_limit, seed
+    embeddings, labels, temperatures, method, device, target_error, memory_limit, seed, unlabelled
         As for `clorg_scale.rld`, for all points and for each subset.
     sizes
         Points of the subsets, 3 <= size < n; default: a tenth, a fifth and a half of all.
@@ -87,26 +89,23 @@ def rld_of_subsets(
     """
     points = as_embeddings(embeddings)
     n = points.shape[0]
-    classes = encode_labels(labels, n)
-    chosen = [max(3, n // 10), max(3, n // 5), max(3, n // 2)] if len(sizes) == 0 else list(sizes)
-    wrong = [size for size in chosen if not 3 <= size < n]
-    if wrong:
-        raise InputError(f"A subset must have from 3 to {n - 1} of the {n} points, not {wrong[0]!r}.")
-    if n_subsets < 2:
-        raise InputError(f"n_subsets must be at least 2 for a standard error, not {n_subsets!r}.")
+    classes = encode_labels(labels, n, unlabelled=unlabelled)
+    asked_for = [max(3, n // 10), max(3, n // 5), max(3, n // 2)] if len(sizes) == 0 else sizes
+    chosen = [whole_number("The size of a subset", size, 3, n - 1, where=f" of the {n} points") for size in asked_for]
+    n_subsets, seed = whole_number("n_subsets", n_subsets, 2), whole_number("seed", seed, 0)
     asked = tuple(temperatures)
     how: dict[str, Any] = {
         "temperatures": asked, "method": method, "device": device, "target_error": target_error,
         "memory_limit": memory_limit, "seed": seed,
     }  # fmt: skip
-    whole = rld(points, classes.codes, progress=progress, **how)
+    whole = rld(points, classes, progress=progress, **how)
     rng = np.random.default_rng(seed)
     values = np.empty((len(chosen), n_subsets, len(asked)))
     with progress_bar("RLD of subsets", values.shape[0] * n_subsets, unit="subsets", enabled=progress) as advance:
         for row, size in enumerate(chosen):
             for column in range(n_subsets):
                 rows = np.sort(rng.choice(n, size=size, replace=False))
-                values[row, column] = rld(points[rows], classes.codes[rows], **how).values
+                values[row, column] = rld(points[rows], _of_subset(classes, rows), **how).values
                 advance(1)
     mean = values.mean(axis=1)
     return SubsetRLD(
@@ -117,3 +116,18 @@ def rld_of_subsets(
         difference=mean - whole.values,
         whole=whole,
     )
+
+
+def _of_subset(classes: ClassLabels, rows: npt.NDArray[np.int64]) -> ClassLabels:
+    """Classes of some points, those without a point among them left out.
+
+    Raises
+    ------
+    InputError
+        If fewer than two are left.
+    """
+    codes = classes.codes[rows]
+    kept = np.unique(codes[codes >= 0])
+    if len(kept) < 2:
+        raise InputError(f"A subset of {len(rows)} points holds fewer than two classes; take larger ones.")
+    return ClassLabels(np.where(codes >= 0, np.searchsorted(kept, codes), UNLABELLED), classes.classes[kept])

@@ -13,12 +13,15 @@ import math
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module, row_slices
-from clorg_scale.neighbors.algorithms.clustering import cluster, n_training_points
+from clorg_scale.neighbors.algorithms.clustering import are_far_apart, cluster, n_training_points, search_precisely
 from clorg_scale.neighbors.exact import PairSearch, merge_candidates
 from clorg_scale.neighbors.points import Points
 from clorg_scale.progress import Advance
 
 __all__ = ["ClusteredLists", "build"]
+
+CHECKED = 2048
+"""Points that tell whether float32 can assign them to their lists."""
 
 VISITOR_BYTES = 64 << 20
 """Bytes of the queries that meet a list at a time, conversion through float64 included."""
@@ -55,6 +58,8 @@ class ClusteredLists:
         self.centroids = centroids
         self.search_block = search_block
         self.n_lists = len(centroids)
+        some = np.random.default_rng(0).choice(points.n, size=min(points.n, CHECKED), replace=False)
+        self.far_apart = are_far_apart(points.block(xp.asarray(np.sort(some))), centroids)
         mean_length = points.n / self.n_lists
         self.n_probe = min(self.n_lists, max(8, math.ceil(self.n_lists / 25), math.ceil(4 * k / mean_length)))
         lists = self._nearest_lists(xp.arange(points.n), 1, inner_product=False)[:, 0]
@@ -87,11 +92,13 @@ class ClusteredLists:
             members = self.members[self.starts[number] : self.starts[number + 1]]
             visitors = by_list[int(ends[number]) : int(ends[number + 1])] // self.n_probe
             if len(members) and len(visitors):
-                block = self.points.block(members)
+                # Relative to the centroid: what is squared is no longer than the distances sought.
+                origin = 0 if self.points.inner_product else self.centroids[number]
+                block = self.points.block(members) - origin
                 for start in range(0, len(visitors), at_once):
                     some = visitors[start : start + at_once]
                     found, which = self.search_block(
-                        self.points.block(rows[some]), block, min(k, len(members)), self.points.inner_product
+                        self.points.block(rows[some]) - origin, block, min(k, len(members)), self.points.inner_product
                     )
                     keys[some], ids[some] = merge_candidates(keys[some], ids[some], found, members[which], k)
             advance(len(rows) / self.n_lists)
@@ -103,5 +110,6 @@ class ClusteredLists:
         nearest = xp.empty((len(rows), n), dtype=np.int64)
         for part in row_slices(len(rows), 3 * self.points.d + self.n_lists):
             block = self.points.block(rows[part])
-            nearest[part] = self.search_block(block, self.centroids, n, inner_product)[1]
+            search = search_precisely if self.far_apart and not inner_product else self.search_block
+            nearest[part] = search(block, self.centroids, n, inner_product)[1]
         return nearest

@@ -1,8 +1,10 @@
 """Queries of one neighbourhood meet the lists around it: the innermost loops of the inverted file on the CPU.
 
 The queries of a tile come from one list and look into the same lists, the union of those that each of them would
-probe: one matrix product a list. A row of products becomes keys |y|^2 - 2 x.y, and sixteen keys are compared at once
-with the largest one kept; what passes is inserted into the query's sorted candidates.
+probe: one matrix product a list. Points, and the queries that meet them, are taken relative to the centroid of the
+points' list: what is squared is no longer than the distances sought. A row of products becomes keys
+|x|^2 + |y|^2 - 2 x.y, and sixteen keys are compared at once with the largest one kept; what passes is inserted into the
+query's sorted candidates.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ def scan_lists(
     queries: Floats,
     probes: Integers,
     tiles: Integers,
+    own_lists: Integers,
+    centroids: Floats,
     coordinates: Floats,
     norms: Floats,
     starts: Integers,
@@ -45,13 +49,17 @@ def scan_lists(
     Parameters
     ----------
     queries
-        (q, p) float32, those of a tile one after another.
+        (q, p) float32, those of a tile one after another; relative to the centroid of their list.
     probes
         (q, n_probe) lists to look into, the nearest first.
     tiles
         (b + 1,) first query of each tile.
+    own_lists
+        (b,) the list that the queries of each tile belong to.
+    centroids
+        (n_lists, p) float32.
     coordinates, norms
-        (n, p), (n,) float32 the points list by list, and their squared norms.
+        (n, p), (n,) float32 the points list by list, relative to its centroid, and their squared norms.
     starts
         (n_lists + 1,) first point of each list.
     n_candidates
@@ -66,14 +74,16 @@ def scan_lists(
         rows = slice(tiles[tile], tiles[tile + 1])
         some = queries[rows]
         keys = np.full((len(some), n_candidates), np.float32(np.inf), dtype=np.float32)
+        moved, lengths = np.empty_like(some), np.empty(len(some), np.float32)
         buffer, line = np.empty(QUERIES * POINTS, np.float32), np.empty(POINTS + LANES, np.float32)
         for number in _union(probes[rows], len(starts) - 1):
+            _move(some, centroids[own_lists[tile]], centroids[number], moved, lengths)
             for first in range(starts[number], starts[number + 1], POINTS):
                 stop = min(first + POINTS, starts[number + 1])
                 products = buffer[: len(some) * (stop - first)].reshape(len(some), stop - first)
-                np.dot(some, coordinates[first:stop].T, products)
+                np.dot(moved, coordinates[first:stop].T, products)
                 for i in range(len(some)):
-                    _keys(products, i, norms, first, line)
+                    _keys(products, i, lengths[i], norms, first, line)
                     _keep_nearest(line, stop - first, first, keys[i], found[rows.start + i])
     return found
 
@@ -91,13 +101,24 @@ def _union(probes: Integers, n_lists: int) -> Integers:
     return lists[:size]
 
 
+@njit(fastmath={"reassoc"}, nogil=True, cache=True)
+def _move(queries: Floats, own: Floats, other: Floats, moved: Floats, lengths: Floats) -> None:
+    """Queries relative to another centroid, and their squared lengths."""
+    for i in range(len(queries)):
+        total = np.float32(0)
+        for f in range(queries.shape[1]):
+            moved[i, f] = queries[i, f] + (own[f] - other[f])
+            total += moved[i, f] * moved[i, f]
+        lengths[i] = total
+
+
 @njit(fastmath=True, nogil=True, cache=True)
-def _keys(products: Floats, i: int, norms: Floats, first: int, line: Floats) -> None:
+def _keys(products: Floats, i: int, length: Any, norms: Floats, first: int, line: Floats) -> None:
     """Keys of query i into line, infinity behind them up to whole vectors."""
     m, there = products.shape[1], np.uintp(first)
     for step in range(m):
         j = np.uintp(step)
-        line[j] = norms[there + j] - (products[i, j] + products[i, j])
+        line[j] = length + norms[there + j] - (products[i, j] + products[i, j])
     for step in range(m, m + LANES):
         line[step] = np.float32(3e38)
 

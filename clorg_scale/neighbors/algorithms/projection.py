@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from clorg_scale.neighbors.algorithms.clustering import search_precisely
 from clorg_scale.neighbors.points import Points
 
 __all__ = ["principal_axes"]
@@ -13,6 +14,15 @@ SAMPLE = 8192
 
 EXPLAINED = 0.92
 """Share of the variance to keep; the rest blurs the order of neighbours, which more candidates make up for."""
+
+FEW_AXES = 16
+"""If no more hold most of the variance, it may be that between groups of points, not that between neighbors."""
+
+NEAR_PAIRS = 512
+"""Points of the sample whose nearest neighbors there are found."""
+
+LEFT_OUT = 0.6
+"""Share of the squared distance of near points that axes may leave out."""
 
 LEAST_AXES, AXES_STEP = 32, 16
 LARGEST_SHARE = 1 / 3
@@ -30,5 +40,21 @@ def principal_axes(points: Points, seed: int) -> np.ndarray | None:
     variances, axes = np.linalg.eigh(sample.T @ sample)
     held = np.cumsum(variances[::-1].astype(np.float64))
     needed = int(np.searchsorted(held, EXPLAINED * held[-1])) + 1
+    if needed <= FEW_AXES and _leaves_out_neighbors(sample, held[-1] - held[needed - 1]):
+        return None
     needed = max(LEAST_AXES, -(-needed // AXES_STEP) * AXES_STEP)
     return np.ascontiguousarray(axes[:, ::-1][:, :needed], dtype=np.float32) if needed <= most else None
+
+
+def _leaves_out_neighbors(sample: np.ndarray, left_out: float) -> bool:
+    """Whether most of what tells near points apart lies outside the axes.
+
+    Parameters
+    ----------
+    sample
+        (m, d) centered.
+    left_out
+        Sum over the sample of the squared coordinates outside the axes.
+    """
+    keys, _ = search_precisely(sample[:NEAR_PAIRS], sample, 2, False)
+    return bool(2 * left_out / len(sample) > LEFT_OUT * np.median(keys[:, 1]))

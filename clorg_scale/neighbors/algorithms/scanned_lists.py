@@ -2,6 +2,8 @@
 
 Where few principal axes hold most of the variance, candidates are sought there, at a fraction of the work, and more of
 them, for their order is blurred; the caller measures them with all coordinates. Deterministic for a seed.
+
+Points are kept relative to the centroid of their list, so that groups of points far from each other cost no digits.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import row_slices
 from clorg_scale.arrays.interrupts import held_interrupts
-from clorg_scale.neighbors.algorithms.clustering import cluster
+from clorg_scale.neighbors.algorithms.clustering import are_far_apart, cluster, search_precisely
 from clorg_scale.neighbors.algorithms.flat_faiss import search_block
 from clorg_scale.neighbors.algorithms.list_scan import QUERIES, scan_lists
 from clorg_scale.neighbors.algorithms.projection import principal_axes
@@ -68,11 +70,13 @@ class ScannedLists:
         self.n_lists = len(self.centroids)
         self.n_probe, self.oversampling = min(self.n_lists, 5), oversampling
         self.projected = oversampling > 1
+        self.search_lists = search_precisely if are_far_apart(coordinates, self.centroids) else search_block
         lists = self._nearest_lists(coordinates, 1)[:, 0]
         self.order = np.argsort(lists, kind="stable")
         self.lists = lists[self.order]
         self.starts = np.searchsorted(self.lists, np.arange(self.n_lists + 1))
         self.coordinates = coordinates[self.order]
+        self.coordinates -= self.centroids[self.lists]
         self.norms = np.einsum("ij,ij->i", self.coordinates, self.coordinates)
         self.place = np.empty(n, dtype=np.int64)
         self.place[self.order] = np.arange(n)
@@ -107,17 +111,19 @@ class ScannedLists:
 
     def _scan(self, places: Integers, wanted: int) -> Integers:
         """Candidates of queries in the order of the lists."""
-        queries = self.coordinates[places]
-        probes = self._nearest_lists(queries, self.n_probe)
+        queries, own = self.coordinates[places], self.lists[places]
+        probes = self._nearest_lists(queries + self.centroids[own], self.n_probe)
+        tiles = _tiles(own)
         with threadpool_limits(limits=1, user_api="blas"), held_interrupts():
             found = scan_lists(
-                queries, probes, _tiles(self.lists[places]), self.coordinates, self.norms, self.starts, wanted
-            )
+                queries, probes, tiles, own[tiles[:-1]], self.centroids, self.coordinates, self.norms, self.starts,
+                wanted,
+            )  # fmt: skip
         return np.where(found < 0, -1, self.order[found])
 
     def _nearest_lists(self, coordinates: npt.NDArray[np.float32], n: int) -> Integers:
         """(b, n) lists whose centroids are nearest."""
-        return np.asarray(search_block(coordinates, self.centroids, n, False)[1])
+        return np.asarray(self.search_lists(coordinates, self.centroids, n, False)[1])
 
 
 def _tiles(lists: Integers) -> Integers:

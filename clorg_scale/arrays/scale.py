@@ -1,0 +1,116 @@
+"""Embeddings brought near 1 by a power of two, where their size would leave the range of the numbers computed with.
+
+Most of what is computed (RLD, Calinski-Harabasz, the map) does not change when all embeddings are multiplied by a
+common factor. A power of two changes no digit of them either; so what is very large or very small is multiplied by one
+before anything is squared, and distances that go back to the user are divided by it again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clorg_scale.arrays.blocks import row_slices
+from clorg_scale.arrays.device import Array, array_module
+from clorg_scale.arrays.embeddings import ColumnRange, column_range
+from clorg_scale.arrays.spool import gather_blocks
+from clorg_scale.errors import InputError
+
+__all__ = ["MOST_EXPONENT", "UnitRange", "computing_dtype", "spread_exponent", "to_unit_range"]
+
+MOST_EXPONENT = 30
+"""Spreads between 2^-30 and 2^30 stay as they are: squares of distances, and ratios of such squares, fit float32."""
+
+LARGEST_OFFSET = 2.0**60
+"""Offset in units of the spread up to which it is left in place; float32 holds it after scaling."""
+
+
+class UnitRange(NamedTuple):
+    """Embeddings whose spread is in the range of float32 arithmetic.
+
+    Attributes
+    ----------
+    embeddings
+        (n, d) as handed in, or a copy that is multiplied by 2^-exponent.
+    mean
+        (d,) float64 mean of the features of `embeddings`; None where they are a copy.
+    exponent
+        A distance between two of them, times 2^exponent, is the distance in the user's units.
+    """
+
+    embeddings: Array
+    mean: Array | None
+    exponent: int
+
+    def in_user_units(self, distance: float, what: str) -> float:
+        """A distance in the units of the embeddings that were handed in.
+
+        Raises
+        ------
+        InputError
+            If float64 does not hold it.
+        """
+        try:
+            return math.ldexp(distance, self.exponent)
+        except OverflowError:
+            raise InputError(
+                f"{what} exceeds the range of float64 ({np.finfo(np.float64).max:.1e}); divide all embeddings by a "
+                "common factor."
+            ) from None
+
+
+def to_unit_range(embeddings: Array, *, name: str = "embeddings") -> UnitRange:
+    """Multiply embeddings by a power of two where their spread is beyond 2^-30 .. 2^30; else give them back.
+
+    Parameters
+    ----------
+    embeddings
+        (n, d) as `as_embeddings` returns; read through once.
+    name
+        What to call them in error sentences.
+
+    Raises
+    ------
+    InputError
+        If values are NaN or infinite.
+    """
+    found = column_range(embeddings, name=name)
+    exponent = spread_exponent(found)
+    if abs(exponent) <= MOST_EXPONENT:
+        return UnitRange(embeddings, found.mean, 0)
+    xp = array_module(embeddings)
+    largest = float(xp.maximum(xp.abs(found.low), xp.abs(found.high)).max())
+    # Only a feature that hardly varies beside others that do is offset so far; there the offset is no information.
+    offset = found.mean if largest > math.ldexp(LARGEST_OFFSET, min(exponent, 900)) else None
+    dtype = computing_dtype(embeddings.dtype)
+    blocks = _scaled_blocks(embeddings, offset, exponent)
+    if xp is np:
+        return UnitRange(gather_blocks(blocks, embeddings.shape, dtype), None, exponent)
+    scaled, start = xp.empty(embeddings.shape, dtype=dtype), 0
+    for block in blocks:
+        scaled[start : start + len(block)] = block
+        start += len(block)
+    return UnitRange(scaled, None, exponent)
+
+
+def spread_exponent(found: ColumnRange) -> int:
+    """Exponent e of the widest range of a feature, 2^(e - 1) <= range < 2^e; 0 where no feature varies."""
+    # The difference of two numbers of float64 may exceed its range, that of their halves not.
+    half = float((found.high / 2 - found.low / 2).max())
+    return math.frexp(half)[1] + 1 if half >= 1 else math.frexp(float((found.high - found.low).max()))[1]
+
+
+def computing_dtype(dtype: Any) -> np.dtype[Any]:
+    """Give float64 for embeddings that float32 does not hold exactly (float64, wide integers), else float32."""
+    wide = dtype.itemsize > (4 if dtype.kind == "f" else 2)
+    return np.dtype(np.float64 if wide else np.float32)
+
+
+def _scaled_blocks(embeddings: Array, offset: Array | None, exponent: int) -> Iterator[Array]:
+    xp = array_module(embeddings)
+    for rows in row_slices(*embeddings.shape, itemsize=24):
+        block = embeddings[rows].astype(np.float64)
+        yield xp.ldexp(block if offset is None else block - offset, -exponent)

@@ -1,0 +1,48 @@
+"""Counts, seeds and numbers of neighbors: whole numbers of any library, checked in one place."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from clorg_scale.errors import InputError
+
+__all__ = ["is_whole", "whole_number"]
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer, of Python, NumPy or another library, and no truth value."""
+    if isinstance(value, (bool, np.bool_)) or str(getattr(value, "dtype", "")).endswith("bool"):
+        return False
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True
+
+
+def whole_number(name: str, value: Any, least: int, most: int | None = None, *, where: str = "") -> int:
+    """A count, seed or number of neighbors as an `int`.
+
+    Parameters
+    ----------
+    name
+        What it is called where it was handed in.
+    value
+        Integer of Python, NumPy or another library; no float, text or truth value.
+    least, most
+        Its range; None for no upper end.
+    where
+        What to add after the range in the error sentence.
+
+    Raises
+    ------
+    InputError
+        If it is no integer, or out of range; says the range.
+    """
+    if not is_whole(value) or operator.index(value) < least or (most is not None and operator.index(value) > most):
+        span = f"of {least} or more" if most is None else f"from {least} to {most}"
+        raise InputError(f"{name} must be a whole number {span}{where}, not {value!r}.")
+    return operator.index(value)
