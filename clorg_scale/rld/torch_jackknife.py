@@ -31,7 +31,9 @@ def _without(sums: Any, total: Any, finite_population: float) -> Any:
     """(p, t, 16) how a total (p, t) changes if a group's sum is left out and the others are raised by 16/15."""
     groups = sums[..., :GROUPS]
     sampled = groups.sum(2, keepdim=True)
-    return (sampled - GROUPS * groups) * (finite_population / (GROUPS - 1)) / total[..., None]
+    # Affinities of a point far away from all others may all be too small for float64: nothing changes there.
+    least = torch.finfo(total.dtype).tiny
+    return (sampled - GROUPS * groups) * (finite_population / (GROUPS - 1)) / total.clamp(min=least)[..., None]
 
 
 class TorchJackknife:
