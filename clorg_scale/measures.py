@@ -28,6 +28,9 @@ from clorg_scale.whole import whole_number
 
 __all__ = ["calinski_harabasz", "class_homogeneity", "class_homogeneity_stderr"]
 
+DEVICE_BLOCK_BYTES = 256 << 20
+"""Device memory of a block of embeddings, in their own dtype and twice in float64."""
+
 
 @within_device_memory("the class homogeneity", "use a k-NN table in main memory")
 def class_homogeneity(
@@ -169,7 +172,8 @@ def calinski_harabasz(embeddings: Any, labels: Any, *, unlabelled: int | str | N
 
     as scikit-learn's `calinski_harabasz_score`, but in two passes of row blocks in float64, with the overall
     mean subtracted before anything is summed or squared, so that an offset common to all points costs no
-    digits. Points without a label are left out.
+    digits. On a GPU one pass in class order suffices: squares are those of differences to one member of the class.
+    Points without a label are left out.
 
     Parameters
     ----------
@@ -201,14 +205,45 @@ def calinski_harabasz(embeddings: Any, labels: Any, *, unlabelled: int | str | N
         )
     embeddings, offset, _ = to_unit_range(embeddings)
     offset = column_means(embeddings) if offset is None else offset
-    firsts, means = _class_means(embeddings, classes, offset)
-    within = _within_squares(embeddings, classes, offset, firsts, means)
-    centers = firsts + means
+    if array_module(embeddings) is np:
+        firsts, means = _class_means(embeddings, classes, offset)
+        within = _within_squares(embeddings, classes, offset, firsts, means)
+        centers = firsts + means
+    else:
+        centers, within = _means_and_squares(embeddings, classes, offset)
     spread = centers - counts / n @ centers
     between = 0.0 if bool((centers == centers[0]).all()) else float(counts @ (spread**2).sum(axis=1))
     if within == 0:
         return 1.0 if between == 0 else float("inf")
     return between / within * (n - n_classes) / (n_classes - 1)
+
+
+@within_device_memory("the Calinski-Harabasz index", "hand the embeddings in from main memory")
+def _means_and_squares(embeddings: Array, classes: ClassLabels, offset: Array) -> tuple[np.ndarray, float]:
+    """(C, d) class means relative to `offset`, and the sum of squared distances from them, in one pass on a GPU.
+
+    Rows come in the order of their classes, so a block has few of them: a product with rows of ones sums each. What is
+    summed are differences to the first member s of each class, sum |x - m|^2 = sum |x - s|^2 - |sum (x - s)|^2 / n,
+    of which both are about as large as the result, so no digits are lost.
+    """
+    xp, (n_rows, d) = array_module(embeddings), embeddings.shape
+    order = xp.argsort(xp.asarray(classes.codes), kind="stable")
+    ends = n_rows - int(classes.counts.sum()) + np.cumsum(classes.counts)  # first are the rows without a label
+    starts = ends - classes.counts
+    firsts = embeddings[order[xp.asarray(starts)]].astype(np.float64)
+    sums, squares = xp.zeros((len(starts), d), dtype=np.float64), xp.zeros((), dtype=np.float64)
+    for rows in row_slices(n_rows - int(starts[0]), d, itemsize=24, block_bytes=DEVICE_BLOCK_BYTES):
+        start, stop = rows.start + int(starts[0]), rows.stop + int(starts[0])
+        here = slice(int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(starts, stop, side="left")))
+        numbers = xp.arange(start, stop)
+        members = (numbers >= xp.asarray(starts[here])[:, None]) & (numbers < xp.asarray(ends[here])[:, None])
+        apart = embeddings[order[start:stop]].astype(np.float64)
+        apart -= firsts[here][members.argmax(axis=0)]
+        sums[here] += members.astype(np.float64) @ apart
+        squares += xp.dot(apart.reshape(-1), apart.reshape(-1))
+    counts = xp.asarray(classes.counts)[:, None]
+    within = float(squares - (sums * sums / counts).sum())
+    return np.asarray(on_host(firsts - offset + sums / counts)), max(within, 0.0)
 
 
 def _class_means(embeddings: Array, classes: ClassLabels, offset: Array) -> tuple[np.ndarray, np.ndarray]:

@@ -128,18 +128,25 @@ def _inner_product_keys(queries: Any, points: Any, rows: Any, ids: Any, query_fa
 
 
 def _gathered_keys(queries: Points, points: Points, rows: Array, ids: Array) -> Array:
-    """Do the same in array operations: for CuPy, and for dtypes that the compiled loops do not read."""
+    """Do the same in array operations: for CuPy, and for dtypes that the compiled loops do not read.
+
+    In place, so that one copy of the gathered points in float64 is all that there is of them.
+    """
     xp = array_module(points.embeddings)
     found = xp.where(ids < 0, 0, ids)
-    x = queries.embeddings[rows].astype(np.float64)[:, None, :]
+    x = queries.embeddings[rows].astype(np.float64)
     y = points.embeddings[found.reshape(-1)].astype(np.float64).reshape(*ids.shape, points.d)
     if points.inner_product:
-        keys = -xp.einsum("ijf,ijf->ij", xp.broadcast_to(x, y.shape) * queries.scale, y * points.scale)
-    else:
-        if points.metric == "cosine":
-            x, y = x / queries.lengths[rows][:, None, None], y / points.lengths[found][:, :, None]
-        else:
-            x, y = x * queries.scale, y * points.scale
-        y -= x
-        keys = xp.einsum("ijf,ijf->ij", y, y)
-    return xp.where(ids < 0, np.inf, keys)
+        x *= queries.scale
+        y *= points.scale
+        y *= x[:, None, :]
+        return xp.where(ids < 0, np.inf, -y.sum(axis=2))
+    if points.metric == "cosine":
+        x /= queries.lengths[rows][:, None]
+        y /= points.lengths[found][:, :, None]
+    elif queries.scale != 1 or points.scale != 1:
+        x *= queries.scale
+        y *= points.scale
+    y -= x[:, None, :]
+    y *= y
+    return xp.where(ids < 0, np.inf, y.sum(axis=2))

@@ -193,7 +193,20 @@ def pair_sample(points: ClassOrderedPoints, seed: int, wanted: int) -> Floats:
 
     Each permutation has every point twice, so that how far a point is from all others cancels out.
     """
-    n = points.n_points
+    here, there = random_pairs(points.n_points, seed, wanted)
+    if not points.on_gpu and readable(points.embeddings):
+        return pair_lengths(points.embeddings, here, there)
+    step = max(1, PAIR_BLOCK // points.n_features)
+    lengths = []
+    for start in range(0, len(here), step):
+        ends_here, ends_there = here[start : start + step], there[start : start + step]
+        rows, first = points.rows(np.concatenate([ends_here, ends_there])), np.arange(len(ends_here))
+        lengths.append(pair_lengths(on_host(rows), first, first + len(first)))
+    return np.concatenate(lengths)
+
+
+def random_pairs(n: int, seed: int, wanted: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Both ends of the pairs of `pair_sample`, as rows of the embeddings."""
     rng = np.random.default_rng(seed)
     ends: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
     count = 0
@@ -202,15 +215,7 @@ def pair_sample(points: ClassOrderedPoints, seed: int, wanted: int) -> Floats:
         ends.append((chosen, np.roll(chosen, int(rng.integers(1, len(chosen))))))
         count += len(chosen)
     here, there = (np.concatenate(side) for side in zip(*ends, strict=True))
-    if not points.on_gpu and readable(points.embeddings):
-        return pair_lengths(points.embeddings, here, there)
-    step = max(1, PAIR_BLOCK // points.n_features)
-    lengths = []
-    for start in range(0, count, step):
-        ends_here, ends_there = here[start : start + step], there[start : start + step]
-        rows, first = points.rows(np.concatenate([ends_here, ends_there])), np.arange(len(ends_here))
-        lengths.append(pair_lengths(on_host(rows), first, first + len(first)))
-    return np.concatenate(lengths)
+    return here, there
 
 
 def _mean_distance(distance_sum: Floats) -> float:

@@ -137,6 +137,10 @@ class Jackknife:
             variance[:] = SHARE * ((theta - theta.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
         return variances
 
+    def values(self) -> Floats:
+        """(t,) RLD."""
+        return _modularity(self.K, self.W.sum(axis=1))
+
     def bias_removed(self) -> Floats:
         """(t,) about how far RLD would be off without the correction: twice what that of the rows does."""
         return np.asarray(

@@ -7,11 +7,12 @@ of points, not a few points that all others are compared with.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GROUPS", "LandmarkPool", "LandmarkSets"]
+__all__ = ["GROUPS", "Drawing", "LandmarkPool", "LandmarkSets"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -42,6 +43,26 @@ class LandmarkSets:
     weights: npt.NDArray[np.float64]
 
 
+class Drawing(NamedTuple):
+    """What all tiles have in common when they draw their landmarks.
+
+    `taken`, `drawn_from`, `starts`: (C,) landmarks of each class, points of the pool that they are drawn from, and the
+    first of these; `rounded`: (C,) whether they begin with a round of the groups; `of_class`, `place`: (m,) class of
+    each landmark and its number within it; `partial`, `whole`: (C,) whether the pool has but a part of the class, and
+    whether all its points are landmarks; `weights`: (m,) points that each stands for.
+    """
+
+    taken: Integers
+    drawn_from: Integers
+    starts: Integers
+    rounded: npt.NDArray[np.bool_]
+    of_class: Integers
+    place: Integers
+    partial: npt.NDArray[np.bool_]
+    whole: npt.NDArray[np.bool_]
+    weights: npt.NDArray[np.float64]
+
+
 class LandmarkPool:
     """A stratified random sample from which every tile draws its landmarks; unlabelled points are a class here.
 
@@ -69,8 +90,12 @@ class LandmarkPool:
     def __init__(self, codes: Integers, size: int, seed: int) -> None:
         self.seed = seed
         shuffled = np.random.default_rng(seed).permutation(len(codes))
-        by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
-        classes, self.class_sizes = np.unique(codes, return_counts=True)
+        counts = np.bincount(codes + 1)
+        classes = np.flatnonzero(counts) - 1
+        self.class_sizes = counts[classes + 1]
+        # NumPy sorts 16-bit numbers in linear time.
+        narrow = codes.astype(np.int16) if len(counts) < 2**15 else codes
+        by_class = shuffled[np.argsort(narrow[shuffled], kind="stable")]
         wanted = np.maximum(np.ceil(self._shares(size)).astype(np.int64), LEAST_POOL)
         self.pool_sizes = np.minimum(self.class_sizes, wanted)
         ends = np.cumsum(self.class_sizes)
@@ -103,20 +128,28 @@ class LandmarkPool:
         taken = self.counts(wanted)[0]
         return float((taken / self.class_sizes).min())
 
-    def sets(self, tiles: range, wanted: int) -> LandmarkSets:
-        """Landmarks of each of some tiles, about `wanted`; the same for the same tile whatever the others are."""
+    def drawing(self, wanted: int) -> Drawing:
+        """How tiles draw about `wanted` landmarks."""
         taken, drawn_from = self.counts(wanted)
         of_class = np.repeat(np.arange(len(taken)), taken)
         place = np.arange(len(of_class)) - np.repeat(np.cumsum(taken) - taken, taken)
-        words = _random_words(self.seed, np.asarray(tiles)[:, None], np.arange(len(taken)))
-        first, turn = (words % np.uint64(1 << 40)).astype(np.int64), (words >> np.uint64(60)).astype(np.int64)
-        partial, whole = self.pool_sizes < self.class_sizes, taken == self.class_sizes
+        partial = self.pool_sizes < self.class_sizes
         # From the beginning of a round of the groups, so that each is as often among those taken.
-        first = np.where(partial & (taken >= GROUPS), first // GROUPS * GROUPS, first)
-        drawn = (first[:, of_class] + place) % drawn_from[of_class]
-        groups = np.where(partial[of_class], drawn, place + turn[:, of_class]) % GROUPS
-        groups = np.where(whole[of_class], GROUPS, groups)
-        return _in_turns(drawn + self.starts[of_class], (self.class_sizes / taken)[of_class], groups)
+        return Drawing(
+            taken, drawn_from, self.starts, partial & (taken >= GROUPS), of_class, place, partial,
+            taken == self.class_sizes, (self.class_sizes / taken)[of_class],
+        )  # fmt: skip
+
+    def sets(self, tiles: range, wanted: int) -> LandmarkSets:
+        """Landmarks of each of some tiles, about `wanted`; the same for the same tile whatever the others are."""
+        how = self.drawing(wanted)
+        words = _random_words(self.seed, np.asarray(tiles)[:, None], np.arange(len(how.taken)))
+        first, turn = (words % np.uint64(1 << 40)).astype(np.int64), (words >> np.uint64(60)).astype(np.int64)
+        first = np.where(how.rounded, first // GROUPS * GROUPS, first)
+        drawn = (first[:, how.of_class] + how.place) % how.drawn_from[how.of_class]
+        groups = np.where(how.partial[how.of_class], drawn, how.place + turn[:, how.of_class]) % GROUPS
+        groups = np.where(how.whole[how.of_class], GROUPS, groups)
+        return _in_turns(drawn + how.starts[how.of_class], how.weights, groups)
 
 
 def _in_turns(columns: Integers, weights: npt.NDArray[np.float64], groups: Integers) -> LandmarkSets:

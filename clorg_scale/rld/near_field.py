@@ -1,8 +1,12 @@
-"""The near field of sampled RLD: pairs of near neighbours, which are summed exactly; in main memory."""
+"""The near field of sampled RLD: pairs of near neighbours, which are summed exactly.
+
+Made where the k-NN table is; its sums are those in main memory (on a device: `clorg_scale.rld.torch_near_field`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,11 +40,9 @@ class NearField:
     order
         (n,) int64 row of the embeddings of each point.
     indptr, indices
-        (n + 1,), (e,) int64.
+        (n + 1,), (e,) int64; of the library and integers of a k-NN table on a GPU.
     distances
-        (e,) float64.
-    nearest
-        (n,) float64 distance to the nearest of them.
+        (e,) float64; float32 on a GPU.
     reach
         (n,) float32 distance within which the point lists every neighbour: that to the farthest one, less `TIE`.
     """
@@ -49,19 +51,29 @@ class NearField:
     indptr: Integers
     indices: Integers
     distances: Floats
-    nearest: Floats
     reach: npt.NDArray[np.float32]
 
     @classmethod
     def of(cls, table: KNN, order: Integers) -> NearField:
         """Symmetric closure of a k-NN table, its points taken in the given order."""
         edges = edges_of(_reordered(table, order), "max")
-        indptr, indices = (on_host(array).astype(np.int64) for array in (edges.indptr, edges.indices))
-        distances = on_host(edges.distances).astype(np.float64)
-        # Every point lists at least one neighbour, so no row is empty.
-        nearest = np.minimum.reduceat(distances, indptr[:-1])
-        reach = on_host(table.distances[:, -1])[order] * np.float32(1 - TIE)
-        return cls(order, indptr, indices, distances, nearest, reach)
+        xp = array_module(table.indices)
+        reach = table.distances[:, -1][xp.asarray(order)] * np.float32(1 - TIE)
+        near_field = cls(order, edges.indptr, edges.indices, edges.distances, reach)
+        return near_field.on_host() if xp is np else near_field
+
+    def on_host(self) -> NearField:
+        """The same in main memory, as the sums here want it."""
+        indptr, indices = (on_host(array).astype(np.int64, copy=False) for array in (self.indptr, self.indices))
+        distances = on_host(self.distances).astype(np.float64, copy=False)
+        return NearField(self.order, indptr, indices, distances, on_host(self.reach))
+
+    @cached_property
+    def nearest(self) -> Floats:
+        """(n,) float64 distance to the nearest neighbor of each point, in main memory."""
+        # Every point lists at least one neighbor, so no row is empty.
+        nearest: Floats = np.minimum.reduceat(self.distances, self.indptr[:-1])
+        return nearest
 
     def log_sums(self, rates: Floats) -> Floats:
         """(t, n) log2 of the sum of 2^(rate d) over the near pairs of each point, rates below 0."""
@@ -90,7 +102,7 @@ class NearField:
         first, last = self.indptr[start], self.indptr[stop]
         return NearRows(
             start, self.order[start:stop], self.indptr[start : stop + 1] - first, self.indices[first:last],
-            self.reach[start:stop], len(self.nearest),
+            self.reach[start:stop], len(self.order),
         )  # fmt: skip
 
 

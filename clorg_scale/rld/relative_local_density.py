@@ -70,7 +70,8 @@ def rld(
     ----------
     embeddings
         (n, d) of any array library, or a memory map; n >= 3. Float64 is computed in float64, all else in float32;
-        exact RLD on a GPU from centred coordinates rounded to fp16, which moves it by about 1e-5; `details` says which.
+        exact and sampled RLD on a GPU from centred coordinates rounded to fp16, which moves it by about 1e-5; `details`
+        says which.
     labels
         (n,) integers or strings; of unlabelled points -1: they take part in the graph, not in any class.
     temperatures
@@ -246,11 +247,11 @@ def _sampled(
     near_field = NearField.of(table, tile_order(points.n_points, options.seed))
     sums = sampled_sums(
         points, classes.codes, near_field, temperatures, target_error=options.target_error,
-        seed=options.seed, device="cuda" if options.device == "cuda" else None, progress=options.progress,
-        run=mapped(options.client),
+        seed=options.seed, device="cuda" if options.device == "cuda" else None, precision="fp16",
+        memory_limit=options.memory_limit, progress=options.progress, run=mapped(options.client),
     )  # fmt: skip
     details = {
-        "device": options.device, "precision": str(points.dtype), "landmarks": sums.n_landmarks, "k": table.k,
+        "device": options.device, "precision": sums.precision, "landmarks": sums.n_landmarks, "k": table.k,
         "index": table.index, "recall": table.measured_recall, "bias_removed": sums.bias.tolist(),
         "interval": round(sums.interval, 3),
     }  # fmt: skip

@@ -25,8 +25,8 @@ bias with m.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +43,6 @@ from clorg_scale.rld.exact import pair_sample
 from clorg_scale.rld.exp2 import smallest_exp2
 from clorg_scale.rld.jackknife import Changes, Jackknife, relative_changes
 from clorg_scale.rld.landmarks import LandmarkPool, LandmarkSets
-from clorg_scale.rld.modularity import label_modularity
 from clorg_scale.rld.near_field import NearField, NearRows
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.tile_order import BLOCK_ROWS, ROWS
@@ -103,7 +102,9 @@ class SampledSums:
     squares
         (t,) sum of the squares of all affinities.
     spread
-        None: found from the squares (`clorg_scale.rld.null`).
+        (t,) sum over all pairs of (A / 2m - k k' / (2m)^2)^2; None: found from the squares (`clorg_scale.rld.null`).
+    precision
+        How coordinates were rounded.
     """
 
     k: Floats
@@ -115,7 +116,8 @@ class SampledSums:
     n_landmarks: int
     bias: Floats
     squares: Floats
-    spread: None = None
+    spread: Floats | None = None
+    precision: str = "float32"
 
 
 def sampled_sums(
@@ -128,6 +130,8 @@ def sampled_sums(
     n_landmarks: int | None = None,
     seed: int = 0,
     device: str | None = None,
+    precision: str | None = None,
+    memory_limit: int | None = None,
     progress: bool = False,
     run: Map | None = None,
 ) -> SampledSums:
@@ -150,8 +154,14 @@ def sampled_sums(
     seed
         Of landmarks and pairs.
     device
-        torch device that the tiles are computed on (`clorg_scale.rld.torch_landmarks`); None takes the compiled loops
-        of the CPU (`clorg_scale.rld.landmark_tiles`). Both meet the same landmarks.
+        torch device that all work between the near field and the sums of each point is done on
+        (`clorg_scale.rld.torch_sampled`); None takes the compiled loops of the CPU (`clorg_scale.rld.landmark_tiles`).
+        Both meet the same landmarks. With `run` each block's tiles are computed on a worker's device.
+    precision
+        On a device, without `run`: ``"fp16"`` (moves RLD by about 1e-5) or ``"tf32"``; None keeps the float32 or
+        float64 of the points.
+    memory_limit
+        Bytes of device memory that may be taken, without `run`; None takes 90 % of what is free.
     progress
         Show a progress bar on stderr.
     run
@@ -166,18 +176,46 @@ def sampled_sums(
     """
     if device is not None:
         require("torch", extra="cuda13", purpose="Sampled RLD on a GPU")
-    rounds = _Run(points, codes, near_field, temperatures, target_error, seed, device, run or map)
-    wanted, enough = PILOT if n_landmarks is None else n_landmarks, 1.0
-    for _ in range(MOST_ROUNDS):
-        taken = rounds.taken(wanted)
-        title = f"sampled RLD, {taken:,} landmarks a tile"
-        with progress_bar(title, 2.0 * points.n_points * taken, unit="M pairs", scale=1e6, enabled=progress) as advance:
-            sums = rounds.estimate(wanted, advance)
-        excess = float((sums.interval * sums.stderr / target_error).max()) ** 2
-        if n_landmarks is not None or excess <= enough or taken >= len(rounds.pool.rows):
-            break
-        wanted, enough = int(np.ceil(MARGIN * _times_as_many(sums, target_error) * wanted)), TOLERATED
-    return sums
+    pool = LandmarkPool(
+        codes[near_field.order], max(LEAST_POOL, POOL_BYTES // (4 * points.n_features)), seed
+    )  # fmt: skip
+    with _surroundings(device, run):
+        engine = _engine(points, codes, near_field, pool, len(temperatures), device, precision, memory_limit, run)
+        rounds = _Estimator(engine, points, codes, temperatures, target_error, seed)
+        wanted, enough = PILOT if n_landmarks is None else n_landmarks, 1.0
+        for _ in range(MOST_ROUNDS):
+            taken = rounds.taken(wanted)
+            title = f"sampled RLD, {taken:,} landmarks a tile"
+            total = 2.0 * points.n_points * taken
+            with progress_bar(title, total, unit="M pairs", scale=1e6, enabled=progress) as advance:
+                sums = rounds.estimate(wanted, advance)
+            excess = float((sums.interval * sums.stderr / target_error).max()) ** 2
+            if n_landmarks is not None or excess <= enough or taken >= len(pool.rows):
+                break
+            wanted, enough = int(np.ceil(MARGIN * _times_as_many(sums, target_error) * wanted)), TOLERATED
+        return rounds.handed_out(sums, seed)
+
+
+def _surroundings(device: str | None, run: Map | None) -> Any:
+    """What all work on one device needs around it."""
+    if device is None or run is not None:
+        return nullcontext()
+    from clorg_scale.rld.torch_sampled import computing
+
+    return computing()
+
+
+def _engine(
+    points: ClassOrderedPoints, codes: Integers, near_field: NearField, pool: LandmarkPool, n_temperatures: int,
+    device: str | None, precision: str | None, memory_limit: int | None, run: Map | None,
+) -> Any:  # fmt: skip
+    """What does the passes: one device as a whole, or blocks of points here or on the workers of a cluster."""
+    in_order = codes[near_field.order]
+    if device is None or run is not None:
+        return _BlockEngine(points, in_order, near_field.on_host(), pool, device, run or map)
+    from clorg_scale.rld.torch_sampled import TorchEngine
+
+    return TorchEngine(points, in_order, near_field, pool, device, precision, memory_limit, n_temperatures)
 
 
 def _times_as_many(sums: SampledSums, target_error: float) -> float:
@@ -204,33 +242,31 @@ def _squared_norms(X: Any) -> Any:
     return array_module(X).einsum("ij,ij->i", X, X)
 
 
-def _mean_distance(points: ClassOrderedPoints, seed: int, n_pairs: int) -> tuple[float, float]:
-    """Mu from random pairs, and its relative standard error.
+def _mean_distance(lengths: Floats, n: int, sum_of_squares: Callable[[float], float]) -> tuple[float, float]:
+    """Mu from the distances of random pairs, and its relative standard error.
 
     The mean of the squares is known, 2 / (n - 1) sum |x - mean|^2, and distances are nearly linear in their squares:
     that much of what the sample got wrong is put right (a control variate), which leaves a fifth of the error or less.
     """
-    lengths = pair_sample(points, seed, n_pairs)
     if not lengths.any():
         raise InputError("All points are identical (their mean distance is 0); RLD is not defined for them.")
     unit = lengths.max()
     d, squared = lengths / unit, (lengths / unit) ** 2
     spread = squared.var()
     slope = np.mean((d - d.mean()) * squared) / spread if spread > 0 else 0.0
-    mu = float(d.mean() + slope * (_mean_square(points, unit) - squared.mean()))
+    mu = float(d.mean() + slope * (2 * sum_of_squares(unit) / (n - 1) - squared.mean()))
     return mu * float(unit), float((d - slope * squared).std() / mu / np.sqrt(len(d)))
 
 
-def _mean_square(points: ClassOrderedPoints, unit: float) -> float:
-    """Mean of the squared distances of all pairs, in units of `unit`."""
+def _sum_of_squares(points: ClassOrderedPoints, unit: float) -> float:
+    """Sum of the squared distances of all points from their mean, in units of `unit`."""
     n, total = points.n_points, 0.0
     if not points.on_gpu and readable(points.embeddings):
-        total = float(((row_lengths(points.embeddings, points.mean) / unit) ** 2).sum())
-    else:
-        for rows in row_slices(n, points.n_features, itemsize=16):
-            block = points.rows(np.arange(rows.start, rows.stop), dtype=np.float64) / unit
-            total += float(_squared_norms(block).sum())
-    return 2 * total / (n - 1)
+        return float(((row_lengths(points.embeddings, points.mean) / unit) ** 2).sum())
+    for rows in row_slices(n, points.n_features, itemsize=16):
+        block = points.rows(np.arange(rows.start, rows.stop), dtype=np.float64) / unit
+        total += float(_squared_norms(block).sum())
+    return total
 
 
 class _Landmarks:
@@ -380,125 +416,187 @@ class _AffinityPass:
         return k, w, of_squares * 4.0**HEADROOM, jackknife
 
 
-class _Run:
-    """What all rounds have in common."""
+class _KernelSums(NamedTuple):
+    """Pass 1: (t, n) log2 r, its relative variance, and what leaving out groups does to r."""
+
+    log_r: Floats
+    variances: Floats
+    changes: Changes
+
+
+class _BlockEngine:
+    """The passes of sampled RLD over blocks of points, here or on the workers of a cluster.
+
+    Parameters
+    ----------
+    points, near_field, device, run
+        As for `sampled_sums`.
+    codes
+        (n,) class codes in the order of the near field.
+    pool
+        What landmarks are drawn from.
+    """
+
+    log2 = np.log2
 
     def __init__(
-        self,
-        points: ClassOrderedPoints,
-        codes: Integers,
-        near_field: NearField,
-        temperatures: Floats,
-        target_error: float,
-        seed: int,
-        device: str | None,
-        run: Map,
-    ) -> None:
-        self.points, self.codes, self.near_field, self.run = points, codes[near_field.order], near_field, run
-        self.temperatures = temperatures
-        # RLD changes by at most about 0.6 times the relative error of mu, which is below 0.1 over the root of the
-        # pairs: a thirtieth of the error aimed for.
-        self.mean_distance, self.mean_distance_error = _mean_distance(
-            points, seed, max(LEAST_PAIRS, int((1.8 / target_error) ** 2))
-        )
-        self.rates = -np.log2(np.e) / (self.mean_distance * temperatures)
-        self.squared = squares(temperatures)
-        self.pool = LandmarkPool(self.codes, max(LEAST_POOL, POOL_BYTES // (4 * points.n_features)), seed)
+        self, points: ClassOrderedPoints, codes: Integers, near_field: NearField, pool: LandmarkPool,
+        device: str | None, run: Map,
+    ) -> None:  # fmt: skip
+        self.points, self.codes, self.near_field, self.pool, self.run = points, codes, near_field, pool, run
+        self.precision = str(points.dtype)
         self.landmarks = _Landmarks(
-            points, self.pool, near_field.order[self.pool.rows], near_field.reach[self.pool.rows].astype(points.dtype),
-            device,
-        )  # fmt: skip
-        self.n_classes = int(codes.max()) + 1
-
-    def estimate(self, wanted: int, advance: Advance) -> SampledSums:
-        """Both passes with about so many landmarks a tile."""
-        # The variance of a mean of m of n points, none drawn twice, is (1 - m / n) of what it were with repetitions.
-        finite_population = np.sqrt(1 - self.pool.share(wanted))
-        log_r, changes = self._kernel_pass(wanted, finite_population, advance)
-        # By what 1 / r is too large in the columns; in the rows it is seen to when k is known.
-        column_logs = log_r + np.log2(1 + changes.variances())
-        jackknife = Jackknife(len(self.rates), self.n_classes, self._n_strata(), finite_population)
-        k, w, of_squares = self._affinity_pass(wanted, log_r, column_logs, changes, jackknife, advance)
-        values = label_modularity(k, w, self.codes, self.n_classes).values
-        bias = jackknife.bias_removed()
-        stderr = np.hypot(jackknife.standard_error(), self._error_of_mean_distance(values))
-        stderr = np.hypot(stderr, bias * UNSURE)
-        log_r *= np.log(2)
-        for sums in (*k, *w, *log_r):
-            sums[self.near_field.order] = sums.copy()
-        return SampledSums(
-            k, w, log_r, stderr, jackknife.interval(), self.mean_distance, self.taken(wanted), bias, of_squares
+            points, pool, near_field.order[pool.rows], near_field.reach[pool.rows].astype(points.dtype), device
         )
 
-    def _n_strata(self) -> int:
-        """Sets of tiles that err independently."""
-        if len(self.pool.rows) < self.points.n_points:
-            return 1  # the pool is a sample, too, and they have it in common
-        return int(np.clip(MOST_SUMS // (self.n_classes + 1), 1, -(-self.points.n_points // ROWS)))
+    def pair_lengths(self, seed: int, wanted: int) -> Floats:
+        """Distances of random pairs of points."""
+        return pair_sample(self.points, seed, wanted)
 
-    def taken(self, wanted: int) -> int:
-        """Landmarks of a tile."""
-        return int(self.pool.counts(wanted)[0].sum())
+    def sum_of_squares(self, unit: float) -> float | None:
+        """None: the points are read for it."""
+        return None
 
     def _blocks(self) -> Iterator[slice]:
         """Consecutive points."""
         n = self.points.n_points
         return (slice(start, min(n, start + BLOCK_ROWS)) for start in range(0, n, BLOCK_ROWS))
 
-    def _kernel_pass(self, wanted: int, finite_population: float, advance: Advance) -> tuple[Floats, Changes]:
-        """(t, n) log2 r, and what leaving out groups does to r."""
-        near_field, log_r = self.near_field, np.empty((len(self.rates), self.points.n_points))
-        near_logs = near_field.log_sums(self.rates)
-        changes = Changes(self.points.n_points, len(self.rates))
+    def kernel_pass(
+        self, rates: Floats, squared: Integers, wanted: int, finite_population: float, advance: Advance
+    ) -> _KernelSums:
+        """Pass 1: r of each point, and what leaving out groups does to it."""
+        near_field, log_r = self.near_field, np.empty((len(rates), self.points.n_points))
+        near_logs = near_field.log_sums(rates)
+        changes = Changes(self.points.n_points, len(rates))
 
         def part(rows: slice) -> _KernelBlock:
-            shifts = self.rates[:, None] * near_field.nearest[rows] + HEADROOM
+            shifts = rates[:, None] * near_field.nearest[rows] + HEADROOM
             return _KernelBlock(
                 near_field.rows(rows.start, rows.stop), shifts, np.exp2(near_logs[:, rows] - shifts).T.copy()
             )
 
-        task = _KernelPass(self.landmarks, wanted, self.rates, self.squared, finite_population)
+        task = _KernelPass(self.landmarks, wanted, rates, squared, finite_population)
         results = self.run(task, map(part, self._blocks()))
+        taken = int(self.pool.counts(wanted)[0].sum())
         for rows, (logs, changed) in zip(self._blocks(), results, strict=True):
             log_r[:, rows] = logs
             changes.record(rows, changed)
-            advance((rows.stop - rows.start) * self.taken(wanted))
-        return log_r, changes
+            advance((rows.stop - rows.start) * taken)
+        return _KernelSums(log_r, changes.variances(), changes)
 
-    def _affinity_pass(
-        self,
-        wanted: int,
-        log_r: Floats,
-        column_logs: Floats,
-        changes: Changes,
-        jackknife: Jackknife,
-        advance: Advance,
-    ) -> tuple[Floats, Floats, Floats]:
-        """(t, n) k and w, (t,) sum of the squares of all affinities; how they change without each group is added."""
-        k, w, of_squares = self.near_field.affinities(self.rates, log_r, column_logs, self.codes)
-        row_logs, pool_logs = self._logs(log_r, HEADROOM), self._logs(column_logs[:, self.pool.rows], 0)
+    def affinity_pass(
+        self, rates: Floats, squared: Integers, wanted: int, found: _KernelSums, column_logs: Floats,
+        jackknife: Jackknife, advance: Advance,
+    ) -> tuple[Floats, Floats, Floats, Jackknife]:  # fmt: skip
+        """Pass 2: (t, n) k and w of each point, (t,) sum of the squares of all affinities, the jackknife's sums."""
+        k, w, of_squares = self.near_field.affinities(rates, found.log_r, column_logs, self.codes)
+        row_logs = self._logs(found.log_r, squared, HEADROOM)
+        pool_logs = self._logs(column_logs[:, self.pool.rows], squared, 0)
 
         def part(rows: slice) -> _AffinityBlock:
-            near = self.near_field.rows(rows.start, rows.stop)
-            return _AffinityBlock(near, row_logs[:, rows], self.codes[rows], k[:, rows], w[:, rows], changes.of(rows))
+            near, changed = self.near_field.rows(rows.start, rows.stop), found.changes.of(rows)
+            return _AffinityBlock(near, row_logs[:, rows], self.codes[rows], k[:, rows], w[:, rows], changed)
 
-        task = _AffinityPass(self.landmarks, wanted, self.rates, self.squared, pool_logs, jackknife.empty())
+        task = _AffinityPass(self.landmarks, wanted, rates, squared, pool_logs, jackknife.empty())
         results = self.run(task, map(part, self._blocks()))
+        taken = int(self.pool.counts(wanted)[0].sum())
         for rows, (k_here, w_here, squares_here, changed) in zip(self._blocks(), results, strict=True):
             k[:, rows], w[:, rows] = k_here, w_here
             of_squares += squares_here
             jackknife.merge(changed)
-            advance((rows.stop - rows.start) * self.taken(wanted))
+            advance((rows.stop - rows.start) * taken)
         w[:, self.codes < 0] = 0
-        return k, w, of_squares
+        return k, w, of_squares, jackknife
 
-    def _logs(self, logs: Floats, headroom: int) -> npt.NDArray[Any]:
+    def _logs(self, logs: Floats, squared: Integers, headroom: int) -> npt.NDArray[Any]:
         """What the tiles want: l, or the factors of the squares of another temperature's affinities."""
         result = logs + headroom
-        for t, root in enumerate(self.squared):
+        for t, root in enumerate(squared):
             if root >= 0:
                 result[t] = np.exp2(2 * logs[root] - logs[t] + headroom)
         return result.astype(self.points.dtype)
+
+    def spread(self, *_: Any) -> None:
+        """None: found from the squares."""
+        return
+
+    def handed_out(self, values: Floats, factor: float = 1.0) -> Floats:
+        """(t, n) in the order of the embeddings; the memory is used again."""
+        values *= factor
+        for of_temperature in values:
+            of_temperature[self.near_field.order] = of_temperature.copy()
+        return values
+
+
+class _Estimator:
+    """What all rounds have in common.
+
+    Parameters
+    ----------
+    engine
+        What does the passes: `_BlockEngine` or `clorg_scale.rld.torch_sampled.TorchEngine`.
+    points, codes, temperatures, target_error, seed
+        As for `sampled_sums`.
+    """
+
+    def __init__(
+        self, engine: Any, points: ClassOrderedPoints, codes: Integers, temperatures: Floats, target_error: float,
+        seed: int,
+    ) -> None:  # fmt: skip
+        self.engine, self.points, self.pool, self.temperatures = engine, points, engine.pool, temperatures
+        self.n_points, self.n_classes = len(codes), int(codes.max()) + 1
+        # RLD changes by at most about 0.6 times the relative error of mu, which is below 0.1 over the root of the
+        # pairs: a thirtieth of the error aimed for.
+        n_pairs = max(LEAST_PAIRS, int((1.8 / target_error) ** 2))
+        self.mean_distance, self.mean_distance_error = _mean_distance(
+            engine.pair_lengths(seed, n_pairs), len(codes), self._sum_of_squares
+        )
+        self.rates = -np.log2(np.e) / (self.mean_distance * temperatures)
+        self.squared = squares(temperatures)
+
+    def _sum_of_squares(self, unit: float) -> float:
+        known: float | None = self.engine.sum_of_squares(unit)
+        return _sum_of_squares(self.points, unit) if known is None else known
+
+    def estimate(self, wanted: int, advance: Advance) -> SampledSums:
+        """Both passes with about so many landmarks a tile; k, w and log2 r as the engine has them."""
+        # The variance of a mean of m of n points, none drawn twice, is (1 - m / n) of what it were with repetitions.
+        finite_population, engine = np.sqrt(1 - self.pool.share(wanted)), self.engine
+        found = engine.kernel_pass(self.rates, self.squared, wanted, finite_population, advance)
+        # By what 1 / r is too large in the columns; in the rows it is seen to when k is known.
+        column_logs = found.log_r + engine.log2(1 + found.variances)
+        empty = Jackknife(len(self.rates), self.n_classes, self._n_strata(), finite_population)
+        k, w, of_squares, jackknife = engine.affinity_pass(
+            self.rates, self.squared, wanted, found, column_logs, empty, advance
+        )
+        bias = jackknife.bias_removed()
+        stderr = np.hypot(jackknife.standard_error(), self._error_of_mean_distance(jackknife.values()))
+        stderr = np.hypot(stderr, bias * UNSURE)
+        return SampledSums(
+            k, w, found.log_r, stderr, jackknife.interval(), self.mean_distance, self.taken(wanted), bias, of_squares,
+            precision=engine.precision,
+        )  # fmt: skip
+
+    def handed_out(self, sums: SampledSums, seed: int) -> SampledSums:
+        """The sums in main memory and in the order of the embeddings, log r to base e."""
+        engine = self.engine
+        spread = engine.spread(self.temperatures, self.mean_distance, sums.log_r, sums.k, sums.squares, seed)
+        k, w, log_r = (
+            engine.handed_out(values, factor)
+            for values, factor in ((sums.k, 1.0), (sums.w, 1.0), (sums.log_r, np.log(2)))
+        )
+        return replace(sums, k=k, w=w, log_r=log_r, spread=spread)
+
+    def _n_strata(self) -> int:
+        """Sets of tiles that err independently."""
+        if len(self.pool.rows) < self.n_points:
+            return 1  # the pool is a sample, too, and they have it in common
+        return int(np.clip(MOST_SUMS // (self.n_classes + 1), 1, -(-self.n_points // ROWS)))
+
+    def taken(self, wanted: int) -> int:
+        """Landmarks of a tile."""
+        return int(self.pool.counts(wanted)[0].sum())
 
     def _error_of_mean_distance(self, values: Floats) -> Floats:
         """(t,) what the error of mu adds: RLD as a function of T is RLD as a function of mu."""

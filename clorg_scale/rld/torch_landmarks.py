@@ -1,16 +1,19 @@
 r"""Tiles of all points against landmarks with torch: sampled RLD on a GPU.
 
-The two functions of `clorg_scale.rld.landmark_tiles`, with the same arguments and results, for a pool of landmarks
-that is a tensor on the device; what is not there yet is copied. Several tiles make one batched product each for the
-distances and, against a matrix that has each landmark's weight in the column of its group, for the sums.
+`landmark_sums` and `landmark_affinities` are the two functions of `clorg_scale.rld.landmark_tiles`, with the same
+arguments and results, for a pool of landmarks that is a tensor on the device; what is not there yet is copied. They
+serve the workers of a cluster. On one device `clorg_scale.rld.torch_sampled` calls what they are made of:
+`tile_distances`, `kernel_terms`, `affinity_terms`.
 
-Every step of a tile goes through memory: some 30 bytes a pair and temperature in pass 1, 60 in pass 2. At 1.28M points
-and 1,000 landmarks that is 0.5 TB, far less than what the search for the near field reads.
+Several tiles make one batched product each for the distances and, against a matrix that has each landmark's weight in
+the column of its group, for the sums. Every step of a tile goes through memory: at five temperatures some 150 bytes a
+pair in pass 1, 290 in pass 2, and 6 bytes a coordinate of each tile's landmarks, which are gathered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,15 +25,25 @@ from clorg_scale.arrays.products import float32_products
 from clorg_scale.rld.landmarks import GROUPS
 from clorg_scale.rld.tile_order import ROWS
 
-__all__ = ["landmark_affinities", "landmark_sums", "on_device"]
+__all__ = [
+    "affinity_terms",
+    "by_tile",
+    "kernel_terms",
+    "landmark_affinities",
+    "landmark_sums",
+    "on_device",
+    "tile_distances",
+]
 
 Floats = npt.NDArray[np.float64]
 
-BATCH_BYTES = {"cuda": 256 << 20, "cpu": 8 << 20}
+BATCH_BYTES = {"cuda": 512 << 20, "cpu": 8 << 20}
 """Bytes of the distances and landmarks of one batch of tiles; some five times as much is in use at once."""
 
 NEAR_BYTES = 64 << 20
 """Bytes of coordinates of near pairs taken at once."""
+
+OUT_OF_MEMORY = "sampled RLD, which takes about 3 GB there beside the embeddings"
 
 
 def on_device(device: Any, array: Any) -> Any:
@@ -54,7 +67,7 @@ class _Batch(NamedTuple):
     weights: Any
 
 
-@within_device_memory("sampled RLD, which takes about 2 GB there beside the embeddings")
+@within_device_memory(OUT_OF_MEMORY)
 @float32_products("ieee")
 def landmark_sums(
     X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, rates: Any, squared: Any, shifts: Any,
@@ -62,21 +75,18 @@ def landmark_sums(
 ) -> Floats:  # fmt: skip
     """Pass 1 of a block of points, as `clorg_scale.rld.landmark_tiles.landmark_sums`."""
     del floor  # numbers below the normal ones cost nothing here
-    shift = on_device(L.device, shifts)
+    shift = on_device(L.device, shifts).T
     sums = np.empty((len(X), len(rates), GROUPS + 1))
     tiles = (X, L, x_norms, l_norms, x_reach, l_reach, columns, weights, skip_starts, skip_columns, near)
     for batch in _batches(*tiles):
-        e: dict[int, Any] = {}
-        for t, (rate, root) in enumerate(zip(rates.tolist(), squared.tolist(), strict=True)):
-            if root < 0:
-                e[t] = torch.exp2(rate * batch.distance - _by_tile(shift[t, batch.rows], batch)[:, :, None])
-            else:
-                e[t] = e[root].square() * float(gain)
-            sums[batch.rows, t] = _of_points(e[t] @ batch.weights, batch)
+        of_batch = kernel_terms(
+            batch.distance, batch.weights, rates, squared, by_tile(shift[batch.rows], len(batch.columns)), gain
+        )
+        sums[batch.rows] = _of_points(of_batch, batch).cpu().numpy()
     return sums
 
 
-@within_device_memory("sampled RLD, which takes about 2 GB there beside the embeddings")
+@within_device_memory(OUT_OF_MEMORY)
 @float32_products("ieee")
 def landmark_affinities(
     X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, rates: Any, squared: Any, x_logs: Any,
@@ -86,23 +96,147 @@ def landmark_affinities(
     """Pass 2 of a block of points, as `clorg_scale.rld.landmark_tiles.landmark_affinities`."""
     del floor
     x_log, l_log, x_class, l_class = (on_device(L.device, array) for array in (x_logs, l_logs, x_classes, l_classes))
+    x_log, l_log = x_log.T, l_log.T.contiguous()
     sums = np.empty((2, len(X), len(rates), GROUPS + 1))
     of_squares = np.zeros(len(rates))
     tiles = (X, L, x_norms, l_norms, x_reach, l_reach, columns, weights, skip_starts, skip_columns, near)
     for batch in _batches(*tiles):
-        same = _by_tile(x_class[batch.rows], batch)[:, :, None] == l_class[batch.columns][:, None, :]
-        of_all = batch.weights.sum(2)[:, :, None]
-        a: dict[int, Any] = {}
-        for t, (rate, root) in enumerate(zip(rates.tolist(), squared.tolist(), strict=True)):
-            own, others = _by_tile(x_log[t, batch.rows], batch)[:, :, None], l_log[t, batch.columns][:, None, :]
-            if root < 0:
-                a[t] = torch.exp2(rate * batch.distance - own - others)
-            else:
-                a[t] = a[root].square() * (own * others)
-            sums[0, batch.rows, t] = _of_points(a[t] @ batch.weights, batch)
-            sums[1, batch.rows, t] = _of_points(torch.where(same, a[t], 0) @ batch.weights, batch)
-            of_squares[t] += _of_points(a[t].square() @ of_all, batch).sum()
+        b = len(batch.columns)
+        same = by_tile(x_class[batch.rows], b)[:, :, None] == l_class[batch.columns][:, None, :]
+        of_batch, squares = affinity_terms(
+            batch.distance, batch.weights, rates, squared, by_tile(x_log[batch.rows], b), l_log[batch.columns], same
+        )
+        for kind in range(2):
+            sums[kind, batch.rows] = _of_points(of_batch[kind], batch).cpu().numpy()
+        of_squares += _of_points(squares, batch).sum(0).cpu().numpy()
     return sums, of_squares
+
+
+def kernel_terms(distance: Any, weights: Any, rates: Any, squared: Any, shift: Any, gain: Any) -> Any:
+    """Pass 1 of b tiles.
+
+    Parameters
+    ----------
+    distance, weights
+        (b, ROWS, m), infinite where a pair does not count; (b, m, 17).
+    rates, squared, gain
+        As in `clorg_scale.rld.landmark_tiles.landmark_sums`.
+    shift
+        (b, ROWS, t).
+
+    Returns
+    -------
+    (b, ROWS, t, 17) float64 sums of the landmarks' e by groups.
+    """
+    raised: dict[int, Any] = {}
+    nothing = distance.new_zeros(())
+    sums = distance.new_empty((*shift.shape, GROUPS + 1), dtype=torch.float64)
+    for t, (rate, root) in enumerate(zip(rates.tolist(), squared.tolist(), strict=True)):
+        if root < 0:
+            e = torch.add(-shift[:, :, t, None], distance, alpha=rate).exp2_()
+        else:
+            e = torch.addcmul(nothing, raised[root], raised[root], value=float(gain))  # one pass through memory
+        if t in squared:
+            raised[t] = e
+        sums[:, :, t] = e @ weights
+    return sums
+
+
+def affinity_terms(
+    distance: Any, weights: Any, rates: Any, squared: Any, x_log: Any, l_log: Any, same: Any
+) -> tuple[Any, Any]:
+    """Pass 2 of b tiles.
+
+    Parameters
+    ----------
+    distance, weights
+        As for `kernel_terms`.
+    rates, squared
+        As in `clorg_scale.rld.landmark_tiles.landmark_affinities`.
+    x_log, l_log
+        (b, ROWS, t), (b, m, t) logarithms of r, or the factors of the squares of another temperature's affinities.
+    same
+        (b, ROWS, m) whether the landmark is of the point's class.
+
+    Returns
+    -------
+    (2, b, ROWS, t, 17) float64 sums of the landmarks' a by groups, of all and of those of the point's class, and
+    (b, ROWS, t) float64 sums of v a^2.
+    """
+    of_all = weights.sum(2)[:, :, None]
+    squares_of: dict[int, Any] = {}
+    sums = distance.new_empty((2, *x_log.shape, GROUPS + 1), dtype=torch.float64)
+    of_squares = torch.empty_like(x_log, dtype=torch.float64)
+    for t, (rate, root) in enumerate(zip(rates.tolist(), squared.tolist(), strict=True)):
+        own, others = x_log[:, :, t, None], l_log[:, None, :, t]
+        v, v_squares = weights, of_all
+        if root < 0:
+            a = torch.add(-(own + others), distance, alpha=rate).exp2_()
+        elif t in squared:
+            a = squares_of[root] * (own * others)
+        else:  # no other temperature needs it: the landmarks' factors go to their weights
+            a, factors = squares_of[root] * own, l_log[:, :, t, None]
+            v, v_squares = weights * factors, of_all * factors.square()
+        square = a.square()
+        sums[0, :, :, t] = a @ v
+        sums[1, :, :, t] = torch.where(same, a, 0) @ v
+        of_squares[:, :, t] = (square @ v_squares)[:, :, 0]
+        if t in squared:
+            squares_of[t] = square
+    return sums, of_squares
+
+
+def tile_distances(
+    x: Any, y: Any, x_norm: Any, y_norm: Any, x_reach: Any, y_reach: Any, near: Any, *, tf32: bool = False
+) -> Any:
+    """Distances of b tiles to their landmarks, infinite within the reach of either end.
+
+    Parameters
+    ----------
+    x, y
+        (b, ROWS, d), (b, m, d) coordinates, float64, float32, or float16, whose products are then summed in float32.
+    x_norm, y_norm
+        (b, ROWS), (b, m) their squared norms.
+    x_reach, y_reach
+        (b, ROWS), (b, m) distances below which pairs do not count.
+    near
+        Pairs below this share of the sum of their squared norms are recomputed from their coordinates.
+    tf32
+        Whether the coordinates are float32 numbers rounded to tf32, whose products tensor cores compute exactly.
+
+    Returns
+    -------
+    (b, ROWS, m) of the dtype of the norms.
+    """
+    total = x_norm[:, :, None] + y_norm[:, None, :]
+    if x.dtype == torch.float16:
+        products = _products_of_halves(x, y)
+        square = torch.add(total, products, alpha=-2, out=products)
+    else:
+        with float32_products("tf32" if tf32 else "ieee"):
+            square = torch.baddbmm(total, x, y.mT, alpha=-2)
+    _recompute(square, torch.nonzero(square < total.mul_(float(near))), x, y)
+    distance = square.clamp_min_(0).sqrt_()
+    reach = torch.maximum(x_reach[:, :, None], y_reach[:, None, :])
+    return distance.masked_fill_(distance < reach, torch.inf)
+
+
+@cache
+def _multiplies_halves(device: Any) -> bool:
+    """Whether torch gives float32 products of halves there."""
+    try:
+        one = torch.ones((1, 16, 16), dtype=torch.float16, device=device)
+        return bool((torch.bmm(one, one, out_dtype=torch.float32) == 16).all())
+    except (NotImplementedError, TypeError):
+        return False
+
+
+def _products_of_halves(x: Any, y: Any) -> Any:
+    """(b, p, m) float32 of x (b, p, d) and y (b, m, d) float16."""
+    if _multiplies_halves(x.device):
+        return torch.bmm(x, y.mT, out_dtype=torch.float32)
+    with float32_products("tf32"):  # halves are numbers of tf32
+        return torch.bmm(x.float(), y.float().mT)
 
 
 def _batches(
@@ -118,27 +252,23 @@ def _batches(
         last = min(n_tiles, first + step)
         rows = slice(first * ROWS, min(len(X), last * ROWS))
         places = on_device(L.device, columns[first:last])
-        batch = _Batch(rows, places.clamp(min=0), None, _by_group(on_device(L.device, weights[first:last, :, :m])))
-        x, y = _by_tile(x_all[rows], batch), L[batch.columns]
-        total = _by_tile(x_norm[rows], batch)[:, :, None] + l_norm[batch.columns][:, None, :]
-        square = torch.baddbmm(total, x, y.mT, alpha=-2)
-        _recompute(square, torch.nonzero(square < float(near) * total), x, y)
-        distance = square.clamp_min_(0).sqrt_()
-        far = torch.where(places < 0, torch.inf, l_far[batch.columns])
-        reach = torch.maximum(_by_tile(x_far[rows], batch)[:, :, None], far[:, None, :])
-        distance.masked_fill_(distance < reach, torch.inf)
+        there, b = places.clamp(min=0), len(places)
+        distance = tile_distances(
+            by_tile(x_all[rows], b), L[there], by_tile(x_norm[rows], b), l_norm[there], by_tile(x_far[rows], b),
+            torch.where(places < 0, torch.inf, l_far[there]), near,
+        )  # fmt: skip
         counts = np.diff(skip_starts[rows.start : rows.stop + 1])
         owners = on_device(L.device, np.repeat(np.arange(len(counts)), counts))
         listed = on_device(L.device, skip_columns[skip_starts[rows.start] : skip_starts[rows.stop]])
         distance.view(-1, m)[owners, listed] = torch.inf
-        yield batch._replace(distance=distance)
+        yield _Batch(rows, there, distance, _by_group(on_device(L.device, weights[first:last, :, :m])))
 
 
 def _recompute(square: Any, near: Any, x: Any, y: Any) -> None:
     """Squared distances of pairs (tile, row, column), small against the norms, from the coordinates' differences."""
-    for pairs in near.split(max(1, NEAR_BYTES // (x.shape[2] * x.element_size()))):
+    for pairs in near.split(max(1, NEAR_BYTES // (x.shape[2] * square.element_size()))):
         tile, i, j = pairs.unbind(1)
-        square[tile, i, j] = (x[tile, i] - y[tile, j]).square_().sum(1)
+        square[tile, i, j] = (x[tile, i].to(square.dtype) - y[tile, j]).square_().sum(1)
 
 
 def _by_group(weights: Any) -> Any:
@@ -151,15 +281,14 @@ def _by_group(weights: Any) -> Any:
     return columns
 
 
-def _by_tile(array: Any, batch: _Batch) -> Any:
+def by_tile(array: Any, b: int) -> Any:
     """(b, ROWS, ...) from (p, ...), zeros where the last tile is not full."""
-    missing = len(batch.columns) * ROWS - len(array)
+    missing = b * ROWS - len(array)
     if missing:
         array = torch.cat([array, array.new_zeros((missing, *array.shape[1:]))])
-    return array.view(-1, ROWS, *array.shape[1:])
+    return array.reshape(b, ROWS, *array.shape[1:])
 
 
-def _of_points(sums: Any, batch: _Batch) -> Floats:
-    """(p, g) float64 in main memory from (b, ROWS, g)."""
-    points: Floats = sums.flatten(0, 1)[: batch.rows.stop - batch.rows.start].double().cpu().numpy()
-    return points
+def _of_points(sums: Any, batch: _Batch) -> Any:
+    """(p, ...) from (b, ROWS, ...)."""
+    return sums.flatten(0, 1)[: batch.rows.stop - batch.rows.start]
