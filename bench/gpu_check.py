@@ -82,6 +82,7 @@ class Run:
         self.rows: list[dict[str, Any]] = []
         self.matrix_rate = self.copy_rate = float("nan")
         self.usable = True
+        self.save: Callable[[], None] = lambda: None
 
     @property
     def left(self) -> float:
@@ -112,8 +113,9 @@ class Run:
         return min(times)
 
     def report(self, what: str, **numbers: Any) -> None:
-        """Keep and print one row."""
+        """Keep, write and print one row."""
         self.rows.append({"what": what} | numbers)
+        self.save()
         shown = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
         print(f"{what:<58} {shown}", flush=True)
 
@@ -836,8 +838,19 @@ def machine(device: Any) -> dict[str, Any]:
             "memory_GB": properties.total_memory / 1e9,
             "multiprocessors": properties.multi_processor_count,
             "cuda": torch.version.cuda,
+            "driver": driver(),
         }
     return facts
+
+
+def driver() -> str | None:
+    """Version of the GPU's driver, where its own tool tells."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.splitlines()[0].strip()
 
 
 def main() -> int:
@@ -896,6 +909,7 @@ def work(options: argparse.Namespace, checks: dict[str, Callable[[Run], None]]) 
     import_from_checkout()
     run = Run(dry=options.cpu_dry_run, seconds=options.seconds, started=report["started"])
     run.rows = report["rows"]
+    run.save = lambda: write(report, options.worker)
     if report["floors"]:
         run.matrix_rate, run.copy_rate = report["floors"]
     if "machine" not in report:
