@@ -257,7 +257,7 @@ def test_data_on_a_gpu_without_cupy():
         import cupy  # noqa: F401
     except ImportError:
         for data in (OnGpu(), OnGpuDLPack(X)):
-            with pytest.raises(MissingDependencyError, match=r"lie on a GPU needs .*clorg-scale\[cuda13\]"):
+            with pytest.raises(MissingDependencyError, match=r"lie on a GPU needs .*pip install 'cupy-cuda13x"):
                 as_embeddings(data)
 
 

@@ -132,7 +132,7 @@ def test_no_edges_and_wrong_labels_get_a_sentence():
         modularity(random_graph(0), [0, 1])
     with pytest.raises(InputError, match="resolution"):
         modularity(random_graph(0), np.arange(40) % 2, resolution=-1)
-    with pytest.raises(InputError, match="No point has a label"):
+    with pytest.raises(InputError, match="all points are unlabelled"):
         modularity(random_graph(0), np.full(40, -1))
 
 

@@ -70,7 +70,7 @@ def test_probes_that_need_torch_are_left_out_with_the_reason(split, monkeypatch)
         return imported(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", no_torch)
-    with pytest.warns(UserWarning, match="gcn, sage.*PyTorch"):
+    with pytest.warns(UserWarning, match="PyTorch, which is not installed: gcn, sage"):
         results = compare_probes(*split, probes=("label_propagation", "gcn", "sage"))
     assert [result.name for result in results] == ["label_propagation"]
 

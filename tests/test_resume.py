@@ -292,7 +292,10 @@ def test_changed_data_compute_everything(data, undisturbed, tmp_path):
 def test_test_points_compute_the_probes(data, undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
     before = stage_files(tmp_path)
-    analyse(data, tmp_path, "--test-embeddings", data[1], "--test-labels", data[3])
+    np.save(tmp_path / "test.npy", np.load(data[1])[::-1])
+    np.save(tmp_path / "test_labels.npy", np.load(data[3])[::-1])
+    test = ("--test-embeddings", tmp_path / "test.npy", "--test-labels", tmp_path / "test_labels.npy")
+    analyse(data, tmp_path, *test)
     assert {stage for stage, _ in stage_files(tmp_path).keys() - before.keys()} == {"probes"}
 
 

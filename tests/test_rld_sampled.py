@@ -284,7 +284,7 @@ def test_subsets_are_other_numbers_at_small_temperatures(fashion):
     np.testing.assert_array_equal(found.values, again.values)
 
 
-@pytest.mark.parametrize(("what", "message"), [({"sizes": (2,)}, "from 3 to"), ({"n_subsets": 1}, "at least 2")])
+@pytest.mark.parametrize(("what", "message"), [({"sizes": (2,)}, "from 3 to"), ({"n_subsets": 1}, "2 or more")])
 def test_subsets_that_cannot_be(what, message):
     X, codes = blobs(60)
     with pytest.raises(InputError, match=message):

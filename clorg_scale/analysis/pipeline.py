@@ -422,7 +422,7 @@ def _spectrum(graph: Any, n_vectors: int, data: Inputs, device: Device) -> Spect
     present = np.flatnonzero(data.classes.counts > 0)
     per_class: list[float | None] = [None] * len(data.names)
     try:
-        found = spectrum(graph, n_vectors, labels=data.classes.codes, device=device)
+        found = spectrum(graph, n_vectors, labels=data.coded, device=device)
     except InputError as problem:
         return SpectrumSummary([], None, 0, 0, [], per_class, f"Not found: {problem}")
     for position, share in zip(present, _numbers(found.per_class), strict=True):

@@ -20,7 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.affinity import AffinityGraph
-from clorg_scale.arrays import Array, Device, array_module, encode_labels, on_host, resolve_device, within_device_memory
+from clorg_scale.arrays import (
+    UNLABELLED,
+    Array,
+    Device,
+    array_module,
+    encode_labels,
+    on_host,
+    resolve_device,
+    within_device_memory,
+)
 from clorg_scale.errors import InputError
 from clorg_scale.spectrum.lanczos_scipy import dense_pairs, lanczos_pairs
 from clorg_scale.spectrum.normalized import (
@@ -29,6 +38,7 @@ from clorg_scale.spectrum.normalized import (
     normalized_affinity,
     residuals_of,
 )
+from clorg_scale.whole import whole_number
 
 __all__ = ["Spectrum", "spectrum"]
 
@@ -121,7 +131,14 @@ class Spectrum:
 
 
 @within_device_memory("the spectrum of the graph")
-def spectrum(graph: AffinityGraph, n_components: int = 50, *, labels: Any = None, device: Device = "auto") -> Spectrum:
+def spectrum(
+    graph: AffinityGraph,
+    n_components: int = 50,
+    *,
+    labels: Any = None,
+    unlabelled: int | str | None = UNLABELLED,
+    device: Device = "auto",
+) -> Spectrum:
     r"""Find the leading eigenpairs of the normalized affinity graph.
 
     With labels, also the share of the class indicators that they hold: for class c with
@@ -137,7 +154,9 @@ def spectrum(graph: AffinityGraph, n_components: int = 50, *, labels: Any = None
     n_components
         Eigenpairs m; all there are where the graph has fewer nodes with an edge.
     labels
-        (n,) class of each node, or None; -1 is in no class.
+        (n,) class of each node, or None.
+    unlabelled
+        The label of nodes without a class; None: every label is one.
     device
         "auto" computes where the graph is: on the GPU with pylibraft's Lanczos method, on the CPU with SciPy's
         (ARPACK; LOBPCG where that does not converge) otherwise, or where pylibraft is not installed. Components of
@@ -159,9 +178,8 @@ def spectrum(graph: AffinityGraph, n_components: int = 50, *, labels: Any = None
         If pylibraft did not converge under ``device="auto"`` and SciPy was used instead.
     """
     started = time.perf_counter()
-    if isinstance(n_components, bool) or not isinstance(n_components, (int, np.integer)) or n_components < 1:
-        raise InputError(f"n_components must be a whole number from 1 on, not {n_components!r}.")
-    classes = None if labels is None else encode_labels(labels, graph.n_nodes)
+    n_components = whole_number("n_components", n_components, 1)
+    classes = None if labels is None else encode_labels(labels, graph.n_nodes, unlabelled=unlabelled)
     components, n_connected = connected_components(graph)
     if not n_connected:
         raise InputError("The graph has no edges; it has no spectrum.")
