@@ -49,8 +49,8 @@ twice, whatever the rounding. The diagonal, the lower half and ragged edges are 
 
 These costs are counted from the source and the compiled code. Measured on an H100 (Triton 3.6, both passes, 65,536
 points): two_programs 36 ms at d = 512 and 55 ms at d = 2048, tall 42 and 61, wide 51 and 67; beside matrix products at
-their measured rate 0.17 and 0.45. Two warps on a scheduler issue an instruction in 38 % of the clocks: latencies bind, of
-barriers and of exponentials whose result is wanted at once, not slots. `rld_hopper.cu` is the answer to that.
+their measured rate 0.17 and 0.45. Two warps on a scheduler issue an instruction in 38 % of the clocks: latencies bind,
+of barriers and of exponentials whose result is wanted at once, not slots. `rld_hopper.cu` is the answer to that.
 """
 
 from __future__ import annotations

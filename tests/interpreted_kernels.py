@@ -131,8 +131,8 @@ def test_buffers_are_within_the_plan(monkeypatch):
 def test_totals_of_many_parts():
     """Float64 over parts, as many sums as are no multiple of a block."""
     parts = torch.from_numpy(np.random.default_rng(0).random((7, 3, 401), dtype=np.float32))
-    np.testing.assert_allclose(rld_launch._over_parts(parts), parts.double().sum(0), rtol=1e-15)
-    assert rld_launch._over_parts(parts[:, :0]).shape == (0, 401)
+    np.testing.assert_allclose(rld_launch.over_parts(parts), parts.double().sum(0), rtol=1e-15)
+    assert rld_launch.over_parts(parts[:, :0]).shape == (0, 401)
 
 
 def test_tensor_descriptors_where_gpu_and_triton_know_them(monkeypatch):

@@ -149,6 +149,7 @@ def test_many_communities_are_abridged(digits, data):
 # ---- analyze and compare ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_analyze_and_compare(digits, data):
     X, _ = data
     np.save("noisy.npy", X + np.random.default_rng(0).normal(size=X.shape).astype(np.float32) * 6)

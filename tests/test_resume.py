@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -59,6 +60,25 @@ def numbers(out):
     return document
 
 
+def same_numbers(out, other):
+    return same_values(numbers(out), numbers(other))
+
+
+def same_values(ours, theirs):
+    """Equal, floating-point numbers but for rounding in float32.
+
+    Each process is bound to what it compiled itself or took from the cache, and a loop that is compiled while those it
+    calls come from the cache is not optimized across them: the first process on a machine may round otherwise.
+    """
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return ours.keys() == theirs.keys() and all(same_values(ours[key], theirs[key]) for key in ours)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(same_values, ours, theirs))
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=1e-6, abs_tol=2e-7)
+    return ours == theirs
+
+
 def stage_files(out):
     """Inode of each stage's file, by the name of the stage and of the file: another one is a new file."""
     return {(path.name[:-21], path.name): path.stat().st_ino for path in out.glob("*.npz")}
@@ -95,7 +115,7 @@ def test_killed_at_ten_random_moments(data, undisturbed, tmp_path):
         kept = stage_files(out) if out.exists() else {}
         n_finished.append(len(kept))
         analyse(data, out)
-        assert numbers(out) == expected
+        assert same_values(numbers(out), expected)
         # What was finished was taken, not computed again.
         assert kept.items() <= stage_files(out).items()
         assert {name for name, _ in stage_files(out)} == STAGES
@@ -121,7 +141,7 @@ main()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", [1, 3, 7, 8, 9])
+@pytest.mark.parametrize("file", [1, 3, 8, 9])
 def test_killed_while_a_file_is_written(data, undisturbed, tmp_path, file):
     """Each file is synced, then its folder: at sync 2 i - 1 the i-th file is half-written under its temporary name."""
     script = [sys.executable, "-c", DIES_AT_SYNC, str(2 * file - 1)]
@@ -129,13 +149,13 @@ def test_killed_while_a_file_is_written(data, undisturbed, tmp_path, file):
     _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (-signal.SIGKILL, b"")
     kept = stage_files(tmp_path)
-    assert len(kept) == min(file - 1, 7)
+    assert len(kept) == min(file - 1, len(STAGES))
     assert len(strays(tmp_path)) == 1
     done = run_process(*data, "--out", tmp_path)
     assert (done.code, done.err) == (0, "")
     assert strays(tmp_path) == []
     assert kept.items() <= stage_files(tmp_path).items()
-    assert numbers(tmp_path) == numbers(undisturbed)
+    assert same_numbers(tmp_path, undisturbed)
 
 
 # ---- stray files -----------------------------------------------------------------------------------------------
@@ -213,7 +233,7 @@ def test_truncated_stages_are_computed_again(data, undisturbed, tmp_path, share)
     after = stage_files(tmp_path)
     assert before.keys() == after.keys()
     assert all(before[name] != after[name] for name in before)
-    assert numbers(tmp_path) == numbers(undisturbed)
+    assert same_numbers(tmp_path, undisturbed)
 
 
 def test_flipped_bits_are_noticed(data, undisturbed, tmp_path):
@@ -226,7 +246,7 @@ def test_flipped_bits_are_noticed(data, undisturbed, tmp_path):
             damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
             path.write_bytes(damaged)
         analyse(data, tmp_path)
-        assert numbers(tmp_path) == numbers(undisturbed)
+        assert same_numbers(tmp_path, undisturbed)
 
 
 def test_foreign_contents_of_stages_are_not_trusted(data, undisturbed, tmp_path):
@@ -236,11 +256,11 @@ def test_foreign_contents_of_stages_are_not_trusted(data, undisturbed, tmp_path)
     for path, other in zip(files, contents[1:] + contents[:1], strict=True):
         path.write_bytes(other)
     analyse(data, tmp_path)
-    assert numbers(tmp_path) == numbers(undisturbed)
+    assert same_numbers(tmp_path, undisturbed)
     for path in files:
         np.savez(path, json=np.frombuffer(b"[1, 2]", np.uint8))
     analyse(data, tmp_path)
-    assert numbers(tmp_path) == numbers(undisturbed)
+    assert same_numbers(tmp_path, undisturbed)
 
 
 # ---- what is computed again ------------------------------------------------------------------------------------

@@ -209,6 +209,7 @@ def test_memory_stays_linear_in_n():
     assert peak < 12_000 * 12_000 * 4 / 4
 
 
+@pytest.mark.slow
 def test_shuffled_labels_have_the_stated_mean():
     X, codes = mixture(300, 5)
     expected = shuffled_labels(dense_sums(X, codes, (1.0, 0.1))[0], codes, 4)

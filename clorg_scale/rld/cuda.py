@@ -265,7 +265,10 @@ def _working_bytes(rows: int, n_features: int, t: int, precision: str, device: A
 
         config = rld_launch.tile_config(precision)
         tiles: int = rld_launch.buffer_bytes(rows, rows, 2 * t, config) + _near_tiles(rows) * config.m * config.n
-        tiles += 4 * rows * (n_features + 64)  # both panels packed, where the kernels for Hopper run
+        from clorg_scale.kernels import rld_hopper
+
+        if rld_hopper.usable(device, precision, t):
+            tiles += 4 * rows * (n_features + 64)  # both panels, packed
     else:
         tiles = 8 * min(TILE_BYTES[device.type], 4 * rows * rows) + 4 * rows * n_features
     return max(tiles + totals, 10 * 8 * AT_ONCE)

@@ -207,6 +207,7 @@ def test_one_category_and_codes_beyond_the_categories(tmp_path):
         load_labels(path)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_the_command_line_tells_what_was_taken(tmp_path, annotated):
     write(annotated, tmp_path / "x.zarr")

@@ -34,6 +34,7 @@ def knn_accuracy(analysis):
     return next(probe.accuracy for probe in analysis.probes)
 
 
+@pytest.mark.slow
 def test_test_points_are_matched_by_name(stores):
     train, test = (cs.load_embeddings(stores / name) for name in ("train", "test"))
     assert (train.class_names, test.class_names) == (NAMES, OTHER_NAMES)

@@ -77,6 +77,7 @@ def test_no_place_at_all(sealed, tmp_path):
     assert not any(file.stat().st_size for file in kept(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["emptied", "cut", "foreign"])
 def test_a_damaged_cache_is_done_without(sealed, tmp_path, damage):
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}

@@ -90,6 +90,7 @@ def test_a_study_that_fails_leaves_no_folder(tmp_path, monkeypatch):
     assert tree(tmp_path) == {}
 
 
+@pytest.mark.slow
 def test_an_analysis(tmp_path, monkeypatch):
     """Its stages are there already; only the last two files are written."""
     rng = np.random.default_rng(0)

@@ -80,6 +80,7 @@ def groups(n, d, n_groups, distance, dtype, seed=0):
     return (random.normal(size=(n, d)) + centers[random.integers(n_groups, size=n)]).astype(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "n_groups", "distance", "dtype"), [
     (12, 2, 1e4, np.float32), (12, 3, 1e6, np.float64), (100, 2, 1e2, np.float32),
 ])  # fmt: skip

@@ -77,8 +77,15 @@ def test_the_same_landmarks_are_drawn(size, seed, wanted):
     np.testing.assert_array_equal(expected.columns[tiles[among], slots[found]], places[among])
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-4), (np.float64, 1e-9)])
-@pytest.mark.parametrize("temperatures", [TEMPERATURES, np.array([0.05, 0.3, 0.1, 0.6, 0.15]), np.array([0.2])])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dtype", "rtol", "temperatures"),
+    [
+        (np.float32, 1e-4, TEMPERATURES),
+        (np.float64, 1e-9, np.array([0.05, 0.3, 0.1, 0.6, 0.15])),
+        (np.float32, 1e-4, np.array([0.2])),
+    ],
+)
 def test_sums_are_those_of_the_compiled_loops(dtype, rtol, temperatures, monkeypatch):
     """Any order of temperatures, near pairs in several parts, tiles in several batches, strata in several parts."""
     monkeypatch.setitem(torch_landmarks.BATCH_BYTES, "cpu", 1 << 20)
