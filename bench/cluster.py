@@ -67,7 +67,7 @@ def _compare(name: str, work: Callable[[Any], Any], client: Any) -> dict[str, An
 
 
 def _difference(alone: Any, cluster: Any) -> float:
-    """Largest difference of RLD; share of neighbours that differ, for an index met by other parts rounds otherwise."""
+    """Largest difference of RLD; share of neighbors that differ, for an index met by other parts rounds otherwise."""
     if isinstance(alone, cs.KNN):
         return float((alone.indices != cluster.indices).mean())
     return float(np.abs(alone.values - cluster.values).max())

@@ -2,7 +2,7 @@
 
 python -m bench gcn                  # speed and accuracy on Fashion-MNIST, 60,000 + 10,000 raw images, k = 15
 python -m bench gcn --only speed
-python -m bench gcn --scale          # 1,000,000 nodes x 15 neighbours, 100 classes: one epoch and inference
+python -m bench gcn --scale          # 1,000,000 nodes x 15 neighbors, 100 classes: one epoch and inference
 
 Times are medians over rounds that take turns within one process, so that other load on the machine falls on all
 alike; what counts is their ratio. The exit status is 1 where a goal is missed.
@@ -152,7 +152,7 @@ def _speed(
 def _pytorch_geometric(
     graph: AffinityGraph, labels: npt.NDArray[np.int64], arguments: argparse.Namespace
 ) -> dict[str, Callable[[], None]]:
-    """The same network of GCNConv layers: on an edge list and on a CSR tensor, normalised weights cached; in batches.
+    """The same network of GCNConv layers: on an edge list and on a CSR tensor, normalized weights cached; in batches.
 
     The last where one of NeighborLoader's companions is installed.
     """
@@ -233,7 +233,7 @@ def _batched_epoch(
     weights: torch.Tensor,
     arguments: argparse.Namespace,
 ) -> Callable[[], None]:
-    """Steps on the masked nodes in batches, with neighbours that NeighborLoader's sampler picks."""
+    """Steps on the masked nodes in batches, with neighbors that NeighborLoader's sampler picks."""
     from torch_geometric.data import Data
     from torch_geometric.loader import NodeLoader
     from torch_geometric.sampler import NeighborSampler
@@ -355,7 +355,7 @@ def _scale(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
 
 
 def _class_graph(n: int, k: int, n_classes: int, seed: int) -> tuple[AffinityGraph, npt.NDArray[np.int64]]:
-    """A graph like that of k nearest neighbours: each node lists k others, seven in ten of its own class."""
+    """A graph like that of k nearest neighbors: each node lists k others, seven in ten of its own class."""
     rng = np.random.default_rng(seed)
     labels = np.sort(rng.integers(n_classes, size=n))
     first = np.searchsorted(labels, np.arange(n_classes))

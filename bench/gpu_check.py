@@ -8,7 +8,7 @@ one runs, in a new process where it left the GPU or the process unusable; those 
 left out and said so. `--cpu-dry-run` runs the same code in tiny sizes on torch's CPU tensors, to keep this file working
 where there is no GPU.
 
-Columns: what was computed, seconds (best of repetitions, device synchronised), the floor in seconds (its matrix FLOPs
+Columns: what was computed, seconds (best of repetitions, device synchronized), the floor in seconds (its matrix FLOPs
 at the product rate measured in the same run, or its bytes at the copy bandwidth), floor / seconds, and the error
 against float64 where it is a check of correctness.
 """
@@ -95,7 +95,7 @@ class Run:
             raise SkippedError("CuPy needs a GPU")
         return importlib.import_module("cupy")
 
-    def synchronise(self) -> None:
+    def synchronize(self) -> None:
         """Wait for the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
@@ -105,10 +105,10 @@ class Run:
         compute()
         times = []
         for _ in range(1 if self.dry else repeats):
-            self.synchronise()
+            self.synchronize()
             start = time.perf_counter()
             compute()
-            self.synchronise()
+            self.synchronize()
             times.append(time.perf_counter() - start)
         return min(times)
 
@@ -166,7 +166,7 @@ class Run:
         self.report(what, failed=f"{type(error).__name__}: {error}".splitlines()[0][:300])
         traceback.print_exception(error)
         try:
-            self.synchronise()
+            self.synchronize()
         except Exception:  # an illegal access, say, is reported by whatever comes next, to the end of the process
             self.usable = False
 
@@ -308,7 +308,7 @@ def check_sampled_rld(run: Run) -> None:
 
 
 def check_graph_kernels(run: Run) -> None:
-    """Symmetrising, label sums, class matches, sampling: both index widths, against SciPy and the CPU sampler."""
+    """Symmetrizing, label sums, class matches, sampling: both index widths, against SciPy and the CPU sampler."""
     cupy = run.cupy()
     import scipy.sparse as sp
     from clorg_scale.kernels import graph
@@ -330,15 +330,15 @@ def check_graph_kernels(run: Run) -> None:
         for rule, graph_of_rule in rules.items():
             expected = graph_of_rule.tocsr()
             expected.sort_indices()
-            ours = [a.get() for a in graph.symmetrise(cupy.asarray(table.astype(index)), cupy.asarray(weights), rule)]
+            ours = [a.get() for a in graph.symmetrize(cupy.asarray(table.astype(index)), cupy.asarray(weights), rule)]
             theirs = (expected.indptr, expected.indices, expected.data)
             same = all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
-            run.correct(f"symmetrise {rule} {name} (0: identical)", float(not same), 0.0)
-        indptr, indices, values = graph.symmetrise(cupy.asarray(table.astype(index)), cupy.asarray(weights), "max")
+            run.correct(f"symmetrize {rule} {name} (0: identical)", float(not same), 0.0)
+        indptr, indices, values = graph.symmetrize(cupy.asarray(table.astype(index)), cupy.asarray(weights), "max")
         own, total, two_m = graph.label_sums(indptr, indices, values, cupy.asarray(codes), 50)
         A = W.maximum(W.T).astype(np.float64).tocsr()
-        labelled = np.flatnonzero(codes >= 0)
-        members = sp.csr_matrix((np.ones(len(labelled)), (codes[labelled], labelled)), shape=(50, n))
+        labeled = np.flatnonzero(codes >= 0)
+        members = sp.csr_matrix((np.ones(len(labeled)), (codes[labeled], labeled)), shape=(50, n))
         error = abs(own.get() - (members @ A @ members.T).diagonal()).max() / two_m
         run.correct(f"label sums {name}", max(error, abs(total.get() - members @ A.sum(1).A1).max() / two_m), 1e-12)
         ks = [1, 5, 15]
@@ -387,7 +387,7 @@ def check_stages(run: Run) -> None:
 
 
 def check_knn(run: Run) -> None:
-    """The exact index on the GPU finds scikit-learn's neighbours (ties aside)."""
+    """The exact index on the GPU finds scikit-learn's neighbors (ties aside)."""
     from sklearn.neighbors import NearestNeighbors
 
     from clorg_scale.neighbors import knn
@@ -470,16 +470,16 @@ class GeneratedPoints:
         self.order = np.arange(n)
         self.codes = np.sort(np.arange(n) % n_classes)
         generator = torch.Generator(device).manual_seed(0)
-        self.centres = torch.randn(n_classes, 8, d, device=device, generator=generator)
-        self.centres -= self.centres.mean((0, 1))
+        self.centers = torch.randn(n_classes, 8, d, device=device, generator=generator)
+        self.centers -= self.centers.mean((0, 1))
 
     def rows(self, which: Any, dtype: Any = np.float32) -> Any:
-        """Rows of the mixture: class centre, one of eight sub-clusters, noise."""
+        """Rows of the mixture: class center, one of eight sub-clusters, noise."""
         generator = torch.Generator(self.device).manual_seed(int(which[0]) + 1)
         codes = torch.as_tensor(self.codes[which], device=self.device)
         cluster = torch.as_tensor(np.asarray(which) % 8, device=self.device)
         noise = torch.randn(len(which), self.n_features, device=self.device, generator=generator)
-        return 0.4 * self.centres[codes, cluster] + 0.6 * self.centres[codes, 0] + noise
+        return 0.4 * self.centers[codes, cluster] + 0.6 * self.centers[codes, 0] + noise
 
 
 def time_exact_rld(
@@ -504,17 +504,17 @@ def time_exact_rld(
     with using_tile(tile), torch.no_grad(), float32_products("ieee"):
         guess = passes.random_pair_mean(0)
         for _ in range(2 if n <= 300_000 else 1):
-            run.synchronise()
+            run.synchronize()
             start = time.perf_counter()
             R, D, mu = passes.kernel_sums(guess)
-            run.synchronise()
+            run.synchronize()
             times["pass1"] = time.perf_counter() - start
             log_r = torch.log(R) + np.log(mu / guess) * D / (R * guess * passes.temperatures[:, None])
             safe = cuda.needs_logarithms(float(R.min()), n)
-            run.synchronise()
+            run.synchronize()
             start = time.perf_counter()
             B, W, _ = passes.affinity_sums(mu, log_r, safe=safe)
-            run.synchronise()
+            run.synchronize()
             times["pass2"] = time.perf_counter() - start
         error = error_of_rows(passes, mu, log_r, B + W)
     total = sum(times.values())
@@ -582,7 +582,7 @@ def fastest_engine(run: Run) -> str:
 
 
 def timing_rld(run: Run) -> None:
-    """Exact RLD by the public function, all of it: reading, centring, both passes, the deviation of shuffled labels."""
+    """Exact RLD by the public function, all of it: reading, centering, both passes, the deviation of shuffles."""
     from clorg_scale.rld import rld
 
     n, d = (300, 16) if run.dry else (50_000, 512)
@@ -659,7 +659,7 @@ def timing_keops(run: Run) -> None:
 
 
 def timing_graph(run: Run) -> None:
-    """Graph kernels at 1.28M points, 15 neighbours, beside the bytes of their heads."""
+    """Graph kernels at 1.28M points, 15 neighbors, beside the bytes of their heads."""
     cupy = run.cupy()
     from clorg_scale.kernels import graph
 
@@ -679,7 +679,7 @@ def timing_graph(run: Run) -> None:
         run.timing(what, run.best(once), moved=moved)
         return results[0]
 
-    symmetric = timed("symmetrise 1.28M x 15", n * k * 8.0 * 6, lambda: graph.symmetrise(table, weights, "max"))
+    symmetric = timed("symmetrize 1.28M x 15", n * k * 8.0 * 6, lambda: graph.symmetrize(table, weights, "max"))
     indptr, indices, values = symmetric
     entries = len(indices)
     timed("label sums", entries * 12.0, lambda: graph.label_sums(indptr, indices, values, codes, 1000))
@@ -733,7 +733,7 @@ def timing_stages(run: Run) -> None:
     seconds = run.best(keep("table", lambda: knn(X, 15, index="flat", device=run.device.type)), 1)
     run.timing(f"k-NN flat {n} x {d} ({found['table'].index})", seconds, flops=2.0 * n * n * d)
     run.timing("affinity graph", run.best(keep("graph", lambda: affinity_graph(found["table"]))), moved=n * 15 * 16.0)
-    run.timing("CHI, 15 neighbours", run.best(lambda: class_homogeneity(found["table"], codes)), moved=n * 15 * 8.0)
+    run.timing("CHI, 15 neighbors", run.best(lambda: class_homogeneity(found["table"], codes)), moved=n * 15 * 8.0)
     seconds = run.best(lambda: modularity(found["graph"], codes))
     run.timing("modularity of labels", seconds, moved=found["graph"].n_edges * 16.0)
 
@@ -761,10 +761,10 @@ def timing_imagenet(run: Run) -> None:
     X, codes = generated(run, n, d, n_classes)
 
     def timed(what: str, compute: Callable[[], Any], **work: float) -> Any:
-        run.synchronise()
+        run.synchronize()
         start = time.perf_counter()
         found = run.part(what, compute)
-        run.synchronise()
+        run.synchronize()
         if found is not None:
             run.timing(f"{what} {n} x {d}", time.perf_counter() - start, **work)
         return found

@@ -57,8 +57,8 @@ def _points(data: str, n: int, d: int, seed: int) -> npt.NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     points = rng.standard_normal((n, d), dtype=np.float32)
     if data == "clusters":
-        centres = 2 * rng.standard_normal((200, d), dtype=np.float32)
-        points += centres[rng.integers(200, size=n)]
+        centers = 2 * rng.standard_normal((200, d), dtype=np.float32)
+        points += centers[rng.integers(200, size=n)]
     return points
 
 

@@ -1,4 +1,4 @@
-"""A RAPIDS workflow with clorg-scale in its middle: cuDF -> RLD, neighbours, graph -> cuGraph -> cuDF.
+"""A RAPIDS workflow with clorg-scale in its middle: cuDF -> RLD, neighbors, graph -> cuGraph -> cuDF.
 
     python -m bench.rapids_example [--points 100000]
 
@@ -26,16 +26,16 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     try:
         resolve_device("cuda")
-        frame = labelled_frame(options.points, options.features)
-        organised = with_communities(frame)
+        frame = labeled_frame(options.points, options.features)
+        organized = with_communities(frame)
     except (cs.InputError, cs.MissingDependencyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(organised.groupby(["label", "community"]).size().sort_values(ascending=False).head(20))
+    print(organized.groupby(["label", "community"]).size().sort_values(ascending=False).head(20))
     return 0
 
 
-def labelled_frame(n: int, d: int) -> Any:
+def labeled_frame(n: int, d: int) -> Any:
     """A cuDF frame of synthetic embeddings: columns x0, x1, ..., and label."""
     cudf = require("cudf", extra="rapids13", purpose="This example")
     import cupy

@@ -120,12 +120,12 @@ def _plot(rows: list[dict]) -> str:
         at = y(10.0**power)
         parts.append(f'<path d="M{left} {at}H{width - right}" stroke="#e4e4e0"/>')
         parts.append(f'<text x="{left - 8}" y="{at + 4}" text-anchor="end">{10.0**power:g} s</text>')
-    for method, colour in (("exact", "#c2410c"), ("sampled", "#0b68a8")):
+    for method, color in (("exact", "#c2410c"), ("sampled", "#0b68a8")):
         here = [(x(row["n"]), y(row["seconds"])) for row in rows if row["method"] == method]
         if here:
             line = " ".join(f"{a:.1f},{b:.1f}" for a, b in here)
-            parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-            parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{colour}"/>' for a, b in here]
-            parts.append(f'<text x="{here[-1][0] + 10:.1f}" y="{here[-1][1] + 4:.1f}" fill="{colour}">{method}</text>')
+            parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
+            parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{color}"/>' for a, b in here]
+            parts.append(f'<text x="{here[-1][0] + 10:.1f}" y="{here[-1][1] + 4:.1f}" fill="{color}">{method}</text>')
     parts.append(f'<text x="{(left + width - right) / 2}" y="{height - 8}" text-anchor="middle">points</text></svg>\n')
     return "\n".join(parts)

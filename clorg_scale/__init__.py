@@ -1,4 +1,4 @@
-"""How embeddings are organised, at scale.
+"""How embeddings are organized, at scale.
 
 images -> embeddings -> k-NN -> affinity graph -> {RLD, communities, probes} -> report
 

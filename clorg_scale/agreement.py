@@ -21,7 +21,7 @@ class Agreement:
     Attributes
     ----------
     nmi
-        Normalised mutual information, 0 .. 1 (arithmetic mean of the entropies, as scikit-learn).
+        Normalized mutual information, 0 .. 1 (arithmetic mean of the entropies, as scikit-learn).
     ari
         Adjusted Rand index, 1 for equal partitions, about 0 for independent ones.
     contingency
@@ -46,7 +46,7 @@ def agreement(labels_a: Any, labels_b: Any, *, unlabelled: int | str | None = UN
     Raises
     ------
     InputError
-        If lengths differ or no point is labelled in both.
+        If lengths differ or no point is labeled in both.
     """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
@@ -55,7 +55,7 @@ def agreement(labels_a: Any, labels_b: Any, *, unlabelled: int | str | None = UN
         raise InputError(f"The labelings have {len(a)} and {len(b)} points; they must be of the same points.")
     both = ~(is_unlabelled(a, unlabelled) | is_unlabelled(b, unlabelled))
     if not both.any():
-        raise InputError("No point is labelled in both labelings.")
+        raise InputError("No point is labeled in both labelings.")
     a, b = a[both], b[both]
     rows, codes_a = np.unique(a, return_inverse=True)
     columns, codes_b = np.unique(b, return_inverse=True)

@@ -15,7 +15,7 @@ __all__ = ["run_demo"]
 def run_demo(out: str | Path, *, seed: int = 0, progress: bool = False) -> Path:
     """Analyse the embeddings of Fashion-MNIST that ship with the package; write two reports and their comparison.
 
-    10,000 training images are analysed; the probes are scored on 10,000 test images.
+    10,000 training images are analyzed; the probes are scored on 10,000 test images.
 
     Parameters
     ----------

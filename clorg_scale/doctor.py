@@ -60,7 +60,7 @@ OPTIONAL = {
 GPU_PACKAGES = {
     "cupy": "arrays and graphs on the GPU",
     "pylibcugraph": "communities on the GPU",
-    "cuvs": "nearest neighbours on the GPU",
+    "cuvs": "nearest neighbors on the GPU",
     "triton": "the fused RLD kernels",
 }
 

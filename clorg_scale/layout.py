@@ -30,7 +30,7 @@ EXAGGERATION_STEPS, STEPS = 250, 500
 def lay_out(
     embeddings: Any, codes: npt.NDArray[np.int64], *, n_points: int = 10_000, seed: int = 0, progress: bool = False
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], str]:
-    """Place a stratified sample of the points in the plane, near neighbours near each other (t-SNE).
+    """Place a stratified sample of the points in the plane, near neighbors near each other (t-SNE).
 
     Distances between groups, and their sizes, mean little on such a map; the numbers of a report do not come from it.
 
@@ -81,7 +81,7 @@ def _stratified_sample(codes: npt.NDArray[np.int64], n_points: int, rng: np.rand
 
 
 def _host_rows(embeddings: Any, index: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """The sampled rows, centred in float64, in main memory; scaled where float32 would not hold their squares."""
+    """The sampled rows, centered in float64, in main memory; scaled where float32 would not hold their squares."""
     found = column_range(embeddings)
     block = on_host(row_block(embeddings, index, dtype=np.float64, mean=found.mean))
     exponent = spread_exponent(found)

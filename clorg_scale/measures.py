@@ -1,4 +1,4 @@
-"""Measures of how classes lie in embeddings: class homogeneity of neighbourhoods, Calinski-Harabasz."""
+"""Measures of how classes lie in embeddings: class homogeneity of neighborhoods, Calinski-Harabasz."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ DEVICE_BLOCK_BYTES = 256 << 20
 def class_homogeneity(
     knn: KNN, labels: Any, *, ks: Iterable[int] | None = None, unlabelled: int | str | None = UNLABELLED
 ) -> dict[int, float]:
-    r"""Class homogeneity index: how often near neighbours share a point's class.
+    r"""Class homogeneity index: how often near neighbors share a point's class.
 
     .. math:: \mathrm{CHI}(k) = \frac{1}{q} \sum_i \frac{1}{k} \sum_{j \in N_k(i)} [y_j = y_i]
 
-    over the q labelled points of the table (arXiv 2305.10229, which uses cosine neighbours and k = 1, 10,
+    over the q labeled points of the table (arXiv 2305.10229, which uses cosine neighbors and k = 1, 10,
     100, 500, 1000). All k come from one pass over the table, O(q k) time, O(block) memory.
 
-    Points without a label are left out as queries; as neighbours they count as not matching, since they
+    Points without a label are left out as queries; as neighbors they count as not matching, since they
     do take up a place among the nearest.
 
     Parameters
@@ -65,7 +65,7 @@ def class_homogeneity(
     Raises
     ------
     InputError
-        If labels do not fit the points, a k is out of range, no point of the table is labelled, or the
+        If labels do not fit the points, a k is out of range, no point of the table is labeled, or the
         rows of the table are not among the points.
 
     Warns
@@ -93,7 +93,7 @@ def class_homogeneity_stderr(
     """Estimate the standard error of `class_homogeneity` where the table is a sample of the points.
 
     The standard deviation of the points' shares over sqrt(q), times sqrt(1 - q / n) for sampling without
-    replacement from n labelled points: 0 for a table of all points.
+    replacement from n labeled points: 0 for a table of all points.
 
     Parameters
     ----------
@@ -102,21 +102,21 @@ def class_homogeneity_stderr(
 
     Returns
     -------
-    Standard error by k; NaN if the table has a single labelled row and there are more points.
+    Standard error by k; NaN if the table has a single labeled row and there are more points.
     """
     counts = _checked_ks(knn, ks)
     classes = encode_labels(labels, knn.n_points, unlabelled=unlabelled)
-    n_labelled = int(classes.counts.sum())
+    n_labeled = int(classes.counts.sum())
     shares = [_shares(block) for block in _match_counts(knn, classes, counts)]
     q = sum(n for _, _, n in shares)
-    if q >= n_labelled:
+    if q >= n_labeled:
         return dict.fromkeys(counts, 0.0)
     if q == 1:
         return dict.fromkeys(counts, float("nan"))
     total = np.sum([sums for sums, _, _ in shares], axis=0).astype(np.float64)
     squares = np.sum([squares for _, squares, _ in shares], axis=0).astype(np.float64)
     variance = np.maximum(squares - total**2 / q, 0) / (q - 1)
-    errors = np.sqrt(variance / q * (1 - q / n_labelled))
+    errors = np.sqrt(variance / q * (1 - q / n_labeled))
     return {k: float(error) / k for k, error in zip(counts, errors, strict=True)}
 
 
@@ -136,13 +136,13 @@ def _checked_ks(knn: KNN, ks: Iterable[int] | None) -> list[int]:
 
 
 def _match_counts(knn: KNN, classes: ClassLabels, ks: list[int]) -> Iterable[Array]:
-    """(b, len(ks)) int64 for the labelled rows of each block: class mates among the first k neighbours."""
+    """(b, len(ks)) int64 for the labeled rows of each block: class mates among the first k neighbors."""
     xp = array_module(knn.indices)
     codes = xp.asarray(classes.codes)
     owners = xp.asarray(knn.query_points())
     if bool((owners < 0).any()):
         raise InputError(
-            "Class homogeneity needs a k-NN table of the labelled points themselves, not one of other points."
+            "Class homogeneity needs a k-NN table of the labeled points themselves, not one of other points."
         )
     if not bool((codes[owners] >= 0).any()):
         raise InputError("No point of the k-NN table has a label, so class homogeneity is not defined.")
@@ -154,8 +154,8 @@ def _match_counts(knn: KNN, classes: ClassLabels, ks: list[int]) -> Iterable[Arr
     columns = xp.asarray(ks) - 1
     for rows in row_slices(len(owners), knn.k, itemsize=17):
         own = codes[owners[rows]]
-        labelled = own >= 0
-        matches = codes[knn.indices[rows][labelled]] == own[labelled][:, None]
+        labeled = own >= 0
+        matches = codes[knn.indices[rows][labeled]] == own[labeled][:, None]
         yield matches.cumsum(axis=1, dtype=np.int64)[:, columns]
 
 
@@ -186,14 +186,14 @@ def calinski_harabasz(embeddings: Any, labels: Any, *, unlabelled: int | str | N
 
     Returns
     -------
-    CH >= 0; infinity if classes differ and no point differs from the others of its class, 1.0 if all labelled points
+    CH >= 0; infinity if classes differ and no point differs from the others of its class, 1.0 if all labeled points
     are identical (as scikit-learn). It does not change under scaling: points however small or large are scaled by a
     power of two first.
 
     Raises
     ------
     InputError
-        If values are NaN or infinite, labels do not fit, or every labelled point is a class of its own.
+        If values are NaN or infinite, labels do not fit, or every labeled point is a class of its own.
     """
     embeddings = as_embeddings(embeddings)
     classes = encode_labels(labels, embeddings.shape[0], unlabelled=unlabelled)
@@ -201,7 +201,7 @@ def calinski_harabasz(embeddings: Any, labels: Any, *, unlabelled: int | str | N
     n, n_classes = int(counts.sum()), len(counts)
     if n <= n_classes:
         raise InputError(
-            f"Calinski-Harabasz needs more labelled points than classes; there are {n} points in {n_classes} classes."
+            f"Calinski-Harabasz needs more labeled points than classes; there are {n} points in {n_classes} classes."
         )
     embeddings, offset, _ = to_unit_range(embeddings)
     offset = column_means(embeddings) if offset is None else offset
@@ -252,8 +252,8 @@ def _class_means(embeddings: Array, classes: ClassLabels, offset: Array) -> tupl
     So the mean of equal points is exactly where they are, and nothing is left within the class.
     """
     xp = array_module(embeddings)
-    labelled = np.flatnonzero(classes.codes >= 0)
-    first_rows = labelled[np.unique(classes.codes[labelled], return_index=True)[1]]
+    labeled = np.flatnonzero(classes.codes >= 0)
+    first_rows = labeled[np.unique(classes.codes[labeled], return_index=True)[1]]
     firsts = row_block(embeddings, xp.asarray(first_rows), dtype=np.float64, mean=offset)
     sums = xp.zeros((len(classes.classes), embeddings.shape[1]), dtype=np.float64)
     for rows in row_slices(*embeddings.shape, itemsize=24):
@@ -279,15 +279,15 @@ def _class_sums(block: Array, codes: Array, n_classes: int) -> Array:
 def _within_squares(
     embeddings: Array, classes: ClassLabels, offset: Array, firsts: np.ndarray, means: np.ndarray
 ) -> float:
-    """Sum of squared distances of the labelled points to their class means."""
+    """Sum of squared distances of the labeled points to their class means."""
     xp = array_module(embeddings)
     firsts, means = xp.asarray(firsts), xp.asarray(means)
     total = 0.0
     for rows in row_slices(*embeddings.shape, itemsize=24):
         codes = xp.asarray(classes.codes[rows])
-        labelled = xp.flatnonzero(codes >= 0)
-        block = row_block(embeddings, rows, dtype=np.float64, mean=offset)[labelled]
-        block -= firsts[codes[labelled]]
-        block -= means[codes[labelled]]
+        labeled = xp.flatnonzero(codes >= 0)
+        block = row_block(embeddings, rows, dtype=np.float64, mean=offset)[labeled]
+        block -= firsts[codes[labeled]]
+        block -= means[codes[labeled]]
         total += float(xp.einsum("ij,ij->", block, block))
     return total

@@ -17,7 +17,7 @@ __all__ = [
     "label_sums",
     "sample_rows",
     "source",
-    "symmetrise",
+    "symmetrize",
 ]
 
 Rule = Literal["max", "mean", "mutual"]
@@ -31,13 +31,13 @@ MOST_BLOCKS = 132 * 64
 """Blocks of a grid; each thread goes on with a grid's stride. Divisible among the multiprocessors of one H200."""
 
 
-def symmetrise(neighbours: Any, weights: Any, rule: Rule) -> tuple[Any, Any, Any]:
+def symmetrize(neighbors: Any, weights: Any, rule: Rule) -> tuple[Any, Any, Any]:
     """Make a k-NN table a symmetric graph.
 
     Parameters
     ----------
-    neighbours
-        (n, k) CuPy int32 or int64, negative where absent; no neighbour twice in a row.
+    neighbors
+        (n, k) CuPy int32 or int64, negative where absent; no neighbor twice in a row.
     weights
         (n, k) CuPy float32.
     rule
@@ -50,23 +50,23 @@ def symmetrise(neighbours: Any, weights: Any, rule: Rule) -> tuple[Any, Any, Any
     Raises
     ------
     InputError
-        If an int32 table has or gives 2^31 or more entries, the rule is unknown, or a neighbour is none of the points.
+        If an int32 table has or gives 2^31 or more entries, the rule is unknown, or a neighbor is none of the points.
     """
     cupy = _cupy()
     if rule not in RULES:
         raise InputError(f"symmetrize must be 'max', 'mean' or 'mutual', not {rule!r}.")
-    n, k = neighbours.shape
-    index = neighbours.dtype
+    n, k = neighbors.shape
+    index = neighbors.dtype
     if n * k >= 2**31 and index == np.int32:
         raise InputError(f"The k-NN table has {n * k} entries, too many for int32; hand in an int64 table.")
-    _check_range(neighbours, n)
+    _check_range(neighbors, n)
     # Copies: the rows are sorted in place. CuPy's own argsort along an axis would sort the whole table at once.
-    neighbours, weights = cupy.array(neighbours, order="C"), cupy.array(weights, dtype=np.float32, order="C")
+    neighbors, weights = cupy.array(neighbors, order="C"), cupy.array(weights, dtype=np.float32, order="C")
     rows = cupy.arange(n + 1, dtype=index) * index.type(k)
-    _launch("symmetrise", "sort_rows", index, n, (rows, np.int64(n), neighbours, weights))
+    _launch("symmetrize", "sort_rows", index, n, (rows, np.int64(n), neighbors, weights))
     degree = cupy.zeros(n, dtype=np.int32)
     shape = (np.int64(n), np.int32(k), np.int32(RULES[rule]))
-    _launch("symmetrise", "count_edges", index, n * k, (neighbours, *shape, degree))
+    _launch("symmetrize", "count_edges", index, n * k, (neighbors, *shape, degree))
     bounds = cupy.zeros(n + 1, dtype=np.int64)
     cupy.cumsum(degree, out=bounds[1:])
     n_entries = int(bounds[-1])
@@ -75,9 +75,9 @@ def symmetrise(neighbours: Any, weights: Any, rule: Rule) -> tuple[Any, Any, Any
     indptr = bounds.astype(index)
     columns, values = cupy.empty(n_entries, dtype=index), cupy.empty(n_entries, dtype=np.float32)
     degree.fill(0)
-    arguments = (neighbours, weights, *shape, indptr, degree, columns, values)
-    _launch("symmetrise", "fill_edges", index, n * k, arguments)
-    _launch("symmetrise", "sort_rows", index, n, (indptr, np.int64(n), columns, values))
+    arguments = (neighbors, weights, *shape, indptr, degree, columns, values)
+    _launch("symmetrize", "fill_edges", index, n * k, arguments)
+    _launch("symmetrize", "sort_rows", index, n, (indptr, np.int64(n), columns, values))
     return indptr, columns, values
 
 
@@ -108,12 +108,12 @@ def label_sums(indptr: Any, indices: Any, weights: Any, codes: Any, n_classes: i
     return W, K, float(total.sum())
 
 
-def class_matches(neighbours: Any, owners: Any, codes: Any, ks: Sequence[int]) -> Any:
-    """Class mates among the first k neighbours, for every k.
+def class_matches(neighbors: Any, owners: Any, codes: Any, ks: Sequence[int]) -> Any:
+    """Class mates among the first k neighbors, for every k.
 
     Parameters
     ----------
-    neighbours
+    neighbors
         (q, k) CuPy int32 or int64, nearest first.
     owners
         (q,) int64 points that the rows belong to.
@@ -129,16 +129,16 @@ def class_matches(neighbours: Any, owners: Any, codes: Any, ks: Sequence[int]) -
     Raises
     ------
     InputError
-        If a neighbour is none of the points.
+        If a neighbor is none of the points.
     """
     cupy = _cupy()
-    q, width = neighbours.shape
-    _check_range(neighbours, len(codes))
-    neighbours, owners = cupy.ascontiguousarray(neighbours), cupy.ascontiguousarray(owners, dtype=np.int64)
+    q, width = neighbors.shape
+    _check_range(neighbors, len(codes))
+    neighbors, owners = cupy.ascontiguousarray(neighbors), cupy.ascontiguousarray(owners, dtype=np.int64)
     matches = cupy.empty((q, len(ks)), dtype=np.int32)
     wanted = cupy.asarray(ks, dtype=np.int32)
-    arguments = (neighbours, owners, codes, np.int64(q), np.int32(width), wanted, np.int32(len(ks)), matches)
-    _launch("class_matches", "class_matches", neighbours.dtype, q, arguments)
+    arguments = (neighbors, owners, codes, np.int64(q), np.int32(width), wanted, np.int32(len(ks)), matches)
+    _launch("class_matches", "class_matches", neighbors.dtype, q, arguments)
     return matches
 
 
@@ -148,14 +148,14 @@ def inclusion_scale(indptr: Any, weights: Any, fanout: int) -> tuple[Any, Any]:
     n = len(indptr) - 1
     scale, sizes = cupy.empty(n, dtype=np.float64), cupy.empty(n, dtype=np.int32)
     arguments = (indptr, weights, np.int64(n), np.int32(fanout), scale, sizes)
-    _launch("sample_neighbours", "inclusion_scale", indptr.dtype, n, arguments)
+    _launch("sample_neighbors", "inclusion_scale", indptr.dtype, n, arguments)
     return scale, sizes
 
 
 def sample_rows(
     indptr: Any, indices: Any, weights: Any, inclusion: tuple[Any, Any], targets: Any, *, seed: int
 ) -> tuple[Any, Any, Any]:
-    """Sample neighbours of the targets.
+    """Sample neighbors of the targets.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def sample_rows(
     nodes, values = cupy.empty(int(starts[-1]), dtype=indices.dtype), cupy.empty(int(starts[-1]), dtype=np.float32)
     state = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
     arguments = (indptr, indices, weights, scale, targets, np.int64(len(targets)), state, starts, nodes, values)
-    _launch("sample_neighbours", "sample_rows", indices.dtype, len(targets), arguments)
+    _launch("sample_neighbors", "sample_rows", indices.dtype, len(targets), arguments)
     return starts, nodes, values
 
 
@@ -188,11 +188,11 @@ def source(name: str) -> str:
     return resources.files(__package__).joinpath(f"{name}.cu").read_text(encoding="utf-8")
 
 
-def _check_range(neighbours: Any, n: int) -> None:
+def _check_range(neighbors: Any, n: int) -> None:
     """Refuse what a kernel would read beyond its arrays for."""
-    largest = int(neighbours.max()) if neighbours.size else -1
+    largest = int(neighbors.max()) if neighbors.size else -1
     if largest >= n:
-        raise InputError(f"The k-NN table lists neighbour {largest}, but there are only {n} points.")
+        raise InputError(f"The k-NN table lists neighbor {largest}, but there are only {n} points.")
 
 
 def _launch(name: str, kernel: str, index: Any, n_threads: int, arguments: tuple[Any, ...]) -> None:

@@ -28,7 +28,7 @@
 // the registers' ports, the other warps are dispatched half as fast (a tile takes 10,000 clocks and 620 a step of 64
 // features); instructions are 12 % of the waiting, as a tile's code is 70 KiB.
 //
-// Every sum is written to a place of its own and added up afterwards in a fixed order: no float atomics.
+// Every sum is written to a place of its own and added up afterward in a fixed order: no float atomics.
 
 
 typedef unsigned long long u64;

@@ -38,7 +38,7 @@ Bytes: a program takes one block of rows through RUN consecutive tiles. Operands
 tile from L2 in fp16; programs are numbered in groups of GROUP row blocks, so that those that run together share
 blocks (16 + 16 blocks of 512 KiB at d = 2048, of 50 MB). Partial sums: 8 t bytes per tile column, written once
 and read once, 0.6 bytes a pair at t = 5 in pass 1; rows add into the program's own 8 t PIECES bytes each. No n x n
-value reaches memory. Each program writes its own place, added up afterwards in a fixed order in float64
+value reaches memory. Each program writes its own place, added up afterward in a fixed order in float64
 (`totals_kernel`; torch's own sum would first write all of them as float64): results do not depend on scheduling, and
 there are no atomics but one per tile that holds near pairs.
 

@@ -1,4 +1,4 @@
-"""Its presence puts this folder on the path, so that tests in folders below find the helpers here."""
+"""What every run of the tests ends with: a list of the tests that did not run, and why."""
 
 from collections import defaultdict
 

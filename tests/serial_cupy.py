@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from clorg_scale.kernels import graph
 
-FILES = ["symmetrise", "label_modularity", "class_matches", "sample_neighbours"]
+FILES = ["symmetrize", "label_modularity", "class_matches", "sample_neighbors"]
 SHIM = Path(__file__).with_name("cuda_shim.h")
 
 

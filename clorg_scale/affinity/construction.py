@@ -79,7 +79,7 @@ def affinity_graph(
             f"All {weighting} weights are 0 in float32: temperature {temperature} is too small for these distances; "
             "use a larger one, or weighting='rld'."
             if weighting != "cosine"
-            else "All cosine weights are 0: no point has a positive cosine with a neighbour; use weighting='rld'."
+            else "All cosine weights are 0: no point has a positive cosine with a neighbor; use weighting='rld'."
         )
     return AffinityGraph(edges.indptr, edges.indices, weights, knn)
 

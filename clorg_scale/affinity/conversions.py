@@ -109,7 +109,7 @@ def to_cugraph(graph: AffinityGraph) -> Any:
     cugraph = require("cugraph", extra="rapids13", purpose="A cuGraph graph")
     cudf = require("cudf", extra="rapids13", purpose="A cuGraph graph")
     cupy = require("cupy", extra="cuda13", purpose="A cuGraph graph")
-    # Both directions are in the list already: cuGraph is to symmetrise nothing (it would keep minima or means by
+    # Both directions are in the list already: cuGraph is to symmetrize nothing (it would keep minima or means by
     # its version). `vertices` keeps the isolated ones.
     result = cugraph.Graph(directed=False)
     result.from_cudf_edgelist(

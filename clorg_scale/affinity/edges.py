@@ -23,7 +23,7 @@ BLOCK_ENTRIES = 2**22
 
 @dataclass(frozen=True)
 class Edges:
-    """Pairs of neighbours, each from either end: the entries of a symmetric CSR matrix.
+    """Pairs of neighbors, each from either end: the entries of a symmetric CSR matrix.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class EdgeBlock:
 
 
 def edges_of(knn: KNN, symmetrize: Symmetrize) -> Edges:
-    """Make directed neighbour lists undirected.
+    """Make directed neighbor lists undirected.
 
     Parameters
     ----------
@@ -105,27 +105,27 @@ def edges_of(knn: KNN, symmetrize: Symmetrize) -> Edges:
     Raises
     ------
     InputError
-        If the table is of a sample of the points, lists neighbours that are none of them, holds distances that are not
+        If the table is of a sample of the points, lists neighbors that are none of them, holds distances that are not
         finite, or the rule is unknown.
     """
     if symmetrize not in ("max", "mean", "mutual"):
         raise InputError(f"symmetrize must be 'max', 'mean' or 'mutual', not {symmetrize!r}.")
     if knn.queries is not None:
-        raise InputError("The k-NN table holds a sample of the points; a graph needs the neighbours of all of them.")
+        raise InputError("The k-NN table holds a sample of the points; a graph needs the neighbors of all of them.")
     xp = array_module(knn.indices)
     largest = int(knn.indices.max())
     if largest >= knn.n_points:
-        raise InputError(f"The k-NN table lists neighbour {largest}, but there are only {knn.n_points} points.")
+        raise InputError(f"The k-NN table lists neighbor {largest}, but there are only {knn.n_points} points.")
     if not bool(xp.isfinite(knn.distances).all()):
         raise InputError("The k-NN table holds NaN or infinite distances; clean it with KNN.from_arrays.")
     table, unit = _in_float32(knn.distances)
     if xp is np:
-        from clorg_scale.affinity.symmetrise import symmetrise
+        from clorg_scale.affinity.symmetrize import symmetrize as symmetrize_table
 
         found: tuple[Array, Array, Array, Array | None]
-        found = symmetrise(knn.indices, table, mutual=symmetrize == "mutual")
+        found = symmetrize_table(knn.indices, table, mutual=symmetrize == "mutual")
     else:
-        found = _symmetrised_on_gpu(replace(knn, distances=table), symmetrize)
+        found = _symmetrized_on_gpu(replace(knn, distances=table), symmetrize)
     indptr, indices, distances, in_both = found
     dtype = _index_dtype(knn.n_points, len(indices))
     indptr, indices = indptr.astype(dtype, copy=False), indices.astype(dtype, copy=False)
@@ -140,16 +140,16 @@ def _in_float32(distances: Array) -> tuple[Array, float]:
     return (distances if unit == 1.0 else distances / unit).astype(np.float32, copy=False), unit
 
 
-def _symmetrised_on_gpu(knn: KNN, symmetrize: Symmetrize) -> tuple[Array, Array, Array, Array | None]:
-    """What `symmetrise` gives on the CPU, by the CUDA kernel."""
-    from clorg_scale.kernels.graph import symmetrise
+def _symmetrized_on_gpu(knn: KNN, symmetrize: Symmetrize) -> tuple[Array, Array, Array, Array | None]:
+    """What `symmetrize_table` gives on the CPU, by the CUDA kernel."""
+    from clorg_scale.kernels.graph import symmetrize as symmetrize_table
 
     table = knn.indices.astype(_index_dtype(knn.n_points, 2 * knn.n_points * knn.k), copy=False)
-    indptr, indices, distances = symmetrise(table, knn.distances, "mutual" if symmetrize == "mutual" else "max")
+    indptr, indices, distances = symmetrize_table(table, knn.distances, "mutual" if symmetrize == "mutual" else "max")
     if symmetrize != "mean":
         return indptr, indices, distances, None
     # The mean of 1 and 1 where both ends list the other, of 1 and 0 where one does; entries in the same order.
-    shares = symmetrise(table, array_module(distances).ones_like(knn.distances), "mean")[2]
+    shares = symmetrize_table(table, array_module(distances).ones_like(knn.distances), "mean")[2]
     return indptr, indices, distances, shares > 0.75
 
 

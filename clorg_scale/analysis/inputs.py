@@ -126,7 +126,7 @@ def check_inputs(
     classes = encode_labels(labels, len(points), unlabelled=unlabelled)
     names = _checked_names(class_names, classes.classes, "class_names", "labels")
     if classes.counts.max() < 2:
-        raise InputError("Every labelled point is a class of its own; no class has a density to measure.")
+        raise InputError("Every labeled point is a class of its own; no class has a density to measure.")
     column_means(points)  # finds NaN and infinite values
     check_spread(points)
     _check_directions(points)
@@ -236,7 +236,7 @@ def check_spread(points: Array) -> None:
 def check_memory(
     inputs: Inputs, *, k: int, chi_points: int, chi_k: int, n_temperatures: int, memory_limit: int | None
 ) -> None:
-    """Check that exact RLD and the largest of the neighbour searches fit.
+    """Check that exact RLD and the largest of the neighbor searches fit.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def check_memory(
     itemsize = computing_dtype(inputs.points.dtype).itemsize
     if memory_limit is not None and exact_bytes(n, d, itemsize, n_temperatures) > searches:
         check_exact_memory(n, d, itemsize, n_temperatures, memory_limit)
-    search_budget(searches, searches, memory_limit, f"Analysing {n} points with {k} neighbours each")
+    search_budget(searches, searches, memory_limit, f"Analyzing {n} points with {k} neighbors each")
 
 
 def _check_directions(points: Array) -> None:
@@ -264,7 +264,7 @@ def _check_directions(points: Array) -> None:
         listed = ", ".join(str(int(row)) for row in found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")
         what = "a zero vector" if len(found) == 1 else f"{len(found)} zero vectors"
         raise InputError(
-            f"The embeddings hold {what} (row{'s' * (len(found) > 1)} {listed}), which the cosine neighbours of "
+            f"The embeddings hold {what} (row{'s' * (len(found) > 1)} {listed}), which the cosine neighbors of "
             "class homogeneity do not allow; remove these rows and their labels."
         )
 

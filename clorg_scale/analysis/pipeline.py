@@ -47,7 +47,7 @@ from clorg_scale.store.locks import lock_folder, releasing_locks
 __all__ = ["analyze"]
 
 CHI_POINTS = 5_000
-"""Points asked for their neighbours' classes where there are more; the standard error is below .007."""
+"""Points asked for their neighbors' classes where there are more; the standard error is below .007."""
 
 CHI_MOST = 1_000
 """Largest k of class homogeneity, the paper's."""
@@ -85,7 +85,7 @@ def analyze(
     client: Any = None,
     unlabelled: int | str | None = UNLABELLED,
 ) -> Analysis:
-    """Compute everything that is known of how embeddings are organised.
+    """Compute everything that is known of how embeddings are organized.
 
     Parameters
     ----------
@@ -105,13 +105,13 @@ def analyze(
     temperatures, method, target_error
         As for `clorg_scale.rld`.
     k
-        Neighbours in the affinity graph.
+        Neighbors in the affinity graph.
     community_method, resolution
         As for `clorg_scale.communities`.
     probes
         Names out of `clorg_scale.probes.PROBES`; default: all whose packages are installed.
     probe_study
-        Train the probes also with 1 % and 10 % of the labels, with 5 and 50 neighbours, and on graphs of temperature
+        Train the probes also with 1 % and 10 % of the labels, with 5 and 50 neighbors, and on graphs of temperature
         0.05 and 0.5: some six times the work of the probes.
     map_points
         Points in the two-dimensional map, at most (3 or more); 0 draws none.
@@ -125,7 +125,7 @@ def analyze(
     resume
         Take stages that an earlier run has finished, on the same data with the same settings, from `output`.
     client
-        `distributed.Client` of a Dask cluster that shares the work of RLD, neighbours and communities.
+        `distributed.Client` of a Dask cluster that shares the work of RLD, neighbors and communities.
     unlabelled
         The label of points without a class; None: every label, -1 too, is a class.
 
@@ -196,7 +196,7 @@ def analyze(
         _how_rld,
     )  # fmt: skip
     table, table_key = stages.run(
-        "nearest neighbours", KNN, told | {"k": k}, lambda: knn(data.points, k, seed=seed, **shared), _how_knn
+        "nearest neighbors", KNN, told | {"k": k}, lambda: knn(data.points, k, seed=seed, **shared), _how_knn
     )
     graph = affinity_graph(table, temperature=AFFINITY_TEMPERATURE, mean_distance=density.mean_distance)
     found, _ = stages.run(
@@ -223,8 +223,8 @@ def analyze(
     study = []
     if probe_study and own_scores:
         wide, wide_key = stages.run(
-            "neighbours for the study", KNN, split | {"k": max(k, *VARIED["neighbours"])},
-            lambda: probing.neighbors(int(max(k, *VARIED["neighbours"]))), _how_knn,
+            "neighbors for the study", KNN, split | {"k": max(k, *VARIED["neighbors"])},
+            lambda: probing.neighbors(int(max(k, *VARIED["neighbors"]))), _how_knn,
         )  # fmt: skip
         study = study_rows(own_scores, k, [
             stages.run(f"probes by {varied}", Scores, probed | {"table": wide_key, "tried": VARIED[varied]},
@@ -308,35 +308,35 @@ class _Homogeneity:
     values: list[float]
     stderr: list[float]
     n_points: int
-    n_labelled: int
+    n_labeled: int
 
     def how(self) -> str:
-        share = "Share of the k nearest neighbours (cosine, exact) that have the point's class"
-        if self.n_points == self.n_labelled:
-            return f"{share}, mean over all {self.n_points:,} labelled points."
+        share = "Share of the k nearest neighbors (cosine, exact) that have the point's class"
+        if self.n_points == self.n_labeled:
+            return f"{share}, mean over all {self.n_points:,} labeled points."
         return (
-            f"{share}, mean over a random sample of {self.n_points:,} of {self.n_labelled:,} labelled points; standard "
+            f"{share}, mean over a random sample of {self.n_points:,} of {self.n_labeled:,} labeled points; standard "
             f"error at most {max(self.stderr):.2g} (chi_points=None asks all). A table of another metric gives another "
             "number."
         )
 
 
 def _homogeneity(data: Inputs, n_asked: int, k: int, seed: int, common: dict[str, Any]) -> _Homogeneity:
-    """CHI of all points, or of a sample whose neighbours are sought among all."""
-    labelled = np.flatnonzero(data.classes.codes >= 0)
-    n_labelled = len(labelled)
-    if len(labelled) > n_asked:
-        labelled = np.sort(np.random.default_rng(seed).choice(labelled, n_asked, replace=False))
-    table = knn_of(data.points, labelled, k, metric="cosine", **common)
+    """CHI of all points, or of a sample whose neighbors are sought among all."""
+    labeled = np.flatnonzero(data.classes.codes >= 0)
+    n_labeled = len(labeled)
+    if len(labeled) > n_asked:
+        labeled = np.sort(np.random.default_rng(seed).choice(labeled, n_asked, replace=False))
+    table = knn_of(data.points, labeled, k, metric="cosine", **common)
     values = class_homogeneity(table, data.coded)
     errors = class_homogeneity_stderr(table, data.coded)
-    return _Homogeneity(list(values), list(values.values()), list(errors.values()), len(labelled), n_labelled)
+    return _Homogeneity(list(values), list(values.values()), list(errors.values()), len(labeled), n_labeled)
 
 
 def _homogeneity_size(data: Inputs, chi_points: int | None) -> tuple[int, int]:
-    """Points asked for their neighbours, and how many neighbours."""
-    n_labelled = int(data.classes.counts.sum())
-    return n_labelled if chi_points is None else min(int(chi_points), n_labelled), min(CHI_MOST, len(data.points) - 1)
+    """Points asked for their neighbors, and how many neighbors."""
+    n_labeled = int(data.classes.counts.sum())
+    return n_labeled if chi_points is None else min(int(chi_points), n_labeled), min(CHI_MOST, len(data.points) - 1)
 
 
 def _score(probe: dict[str, Any]) -> ProbeScore:
@@ -375,7 +375,7 @@ def _point_map(layout: _Layout, data: Inputs, found: Communities, density: RLDRe
 
 
 def _middle(density: RLDResult) -> int:
-    """Position of the temperature at which local density finds mislabelled points best, T = 0.1."""
+    """Position of the temperature at which local density finds mislabeled points best, T = 0.1."""
     return int(np.abs(np.log(density.temperatures / 0.1)).argmin())
 
 
@@ -462,7 +462,7 @@ def _how_rld(density: RLDResult) -> str:
 
 def _how_knn(table: KNN) -> str:
     recall = "" if table.measured_recall is None else f", recall {table.measured_recall:.3f} measured on a sample"
-    return f"{table.k} nearest neighbours of every point, {table.metric}, index {table.index}{recall}."
+    return f"{table.k} nearest neighbors of every point, {table.metric}, index {table.index}{recall}."
 
 
 def _how_scores(scores: Scores) -> str:

@@ -27,11 +27,11 @@ HELD_OUT = 0.2
 FEWEST_TEST_POINTS = 3
 """With fewer held out, no probe is trained."""
 
-Varied = Literal["labels", "neighbours", "temperature"]
+Varied = Literal["labels", "neighbors", "temperature"]
 
 VARIED: dict[Varied, tuple[float, ...]] = {
     "labels": (0.01, 0.1),
-    "neighbours": (5, 50),
+    "neighbors": (5, 50),
     "temperature": (0.05, 0.5),
 }
 """What a study tries beside the probes' own setting: all labels, k, and the temperature of the affinity graph."""
@@ -46,7 +46,7 @@ class Scores:
     rows
         Fields of each `ProbeScore`, or of each `StudyScore`.
     n_test
-        Labelled test points.
+        Labeled test points.
     how
         One sentence.
     """
@@ -66,7 +66,7 @@ class Probing:
     probes
         Names out of `clorg_scale.probes.PROBES`.
     k
-        Neighbours in the graph, and of the k-NN probe.
+        Neighbors in the graph, and of the k-NN probe.
     mean_distance
         That the temperature of the graph refers to.
     seed
@@ -90,7 +90,7 @@ class Probing:
         return given_split(self.data.points, codes, self.data.test, self.data.test_codes)
 
     def neighbors(self, k: int) -> KNN:
-        """Neighbours of all points of the split among all."""
+        """Neighbors of all points of the split among all."""
         return knn(self.split.points, min(k, len(self.split.points) - 1), seed=self.seed, **self.common)
 
     def score(self) -> Scores:
@@ -101,7 +101,7 @@ class Probing:
             return Scores([], 0, "No probe was trained.")
         X, y, X_test, y_test = self._parts()
         if len(y_test) < FEWEST_TEST_POINTS:
-            return Scores([], 0, f"Not trained: fewer than {FEWEST_TEST_POINTS} labelled points could be held out.")
+            return Scores([], 0, f"Not trained: fewer than {FEWEST_TEST_POINTS} labeled points could be held out.")
         graph = affinity_graph(
             self.neighbors(self.k), temperature=AFFINITY_TEMPERATURE, mean_distance=self.mean_distance
         )
@@ -117,30 +117,30 @@ class Probing:
         return Scores([asdict(result) for result in results], int((y_test >= 0).sum()), how)
 
     def study(self, varied: Varied, table: KNN) -> Scores:
-        """Train the probes again with other shares of labels, numbers of neighbours or temperatures.
+        """Train the probes again with other shares of labels, numbers of neighbors or temperatures.
 
-        `table` has as many neighbours as the study takes at most.
+        `table` has as many neighbors as the study takes at most.
         """
         from clorg_scale.probes import study_probes
 
         settings: dict[Varied, Sequence[float]] = {
-            "labels": (1.0,), "neighbours": (self.k,), "temperature": (AFFINITY_TEMPERATURE,)
+            "labels": (1.0,), "neighbors": (self.k,), "temperature": (AFFINITY_TEMPERATURE,)
         }  # fmt: skip
         most = min(table.k, int((self.split.codes[: self.split.n_train] >= 0).sum()))
         own, tried = settings[varied][0], VARIED[varied]
-        settings[varied] = [value for value in tried if value != own and (varied != "neighbours" or value <= most)]
+        settings[varied] = [value for value in tried if value != own and (varied != "neighbors" or value <= most)]
         if not settings[varied]:
             return Scores([], 0, "Nothing to vary: there are too few points.")
         X, y, X_test, y_test = self._parts()
         rows = study_probes(
             X, self._as_classes(y), X_test, self._as_classes(y_test),
             probes=[name for name in self.probes if self._depends(name, varied)],
-            label_fractions=settings["labels"], ks=[int(k) for k in settings["neighbours"]],
+            label_fractions=settings["labels"], ks=[int(k) for k in settings["neighbors"]],
             temperatures=settings["temperature"], neighbors=table, mean_distance=self.mean_distance, seed=self.seed,
             **self.common,
         )  # fmt: skip
         listed = ", ".join(f"{value:g}" for value in settings[varied])
-        what = {"labels": "shares of the labels", "neighbours": "k", "temperature": "T"}[varied]
+        what = {"labels": "shares of the labels", "neighbors": "k", "temperature": "T"}[varied]
         return Scores(
             [asdict(row) for row in rows], int((y_test >= 0).sum()), f"The probes again at {what} = {listed}."
         )
@@ -149,7 +149,7 @@ class Probing:
     def _depends(name: str, varied: Varied) -> bool:
         from clorg_scale.probes.comparison import GRAPH_PROBES
 
-        return varied == "labels" or name in GRAPH_PROBES or (name == "knn" and varied == "neighbours")
+        return varied == "labels" or name in GRAPH_PROBES or (name == "knn" and varied == "neighbors")
 
     def _as_classes(self, codes: Any) -> ClassLabels:
         """Codes in the numbering of the classes."""

@@ -64,7 +64,7 @@ class NeighborSummary:
     metric: str
     index: str
     recall: float | None
-    """Share of true neighbours found, measured against exact search on a sample; None where nobody measured it."""
+    """Share of true neighbors found, measured against exact search on a sample; None where nobody measured it."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class StudyScore:
     label_fraction: float
     """Share of each class's training labels that it was shown."""
     k: int | None
-    """Neighbours in its graph or vote; None where they play no part."""
+    """Neighbors in its graph or vote; None where they play no part."""
     temperature: float | None
     """Of its graph; None where it plays no part."""
     score: ProbeScore
@@ -150,7 +150,7 @@ class PointMap:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A point whose surroundings belong to another class: perhaps mislabelled."""
+    """A point whose surroundings belong to another class: perhaps mislabeled."""
 
     index: int
     label: str
@@ -203,11 +203,11 @@ class Analysis:
     settings: dict[str, str | int | float | bool | None]
     versions: dict[str, str]
     probe_study: list[StudyScore] = field(default_factory=list)
-    """The probes at other shares of labels, numbers of neighbours and temperatures; empty where no study was made."""
+    """The probes at other shares of labels, numbers of neighbors and temperatures; empty where no study was made."""
     spectrum: SpectrumSummary | None = None
     """None in analyses of before there was one."""
     class_homogeneity_points: int | None = None
-    """Points whose neighbors class homogeneity was measured on, of all that are labelled; None in older records."""
+    """Points whose neighbors class homogeneity was measured on, of all that are labeled; None in older records."""
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionaries and lists, as in the JSON file."""

@@ -42,7 +42,7 @@ def given_split(
 
 
 def held_out_split(embeddings: Array, codes: npt.NDArray[np.int64], *, fraction: float, seed: int) -> ProbeSplit:
-    """A stratified share of the labelled points held out as test points; the unlabelled ones are training points."""
+    """A stratified share of the labeled points held out as test points; the unlabelled ones are training points."""
     from clorg_scale.probes.splits import stratified_hold_out
 
     _, test = stratified_hold_out(codes, fraction, np.random.default_rng(seed))

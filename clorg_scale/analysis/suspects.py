@@ -1,4 +1,4 @@
-"""Points whose surroundings belong to another class: perhaps mislabelled."""
+"""Points whose surroundings belong to another class: perhaps mislabeled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def find_suspects(
     *,
     n_most: int = 100,
 ) -> list[Suspect]:
-    """The least locally dense points whose neighbours mostly have one other class.
+    """The least locally dense points whose neighbors mostly have one other class.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def find_suspects(
 
 
 def _surrounding_class(around: npt.NDArray[np.int64], weights: npt.NDArray[np.float32], n_classes: int) -> int:
-    """Class with the largest weight among the neighbours of these classes, -1 if none has one."""
-    labelled = around >= 0
-    shares = np.bincount(around[labelled], weights[labelled], n_classes)
+    """Class with the largest weight among the neighbors of these classes, -1 if none has one."""
+    labeled = around >= 0
+    shares = np.bincount(around[labeled], weights[labeled], n_classes)
     return int(shares.argmax()) if shares.any() else -1

@@ -51,12 +51,12 @@ def row_block(
     """
     xp = array_module(embeddings)
     if mean is not None and xp is np:
-        from clorg_scale.arrays.compiled import centred_rows, readable
+        from clorg_scale.arrays.compiled import centered_rows, readable
 
         if readable(embeddings):
             which = np.arange(len(embeddings))[rows] if isinstance(rows, slice) else np.asarray(rows)
             out = np.empty((len(which), len(mean)), dtype=dtype)
-            centred_rows(embeddings, which, mean, out)
+            centered_rows(embeddings, which, mean, out)
             return out
     block = embeddings[rows]
     if mean is not None:

@@ -1,4 +1,4 @@
-"""Rows of embeddings gathered, centred and rounded in one compiled pass."""
+"""Rows of embeddings gathered, centered and rounded in one compiled pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numba import prange
 
 from clorg_scale.arrays.compiler import njit
 
-__all__ = ["centred_rows", "pair_lengths", "readable", "row_lengths"]
+__all__ = ["centered_rows", "pair_lengths", "readable", "row_lengths"]
 
 CHUNK_BYTES = 4 << 20
 """Half-precision rows converted at a time."""
@@ -25,7 +25,7 @@ def readable(embeddings: npt.NDArray[Any]) -> bool:
     return known and embeddings.dtype.isnative and embeddings.flags.aligned
 
 
-def centred_rows(
+def centered_rows(
     embeddings: npt.NDArray[Any], which: npt.NDArray[np.int64], mean: npt.NDArray[np.float64], out: npt.NDArray[Any]
 ) -> None:
     """Out (b, d) = embeddings[which] - mean (d,), subtracted in float64.
@@ -49,7 +49,7 @@ def row_lengths(embeddings: npt.NDArray[Any], mean: npt.NDArray[np.float64]) -> 
     for start in range(0, len(embeddings), step):
         which = np.arange(start, min(start + step, len(embeddings)))
         chunk = space[: len(which)]
-        centred_rows(embeddings, which, mean, chunk)
+        centered_rows(embeddings, which, mean, chunk)
         _lengths(chunk, np.zeros_like(mean), lengths[start : which[-1] + 1])
     return lengths
 
@@ -66,7 +66,7 @@ def pair_lengths(
     space = np.empty((2 * step, embeddings.shape[1]), dtype=np.float32)
     for start in range(0, len(here), step):
         which = np.concatenate([here[start : start + step], there[start : start + step]])
-        centred_rows(embeddings, which, nothing, space[: len(which)])
+        centered_rows(embeddings, which, nothing, space[: len(which)])
         half = len(which) // 2
         _pair_lengths(space, np.arange(half), np.arange(half, 2 * half), lengths[start : start + half])
     return lengths

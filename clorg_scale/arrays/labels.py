@@ -124,7 +124,7 @@ def warn_of_lookalike(encoded: ClassLabels, unlabelled: int | str | None, name: 
 
 
 def _looks_like_a_class(encoded: ClassLabels) -> bool:
-    """Whether the points labelled -1 are as many as those of a class, or -1 belongs to 0 and 1 as in {-1, 1}."""
+    """Whether the points labeled -1 are as many as those of a class, or -1 belongs to 0 and 1 as in {-1, 1}."""
     n_unlabelled, counts = encoded.n_unlabelled, encoded.counts
     if not n_unlabelled or not len(counts):
         return False
@@ -236,8 +236,8 @@ def _categories(labels: Any, name: str) -> npt.NDArray[Any]:
     n_missing = int((codes < 0).sum())
     if n_missing:
         raise InputError(_missing(n_missing, int(np.flatnonzero(codes < 0)[0]), name))
-    labelled: npt.NDArray[Any] = categories[codes]
-    return labelled
+    labeled: npt.NDArray[Any] = categories[codes]
+    return labeled
 
 
 def _missing(n_missing: int, first: int, name: str) -> str:

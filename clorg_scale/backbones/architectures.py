@@ -40,7 +40,7 @@ class Backbone(nn.Module):
     n_features
         Length of an embedding.
     n_channels, image_size
-        What it takes; grey images are repeated where it takes three channels.
+        What it takes; gray images are repeated where it takes three channels.
     settings
         What `rebuild` makes it again from, without weights.
     """

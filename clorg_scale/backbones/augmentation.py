@@ -12,7 +12,7 @@ from clorg_scale.errors import InputError
 
 __all__ = ["Augmentation", "turned"]
 
-GREY = (0.299, 0.587, 0.114)
+GRAY = (0.299, 0.587, 0.114)
 """Luminance of red, green and blue (ITU-R BT.601)."""
 
 
@@ -21,13 +21,13 @@ HUE = math.pi / 5
 
 
 class Augmentation:
-    """Random crop, flip, colours and blur of SimCLR (arXiv 2002.05709), for whole batches at once.
+    """Random crop, flip, colors and blur of SimCLR (arXiv 2002.05709), for whole batches at once.
 
     Parameters
     ----------
     strength
         0 leaves images as they are, 1 is what contrastive training uses: crops down to a fifth of the area, brightness,
-        contrast and saturation within 40 %, hue within 36 degrees, a fifth of the images grey. In between, in
+        contrast and saturation within 40 %, hue within 36 degrees, a fifth of the images gray. In between, in
         proportion.
     blur
         Whether half of the images are blurred; for images from 64 pixels on.
@@ -54,7 +54,7 @@ class Augmentation:
         """
         if self.strength == 0:
             return images
-        views = self._colours(self._crop_and_flip(images, generator), generator)
+        views = self._colors(self._crop_and_flip(images, generator), generator)
         return self._blurred(views, generator) if self.blur else views
 
     def _crop_and_flip(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -72,8 +72,8 @@ class Augmentation:
         grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
         return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
-    def _colours(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Brightness, contrast, saturation and hue of four fifths of the images; some of them grey."""
+    def _colors(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Brightness, contrast, saturation and hue of four fifths of the images; some of them gray."""
         spread = min(0.4 * self.strength, 0.95)
         factors = [self._uniform(images, generator, 1 - spread, 1 + spread).view(-1, 1, 1, 1) for _ in range(3)]
         jitter = (self._uniform(images, generator, 0, 1) < 0.8).view(-1, 1, 1, 1)
@@ -81,11 +81,11 @@ class Augmentation:
         mean = result.mean(dim=(1, 2, 3), keepdim=True)
         result = mean + (result - mean) * factors[1]
         if images.shape[1] == 3:
-            grey = (result * result.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
-            colourless = (self._uniform(images, generator, 0, 1) < 0.2 * self.strength).view(-1, 1, 1, 1)
+            gray = (result * result.new_tensor(GRAY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+            colorless = (self._uniform(images, generator, 0, 1) < 0.2 * self.strength).view(-1, 1, 1, 1)
             most = HUE * self.strength
             angles = self._uniform(images, generator, -most, most).view(-1, 1, 1, 1)
-            result = torch.where(colourless, grey, grey + turned(result - grey, angles) * factors[2])
+            result = torch.where(colorless, gray, gray + turned(result - gray, angles) * factors[2])
         return torch.where(jitter, result, images).clamp_(0, 1)
 
     def _blurred(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -109,11 +109,11 @@ class Augmentation:
         )
 
 
-def turned(colours: Tensor, angles: Tensor) -> Tensor:
-    """Colours (b, 3, h, w) turned about the axis of greys, by angles (b, 1, 1, 1): by 120 degrees, red becomes green.
+def turned(colors: Tensor, angles: Tensor) -> Tensor:
+    """Colors (b, 3, h, w) turned about the axis of grays, by angles (b, 1, 1, 1): by 120 degrees, red becomes green.
 
     With u = (1, 1, 1) / sqrt(3):  v cos a + (u x v) sin a + u (u v) (1 - cos a)   (Rodrigues).
     """
-    across = (colours.roll(1, 1) - colours.roll(-1, 1)) / math.sqrt(3)
-    along = colours.mean(1, keepdim=True)
-    return colours * angles.cos() + across * angles.sin() + along * (1 - angles.cos())
+    across = (colors.roll(1, 1) - colors.roll(-1, 1)) / math.sqrt(3)
+    along = colors.mean(1, keepdim=True)
+    return colors * angles.cos() + across * angles.sin() + along * (1 - angles.cos())

@@ -1,4 +1,4 @@
-"""A training on disk: weights, the optimiser's state, the log, in one file written whole."""
+"""A training on disk: weights, the optimizer's state, the log, in one file written whole."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 306, 220, 52, 64, 34, 34
 LETTER = 6.5
 """Width of a letter."""
 
-COLOURS = ("#1f5fa8", "#c4511d", "#2b8a5a", "#7a4fa3", "#8a6d1c")
+COLORS = ("#1f5fa8", "#c4511d", "#2b8a5a", "#7a4fa3", "#8a6d1c")
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ def _panel(xs: Sequence[float], panel: Panel, x_title: str, *, logarithmic: bool
     parts.append(f'<text x="{middle}" y="{HEIGHT - 16}" text-anchor="middle" fill="#555">{escape(x_title)}</text>')
     end = int(np.argmax(x))
     places = _apart(y[:, end])
-    for name, heights, place, colour in zip(panel.curves, y, places, COLOURS, strict=False):
+    for name, heights, place, color in zip(panel.curves, y, places, COLORS, strict=False):
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, heights, strict=True))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<circle cx="{x[end]:.1f}" cy="{heights[end]:.1f}" r="3" fill="{colour}"/>')
-        parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{place + 4:.1f}" fill="{colour}">{escape(name)}</text>')
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
+        parts.append(f'<circle cx="{x[end]:.1f}" cy="{heights[end]:.1f}" r="3" fill="{color}"/>')
+        parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{place + 4:.1f}" fill="{color}">{escape(name)}</text>')
     return "".join(parts)
 
 

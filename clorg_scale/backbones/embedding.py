@@ -201,5 +201,5 @@ def _stored(features: torch.Tensor, dtype: str) -> Any:
     with np.errstate(over="ignore"):  # told below
         values = features.numpy().astype(dtype)
     if not np.isfinite(values).all():
-        raise InputError(f"An embedding is not finite in {dtype}; store float32, or normalise the embeddings.")
+        raise InputError(f"An embedding is not finite in {dtype}; store float32, or normalize the embeddings.")
     return values

@@ -35,7 +35,7 @@ class QueueContrast(nn.Module):
         self.register_buffer("enqueued", torch.zeros((), dtype=torch.int64))
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Loss of queries (2, b, d) of two views; keys (2, b, d) of the same images, of the view to be recognised."""
+        """Loss of queries (2, b, d) of two views; keys (2, b, d) of the same images, of the view to be recognized."""
         queries, keys = functional.normalize(queries, dim=2), functional.normalize(keys, dim=2)
         batch, first = _of_all_processes(keys)
         n_kept = min(int(self.enqueued), self.queue.shape[1])

@@ -1,4 +1,4 @@
-"""What a backbone is trained to do: tell classes apart, or recognise two views of one image.
+"""What a backbone is trained to do: tell classes apart, or recognize two views of one image.
 
 Losses and heads are Lightly's, but for the loss of MoCo v3. Each method is a module from views of a batch to its loss,
 so that its heads, queues and momentum copies are saved and restored with it, and gradients of several processes meet in
@@ -53,7 +53,7 @@ class Method(nn.Module):
             return self.loss(*arguments, **options)
 
     def after_step(self, done: float) -> None:
-        """What follows a step of the optimiser; `done` is the share of the training that is over."""
+        """What follows a step of the optimizer; `done` is the share of the training that is over."""
 
 
 class Supervised(Method):
@@ -103,14 +103,14 @@ class WithTeacher(Method):
 
     def __init__(self, backbone: Backbone, new_projection: Callable[[], nn.Module], momentum: float) -> None:
         super().__init__(backbone, new_projection())
-        teacher = new_projection()  # weight-normalised heads cannot be copied
+        teacher = new_projection()  # weight-normalized heads cannot be copied
         teacher.load_state_dict(self.projection.state_dict())
         self.teacher = nn.Sequential(copy.deepcopy(backbone), teacher).requires_grad_(requires_grad=False)
         self.momentum = momentum
 
     @torch.no_grad()
     def after_step(self, done: float) -> None:
-        """Move the teacher towards the student; slower and slower (arXiv 2006.07733)."""
+        """Move the teacher toward the student; slower and slower (arXiv 2006.07733)."""
         m = 1 - (1 - self.momentum) * (math.cos(math.pi * done) + 1) / 2
         student = [*self.backbone.parameters(), *self.projection.parameters()]
         for own, theirs in zip(self.teacher.parameters(), student, strict=True):

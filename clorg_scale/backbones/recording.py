@@ -1,4 +1,4 @@
-"""How embeddings organise while a backbone is trained: measures every few epochs, as a table and a picture."""
+"""How embeddings organize while a backbone is trained: measures every few epochs, as a table and a picture."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = ["Recorder"]
 TEMPERATURES = (1.0, 0.5, 0.2, 0.1)
 KS = (1, 10, 100)
 VOTERS = 20
-"""Neighbours that vote for the k-NN accuracy."""
+"""Neighbors that vote for the k-NN accuracy."""
 
 
 class Recorder:
     """Measure a backbone as it is trained: hand it to `train` as `on_epoch`.
 
-    Writes measures.csv and measures.svg into a folder: RLD, class homogeneity among cosine neighbours,
+    Writes measures.csv and measures.svg into a folder: RLD, class homogeneity among cosine neighbors,
     Calinski-Harabasz, and the k-NN accuracy on one half of the images from the other (k = 20, cosine). A training that
     is taken up again continues them.
 

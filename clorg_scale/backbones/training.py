@@ -119,7 +119,7 @@ def train(
         Epochs between checkpoints; the last one is always kept.
     on_epoch
         Called after each epoch, before its checkpoint, in the first process; a `Recorder` measures how the embeddings
-        organise.
+        organize.
     device
         "auto", "cpu" or "cuda".
     seed

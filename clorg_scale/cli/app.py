@@ -28,7 +28,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="clorg-scale",
-    help="How embeddings are organised: local density, class homogeneity, communities and probes, at any size.",
+    help="How embeddings are organized: local density, class homogeneity, communities and probes, at any size.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -198,4 +198,4 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """How embeddings are organised: local density, class homogeneity, communities and probes, at any size."""
+    """How embeddings are organized: local density, class homogeneity, communities and probes, at any size."""

@@ -104,7 +104,7 @@ def analyze(
         ),
     ] = None,
     probe_study: Annotated[
-        bool, typer.Option("--probe-study", help="Probes also by share of labels, neighbours and temperature.")
+        bool, typer.Option("--probe-study", help="Probes also by share of labels, neighbors and temperature.")
     ] = False,
     map_points: Annotated[int, typer.Option(help="Points on the map, at most; 0 draws none.", metavar="N")] = 10_000,
     chi_points: Annotated[
@@ -120,7 +120,7 @@ def analyze(
     allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
-    """Compute everything that is known of how embeddings are organised.
+    """Compute everything that is known of how embeddings are organized.
 
     Writes analysis.json and report.html into FOLDER, and each finished stage: the same command, run again after it
     was stopped, goes on where it was.

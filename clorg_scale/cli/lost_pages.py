@@ -20,7 +20,7 @@ SENTENCE = (
 def explain_lost_pages(array: Any) -> None:
     """If the array is mapped, end the process with the sentence and exit code 2 where a page of its file is gone.
 
-    The read that fails is repeated when a handler returns, so that one written in Python, which runs afterwards, never
+    The read that fails is repeated when a handler returns, so that one written in Python, which runs afterward, never
     comes to run; this one is compiled.
     """
     if hasattr(signal, "SIGBUS") and mapped_array(array) is not None:

@@ -37,7 +37,7 @@ __all__ = [
     "print_json",
     "print_table",
     "read_checked",
-    "read_labelled",
+    "read_labeled",
     "read_named",
     "read_points",
     "read_temperatures",
@@ -88,7 +88,7 @@ AllowExternal = Annotated[
 Temperatures = Annotated[str, typer.Option(help="Temperatures of RLD, separated by commas.", metavar="T,T,...")]
 Method = Annotated[str, typer.Option(help="auto, exact, sampled or graph.", metavar="NAME")]
 TargetError = Annotated[float, typer.Option(help="Half-width of the 95 % interval of sampled RLD.", metavar="NUMBER")]
-Neighbors = Annotated[int, typer.Option("--k", help="Neighbours per point.", metavar="K")]
+Neighbors = Annotated[int, typer.Option("--k", help="Neighbors per point.", metavar="K")]
 Resolution = Annotated[float, typer.Option(help="Larger gives more, smaller communities.", metavar="NUMBER")]
 Seed = Annotated[int, typer.Option(help="Of everything random.", callback=_checked_seed, metavar="NUMBER")]
 Unlabelled = Annotated[
@@ -156,7 +156,7 @@ def read_checked(
     return stored
 
 
-def read_labelled(embeddings: Path, labels: Path | None, *, allow_external: bool = False) -> tuple[Any, Any]:
+def read_labeled(embeddings: Path, labels: Path | None, *, allow_external: bool = False) -> tuple[Any, Any]:
     """Embeddings and labels of a file, unchecked; both must be there.
 
     Raises
@@ -169,7 +169,7 @@ def read_labelled(embeddings: Path, labels: Path | None, *, allow_external: bool
 
 
 def read_named(embeddings: Path, labels: Path | None, *, allow_external: bool = False) -> StoredEmbeddings:
-    """As `read_labelled`, with the names of the classes."""
+    """As `read_labeled`, with the names of the classes."""
     from clorg_scale.cli.lost_pages import explain_lost_pages
     from clorg_scale.store import load_embeddings
 

@@ -52,7 +52,7 @@ def rld(
     temperatures: Temperatures = DEFAULT_TEMPERATURES,
     method: Method = "auto",
     target_error: TargetError = 0.005,
-    k: Annotated[int, typer.Option("--k", help="Neighbours of the graph and sampled methods.", metavar="K")] = 15,
+    k: Annotated[int, typer.Option("--k", help="Neighbors of the graph and sampled methods.", metavar="K")] = 15,
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
@@ -101,7 +101,7 @@ def rld(
         print(f"{t:8g} {value:10.6f} {f'{error:.6f}' if error else '0':>10} {null:16.6f}")
 
 
-@app.command(short_help="The k nearest neighbours of every point.")
+@app.command(short_help="The k nearest neighbors of every point.")
 def knn(
     embeddings: Embeddings,
     *,
@@ -122,7 +122,7 @@ def knn(
     allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
-    """Find the k nearest neighbours of every point; `clorg_scale.KNN.load` reads the table."""
+    """Find the k nearest neighbors of every point; `clorg_scale.KNN.load` reads the table."""
     from clorg_scale.cli.files import NEIGHBOR_FILES, check_file, write_neighbors
     from clorg_scale.distributed import connect
     from clorg_scale.neighbors import knn as run
@@ -147,7 +147,7 @@ def knn(
     recall, mean = table.measured_recall, table.mean_distance
     print_table(
         [
-            ("points", f"{table.n_points:,}"), ("neighbours each", f"{table.k}"), ("metric", table.metric),
+            ("points", f"{table.n_points:,}"), ("neighbors each", f"{table.k}"), ("metric", table.metric),
             ("index", table.index), ("recall", "not measured" if recall is None else f"{recall:.4f}"),
             ("mean distance", "none" if mean is None else f"{mean:.6g}"), *_written(out),
         ]

@@ -69,7 +69,7 @@ def lasting_streams() -> Iterator[Streams]:
     """Let the block print to whom it likes: where nobody reads any more, what is printed vanishes.
 
     Neither a closed pipe nor a full disk behind the standard output stops the work; `Streams.refused` tells of the
-    latter afterwards.
+    latter afterward.
     """
     _open_missing()
     streams, before = Streams(), (sys.stdout, sys.stderr)

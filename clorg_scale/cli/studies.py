@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clorg_scale.cli.app import app
-from clorg_scale.cli.options import AllowExternal, DeviceName, Out, Seed, read_labelled
+from clorg_scale.cli.options import AllowExternal, DeviceName, Out, Seed, read_labeled
 from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import stage_progress
@@ -48,7 +48,7 @@ def study_of_temperature(
     """RLD at 24 temperatures from 2 to 0.02, with what shuffled labels would give."""
     from clorg_scale.studies.temperature import study_temperature
 
-    sets = {_name(path): read_labelled(path, None, allow_external=allow_external) for path in embeddings or []}
+    sets = {_name(path): read_labeled(path, None, allow_external=allow_external) for path in embeddings or []}
     if len(sets) < len(embeddings or []):
         raise InputError("Two of the embeddings have the same name; rename one of the files.")
     rows = study_temperature(sets or None, out=out, device=device, seed=seed, progress=True)  # type: ignore[arg-type]
@@ -82,12 +82,12 @@ def study_of_seeds(
         settings = [replace(base, data=name, seed=seed + i) for i in range(seeds)]
         folder = out if len(data) == 1 else out / Path(name).name
         rows = _run(settings, "seed", folder, device)
-        from clorg_scale.studies.trainings import summarise
+        from clorg_scale.studies.trainings import summarize
 
         print(f"\n{printable(name)}, {seeds} seeds")
         _print_rows([
             {"measure": measure, "mean": mean, "deviation": spread}
-            for measure, (mean, spread) in summarise(rows).items()
+            for measure, (mean, spread) in summarize(rows).items()
         ])  # fmt: skip
 
 

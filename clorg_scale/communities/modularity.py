@@ -90,9 +90,9 @@ def _sums_on_cpu(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWei
     codes = on_host(codes)
     weights = graph.weights.astype(np.float64)
     ends, others = codes[graph.rows()], codes[graph.indices]
-    labelled, same = ends >= 0, (ends == others) & (ends >= 0)
+    labeled, same = ends >= 0, (ends == others) & (ends >= 0)
     within = np.bincount(ends[same], weights=weights[same], minlength=n_classes)
-    degrees = np.bincount(ends[labelled], weights=weights[labelled], minlength=n_classes)
+    degrees = np.bincount(ends[labeled], weights=weights[labeled], minlength=n_classes)
     return ClassWeights(within, degrees, float(weights.sum()))
 
 

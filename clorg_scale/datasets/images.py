@@ -1,4 +1,4 @@
-"""Labelled images by name: in memory where they are small, decoded when asked for where they are files."""
+"""Labeled images by name: in memory where they are small, decoded when asked for where they are files."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Images:
 
     @property
     def n_channels(self) -> int:
-        """1 for grey images, 3 for colours."""
+        """1 for gray images, 3 for colors."""
         return int(self.pixels.shape[1])
 
     @property
@@ -254,7 +254,7 @@ def load_images(
     skip_unreadable: bool = False,
     progress: bool = False,
 ) -> ImageSet:
-    """Load a labelled set of images.
+    """Load a labeled set of images.
 
     Parameters
     ----------

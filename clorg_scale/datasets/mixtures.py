@@ -1,4 +1,4 @@
-"""Synthetic embeddings of any size whose organisation is known: locally dense, or compact classes."""
+"""Synthetic embeddings of any size whose organization is known: locally dense, or compact classes."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ _CENTRES, _BASIS = 1, 2
 class Mixture:
     """Gaussian clusters of equal spread, each of one class, in a random subspace of the features.
 
-    A point is drawn in q dimensions around the centre of a random cluster of its class, mapped into the d
+    A point is drawn in q dimensions around the center of a random cluster of its class, mapped into the d
     features by q orthonormal rows, and a little noise is added in all of them. Real embeddings are of that
     kind: many features, few dimensions in which the points differ. Point i depends on `seed` and i alone: the
     first points of a larger set are the smaller set.
 
     Attributes
     ----------
-    centres
-        (C, m, q) float32, centres of the m clusters of each class.
+    centers
+        (C, m, q) float32, centers of the m clusters of each class.
     basis
         (q, d) float32 with orthonormal rows.
     class_shares
         (C,) probability of each class.
     spread
-        Standard deviation of a cluster in each of the q dimensions; the centres have 1 (times a separation).
+        Standard deviation of a cluster in each of the q dimensions; the centers have 1 (times a separation).
     noise
         Standard deviation of the noise in each of the d features.
     seed
         Of the points.
     """
 
-    centres: npt.NDArray[np.float32]
+    centers: npt.NDArray[np.float32]
     basis: npt.NDArray[np.float32]
     class_shares: npt.NDArray[np.float64]
     spread: float
@@ -78,10 +78,10 @@ class Mixture:
         """Draw one chunk, always all of it, so that every product of matrices has one shape."""
         random = _stream(self.seed, 0, chunk)
         labels = random.choice(len(self.class_shares), size=_CHUNK, p=self.class_shares)
-        clusters = random.integers(self.centres.shape[1], size=_CHUNK)
+        clusters = random.integers(self.centers.shape[1], size=_CHUNK)
         latent = random.standard_normal((_CHUNK, len(self.basis)), dtype=np.float32)
         latent *= np.float32(self.spread)
-        latent += self.centres[labels, clusters]
+        latent += self.centers[labels, clusters]
         points = latent @ self.basis
         points += np.float32(self.noise) * random.standard_normal(points.shape, dtype=np.float32)
         return points, labels.astype(np.int64)
@@ -149,7 +149,7 @@ def locally_dense_mixture(
 ) -> tuple[Array, npt.NDArray[np.int64]]:
     """Draw classes that are dense only locally: each is many tight clusters, spread over the whole space.
 
-    The clusters of all classes are mixed: neighbours agree in class, distant points do not, as in contrastive
+    The clusters of all classes are mixed: neighbors agree in class, distant points do not, as in contrastive
     embeddings. RLD is high at low temperatures and near 0 at high ones.
 
     Parameters
@@ -159,7 +159,7 @@ def locally_dense_mixture(
     n_classes, clusters_per_class
         Classes, and clusters of each.
     spread
-        Standard deviation of a cluster, where that of the centres is 1.
+        Standard deviation of a cluster, where that of the centers is 1.
     n_dimensions
         Dimensions in which the points differ, apart from noise; at most `n_features`.
     class_exponent
@@ -210,7 +210,7 @@ def compact_mixture(
     spread
         Standard deviation of a class in each dimension.
     separation
-        Standard deviation of the centres of the classes in each dimension.
+        Standard deviation of the centers of the classes in each dimension.
     n_points, n_features, n_classes, n_dimensions, class_exponent, dtype, seed, output
         As for `locally_dense_mixture`.
 
@@ -241,7 +241,7 @@ def _mixture(
     *,
     separation: float,
 ) -> Mixture:
-    """Draw what all points share: the centres and the subspace."""
+    """Draw what all points share: the centers and the subspace."""
     sizes = {
         "n_points": n_points,
         "n_features": n_features,
@@ -259,10 +259,10 @@ def _mixture(
         )
     dimensions = min(n_dimensions, n_features)
     shares = np.arange(1, n_classes + 1, dtype=np.float64) ** -class_exponent
-    centres = _stream(seed, _CENTRES).standard_normal((n_classes, n_clusters, dimensions), dtype=np.float32)
+    centers = _stream(seed, _CENTRES).standard_normal((n_classes, n_clusters, dimensions), dtype=np.float32)
     basis, _ = np.linalg.qr(_stream(seed, _BASIS).standard_normal((n_features, dimensions)))
     return Mixture(
-        centres * np.float32(separation),
+        centers * np.float32(separation),
         np.ascontiguousarray(basis.T, dtype=np.float32),
         shares / shares.sum(),
         spread,

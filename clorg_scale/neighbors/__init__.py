@@ -1,6 +1,6 @@
-"""k nearest neighbours of embeddings, with FAISS on the CPU, cuVS, FAISS or torch on the GPU.
+"""k nearest neighbors of embeddings, with FAISS on the CPU, cuVS, FAISS or torch on the GPU.
 
-`knn` gives every point's neighbours, `knn_of` those of a sample of the points (exact, for large k),
+`knn` gives every point's neighbors, `knn_of` those of a sample of the points (exact, for large k),
 `knn_between` those of other points, such as a test set, among the embeddings.
 """
 

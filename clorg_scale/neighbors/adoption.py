@@ -41,7 +41,7 @@ def adopt_table(indices: Any, distances: Any, metric: Metric, n_points: int | No
         keys = xp.maximum(keys, 0)
     k = int((ids >= 0).sum(axis=1).min())
     if k == 0:
-        raise InputError("The k-NN table has rows without any valid neighbour; search again with a larger k.")
+        raise InputError("The k-NN table has rows without any valid neighbor; search again with a larger k.")
     _tell(dropped, len(ids), ids.shape[1], k)
     keys = keys[:, :k]
     return KNN(
@@ -78,16 +78,16 @@ def _without_wrong(ids: Array, keys: Array, owners: Array, n: int) -> tuple[Arra
     own = (ids == owners[:, None]) & ~missing & ~infinite
     wrong = missing | infinite | own
     keys, ids = sort_rows(xp.where(wrong, np.inf, keys), xp.where(wrong, -1, ids))
-    order = xp.argsort(ids, axis=1, kind="stable")  # of two entries of one neighbour the nearer comes first
+    order = xp.argsort(ids, axis=1, kind="stable")  # of two entries of one neighbor the nearer comes first
     ids, keys = xp.take_along_axis(ids, order, axis=1), xp.take_along_axis(keys, order, axis=1)
     twice = xp.zeros(ids.shape, dtype=bool)
     twice[:, 1:] = (ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)
     keys, ids = sort_rows(xp.where(twice, np.inf, keys), xp.where(twice, -1, ids))
     dropped = {
-        "points listed as their own neighbours": own,
-        "missing neighbours (-1 or out of range)": missing,
+        "points listed as their own neighbors": own,
+        "missing neighbors (-1 or out of range)": missing,
         "infinite or NaN distances": infinite,
-        "neighbours listed twice": twice,
+        "neighbors listed twice": twice,
     }
     return ids, keys, {reason: int(marks.sum()) for reason, marks in dropped.items()}
 

@@ -1,6 +1,6 @@
 """Exact search by streaming blocks of points past blocks of queries, on any engine.
 
-Distances first come from matrix products (squared norms expanded), whose rounding can swap neighbours that
+Distances first come from matrix products (squared norms expanded), whose rounding can swap neighbors that
 are nearly equally far. So a few candidates more than k are kept and measured exactly (`neighbors.pairs`), and
 a row counts as settled when no point outside its candidates can belong to the k nearest even if all
 rounding errors conspired. The few rows that are not settled (many near-duplicates) are searched again: all

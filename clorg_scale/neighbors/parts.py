@@ -1,4 +1,4 @@
-"""Parts of a search: the neighbours of some points, found here or by a worker of a cluster."""
+"""Parts of a search: the neighbors of some points, found here or by a worker of a cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clorg_scale.progress import Advance
 __all__ = ["PART_ROWS", "CandidateSearch", "ExactSearch", "silent"]
 
 PART_ROWS = 1 << 13
-"""Points whose neighbours a worker is asked for at a time."""
+"""Points whose neighbors a worker is asked for at a time."""
 
 
 def silent(done: float) -> None:
@@ -26,7 +26,7 @@ def silent(done: float) -> None:
 
 @dataclass(frozen=True)
 class ExactSearch:
-    """Exact neighbours of some points.
+    """Exact neighbors of some points.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class ExactSearch:
     block_bytes: int
 
     def __call__(self, rows: Array) -> tuple[Array, Array, Array]:
-        """(b,) rows, (b, k) keys and ids of their neighbours."""
+        """(b,) rows, (b, k) keys and ids of their neighbors."""
         xp = array_module(self.points.embeddings)
         keys, ids = xp.empty((len(rows), self.k)), xp.empty((len(rows), self.k), dtype=np.int64)
         for part, part_keys, part_ids in search_exact(
@@ -55,12 +55,12 @@ class ExactSearch:
 
 @dataclass(frozen=True)
 class CandidateSearch:
-    """Neighbours of some points through an index; rows that lose too many candidates to checks are searched exactly.
+    """Neighbors of some points through an index; rows that lose too many candidates to checks are searched exactly.
 
     Attributes
     ----------
     index
-        Proposes neighbours.
+        Proposes neighbors.
     points, k, device, block_bytes
         As for `ExactSearch`.
     advance
@@ -75,7 +75,7 @@ class CandidateSearch:
     advance: Advance = silent
 
     def __call__(self, rows: Array) -> tuple[Array, Array, Array]:
-        """(b,) rows, (b, k) keys and ids of their neighbours."""
+        """(b,) rows, (b, k) keys and ids of their neighbors."""
         keys, ids = ranked_candidates(self.index, self.points, rows, self.k, self.advance)
         short = array_module(keys).flatnonzero(ids[:, -1] < 0)
         if short.size:

@@ -1,7 +1,7 @@
 """Embeddings as one metric sees them, handed out block by block in the precision that searches want.
 
 A search compares either squared Euclidean distances or inner products. Cosine distance is half the squared
-Euclidean distance of normalised vectors, 1 - cos = |u - v|^2 / 2, so it is searched as the former: that keeps
+Euclidean distance of normalized vectors, 1 - cos = |u - v|^2 / 2, so it is searched as the former: that keeps
 the digits of vectors that are nearly parallel, which 1 - u.v loses.
 """
 
@@ -43,7 +43,7 @@ class Points:
     embeddings
         (n, d) as handed in.
     metric
-        What neighbours are nearest in.
+        What neighbors are nearest in.
     mean
         (d,) float64, subtracted before the cast to float32 (Euclidean only), else None.
     scale
@@ -84,7 +84,7 @@ class Points:
         return self.metric == "inner_product"
 
     def block(self, rows: slice | Array) -> Array:
-        """(b, d) float32: centred (Euclidean) or normalised (cosine), scaled; in the embeddings' library."""
+        """(b, d) float32: centered (Euclidean) or normalized (cosine), scaled; in the embeddings' library."""
         if self.held is not None:
             return self.held[rows]
         xp = array_module(self.embeddings)

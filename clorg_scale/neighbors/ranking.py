@@ -1,4 +1,4 @@
-"""From the candidates that an index hands over to a clean row of neighbours."""
+"""From the candidates that an index hands over to a clean row of neighbors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["rank_candidates", "sort_rows"]
 def rank_candidates(
     queries: Points, points: Points, rows: Array, ids: Array, *, exclude: Array | None
 ) -> tuple[Array, Array]:
-    """Remove what is no neighbour, measure the rest exactly, and sort.
+    """Remove what is no neighbor, measure the rest exactly, and sort.
 
-    Indexes pad short answers with -1, repeat neighbours, and do not always return a point as its own nearest
-    neighbour, so everything is checked by row number and nothing by position.
+    Indexes pad short answers with -1, repeat neighbors, and do not always return a point as its own nearest
+    neighbor, so everything is checked by row number and nothing by position.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def rank_candidates(
     ids
         (b, c) candidates; numbers outside 0 .. n - 1 stand for none.
     exclude
-        (b,) the point that must not be among the row's neighbours (the query itself), or None.
+        (b,) the point that must not be among the row's neighbors (the query itself), or None.
 
     Returns
     -------

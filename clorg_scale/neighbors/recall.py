@@ -13,8 +13,8 @@ from clorg_scale.neighbors.points import Points
 __all__ = ["SAMPLE", "Truth", "recall_of", "sample_truth"]
 
 SAMPLE = 500
-"""Points whose exact neighbours are sought; the standard error of a recall of .99 is then at most .0045
-(points independent, all k neighbours of a point lost or found together)."""
+"""Points whose exact neighbors are sought; the standard error of a recall of .99 is then at most .0045
+(points independent, all k neighbors of a point lost or found together)."""
 
 TIE = 1e-5
 """Relative difference of two distances up to which they count as equal: float32 coordinates give no more."""
@@ -22,14 +22,14 @@ TIE = 1e-5
 
 @dataclass(frozen=True)
 class Truth:
-    """Exact distances to the k-th neighbour of a sample of the points.
+    """Exact distances to the k-th neighbor of a sample of the points.
 
     Attributes
     ----------
     rows
         (s,) sampled positions in the table.
     bounds
-        (s,) float64 search key of the exact k-th neighbour.
+        (s,) float64 search key of the exact k-th neighbor.
     """
 
     rows: Array
@@ -60,9 +60,9 @@ def sample_truth(
 
 
 def recall_of(keys: Array, bounds: Array) -> float:
-    """Share of the (s, k) neighbours with these keys that are no farther than the true k-th neighbour.
+    """Share of the (s, k) neighbors with these keys that are no farther than the true k-th neighbor.
 
-    Comparing distances instead of numbers counts any of several equally distant neighbours as found.
+    Comparing distances instead of numbers counts any of several equally distant neighbors as found.
     """
     xp = array_module(keys)
     return float((keys <= (bounds + TIE * xp.abs(bounds))[:, None]).mean())

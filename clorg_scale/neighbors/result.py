@@ -18,13 +18,13 @@ Metric = Literal["euclidean", "cosine", "inner_product"]
 
 @dataclass(frozen=True)
 class KNN:
-    """The k nearest neighbours of every point, or of a sample of the points.
+    """The k nearest neighbors of every point, or of a sample of the points.
 
     Attributes
     ----------
     indices
-        (q, k) neighbours of each query as row numbers of the embeddings, nearest first, ties by row number;
-        int32 while n < 2^31, int64 beyond. A point is never its own neighbour.
+        (q, k) neighbors of each query as row numbers of the embeddings, nearest first, ties by row number;
+        int32 while n < 2^31, int64 beyond. A point is never its own neighbor.
     distances
         (q, k) float32, or float64 where float32 does not hold them; ascending: the Euclidean distance (not squared);
         1 - cos for ``"cosine"``; minus the inner product for ``"inner_product"``.
@@ -33,12 +33,12 @@ class KNN:
     index
         What found them, with its parameters.
     n_points
-        Number of embeddings n that the neighbours were sought among.
+        Number of embeddings n that the neighbors were sought among.
     queries
         None where row i of the table is point i (q = n); otherwise (q,) int64, the point each row belongs to,
         -1 where it is none of the embeddings (test points against train points).
     measured_recall
-        Share of true neighbours among those returned: 1.0 for an exact search, else measured against exact
+        Share of true neighbors among those returned: 1.0 for an exact search, else measured against exact
         search on a sample; None where nobody measured it.
     mean_distance
         Mean distance of random pairs of points (0.2 % standard error), the scale that the temperatures of an
@@ -70,7 +70,7 @@ class KNN:
 
     @property
     def k(self) -> int:
-        """Neighbours per point."""
+        """Neighbors per point."""
         return int(self.indices.shape[1])
 
     def query_points(self) -> Array:
@@ -80,7 +80,7 @@ class KNN:
         return array_module(self.indices).arange(self.n_points, dtype=np.int64)
 
     def recall(self, embeddings: Any, sample: int = 1000, *, seed: int = 0) -> float:
-        """Measure the share of true neighbours in the table against exact search.
+        """Measure the share of true neighbors in the table against exact search.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class KNN:
 
         Returns
         -------
-        Recall at k, by distances, so that any of several equally distant neighbours counts as found.
+        Recall at k, by distances, so that any of several equally distant neighbors counts as found.
 
         Raises
         ------
@@ -164,14 +164,14 @@ class KNN:
     ) -> KNN:
         """Make a table from the output of any other k-NN search.
 
-        Points that are their own neighbours, neighbours listed twice, missing ones (-1, out of range) and
-        infinite or NaN distances are removed, rows sorted, and the table cut to the fewest neighbours
+        Points that are their own neighbors, neighbors listed twice, missing ones (-1, out of range) and
+        infinite or NaN distances are removed, rows sorted, and the table cut to the fewest neighbors
         that any row keeps. A warning says what was dropped.
 
         Parameters
         ----------
         indices
-            (q, k) neighbours of each row; CuPy arrays stay on the GPU.
+            (q, k) neighbors of each row; CuPy arrays stay on the GPU.
         distances
             (q, k) as in `KNN.distances` (Euclidean distances, not their squares).
         metric
@@ -184,12 +184,12 @@ class KNN:
         Raises
         ------
         InputError
-            If shapes do not fit, or some row keeps no neighbour.
+            If shapes do not fit, or some row keeps no neighbor.
 
         Warns
         -----
         UserWarning
-            If anything but one self-neighbour per row was dropped.
+            If anything but one self-neighbor per row was dropped.
         """
         from clorg_scale.neighbors.adoption import adopt_table
 

@@ -1,4 +1,4 @@
-"""k-NN searches: every point's neighbours, those of a sample, those of other points."""
+"""k-NN searches: every point's neighbors, those of a sample, those of other points."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MANY_QUERIES = 8192
 """Queries from which on the embeddings are read several times, so that a float32 copy of them pays."""
 
 
-@within_device_memory("the search for neighbours")
+@within_device_memory("the search for neighbors")
 def knn(
     embeddings: Any,
     k: int,
@@ -57,9 +57,9 @@ def knn(
     target_recall: float = 0.99,
     client: Any = None,
 ) -> KNN:
-    """Find the k nearest neighbours of every point.
+    """Find the k nearest neighbors of every point.
 
-    Whatever the index, every returned neighbour is checked (no point is its own neighbour, none occurs twice,
+    Whatever the index, every returned neighbor is checked (no point is its own neighbor, none occurs twice,
     none is missing) and its distance computed in float64 from the embeddings as handed in. The recall of an
     approximate index is measured against exact search on a sample of 500 points.
 
@@ -68,7 +68,7 @@ def knn(
     embeddings
         (n, d) of any array library and real dtype, memory maps included; read block by block.
     k
-        Neighbours per point, 1 <= k < n.
+        Neighbors per point, 1 <= k < n.
     metric
         ``"euclidean"``; ``"cosine"``, 1 - cos; ``"inner_product"``, the largest first, as negative distances.
     index
@@ -78,7 +78,7 @@ def knn(
         the lists do not suffice (data without clusters).
 
         Others, by name: ``"flat"`` (exact); ``"ivf"`` (inverted lists, deterministic for a seed); ``"hnsw"``
-        (FAISS; holds a copy of the embeddings, and differs in a few neighbours from run to run when threads
+        (FAISS; holds a copy of the embeddings, and differs in a few neighbors from run to run when threads
         share the work); ``"nndescent"``; ``"cagra"`` (GPU); or any FAISS factory string such as
         ``"IVF1024,SQ8"`` or ``"HNSW48,Flat"`` (CPU).
 
@@ -95,11 +95,11 @@ def knn(
     progress
         Show a progress bar on stderr.
     target_recall
-        Share of the true neighbours that an approximate index is tuned to find.
+        Share of the true neighbors that an approximate index is tuned to find.
     client
         `distributed.Client` of a Dask cluster that shares the work (see `clorg_scale.distributed`): an index is built
         here and searched by all workers, each of which holds it (in parts of another size than without a cluster, so
-        that rounding decides otherwise on a few neighbours in 100,000); workers with GPUs search exactly.
+        that rounding decides otherwise on a few neighbors in 100,000); workers with GPUs search exactly.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def knn(
     if index == "auto" and name != "flat":
         name = _affordable(name, points, k, place, memory_limit)
     needed = index_bytes(name, points.n, points.d, k)
-    budget = _budget(points, needed, least, place, memory_limit, f"Searching {k} neighbours with index {name!r}")
+    budget = _budget(points, needed, least, place, memory_limit, f"Searching {k} neighbors with index {name!r}")
     if name != "flat":
         result = _approximate(
             points, k, name, place, budget, seed, progress, target_recall, must_reach=index == "auto", run=run
@@ -146,7 +146,7 @@ def knn(
     return replace(result, mean_distance=mean_pair_distance(points, seed))
 
 
-@within_device_memory("the search for neighbours")
+@within_device_memory("the search for neighbors")
 def knn_of(
     embeddings: Any,
     queries: Any,
@@ -157,14 +157,14 @@ def knn_of(
     memory_limit: str | int | None = None,
     progress: bool = False,
 ) -> KNN:
-    """Find the exact k nearest neighbours of a sample of the points, for any k.
+    """Find the exact k nearest neighbors of a sample of the points, for any k.
 
     Parameters
     ----------
     embeddings
         (n, d) as for `knn`.
     queries
-        (q,) row numbers of the points whose neighbours are sought, without repetition.
+        (q,) row numbers of the points whose neighbors are sought, without repetition.
     k, metric, device, memory_limit, progress
         As for `knn`.
 
@@ -184,11 +184,11 @@ def knn_of(
     rows = _query_rows(queries, embeddings.shape[0])
     points = prepare(embeddings, metric)
     needed = flat_bytes(points.n, points.d, len(rows), k)
-    budget = _budget(points, needed, needed, place, memory_limit, f"Searching {k} neighbours of {len(rows)} points")
+    budget = _budget(points, needed, needed, place, memory_limit, f"Searching {k} neighbors of {len(rows)} points")
     return _exact(points, points, rows, k, place, budget, progress)
 
 
-@within_device_memory("the search for neighbours")
+@within_device_memory("the search for neighbors")
 def knn_between(
     queries: Any,
     embeddings: Any,
@@ -204,7 +204,7 @@ def knn_between(
     Parameters
     ----------
     queries
-        (q, d) points that are not among the embeddings; an equal embedding is a neighbour like any other.
+        (q, d) points that are not among the embeddings; an equal embedding is a neighbor like any other.
     embeddings
         (n, d) what is searched.
     k, metric, device, memory_limit, progress
@@ -226,7 +226,7 @@ def knn_between(
     k = _check_k(k, embeddings.shape[0], embeddings.shape[0])
     points, prepared = prepare_pair(embeddings, others, metric)
     needed = flat_bytes(points.n, points.d, prepared.n, k)
-    budget = _budget(points, needed, needed, place, memory_limit, f"Searching {k} neighbours of {prepared.n} points")
+    budget = _budget(points, needed, needed, place, memory_limit, f"Searching {k} neighbors of {prepared.n} points")
     return _exact(prepared, points, None, k, place, budget, progress)
 
 
@@ -241,7 +241,7 @@ def measure_recall(knn: KNN, embeddings: Any, sample: int, seed: int) -> float:
         )
     table_points = _like(knn.query_points(), embeddings)
     if bool((table_points < 0).any()):
-        raise InputError("The recall of neighbours of other points (knn_between) is not measured: they are exact.")
+        raise InputError("The recall of neighbors of other points (knn_between) is not measured: they are exact.")
     sample, seed = whole_number("sample", sample, 1), whole_number("seed", seed, 0)
     points = prepare(embeddings, knn.metric)
     least = flat_bytes(points.n, points.d, sample, knn.k)
@@ -340,7 +340,7 @@ def _exact_on_cluster(
     """Search all points exactly, some of them on each worker."""
     task = ExactSearch(points, k, device, budget.blocks)
     rows = (np.arange(part.start, part.stop) for part in row_slices(points.n, 1, itemsize=1, block_bytes=PART_ROWS))
-    with progress_bar("nearest neighbours", points.n, unit="points", enabled=progress) as advance:
+    with progress_bar("nearest neighbors", points.n, unit="points", enabled=progress) as advance:
         indices, distances = _table(points, _reported(run(task, rows), advance), points.n, k, "cpu")
     name = "flat" if device == "cpu" else "flat(GPU workers)"
     return KNN(indices, distances, points.metric, name, points.n, None, 1.0)
@@ -363,7 +363,7 @@ def _exact(
     if len(chosen) >= MANY_QUERIES:
         points = hold(points, budget.spare)
         queries = points if own else queries
-    with progress_bar("nearest neighbours", len(chosen), unit="points", enabled=progress) as advance:
+    with progress_bar("nearest neighbors", len(chosen), unit="points", enabled=progress) as advance:
         parts = search_exact(
             queries, points, chosen, k,
             exclude=chosen if own else None, engine=engine, block_bytes=budget.blocks,
@@ -401,7 +401,7 @@ def _approximate(
         return None
     order = xp.arange(points.n) if index.order is None else index.order
     found = xp.full((len(truth.rows), k), np.inf)
-    with progress_bar(f"nearest neighbours, {name}", points.n, unit="points", enabled=progress) as advance:
+    with progress_bar(f"nearest neighbors, {name}", points.n, unit="points", enabled=progress) as advance:
         task = CandidateSearch(index, points, k, device, budget.blocks, advance if run is None else silent)
         at_once = budget.blocks if run is None else PART_ROWS * _bytes_per_row(k)
         rows = (order[part] for part in row_slices(points.n, _bytes_per_row(k), itemsize=1, block_bytes=at_once))
@@ -410,7 +410,7 @@ def _approximate(
     recall = recall_of(found, truth.bounds)
     if recall < min(POOR_RECALL, target_recall - POOR_BY):
         warnings.warn(
-            f"The index {index.description} found only {recall:.1%} of the true neighbours on a sample; "
+            f"The index {index.description} found only {recall:.1%} of the true neighbors on a sample; "
             "use index='auto' or 'flat'.",
             stacklevel=4,
         )

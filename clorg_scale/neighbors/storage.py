@@ -71,6 +71,6 @@ def _check_contents(stored: dict[str, np.ndarray], path: Path) -> None:
         raise InputError(f"{path} holds indices and distances of different shapes.")
     for rows in row_slices(len(indices), indices.shape[1], itemsize=8):
         if indices[rows].min(initial=0) < 0 or indices[rows].max(initial=0) >= n:
-            raise InputError(f"{path} holds neighbours outside 0 .. {n - 1}.")
+            raise InputError(f"{path} holds neighbors outside 0 .. {n - 1}.")
         if not np.isfinite(distances[rows]).all() or (np.diff(distances[rows], axis=1) < 0).any():
             raise InputError(f"{path} holds distances that are not ascending finite numbers.")

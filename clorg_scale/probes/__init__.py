@@ -2,7 +2,7 @@
 
 `LinearProbe` and `KNNProbe` see the embeddings. `LabelPropagationProbe`, `GCNProbe` and `SAGEProbe` see the
 graph over training and test points and the training labels. `compare_probes` runs them all on one split,
-`study_probes` over numbers of neighbours, temperatures and shares of labels.
+`study_probes` over numbers of neighbors, temperatures and shares of labels.
 """
 
 from __future__ import annotations

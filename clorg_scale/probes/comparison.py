@@ -45,7 +45,7 @@ class ProbeResult:
     name
         One of `PROBES`.
     accuracy
-        Share of the labelled test points predicted correctly.
+        Share of the labeled test points predicted correctly.
     accuracy_interval
         95 % bootstrap interval over the test points.
     n_parameters

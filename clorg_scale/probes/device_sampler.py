@@ -1,4 +1,4 @@
-"""The neighbour sampler where the graph lies on a GPU: the same samples as the CPU's, and nothing leaves the device."""
+"""The neighbor sampler where the graph lies on a GPU: the same samples as the CPU's, and nothing leaves the device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DeviceNeighborSampler:
     """
 
     def __init__(self, indptr: Array, indices: Array, values: Array) -> None:
-        cupy = require("cupy", extra="cuda13", purpose="sampling neighbours on a GPU")
+        cupy = require("cupy", extra="cuda13", purpose="sampling neighbors on a GPU")
         self.xp: Any = cupy
         self.indptr, self.indices, self.values = (cupy.asarray(part) for part in (indptr, indices, values))
         self._position = cupy.full(len(self.indptr) - 1, -1, dtype=np.int32)

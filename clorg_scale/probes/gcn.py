@@ -30,7 +30,7 @@ from clorg_scale.arrays import (
 from clorg_scale.errors import InputError, require
 from clorg_scale.probes.settings import check_number, check_whole, is_number, is_whole
 from clorg_scale.probes.splits import stratified_hold_out
-from clorg_scale.probes.standardise import StandardisedReader, standardisation
+from clorg_scale.probes.standardize import StandardizedReader, standardization
 from clorg_scale.probes.transductive import masked_accuracy, read_graph, training_codes
 from clorg_scale.progress import progress_bar
 
@@ -45,33 +45,33 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
 
     What a node shows is an embedding of its *label*, or of "masked" for test nodes; what an image looks like
     enters only through the graph. Every epoch masks a random share of the training nodes and learns to predict
-    their labels from what their neighbours show. Two layers
+    their labels from what their neighbors show. Two layers
 
-        H' = act( D^-1/2 A D^-1/2 H W + s H W + b ),    s learnt, 0 at first,
+        H' = act( D^-1/2 A D^-1/2 H W + s H W + b ),    s learned, 0 at first,
 
     with batch norm and SELU after all but the last, and the input added where widths agree. With ten classes
     and the default width that is 652 parameters, however many features the embeddings have.
 
     A graph that fits into memory is trained on as a whole, one step an epoch. A larger one is trained in batches
-    of masked nodes, each with `fanout` neighbours a node and layer, sampled by weight without bias
+    of masked nodes, each with `fanout` neighbors a node and layer, sampled by weight without bias
     (`clorg_scale.probes.sampler`). Prediction is always exact: layer by layer over all edges.
 
     Parameters
     ----------
     inputs
-        ``"labels"`` (the paper's), ``"features"`` (a projection of the standardised embeddings), or
+        ``"labels"`` (the paper's), ``"features"`` (a projection of the standardized embeddings), or
         ``"both"`` (their sum).
     hidden
         Width of the node inputs and hidden layers.
     n_layers
         Graph layers: how many edges a label travels. Two, as in the paper, are enough where most nodes have a
-        labelled neighbour; with labels on 1 % of 60,000 Fashion-MNIST images (k = 15) two layers reach .64 on
+        labeled neighbor; with labels on 1 % of 60,000 Fashion-MNIST images (k = 15) two layers reach .64 on
         the test images, four .77 (label propagation .78).
     batch_size
         Masked nodes a step; ``"full"`` for the whole graph; ``"auto"`` takes the whole graph where training on
         it needs less than half of the free memory, else 8192.
     fanout
-        Neighbours sampled for each node; one number for all layers, or one for each hop, the hop next to the
+        Neighbors sampled for each node; one number for all layers, or one for each hop, the hop next to the
         masked nodes first. Unused in full batches.
     mask_share
         Range that each epoch's share of masked training nodes is drawn from.
@@ -115,7 +115,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         For each epoch "loss" and "masked_accuracy", and "validation_loss" and "validation_accuracy" where nodes
         are held out.
     seconds_
-        Wall-clock time of "sampling" neighbours, "training" and "validation".
+        Wall-clock time of "sampling" neighbors, "training" and "validation".
     full_batch_
         Whether each step saw the whole graph.
     """
@@ -285,7 +285,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
             trainer.resume(state)
         return trainer, fingerprint
 
-    def _feature_reader(self, features: Any, n_nodes: int) -> StandardisedReader | None:
+    def _feature_reader(self, features: Any, n_nodes: int) -> StandardizedReader | None:
         """Read the features, or none for ``inputs="labels"``."""
         if self.inputs == "labels":
             return None
@@ -294,7 +294,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         X = as_embeddings(features, name="features")
         if X.shape[0] != n_nodes:
             raise InputError(f"The features have {X.shape[0]} rows, but the graph has {n_nodes} nodes.")
-        return StandardisedReader(X, standardisation(X, np.ones(n_nodes, dtype=bool)), array_module(X))
+        return StandardizedReader(X, standardization(X, np.ones(n_nodes, dtype=bool)), array_module(X))
 
     def _full_batch_fits(self, matrix: Any, n_classes: int, n_features: int, device: Any) -> bool:
         """Whether one step over the whole graph needs less than half of the free memory."""
@@ -339,14 +339,14 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         return np.asarray(self._probabilities)
 
     def score(self, labels: Any, mask: Any) -> float:
-        """Accuracy over the nodes of a mask, those labelled -1 left out."""
+        """Accuracy over the nodes of a mask, those labeled -1 left out."""
         return masked_accuracy(self.predict(), labels, mask, self.unlabelled)
 
 
 class SAGEProbe(GCNProbe):
     """`GCNProbe` with GraphSAGE layers: H' = act( D^-1 A H W_n + H W_s + b ).
 
-    The mean over neighbours, by weight, and the node itself have a matrix each (Hamilton, Ying, Leskovec,
+    The mean over neighbors, by weight, and the node itself have a matrix each (Hamilton, Ying, Leskovec,
     Inductive representation learning on large graphs, 2017). Everything else is as for `GCNProbe`.
     """
 

@@ -29,9 +29,9 @@ def infer(
     whole: Propagation | None = None,
     entries: int = ENTRIES,
 ) -> Tensor:
-    """Logits of every node, with all of its neighbours.
+    """Logits of every node, with all of its neighbors.
 
-    Each layer is finished for all nodes before the next begins, so no neighbourhood is computed twice and batch
+    Each layer is finished for all nodes before the next begins, so no neighborhood is computed twice and batch
     norm has the statistics of the whole graph, as in full-batch training.
 
     Parameters

@@ -55,7 +55,7 @@ class _SparseProduct(torch.autograd.Function):  # type: ignore[misc]
 
 
 class GraphConvolution(nn.Module):  # type: ignore[misc]
-    """H' = M H W + s H W + b with M = D^-1/2 A D^-1/2 and a learnt scalar s that starts at 0.
+    """H' = M H W + s H W + b with M = D^-1/2 A D^-1/2 and a learned scalar s that starts at 0.
 
     The layer of the paper (arXiv 2305.10229), which lets the graph have no self-loops and learns how much of
     itself a node keeps.
@@ -69,12 +69,12 @@ class GraphConvolution(nn.Module):  # type: ignore[misc]
 
     def forward(self, propagation: Propagation, h: Tensor) -> Tensor:
         """(targets, n_out) from h (sources, n_in)."""
-        neighbours = _propagate(propagation, h, self.weight)
-        return neighbours + self.self_weight * (h[propagation.targets] @ self.weight) + self.bias
+        neighbors = _propagate(propagation, h, self.weight)
+        return neighbors + self.self_weight * (h[propagation.targets] @ self.weight) + self.bias
 
 
 class SAGEConvolution(nn.Module):  # type: ignore[misc]
-    """H' = M H W_n + H W_s + b with M = D^-1 A, the mean over neighbours by weight.
+    """H' = M H W_n + H W_s + b with M = D^-1 A, the mean over neighbors by weight.
 
     Hamilton, Ying, Leskovec, Inductive representation learning on large graphs, 2017, with the mean aggregator;
     on a graph whose weights are all equal it is theirs.
@@ -88,8 +88,8 @@ class SAGEConvolution(nn.Module):  # type: ignore[misc]
 
     def forward(self, propagation: Propagation, h: Tensor) -> Tensor:
         """(targets, n_out) from h (sources, n_in)."""
-        neighbours = _propagate(propagation, h, self.weight)
-        return neighbours + h[propagation.targets] @ self.self_weight + self.bias
+        neighbors = _propagate(propagation, h, self.weight)
+        return neighbors + h[propagation.targets] @ self.self_weight + self.bias
 
 
 def _propagate(propagation: Propagation, h: Tensor, weight: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class GraphNetwork(nn.Module):  # type: ignore[misc]
             self.feature_weight = nn.Parameter(_xavier(n_features, hidden, generator))
         widths = [hidden] * n_layers + [n_classes]
         self.layers = nn.ModuleList(layer(a, b, generator) for a, b in pairwise(widths))
-        # No running statistics: the paper normalises by those of the whole graph, in training and in use.
+        # No running statistics: the paper normalizes by those of the whole graph, in training and in use.
         self.norms = nn.ModuleList(nn.BatchNorm1d(hidden, track_running_stats=False) for _ in range(n_layers - 1))
 
     def embed(self, shown: Tensor, features: Tensor | None) -> Tensor:
@@ -173,7 +173,7 @@ class GraphNetwork(nn.Module):  # type: ignore[misc]
         h: Tensor,
         statistics: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Finish layer `number`: normalise z, SELU, add the same nodes' input h where widths agree.
+        """Finish layer `number`: normalize z, SELU, add the same nodes' input h where widths agree.
 
         `statistics` are the mean and variance of z over all nodes, where z holds only some of them.
         """

@@ -1,4 +1,4 @@
-"""Linear probe: softmax regression on standardised embeddings."""
+"""Linear probe: softmax regression on standardized embeddings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from clorg_scale.arrays import (
 from clorg_scale.errors import InputError
 from clorg_scale.probes.settings import check_number, check_whole
 from clorg_scale.probes.splits import stratified_hold_out
-from clorg_scale.probes.standardise import Standardisation, StandardisedReader, standardisation
+from clorg_scale.probes.standardize import Standardization, StandardizedReader, standardization
 from clorg_scale.progress import progress_bar
 
 __all__ = ["LinearProbe"]
@@ -68,7 +68,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         (C,) class labels.
     coef_
         (C, d) float32, or float64 where float32 does not hold them: weights of the embeddings as handed in
-        (standardisation folded in).
+        (standardization folded in).
     intercept_
         (C,) of the same type.
     n_epochs_
@@ -120,14 +120,14 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = as_embeddings(X)
         labels = encode_labels(y, X.shape[0], unlabelled=self.unlabelled)
         xp = _compute_module(self.device)
-        how = standardisation(X, labels.codes >= 0)
+        how = standardization(X, labels.codes >= 0)
         rng = np.random.default_rng(int(self.seed))
         kept, held_out = stratified_hold_out(labels.codes, self.validation_fraction, rng)
-        reader = StandardisedReader(X, how, xp)
+        reader = StandardizedReader(X, how, xp)
         weights = _train(reader, labels.codes, kept, held_out, len(labels.classes), rng, self)
         self.classes_ = labels.classes
         self.coef_, self.intercept_ = _folded(weights, how)
-        self._standardisation, self._weights = how, weights
+        self._standardization, self._weights = how, weights
         self.n_features_in_ = int(X.shape[1])
         return self
 
@@ -164,7 +164,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "coef_")
         X = _as_rows(X, self.n_features_in_)
         xp = _compute_module(self.device)
-        reader = StandardisedReader(X, self._standardisation, xp)
+        reader = StandardizedReader(X, self._standardization, xp)
         weights = xp.asarray(self._weights)
         logits = np.empty((X.shape[0], len(self.classes_)), dtype=np.float32)
         for rows in row_slices(*X.shape, itemsize=8):
@@ -178,7 +178,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return logits
 
 
-def _folded(weights: npt.NDArray[np.float32], how: Standardisation) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _folded(weights: npt.NDArray[np.float32], how: Standardization) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """(C, d) weights and (C,) intercepts of the embeddings as handed in."""
     with np.errstate(over="ignore"):
         coefficients = weights[:-1].astype(np.float64) * how.scale[:, None]
@@ -201,7 +201,7 @@ def _compute_module(device: Device) -> ModuleType:
 
 
 def _train(
-    reader: StandardisedReader,
+    reader: StandardizedReader,
     codes: npt.NDArray[np.int64],
     kept: npt.NDArray[np.int64],
     held_out: npt.NDArray[np.int64],
@@ -243,13 +243,13 @@ def _train(
 
 
 POOL_BYTES = 32 << 20
-"""Rows of several batches are read together, in ascending order, so that a disk is read forwards."""
+"""Rows of several batches are read together, in ascending order, so that a disk is read forward."""
 
 
 def _batches(
-    reader: StandardisedReader, codes: npt.NDArray[np.int64], order: npt.NDArray[np.int64], batch_size: int
+    reader: StandardizedReader, codes: npt.NDArray[np.int64], order: npt.NDArray[np.int64], batch_size: int
 ) -> Iterator[tuple[Array, Array]]:
-    """Read standardised batches and their class codes in the given order of rows."""
+    """Read standardized batches and their class codes in the given order of rows."""
     row_bytes = 4 * reader.X.shape[1]
     pool_size = batch_size * max(1, POOL_BYTES // (row_bytes * batch_size))
     for start in range(0, len(order), pool_size):
@@ -295,7 +295,7 @@ def _adamw_step(
 
 def _cross_entropy(
     weights: Array,
-    reader: StandardisedReader,
+    reader: StandardizedReader,
     codes: npt.NDArray[np.int64],
     rows: npt.NDArray[np.int64],
     batch_size: int,

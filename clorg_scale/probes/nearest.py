@@ -24,12 +24,12 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     k
-        Neighbours that vote.
+        Neighbors that vote.
     metric
         ``"euclidean"``, ``"cosine"`` or ``"inner_product"``.
     weights
-        ``"uniform"``: every neighbour has one vote. ``"distance"``: a neighbour at distance d has 1/d votes;
-        where neighbours lie at distance 0, only they vote.
+        ``"uniform"``: every neighbor has one vote. ``"distance"``: a neighbor at distance d has 1/d votes;
+        where neighbors lie at distance 0, only they vote.
     memory_limit, device, progress
         As for `clorg_scale.knn`.
     unlabelled
@@ -80,13 +80,13 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = as_embeddings(X)
         labels = encode_labels(y, X.shape[0], unlabelled=self.unlabelled)
         column_means(X)
-        labelled = labels.codes >= 0
-        n_labelled = int(np.count_nonzero(labelled))
-        whole_number("k", self.k, 1, n_labelled, where=", the labelled training points")
+        labeled = labels.codes >= 0
+        n_labeled = int(np.count_nonzero(labeled))
+        whole_number("k", self.k, 1, n_labeled, where=", the labeled training points")
         self.classes_ = labels.classes
         self.n_features_in_ = int(X.shape[1])
-        self._X = X if n_labelled == len(labelled) else X[np.flatnonzero(labelled)]
-        self._codes = labels.codes[labelled]
+        self._X = X if n_labeled == len(labeled) else X[np.flatnonzero(labeled)]
+        self._codes = labels.codes[labeled]
         return self
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -98,31 +98,31 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """(m, C) float32, share of the votes for each class in the order of `classes_`."""
         check_is_fitted(self, "classes_")
         X, n = _at_least_three(X)
-        neighbours = knn_between(
+        neighbors = knn_between(
             X,
             self._X, self.k, metric=self.metric, device=self.device, memory_limit=self.memory_limit,
             progress=self.progress,
         )  # fmt: skip
-        return self._shares(neighbours)[:n]
+        return self._shares(neighbors)[:n]
 
-    def _shares(self, neighbours: KNN) -> npt.NDArray[np.float32]:
-        """Votes of the neighbours as shares, in row blocks."""
+    def _shares(self, neighbors: KNN) -> npt.NDArray[np.float32]:
+        """Votes of the neighbors as shares, in row blocks."""
         n_classes = len(self.classes_)
-        shares = np.empty((neighbours.indices.shape[0], n_classes), dtype=np.float32)
+        shares = np.empty((neighbors.indices.shape[0], n_classes), dtype=np.float32)
         for rows in row_slices(len(shares), n_classes, itemsize=8):
-            codes = self._codes[on_host(neighbours.indices[rows])]
-            votes = self._votes(on_host(neighbours.distances[rows]))
+            codes = self._codes[on_host(neighbors.indices[rows])]
+            votes = self._votes(on_host(neighbors.distances[rows]))
             cells = np.arange(len(codes))[:, None] * n_classes + codes
             counts = np.bincount(cells.ravel(), votes.ravel(), minlength=len(codes) * n_classes)
             shares[rows] = counts.reshape(-1, n_classes) / votes.sum(axis=1, keepdims=True)
         return shares
 
     def _votes(self, distances: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Votes of each neighbour from its distance."""
+        """Votes of each neighbor from its distance."""
         if self.weights == "uniform":
             return np.ones(distances.shape)
         coincident = distances <= 0
-        # In units of the nearest neighbour's distance, whose inverse may exceed what numbers hold; only shares count.
+        # In units of the nearest neighbor's distance, whose inverse may exceed what numbers hold; only shares count.
         nearest = distances.min(axis=1, keepdims=True).astype(np.float64)
         votes = np.divide(nearest, distances, where=~coincident, out=np.zeros(distances.shape))
         return np.asarray(np.where(coincident.any(axis=1, keepdims=True), coincident, votes))

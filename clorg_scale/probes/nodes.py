@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clorg_scale.arrays import Array, on_host
 from clorg_scale.probes.propagate import as_tensor
-from clorg_scale.probes.standardise import StandardisedReader
+from clorg_scale.probes.standardize import StandardizedReader
 
 __all__ = ["Nodes"]
 
@@ -31,7 +31,7 @@ class Nodes:
     n_classes
         C.
     features
-        Reads standardised features of nodes; None where the network sees none.
+        Reads standardized features of nodes; None where the network sees none.
     resident
         (n, d) the same features on the device, where they fit (full-batch training); else None.
     """
@@ -40,7 +40,7 @@ class Nodes:
     fitted: npt.NDArray[np.int64]
     held_out: npt.NDArray[np.int64]
     n_classes: int
-    features: StandardisedReader | None
+    features: StandardizedReader | None
     resident: Tensor | None
 
     @property

@@ -1,4 +1,4 @@
-"""The propagation matrix of a graph: normalised weights, whole, in row ranges and in sampled blocks, for PyTorch."""
+"""The propagation matrix of a graph: normalized weights, whole, in row ranges and in sampled blocks, for PyTorch."""
 
 from __future__ import annotations
 

@@ -33,14 +33,14 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         Y <- alpha S Y + (1 - alpha) Y0,    which converges to (1 - alpha) (I - alpha S)^-1 Y0.
 
     Chosen over the clamped iteration of Zhu and Ghahramani (2002) because a training node's own label may be
-    outvoted by its neighbourhood, so single wrong labels do little harm, and because it converges at the
+    outvoted by its neighborhood, so single wrong labels do little harm, and because it converges at the
     known rate alpha, also on parts of the graph that hold no training node.
 
     Parameters
     ----------
     alpha
-        Share of the neighbourhood, 0 < alpha < 1; nearer 1, labels travel farther, which pays where few
-        nodes are labelled. ``"auto"`` takes the one of `ALPHAS` that best predicts a stratified tenth of the
+        Share of the neighborhood, 0 < alpha < 1; nearer 1, labels travel farther, which pays where few
+        nodes are labeled. ``"auto"`` takes the one of `ALPHAS` that best predicts a stratified tenth of the
         training nodes from the others.
     tolerance
         Iteration stops when no entry of Y changes by more than this share of its largest entry.
@@ -113,7 +113,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         labels = training_codes(labels, train_mask, len(indptr) - 1, self.unlabelled)
         self.classes_ = labels.classes
         xp = array_module(weights)
-        adjacency = _normalised_adjacency(indptr, indices, weights, xp)
+        adjacency = _normalized_adjacency(indptr, indices, weights, xp)
         self.alpha_ = self._best_alpha(adjacency, labels, xp) if self.alpha == "auto" else float(self.alpha)
         y0 = _one_hot(labels.codes, len(labels.classes), xp)
         self._scores, self.n_iterations_ = self._iterate(adjacency, y0, self.alpha_, xp)
@@ -176,7 +176,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         return masked_accuracy(self.predict(), labels, mask, self.unlabelled)
 
 
-def _normalised_adjacency(indptr: Array, indices: Array, weights: Array, xp: ModuleType) -> Any:
+def _normalized_adjacency(indptr: Array, indices: Array, weights: Array, xp: ModuleType) -> Any:
     """S = D^-1/2 A D^-1/2 as a CSR matrix of float32; rows of isolated nodes are empty."""
     sparse = importlib.import_module("scipy.sparse" if xp is np else "cupyx.scipy.sparse")
     n = len(indptr) - 1

@@ -1,4 +1,4 @@
-"""Weighted neighbour sampling on a CSR graph, for training on minibatches of nodes."""
+"""Weighted neighbor sampling on a CSR graph, for training on minibatches of nodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 @dataclass(frozen=True)
 class Block:
-    """Rows of the propagation matrix for some target nodes, over the sampled neighbours only; of NumPy or CuPy.
+    """Rows of the propagation matrix for some target nodes, over the sampled neighbors only; of NumPy or CuPy.
 
     Attributes
     ----------
@@ -49,12 +49,12 @@ class Block:
 
 
 class NeighborSampler:
-    """Samples `fanout` neighbours of each node without replacement, with probability by weight.
+    """Samples `fanout` neighbors of each node without replacement, with probability by weight.
 
     A row with more than `fanout` entries keeps entry j with probability p_j = min(1, c w_j), c chosen such that
     the p_j sum to `fanout`, by systematic sampling (Madow 1949): one uniform number u per row, and entry j is
     kept when u, u + 1, u + 2, ... falls between the sums of p before and after it. So a row's sample has just
-    `fanout` distinct entries, and a kept entry's value w_j / p_j makes the sampled sum over neighbours
+    `fanout` distinct entries, and a kept entry's value w_j / p_j makes the sampled sum over neighbors
     unbiased (Horvitz and Thompson 1952). A shorter row is taken whole. Random numbers are a hash of
     (seed, node), so that a sample does not depend on the number of threads.
 
@@ -79,7 +79,7 @@ class NeighborSampler:
         seeds
             (b,) distinct nodes whose output is wanted: targets of the last block.
         fanouts
-            Neighbours per node, for the hop next to the seeds first.
+            Neighbors per node, for the hop next to the seeds first.
         seed
             Equal seeds give equal samples.
         """
@@ -160,7 +160,7 @@ def _inclusion_scale(indptr, weights, fanout):  # type: ignore[no-untyped-def] #
 def _sample_rows(  # type: ignore[no-untyped-def] # noqa: ANN202
     indptr, indices, weights, scale, targets, seed, starts, nodes, values  # noqa: ANN001
 ):  # fmt: skip
-    """Fill in neighbours and values of every row."""
+    """Fill in neighbors and values of every row."""
     for row in prange(len(targets)):
         node = targets[row]
         out, end, c = starts[row], starts[row + 1], scale[node]
@@ -202,7 +202,7 @@ def _take_last(  # type: ignore[no-untyped-def] # noqa: ANN202
 
 @njit(cache=True, nogil=True)
 def _hash(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Mix the bits of a 64-bit number: SplitMix64's finaliser (Steele, Lea, Flood 2014)."""
+    """Mix the bits of a 64-bit number: SplitMix64's finalizer (Steele, Lea, Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * _MIX_1
     x = (x ^ (x >> np.uint64(27))) * _MIX_2
     return x ^ (x >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Stratified splits of labelled points."""
+"""Stratified splits of labeled points."""
 
 from __future__ import annotations
 

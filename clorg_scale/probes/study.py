@@ -29,7 +29,7 @@ class StudyRow:
     label_fraction
         Share of each class's training labels that the probe was shown.
     k
-        Neighbours of each point in the graph, or of the k-NN probe; None where it plays no part.
+        Neighbors of each point in the graph, or of the k-NN probe; None where it plays no part.
     temperature
         Of the graph's weights; None where it plays no part.
     result
@@ -61,9 +61,9 @@ def study_probes(
     progress: bool = False,
     unlabelled: int | str | None = UNLABELLED,
 ) -> list[StudyRow]:
-    """Run the probes for every number of neighbours, temperature and share of labels.
+    """Run the probes for every number of neighbors, temperature and share of labels.
 
-    One k-NN search serves the whole study: fewer neighbours are the first columns of the table. A point whose
+    One k-NN search serves the whole study: fewer neighbors are the first columns of the table. A point whose
     label is not shown stays in the graph.
 
     Parameters
@@ -74,7 +74,7 @@ def study_probes(
         Names out of `PROBES`. The linear probe runs once a share of labels, the k-NN probe once a share and k,
         the graph probes for every combination.
     ks
-        Neighbours of each point.
+        Neighbors of each point.
     temperatures
         Of the affinity graph.
     label_fractions

@@ -45,7 +45,7 @@ class Schedule:
 
 @dataclass
 class Trainer:
-    """A training run: network, optimiser, and what has been reached.
+    """A training run: network, optimizer, and what has been reached.
 
     Every random choice of an epoch comes from (seed, epoch), so a run resumed from a checkpoint needs no state
     of a random generator to go on exactly as if it had never stopped.
@@ -127,7 +127,7 @@ class Trainer:
     def _passes(
         self, masked: npt.NDArray[np.int64], shown: Tensor, rng: np.random.Generator
     ) -> Iterator[tuple[npt.NDArray[np.int64], Tensor]]:
-        """Logits of the masked nodes: all at once, or batch by batch on sampled neighbourhoods."""
+        """Logits of the masked nodes: all at once, or batch by batch on sampled neighborhoods."""
         if self.whole is not None:
             start = time.perf_counter()
             h = self.network.embed(shown, self.nodes.resident)
@@ -149,7 +149,7 @@ class Trainer:
             yield seeds, logits
 
     def _sample(self, seeds: npt.NDArray[np.int64], seed: int) -> list[Block]:
-        """Sample neighbourhoods, leaving PyTorch's number of threads as it is.
+        """Sample neighborhoods, leaving PyTorch's number of threads as it is.
 
         Numba's OpenMP layer sets it for the whole process, and the order of PyTorch's sums depends on it.
         """

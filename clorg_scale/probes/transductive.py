@@ -80,11 +80,11 @@ def training_codes(
     Raises
     ------
     InputError
-        If labels or mask do not fit the graph, there is no labelled training node, or a class has none.
+        If labels or mask do not fit the graph, there is no labeled training node, or a class has none.
     """
     mask = node_mask(train_mask, n_nodes, name="train_mask")
     encoded = encode_labels(labels, n_nodes, unlabelled=unlabelled, warn=False)
-    if not isinstance(labels, ClassLabels):  # test nodes may well be labelled -1
+    if not isinstance(labels, ClassLabels):  # test nodes may well be labeled -1
         warn_of_lookalike(ClassLabels(encoded.codes[mask], encoded.classes), unlabelled)
     codes = np.where(mask, encoded.codes, -1)
     if not (codes >= 0).any():
@@ -102,16 +102,16 @@ def training_codes(
 def masked_accuracy(
     predicted: npt.NDArray[Any], labels: Any, mask: Any, unlabelled: int | str | None = UNLABELLED
 ) -> float:
-    """Share of correctly predicted nodes among the labelled nodes of a mask.
+    """Share of correctly predicted nodes among the labeled nodes of a mask.
 
     Raises
     ------
     InputError
-        If labels or mask do not fit the predictions, or no labelled node is in the mask.
+        If labels or mask do not fit the predictions, or no labeled node is in the mask.
     """
     mask = node_mask(mask, len(predicted), name="mask")
     encoded = encode_labels(labels, len(predicted), unlabelled=unlabelled, warn=False)
     scored = mask & (encoded.codes >= 0)
     if not scored.any():
-        raise InputError("The mask holds no labelled node; accuracy needs at least one.")
+        raise InputError("The mask holds no labeled node; accuracy needs at least one.")
     return float(np.mean(predicted[scored] == encoded.classes[encoded.codes[scored]]))

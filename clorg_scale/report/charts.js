@@ -6,7 +6,7 @@ const tip = document.getElementById("tip");
 const SVG = "http://www.w3.org/2000/svg";
 const titles = { linear: "Linear", knn: "k-NN vote", label_propagation: "Label propagation", gcn: "GCN", sage: "GraphSAGE" };
 
-// ---- small helpers: elements, text, colours -------------------------------------------------------------------
+// ---- small helpers: elements, text, colors -------------------------------------------------------------------
 
 function svg(name, attributes = {}, parent = null) {
   const node = document.createElementNS(SVG, name);
@@ -45,7 +45,7 @@ function explain(node, content) {
   node.addEventListener("pointerleave", hush);
 }
 
-// Ten hues that stay apart for colour-blind readers (after Tableau 10), then steps of the golden angle.
+// Ten hues that stay apart for color-blind readers (after Tableau 10), then steps of the golden angle.
 const HUES = ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#ff9da7", "#8b8f97"];
 const groupColor = (i, n) => i < 0 ? "#8b8f97" : n <= 10 ? HUES[i] : `hsl(${(i * 137.508) % 360} ${60 + (i % 3) * 12}% ${48 + (i % 4) * 6}%)`;
 const RAMP = [[165, 0, 38], [244, 109, 67], [254, 224, 139], [102, 189, 180], [0, 88, 150]];
@@ -119,7 +119,7 @@ function drawRld() {
   }));
   const null0 = analyses[0].rld;
   series.push({ name: "shuffled labels", color: "var(--soft)", dotted: true, points: null0.temperatures.map((x, t) => ({ x, y: null0.null_mean[t] })).sort((p, q) => p.x - q.x) });
-  lines(place("rld"), series, { xLabel: "temperature T (small: near neighbours only)", yLabel: "RLD", title: "Relative Local Density against temperature" });
+  lines(place("rld"), series, { xLabel: "temperature T (small: near neighbors only)", yLabel: "RLD", title: "Relative Local Density against temperature" });
 }
 function drawChi() {
   const series = analyses.map((a, i) => ({
@@ -129,7 +129,7 @@ function drawChi() {
       return { x: +k, y, e, label: `k = ${(+k).toLocaleString("en")}\nCHI ${y.toFixed(4)}${e ? " ± " + (e / 1.96).toFixed(4) : ""}` };
     }),
   }));
-  lines(place("chi"), series, { xLabel: "neighbours k", yLabel: "CHI", title: "Class homogeneity against the number of neighbours" });
+  lines(place("chi"), series, { xLabel: "neighbors k", yLabel: "CHI", title: "Class homogeneity against the number of neighbors" });
 }
 
 // ---- spectrum ---------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ function drawStudies() {
     };
     for (const [title, x, fixed] of [
       ["share of the labels", "label_fraction", ["k", "temperature"]],
-      ["neighbours k", "k", ["label_fraction", "temperature"]],
+      ["neighbors k", "k", ["label_fraction", "temperature"]],
       ["temperature T of the graph", "temperature", ["label_fraction", "k"]],
     ]) {
       const figure = html("figure", {}, null, parent);

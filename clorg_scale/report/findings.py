@@ -31,7 +31,7 @@ def headline(analysis: Analysis) -> str:
     (far, at_far), (near, at_near) = _ends(analysis)
     bound = 1 - sum((size / sum(analysis.class_sizes)) ** 2 for size in analysis.class_sizes)
     numbers = (
-        f"RLD is {at_near:.2f} among near neighbours (T = {near:g}) and {at_far:.2f} across the whole set (T = {far:g})"
+        f"RLD is {at_near:.2f} among near neighbors (T = {near:g}) and {at_far:.2f} across the whole set (T = {far:g})"
     )
     if len(analysis.rld.temperatures) == 1:
         return f"RLD is {at_near:.2f} at T = {near:g}, of at most {bound:.2f} for these classes."
@@ -51,7 +51,7 @@ def findings(analysis: Analysis) -> list[str]:
     if len(chi) > 1:
         first, last = min(chi), max(chi)
         sentences.append(
-            f"Of a point's nearest neighbour{'' if first == 1 else 's'} {chi[first]:.0%} share its class, "
+            f"Of a point's nearest neighbor{'' if first == 1 else 's'} {chi[first]:.0%} share its class, "
             f"of its {last:,} nearest {chi[last]:.0%}."
         )
     found = analysis.communities
@@ -76,11 +76,11 @@ def comparison_headline(analyses: Mapping[str, Analysis]) -> str:
     if best_far == best_near:
         return (
             f"The classes are densest in “{best_far}” at both ends of scale: RLD across the whole set (T = {far:g}) is "
-            f"{far_list}; among near neighbours (T = {near:g}) {near_list}."
+            f"{far_list}; among near neighbors (T = {near:g}) {near_list}."
         )
     return (
         f"Across the whole set (T = {far:g}) the classes are densest in “{best_far}” (RLD {far_list}), "
-        f"among near neighbours (T = {near:g}) in “{best_near}” ({near_list})."
+        f"among near neighbors (T = {near:g}) in “{best_near}” ({near_list})."
     )
 
 

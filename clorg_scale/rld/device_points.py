@@ -44,7 +44,7 @@ class Panel(NamedTuple):
 class DevicePoints:
     """Embeddings on a device, all of them or a panel at a time.
 
-    Points are centred in float64 before they are rounded, and norms are those of the rounded points: distances are
+    Points are centered in float64 before they are rounded, and norms are those of the rounded points: distances are
     then exact for the rounded points. In fp16 a power of two brings the coordinates into the middle of its range.
 
     Parameters
@@ -114,7 +114,7 @@ class DevicePoints:
                 yield X, Y
 
     def rows(self, positions: Any) -> Any:
-        """(b, d) float64 coordinates, centred, scaled, rounded, at positions in class order."""
+        """(b, d) float64 coordinates, centered, scaled, rounded, at positions in class order."""
         import torch
 
         if self._all is not None:
@@ -183,7 +183,7 @@ class DevicePoints:
         return rounded
 
     def _coordinates(self, which: Any) -> Any:
-        """(b, features) centred coordinates on the device, float32 or float64."""
+        """(b, features) centered coordinates on the device, float32 or float64."""
         import torch
 
         kind = "float64" if self.precision == "fp64" else "float32"

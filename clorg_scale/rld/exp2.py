@@ -1,6 +1,6 @@
 """2^t for t <= 0, in a form that LLVM turns into vector instructions.
 
-The C library's `exp` is a call per element and keeps a loop from being vectorised. Here t = i + f with a whole
+The C library's `exp` is a call per element and keeps a loop from being vectorized. Here t = i + f with a whole
 number i and |f| <= 1/2; 2^f is a minimax-like polynomial and 2^i is written straight into the exponent bits.
 Relative error: 8e-8 in float32 (degree 5), 4e-16 in float64 (degree 11). Below the smallest normal exponent the
 result stays at the smallest normal number (1.2e-38, 2.2e-308): denormal numbers would be a hundred times slower.

@@ -1,8 +1,8 @@
 """The graph method: modularity of the class labels on the sparse affinity graph, at each temperature.
 
-Not RLD itself. Only the k nearest neighbours' edges are there, so the pairs between classes that make RLD fall
-towards T = 1 are missing; on 20,000 Fashion-MNIST images RLD is .057 at T = 1 and this number .66. It is what
-Louvain and Leiden maximise on that graph.
+Not RLD itself. Only the k nearest neighbors' edges are there, so the pairs between classes that make RLD fall
+toward T = 1 are missing; on 20,000 Fashion-MNIST images RLD is .057 at T = 1 and this number .66. It is what
+Louvain and Leiden maximize on that graph.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["graph_sums"]
 def graph_sums(
     knn: KNN, codes: Array, temperatures: npt.NDArray[np.float64], mean_distance: float
 ) -> tuple[Array, Array]:
-    """Affinity of each point to its neighbours on the symmetrised graph.
+    """Affinity of each point to its neighbors on the symmetrized graph.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def graph_sums(
     Returns
     -------
     k, w
-        (t, n) float64: affinity to all neighbours, and to those of the same class.
+        (t, n) float64: affinity to all neighbors, and to those of the same class.
     """
     edges = edges_of(knn, "max")
     xp = array_module(edges.distances)

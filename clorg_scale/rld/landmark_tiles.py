@@ -144,8 +144,8 @@ def landmark_sums(
     X, L, x_norms, l_norms
         (p, d) points, (l, d) pool of landmarks, and their squared norms.
     x_reach, l_reach
-        (p,), (l,) distance of the farthest neighbour that each has in the near field: pairs nearer than that of either
-        end are neighbours that were missed, too few to tell their number from a sample of them, and are left out.
+        (p,), (l,) distance of the farthest neighbor that each has in the near field: pairs nearer than that of either
+        end are neighbors that were missed, too few to tell their number from a sample of them, and are left out.
     rates, squared
         (t,) c, and the temperature whose squares are taken, or -1 (as in `clorg_scale.rld.tiles.kernel_sums`).
     shifts

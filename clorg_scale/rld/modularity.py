@@ -46,23 +46,23 @@ def label_modularity(k: Floats, w: Floats, codes: npt.NDArray[np.int64], n_class
     n_classes
         Number of classes C.
     """
-    labelled = codes >= 0
+    labeled = codes >= 0
     two_m = k.sum(axis=1)
-    K = np.stack([np.bincount(codes[labelled], row[labelled], n_classes) for row in k])
-    W = np.stack([np.bincount(codes[labelled], row[labelled], n_classes) for row in w])
+    K = np.stack([np.bincount(codes[labeled], row[labeled], n_classes) for row in k])
+    W = np.stack([np.bincount(codes[labeled], row[labeled], n_classes) for row in w])
     per_class = W / two_m[:, None] - (K / two_m[:, None]) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         purity = W / K
-        local_density = np.where(labelled, w / k, np.nan).astype(np.float32)
+        local_density = np.where(labeled, w / k, np.nan).astype(np.float32)
     return LabelModularity(per_class.sum(axis=1), per_class, purity, local_density)
 
 
 def shuffled_labels(k: Floats, codes: npt.NDArray[np.int64], n_classes: int) -> Floats:
-    """(t,) RLD expected where the labels are shuffled among the labelled points.
+    """(t,) RLD expected where the labels are shuffled among the labeled points.
 
     With f_c the class shares and s_i = k_i / 2m, E[W_c / 2m] is the share of ordered pairs of points that fall in
     class c, and E[(K_c / 2m)^2] = f_c^2 + n_c (1 - f_c) n / (n - 1) Var(s), the variance of a sum drawn without
-    replacement. Exact where every point is labelled.
+    replacement. Exact where every point is labeled.
     """
     n = k.shape[1]
     counts = np.bincount(codes[codes >= 0], minlength=n_classes).astype(np.float64)

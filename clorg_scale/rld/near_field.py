@@ -1,4 +1,4 @@
-"""The near field of sampled RLD: pairs of near neighbours, which are summed exactly.
+"""The near field of sampled RLD: pairs of near neighbors, which are summed exactly.
 
 Made where the k-NN table is; its sums are those in main memory (on a device: `clorg_scale.rld.torch_near_field`).
 """
@@ -22,7 +22,7 @@ __all__ = ["NearField", "NearRows"]
 
 TIE = 2.0**-11
 """Share of a distance, twice what rounding in float32 tiles is at most, 2 eps / `clorg_scale.rld.tiles.NEAR`: of the
-points as far as the farthest neighbour, such as its duplicates, none counts as missed."""
+points as far as the farthest neighbor, such as its duplicates, none counts as missed."""
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -30,10 +30,10 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class NearField:
-    """The pairs of which either end lists the other among its nearest neighbours, as a symmetric CSR matrix.
+    """The pairs of which either end lists the other among its nearest neighbors, as a symmetric CSR matrix.
 
     The points are numbered in an order of their own (`clorg_scale.rld.tile_order`). Only the symmetric closure will do:
-    lists of one direction, if some neighbours are missing in them, leave a bias.
+    lists of one direction, if some neighbors are missing in them, leave a bias.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class NearField:
     distances
         (e,) float64; float32 on a GPU.
     reach
-        (n,) float32 distance within which the point lists every neighbour: that to the farthest one, less `TIE`.
+        (n,) float32 distance within which the point lists every neighbor: that to the farthest one, less `TIE`.
     """
 
     order: Integers
@@ -151,7 +151,7 @@ def _reordered(table: KNN, order: Integers) -> KNN:
     """The table with its points numbered by their places in an order."""
     xp = array_module(table.indices)
     order = xp.asarray(order)
-    places = xp.full(len(order) + 1, -1, dtype=table.indices.dtype)  # the last: of a neighbour that is absent, -1
+    places = xp.full(len(order) + 1, -1, dtype=table.indices.dtype)  # the last: of a neighbor that is absent, -1
     places[order] = xp.arange(len(order), dtype=places.dtype)
     return replace(table, indices=places[table.indices[order]], distances=table.distances[order])
 

@@ -1,4 +1,4 @@
-"""Points in class order, centred and rounded, one panel at a time: what the tiles of RLD are made from."""
+"""Points in class order, centered and rounded, one panel at a time: what the tiles of RLD are made from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import Array, array_module, column_means, row_block
-from clorg_scale.arrays.compiled import centred_rows, readable
+from clorg_scale.arrays.compiled import centered_rows, readable
 from clorg_scale.arrays.mapped import by_place
 from clorg_scale.arrays.scale import computing_dtype
 
@@ -22,7 +22,7 @@ class ClassOrderedPoints:
     """The embeddings seen in the order of their classes.
 
     Nothing is copied but the panel asked for: rows are gathered from the embeddings where they lie (a memory map,
-    any dtype), centred in float64 so that an offset common to all points costs no digits, and rounded.
+    any dtype), centered in float64 so that an offset common to all points costs no digits, and rounded.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class ClassOrderedPoints:
     def panel(
         self, start: int, stop: int, space: npt.NDArray[Any] | None = None
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Points at positions start..stop: (p, d) centred coordinates, in `space` if given, and (p,) squared norms."""
+        """Points at positions start..stop: (p, d) centered coordinates, in `space` if given, and (p,) squared norms."""
         rows = self.rows(self.order[start:stop], space=space)
         return rows, np.einsum("ij,ij->i", rows, rows)
 
@@ -77,7 +77,7 @@ class ClassOrderedPoints:
         *,
         space: npt.NDArray[Any] | None = None,
     ) -> npt.NDArray[Any]:
-        """Centred coordinates of given rows of the embeddings, in the embeddings' own array library.
+        """Centered coordinates of given rows of the embeddings, in the embeddings' own array library.
 
         On the host they are written to `space`, if given: memory that was written before costs a fraction of new.
         """
@@ -91,7 +91,7 @@ class ClassOrderedPoints:
             space = np.empty((len(which), self.n_features), dtype=self.dtype if dtype is None else dtype)
         out = space[: len(which)]
         if readable(self.embeddings):
-            centred_rows(self.embeddings, which, self.mean, out)
+            centered_rows(self.embeddings, which, self.mean, out)
         else:
             for begin in range(0, len(which), _CHUNK_ROWS):
                 chunk = slice(begin, begin + _CHUNK_ROWS)
@@ -103,7 +103,7 @@ class ClassOrderedPoints:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """For positions start..stop, where their class begins and ends, counted from `other_start`."""
         codes = self.codes[start:stop]
-        labelled = codes >= 0
-        first = np.where(labelled, self.starts[codes], 0) - other_start
-        last = np.where(labelled, self.starts[np.minimum(codes + 1, len(self.starts) - 1)], 0) - other_start
+        labeled = codes >= 0
+        first = np.where(labeled, self.starts[codes], 0) - other_start
+        last = np.where(labeled, self.starts[np.minimum(codes + 1, len(self.starts) - 1)], 0) - other_start
         return first, last

@@ -63,31 +63,31 @@ def rld(
 
         A_ij = n^2 E_ij^2 / (r_i r_j),   E_ij = exp(-d_ij / (mu T)),   r_i = sum_j E_ij
 
-    with Euclidean distances d_ij and their mean mu. Small temperatures T look at near neighbours only, T = 1 at
+    with Euclidean distances d_ij and their mean mu. Small temperatures T look at near neighbors only, T = 1 at
     the whole data set. RLD does not change under translation, rotation or scaling of the embeddings.
 
     Parameters
     ----------
     embeddings
         (n, d) of any array library, or a memory map; n >= 3. Float64 is computed in float64, all else in float32;
-        exact and sampled RLD on a GPU from centred coordinates rounded to fp16, which moves it by about 1e-5; `details`
-        says which.
+        exact and sampled RLD on a GPU from centered coordinates rounded to fp16, which moves it by about 1e-5;
+        `details` says which.
     labels
         (n,) integers or strings; of unlabelled points -1: they take part in the graph, not in any class.
     temperatures
         (t,) each > 0. Ratios of 2 between them are cheapest.
     method
         "exact" visits all n^2 / 2 pairs in O(n) memory. "sampled" estimates the same number from landmarks, with a
-        standard error. "graph" is the modularity on the sparse graph of the `k` nearest neighbours: another number
-        (without far pairs it hardly falls with T), cheap, and the one that Louvain and Leiden maximise.
+        standard error. "graph" is the modularity on the sparse graph of the `k` nearest neighbors: another number
+        (without far pairs it hardly falls with T), cheap, and the one that Louvain and Leiden maximize.
         "auto" is exact while its predicted time is below ten minutes on this machine, else sampled; `details`
         says why.
     device
         "cpu", "cuda", or "auto".
     target_error
-        Half-width of the 95 % interval that "sampled" works towards.
+        Half-width of the 95 % interval that "sampled" works toward.
     k
-        Nearest neighbours of the graph method, and of the sampled method's near field.
+        Nearest neighbors of the graph method, and of the sampled method's near field.
     memory_limit
         Bytes, or text such as "8GB", that may be taken beside the embeddings.
     seed

@@ -31,7 +31,7 @@ class RLDResult:
         (C,) class labels.
     local_density
         (t, n) w_i / k_i: share of each point's affinity that goes to its own class; NaN where unlabelled.
-        The smallest values are the likeliest mislabelled points.
+        The smallest values are the likeliest mislabeled points.
     null_mean
         (t,) value expected where the labels are shuffled: what is there without any signal.
     null_std

@@ -1,8 +1,8 @@
 r"""Sampled RLD: an estimate of the same number, with a standard error, in O(n m d) work for m landmarks.
 
-Both sums of the exact method are split. A pair of near neighbours is summed exactly; all other pairs are sampled: each
+Both sums of the exact method are split. A pair of near neighbors is summed exactly; all other pairs are sampled: each
 tile of points meets random landmarks of its own, stratified by class, each standing for v_s points
-(`clorg_scale.rld.landmarks`), less those in the near field M. Pairs that are nearer than the neighbours in M but were
+(`clorg_scale.rld.landmarks`), less those in the near field M. Pairs that are nearer than the neighbors in M but were
 missed by the search are left out altogether: few of them are met, and each would stand for hundreds.
 
     r_i = sum over M(i) of E_ij   + sum over s of v_s E_is
@@ -70,7 +70,7 @@ POOL_BYTES, LEAST_POOL = 64 << 20, 4096
 """Coordinates of the points that landmarks are drawn from."""
 
 HEADROOM = 16
-"""Powers of two by which a term may exceed what it is scaled to, such as a neighbour nearer than the nearest known."""
+"""Powers of two by which a term may exceed what it is scaled to, such as a neighbor nearer than the nearest known."""
 
 MOST_SUMS = 4096
 """Sets of tiles times classes whose changes without each group are kept apart."""
@@ -144,13 +144,13 @@ def sampled_sums(
     codes
         (n,) class codes in the order of the embeddings, -1 where unlabelled.
     near_field
-        Pairs of near neighbours, in an order of points of `clorg_scale.rld.tile_order`.
+        Pairs of near neighbors, in an order of points of `clorg_scale.rld.tile_order`.
     temperatures
         (t,) T > 0.
     target_error
         Half-width of the 95 % interval to reach.
     n_landmarks
-        Take so many instead of working towards the target.
+        Take so many instead of working toward the target.
     seed
         Of landmarks and pairs.
     device
@@ -281,7 +281,7 @@ class _Landmarks:
     rows
         (l,) their rows of the embeddings.
     reach
-        (l,) distance of the farthest neighbour that each point of the pool lists.
+        (l,) distance of the farthest neighbor that each point of the pool lists.
     device
         As for `sampled_sums`.
     """

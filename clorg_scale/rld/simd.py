@@ -33,7 +33,7 @@ def use_wide_vectors(typingctx: Any) -> Any:
 
 @njit(nogil=True, cache=True)
 def aligned_empty(n_rows: int, n_columns: int, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(n_rows, n_columns) uninitialised, of the dtype of `like`, starting at a cache line."""
+    """(n_rows, n_columns) uninitialized, of the dtype of `like`, starting at a cache line."""
     spare = CACHE_LINE // like.itemsize
     memory = np.empty(n_rows * n_columns + spare, like.dtype)
     start = (CACHE_LINE - memory.ctypes.data % CACHE_LINE) % CACHE_LINE // like.itemsize

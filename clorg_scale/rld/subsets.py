@@ -64,7 +64,7 @@ def rld_of_subsets(
 ) -> SubsetRLD:
     """Show how RLD of a random subset differs from RLD of all points.
 
-    At small temperatures RLD looks at the nearest neighbours, and in a subset these are farther away: it is another
+    At small temperatures RLD looks at the nearest neighbors, and in a subset these are farther away: it is another
     number there, mostly a smaller one. Where all points are too many, ``rld(..., method="sampled")`` estimates theirs.
 
     Parameters

@@ -21,7 +21,7 @@ RUN = 64
 def tile_order(n_points: int, seed: int) -> npt.NDArray[np.int64]:
     """(n,) rows of the embeddings, in the order in which blocks and their tiles take them.
 
-    Files are often sorted by class. Tiles of one class would all err alike, and near neighbours in one tile, whose sums
+    Files are often sorted by class. Tiles of one class would all err alike, and near neighbors in one tile, whose sums
     come from the same landmarks, would go wrong together. So every block takes short runs of rows from all over the
     file, each row once, and shuffles them.
     """

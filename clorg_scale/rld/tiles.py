@@ -11,7 +11,7 @@ times f_i f_j, f = r'^2 / r with r' the other's sums: one exponential serves the
 Both are symmetric in i and j, so each tile above the diagonal gives the sums of its rows *and* of its columns.
 A row of distances (2 kB) stays in the first-level cache while the temperatures pass over it. Sums within a tile
 are in the tile's precision, across tiles in float64. Every tile writes its sums to a place of its own, added up
-afterwards in a fixed order: the result does not depend on the number of threads.
+afterward in a fixed order: the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def add_tiles(sums: Floats, tiles: Integers, start: int, stop: int, into: Floats
 
 
 # The loops below count from 0 and add an unsigned offset: with a signed one Numba must allow for negative indices,
-# and LLVM no longer vectorises. Whole arrays and offsets are handed over, for a slice a row costs as much as the row.
+# and LLVM no longer vectorizes. Whole arrays and offsets are handed over, for a slice a row costs as much as the row.
 
 
 @njit(fastmath=True, nogil=True, cache=True)

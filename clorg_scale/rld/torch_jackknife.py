@@ -83,8 +83,8 @@ class TorchJackknife:
 
     def _add(self, k: Any, w: Any, sums: Any, e: Any, codes: Any, tiles: Any) -> tuple[Any, Any]:
         finite_population, n_codes = self.like.finite_population, self.like.K.shape[1]
-        labelled = (codes >= 0)[:, None]
-        raw_k, raw_w = k + sums[0].sum(2), torch.where(labelled, w + sums[1].sum(2), 0)
+        labeled = (codes >= 0)[:, None]
+        raw_k, raw_w = k + sums[0].sum(2), torch.where(labeled, w + sums[1].sum(2), 0)
         f = _without(sums[0], raw_k, finite_population)
         h = torch.where((raw_w > 0)[..., None], _without(sums[1], raw_w, finite_population), 0)
         variance = e.square().sum(2) * SHARE

@@ -145,7 +145,7 @@ def spectrum(
     :math:`y_c = D^{1/2} 1_c / |D^{1/2} 1_c|`, the squared length of the projection of :math:`y_c` on the first m
     eigenvectors; the mean over classes. Contrastive learning recovers these eigenvectors (HaoChen et al. 2021), so
     this bounds what a linear classifier can read from m features. By chance it is about m / n, and at least 1 / C
-    on a connected graph whose nodes are all labelled, as the first eigenvector lies in the span of the indicators.
+    on a connected graph whose nodes are all labeled, as the first eigenvector lies in the span of the indicators.
 
     Parameters
     ----------
@@ -307,11 +307,11 @@ def _class_shares(
     vectors: npt.NDArray[np.float64], roots: npt.NDArray[np.float64], codes: npt.NDArray[np.int64], n_classes: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """(m,) share of the indicators that the first 1 .. m vectors hold, and (C,) each class's share of all."""
-    labelled = codes >= 0
-    squares = np.bincount(codes[labelled], weights=roots[labelled] ** 2, minlength=n_classes)
+    labeled = codes >= 0
+    squares = np.bincount(codes[labeled], weights=roots[labeled] ** 2, minlength=n_classes)
     held = np.empty((n_classes, vectors.shape[1]))
     for j, vector in enumerate(vectors.T):
-        held[:, j] = np.bincount(codes[labelled], weights=(vector * roots)[labelled], minlength=n_classes) ** 2
+        held[:, j] = np.bincount(codes[labeled], weights=(vector * roots)[labeled], minlength=n_classes) ** 2
     present = squares > 0
     if not present.any():
         raise InputError("No node with an edge has a label; the share of the class indicators is not defined.")

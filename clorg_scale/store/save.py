@@ -18,7 +18,7 @@ def save_embeddings(
     """Write embeddings, labels and metadata into a folder, block by block.
 
     The folder holds ``embeddings.npy``, ``labels.npy`` and ``metadata.json``, which names them. Whatever
-    happens, it holds afterwards the complete new store or the complete old one (or nothing). Where a store is
+    happens, it holds afterward the complete new store or the complete old one (or nothing). Where a store is
     replaced, the new arrays get new names, so that memory maps of the old ones stay valid.
 
     Parameters

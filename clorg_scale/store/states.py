@@ -1,4 +1,4 @@
-"""States of PyTorch's modules and optimisers on disk."""
+"""States of PyTorch's modules and optimizers on disk."""
 
 from __future__ import annotations
 

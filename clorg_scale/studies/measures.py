@@ -22,7 +22,7 @@ VOTERS = 20
 
 
 def measure(embeddings: Any, labels: npt.NDArray[Any], *, device: Device = "auto", seed: int = 0) -> Row:
-    """RLD, class homogeneity among cosine neighbours, Calinski-Harabasz; accuracies on one half from the other.
+    """RLD, class homogeneity among cosine neighbors, Calinski-Harabasz; accuracies on one half from the other.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from clorg_scale.studies.table import Row, write_study
 
 __all__ = ["study_modality"]
 
-Labelled = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+Labeled = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
 MODULES = (
     "argparse", "ast", "asyncio", "collections", "ctypes", "datetime", "decimal", "email", "http",
@@ -49,10 +49,10 @@ def study_modality(*, out: Path | str, device: Device = "auto", seed: int = 0) -
     from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
     texts, modules = _texts()
-    sets: dict[str, Labelled] = {
-        "digits, pixels": _standardised(*load_digits(return_X_y=True), scale=False),
-        "wines, measurements": _standardised(*load_wine(return_X_y=True), scale=True),
-        "cells, measurements": _standardised(*load_breast_cancer(return_X_y=True), scale=True),
+    sets: dict[str, Labeled] = {
+        "digits, pixels": _standardized(*load_digits(return_X_y=True), scale=False),
+        "wines, measurements": _standardized(*load_wine(return_X_y=True), scale=True),
+        "cells, measurements": _standardized(*load_breast_cancer(return_X_y=True), scale=True),
         "documentation, LSA": _by_lsa(texts, modules, seed),
     }
     if has_sentence_model():
@@ -67,9 +67,9 @@ def study_modality(*, out: Path | str, device: Device = "auto", seed: int = 0) -
     return rows
 
 
-def _standardised(points: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], *, scale: bool) -> Labelled:
-    centred = points - points.mean(axis=0)
-    return (centred / points.std(axis=0) if scale else centred).astype(np.float32), labels
+def _standardized(points: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], *, scale: bool) -> Labeled:
+    centered = points - points.mean(axis=0)
+    return (centered / points.std(axis=0) if scale else centered).astype(np.float32), labels
 
 
 def _texts() -> tuple[list[str], npt.NDArray[np.int64]]:
@@ -81,7 +81,7 @@ def _texts() -> tuple[list[str], npt.NDArray[np.int64]]:
     return [texts[i] for i in chosen], np.unique(modules[chosen], return_inverse=True)[1]
 
 
-def _by_lsa(texts: list[str], labels: npt.NDArray[np.int64], seed: int) -> Labelled:
+def _by_lsa(texts: list[str], labels: npt.NDArray[np.int64], seed: int) -> Labeled:
     """Texts embedded by the words in them, each of length 1; those without any are left out."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer

@@ -22,7 +22,7 @@ from clorg_scale.store.locks import lock_folder, releasing_locks
 from clorg_scale.studies.measures import TEMPERATURES, measure
 from clorg_scale.studies.table import Row, read_rows, write_study
 
-__all__ = ["Setting", "study_trainings", "summarise"]
+__all__ = ["Setting", "study_trainings", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def study_trainings(
     return rows
 
 
-def summarise(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
+def summarize(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation of every measure over the rows.
 
     Raises

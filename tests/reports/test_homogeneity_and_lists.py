@@ -1,19 +1,15 @@
 """Class homogeneity says what it was measured on; inverted lists find the neighbors of groups far apart."""
 
 import json
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run
 
 import clorg_scale as cs
 from clorg_scale.neighbors.algorithms.clustering import search_precisely
 from clorg_scale.neighbors.algorithms.flat_faiss import search_block
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from command_line import run
 
 LABELS = np.arange(150) % 3
 POINTS = np.random.default_rng(0).normal(size=(150, 5)) + 2.0 * np.eye(3, 5)[LABELS]

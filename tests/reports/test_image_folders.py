@@ -80,7 +80,7 @@ def test_numbers_without_a_range_are_refused_by_the_name_of_the_file(tmp_path, f
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
 def test_other_modes_keep_their_brightness(tmp_path, mode):
-    path = tmp_path / "grey" / ("a.tif" if mode == "CMYK" else "a.png")
+    path = tmp_path / "gray" / ("a.tif" if mode == "CMYK" else "a.png")
     path.parent.mkdir()
     Image.new("L", (40, 40), 255).convert("RGB").convert(mode).save(path)
     assert read(path).min() >= 254
@@ -170,7 +170,7 @@ def test_a_folder_without_splits_says_that_its_test_images_are_those_of_training
 
 
 def png(width, height, data):
-    """A PNG of 8-bit greys with any size in its header."""
+    """A PNG of 8-bit grays with any size in its header."""
 
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -3,17 +3,14 @@
 import shutil
 import sys
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 
 import numpy as np
 import pytest
+from serial_cupy import serial_cupy
 from sklearn.metrics import calinski_harabasz_score
 
 from clorg_scale import measures
 from clorg_scale.arrays import column_means, encode_labels
-
-sys.path.append(str(Path(__file__).parents[1]))
-from serial_cupy import serial_cupy
 
 
 @pytest.fixture

@@ -1,19 +1,15 @@
 """-1 is unlabelled, unless it is a class: how many points are, and what makes one doubt it, is told."""
 
 import json
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run
 
 import clorg_scale as cs
 from clorg_scale.errors import InputError
 from clorg_scale.probes import KNNProbe, LabelPropagationProbe, LinearProbe
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from command_line import run
 
 N = 120
 CODES = np.arange(N) % 3

@@ -11,7 +11,7 @@ __all__ = ["Candidates"]
 
 
 class Candidates(Protocol):
-    """An index over all points that proposes neighbours; they are checked and measured elsewhere."""
+    """An index over all points that proposes neighbors; they are checked and measured elsewhere."""
 
     @property
     def description(self) -> str:

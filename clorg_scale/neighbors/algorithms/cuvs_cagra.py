@@ -15,7 +15,7 @@ MAX_ITOPK = 1024
 
 @on_default_stream()
 def build(points: Points, k: int, *, seed: int) -> Cagra:
-    """Build a graph of 64 neighbours a node out of one of 128 (cuVS takes no seed)."""
+    """Build a graph of 64 neighbors a node out of one of 128 (cuVS takes no seed)."""
     cagra = require("cuvs.neighbors.cagra", extra="cuda13", purpose="CAGRA")
     metric = "inner_product" if points.inner_product else "sqeuclidean"
     data = float32_copy(points)

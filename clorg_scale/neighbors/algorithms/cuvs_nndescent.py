@@ -1,4 +1,4 @@
-"""NN-descent on the GPU: the all-neighbours build of cuVS, in batches of clusters for large data."""
+"""NN-descent on the GPU: the all-neighbors build of cuVS, in batches of clusters for large data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADROOM = 0.25
 
 @on_default_stream()
 def build(points: Points, k: int, *, seed: int) -> Graph:
-    """All-neighbours NN-descent with an intermediate graph of twice the degree (cuVS takes no seed)."""
+    """All-neighbors NN-descent with an intermediate graph of twice the degree (cuVS takes no seed)."""
     all_neighbors = require("cuvs.neighbors.all_neighbors", extra="cuda13", purpose="NN-descent on the GPU")
     nn_descent = require("cuvs.neighbors.nn_descent", extra="cuda13", purpose="NN-descent on the GPU")
     import cupy
@@ -51,7 +51,7 @@ def _clusters(points: Points, degree: int) -> int:
     needed = points.n * (4 * points.d + 24 * degree)
     if usable <= 0:
         raise InputError(
-            f"The k-NN table of {points.n} points with {degree} neighbours does not fit the GPU; use a smaller k."
+            f"The k-NN table of {points.n} points with {degree} neighbors does not fit the GPU; use a smaller k."
         )
     return 1 if needed <= usable else max(4, int(np.ceil(4 * needed / usable)))
 

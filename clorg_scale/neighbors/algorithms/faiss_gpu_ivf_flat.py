@@ -65,7 +65,7 @@ class FaissGpuIVFFlat:
 
     def try_harder(self) -> bool:
         """Probe twice as many lists."""
-        if self.n_probes >= min(self.n_lists, MAX_K):  # probed lists are selected as neighbours are
+        if self.n_probes >= min(self.n_lists, MAX_K):  # probed lists are selected as neighbors are
             return False
         self._set(min(self.n_lists, MAX_K, 2 * self.n_probes))
         return True

@@ -23,7 +23,7 @@ def build_hnsw(points: Points, k: int, *, seed: int) -> FaissIndex:
     """Hierarchical navigable small world graph, 32 links a node (64 at the bottom).
 
     Threads insert points concurrently, so with several threads two builds can differ in a few links, and
-    their tables in a few neighbours.
+    their tables in a few neighbors.
     """
     return build(points, k, seed=seed, factory=f"HNSW{HNSW_LINKS},Flat")
 

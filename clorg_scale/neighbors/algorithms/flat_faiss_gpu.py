@@ -14,7 +14,7 @@ from clorg_scale.arrays import Array, array_module, on_default_stream
 __all__ = ["MAX_K", "device_pointer", "gpu_resources", "search_block", "usable"]
 
 MAX_K = 2048
-"""The most neighbours that FAISS selects on a GPU."""
+"""The most neighbors that FAISS selects on a GPU."""
 
 MAX_QUERIES = 1 << 15
 """Queries of one call; more than 65,535 have crashed."""

@@ -43,7 +43,7 @@ class ClusteredLists:
     points
         What is searched.
     k
-        Neighbours that will be asked for; sets the first guess of `n_probe`.
+        Neighbors that will be asked for; sets the first guess of `n_probe`.
     centroids
         (n_lists, d) float32.
     search_block

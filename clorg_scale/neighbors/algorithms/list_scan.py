@@ -1,4 +1,4 @@
-"""Queries of one neighbourhood meet the lists around it: the innermost loops of the inverted file on the CPU.
+"""Queries of one neighborhood meet the lists around it: the innermost loops of the inverted file on the CPU.
 
 The queries of a tile come from one list and look into the same lists, the union of those that each of them would
 probe: one matrix product a list. Points, and the queries that meet them, are taken relative to the centroid of the

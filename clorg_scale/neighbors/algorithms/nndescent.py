@@ -1,4 +1,4 @@
-"""NN-descent on the CPU by FAISS: neighbours of neighbours are likely neighbours (Dong et al. 2011)."""
+"""NN-descent on the CPU by FAISS: neighbors of neighbors are likely neighbors (Dong et al. 2011)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIN_POINTS = 200
 
 
 def build(points: Points, k: int, *, seed: int) -> Graph:
-    """Refine a random graph of 1.5 k neighbours (at least 48) until it changes no more."""
+    """Refine a random graph of 1.5 k neighbors (at least 48) until it changes no more."""
     import faiss
 
     if points.n < MIN_POINTS:

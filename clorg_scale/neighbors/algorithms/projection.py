@@ -1,4 +1,4 @@
-"""Embeddings on their principal axes: a few coordinates that propose neighbours as well as all of them."""
+"""Embeddings on their principal axes: a few coordinates that propose neighbors as well as all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAMPLE = 8192
 """Points whose covariance gives the axes."""
 
 EXPLAINED = 0.92
-"""Share of the variance to keep; the rest blurs the order of neighbours, which more candidates make up for."""
+"""Share of the variance to keep; the rest blurs the order of neighbors, which more candidates make up for."""
 
 FEW_AXES = 16
 """If no more hold most of the variance, it may be that between groups of points, not that between neighbors."""

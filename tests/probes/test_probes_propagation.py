@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.semi_supervised import LabelSpreading
+
+from clorg_scale.errors import InputError
+from clorg_scale.probes import LabelPropagationProbe
+
+
+def random_graph(n, seed, density=0.1):
+    upper = sp.triu(sp.random(n, n, density, random_state=seed, dtype=np.float32), 1)
+    return (upper + upper.T).tocsr()
+
+
+def labeled_nodes(n, n_classes, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, n_classes, n)
+    mask = rng.random(n) < 0.4
+    mask[:n_classes], labels[:n_classes] = True, np.arange(n_classes)
+    return labels, mask
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10_000), alpha=st.sampled_from([0.2, 0.5, 0.9]))
+def test_equals_the_closed_form(seed, alpha):
+    n = 60
+    graph = random_graph(n, seed)
+    labels, mask = labeled_nodes(n, 3, seed)
+    probe = LabelPropagationProbe(alpha=alpha, tolerance=1e-6, max_iterations=1000).fit(graph, labels, mask)
+
+    A = graph.toarray().astype(float)
+    degrees = A.sum(axis=1)
+    root = np.divide(1, np.sqrt(degrees), where=degrees > 0, out=np.zeros(n))
+    S = root[:, None] * A * root
+    Y0 = np.eye(3)[labels] * mask[:, None]
+    Y = (1 - alpha) * np.linalg.solve(np.eye(n) - alpha * S, Y0)
+    reached = Y.sum(axis=1) > 1e-12
+    shares = Y[reached] / Y[reached].sum(axis=1, keepdims=True)
+    # Shares are compared where mass enough arrived for float32 to hold it.
+    strong = Y[reached].sum(axis=1) > 1e-3
+    np.testing.assert_allclose(probe.predict_proba()[reached][strong], shares[strong], atol=2e-3)
+    prior = np.bincount(labels[mask]) / mask.sum()
+    np.testing.assert_allclose(probe.predict_proba()[~reached], np.tile(prior, ((~reached).sum(), 1)), atol=1e-6)
+
+
+def test_equals_scikit_learn_label_spreading():
+    n = 80
+    graph = random_graph(n, 3)
+    labels, mask = labeled_nodes(n, 4, 3)
+    dense = graph.toarray().astype(float)
+    oracle = LabelSpreading(kernel=lambda a, b: dense.copy(), alpha=0.7, max_iter=1000, tol=1e-9)
+    oracle.fit(np.arange(n)[:, None], np.where(mask, labels, -1))
+    probe = LabelPropagationProbe(alpha=0.7, tolerance=1e-6).fit(graph, labels, mask)
+    np.testing.assert_allclose(probe.predict_proba(), oracle.label_distributions_, atol=1e-4)
+
+
+def test_equals_pytorch_geometric():
+    torch = pytest.importorskip("torch")
+    models = pytest.importorskip("torch_geometric.nn.models")
+    gcn_norm = pytest.importorskip("torch_geometric.nn.conv.gcn_conv").gcn_norm
+    n = 80
+    graph = random_graph(n, 4)
+    labels, mask = labeled_nodes(n, 4, 4)
+    coo = graph.tocoo()
+    edges = torch.from_numpy(np.stack([coo.row, coo.col]).astype(np.int64))
+    edges, weights = gcn_norm(edges, torch.from_numpy(coo.data), n, add_self_loops=False)
+    propagate = models.LabelPropagation(num_layers=200, alpha=0.8)
+    oracle = propagate(torch.from_numpy(labels), edges, torch.from_numpy(mask), edge_weight=weights).numpy()
+    probe = LabelPropagationProbe(alpha=0.8, tolerance=1e-6).fit(graph, labels, mask)
+    np.testing.assert_allclose(probe.predict_proba(), oracle / oracle.sum(axis=1, keepdims=True), atol=1e-4)
+
+
+def test_two_cliques_take_their_labels_and_an_isolated_node_the_prior():
+    block = np.ones((6, 6)) - np.eye(6)
+    graph = sp.csr_matrix(sp.block_diag([block, block, np.zeros((1, 1))]))
+    labels = np.array(["a"] * 6 + ["b"] * 6 + ["b"])
+    mask = np.zeros(13, dtype=bool)
+    mask[[0, 6, 7]] = True
+    probe = LabelPropagationProbe(alpha=0.9).fit(graph, labels, mask)
+    assert probe.score(labels, np.ones(13, dtype=bool)) == 1
+    np.testing.assert_allclose(probe.predict_proba()[-1], [1 / 3, 2 / 3], atol=1e-6)
+
+
+def test_alpha_is_chosen_on_training_nodes_and_test_labels_change_nothing():
+    n = 400
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], n // 2)
+    same = labels[:, None] == labels
+    A = np.triu(rng.random((n, n)) < np.where(same, 0.05, 0.01), 1).astype(np.float32)
+    graph = sp.csr_matrix(A + A.T)
+    mask = rng.random(n) < 0.3
+    probe = LabelPropagationProbe().fit(graph, labels, mask)
+    assert probe.score(labels, ~mask) > 0.85
+    shuffled = np.where(mask, labels, rng.permutation(labels))
+    again = clone(probe).fit(graph, shuffled, mask)
+    assert again.alpha_ == probe.alpha_
+    np.testing.assert_array_equal(again.predict_proba(), probe.predict_proba())
+    assert probe.n_parameters == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"train_mask": np.ones(3, dtype=bool)}, "one boolean for each of the 5 nodes"),
+        ({"train_mask": np.ones(5)}, "one boolean"),
+        ({"train_mask": np.zeros(5, dtype=bool)}, "No node of train_mask"),
+        ({"train_mask": np.arange(5) < 2}, "classes have no training node"),
+        ({"labels": [0, 1, 2]}, "one label per row"),
+        ({"graph": sp.csr_matrix(np.ones((5, 4)))}, "square"),
+        ({"graph": np.ones((5, 5))}, "AffinityGraph"),
+        ({"graph": sp.csr_matrix(np.diag([np.nan] * 5))}, "NaN"),
+        ({"graph": sp.csr_matrix(-np.eye(5))}, "negative"),
+    ],
+)
+def test_bad_input(change, sentence):
+    arguments = {
+        "graph": sp.csr_matrix(np.ones((5, 5)) - np.eye(5)),
+        "labels": [0, 0, 1, 1, 2],
+        "train_mask": np.ones(5, dtype=bool),
+    } | change
+    with pytest.raises(InputError, match=sentence):
+        LabelPropagationProbe().fit(**arguments)
+
+
+def test_bad_alpha_and_bad_score():
+    graph = sp.csr_matrix(np.ones((4, 4)) - np.eye(4))
+    mask = np.ones(4, dtype=bool)
+    with pytest.raises(InputError, match="alpha"):
+        LabelPropagationProbe(alpha=1.0).fit(graph, [0, 0, 1, 1], mask)
+    probe = LabelPropagationProbe(alpha=0.5).fit(graph, [0, 0, 1, 1], mask)
+    with pytest.raises(InputError, match="no labeled node"):
+        probe.score([0, 0, 1, 1], ~mask)

@@ -1,0 +1,216 @@
+"""The report as a reader sees it: in a headless browser, offline, with hostile names."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from records import HOSTILE, record
+
+from clorg_scale.report import write_comparison, write_report
+from clorg_scale.report.findings import comparison_headline, findings, headline
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver")
+    driver_path = shutil.which("chromedriver")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if driver_path is None or chromium is None:
+        pytest.skip("Chromium and its driver are not installed (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    flags = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+    flags += "disable-component-update disable-sync hide-scrollbars window-size=1280,1000"
+    for flag in flags.split():
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+    yield driver
+    driver.quit()
+
+
+def opened(browser, path):
+    """The page, drawn, with its console and its requests since the last one (the browser's own pages left out)."""
+    browser.get_log("browser"), browser.get_log("performance")
+    browser.get(path.as_uri())
+    assert browser.execute_script("return document.documentElement.dataset.ready") == "true"
+    console = browser.get_log("browser")
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    requests = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return console, [url for url in requests if not url.startswith(("file:", "data:", "blob:", "chrome:"))]
+
+
+@pytest.mark.browser
+def test_opens_offline_without_a_complaint_and_shows_every_panel(browser, tmp_path):
+    analysis = record()
+    console, requests = opened(browser, write_report(analysis, tmp_path / "report.html"))
+    assert console == []
+    assert requests == []
+    assert browser.title == "model · clorg-scale"
+    assert browser.find_element("css selector", ".lead").text == headline(analysis)
+    for panel in ("rld", "chi", "probes", "communities"):
+        assert browser.find_elements("css selector", f"[data-chart={panel}] svg text"), panel
+    assert len(browser.find_elements("css selector", "[data-chart=rld] svg circle")) == 2 * 3
+    assert len(browser.find_elements("css selector", "[data-chart=classes] tr")) == 10
+    assert len(browser.find_elements("css selector", ".suspects tbody tr")) == 30
+    assert "0.8643" in browser.find_element("id", "numbers").get_attribute("textContent")
+    painted = (
+        "const c=document.querySelector('canvas');const p=c.getContext('2d').getImageData(0,0,c.width,c.height).data;"
+    )
+    assert browser.execute_script(painted + "let n=0;for(let i=3;i<p.length;i+=4)n+=p[i]>0;return n") > 1000
+
+
+@pytest.mark.browser
+def test_hostile_names_stay_text(browser, tmp_path):
+    opened(browser, write_report(record(name=HOSTILE), tmp_path / "report.html"))
+    assert browser.find_element("css selector", "h1").text == HOSTILE
+    assert browser.title.startswith("<script>")
+    cells = [cell.get_attribute("textContent") for cell in browser.find_elements("css selector", ".suspects td")]
+    assert HOSTILE in cells
+    assert len(browser.find_elements("css selector", "script")) == 2
+
+
+@pytest.mark.browser
+def test_map_colors_singles_out_and_tells_of_points(browser, tmp_path):
+    analysis = record(n_map=1)
+    opened(browser, write_report(analysis, tmp_path / "report.html"))
+    canvas = browser.find_element("css selector", "canvas")
+    assert canvas.get_attribute("data-drawn") == "class:null"
+    browser.find_element("css selector", "[data-by=community]").click()
+    assert canvas.get_attribute("data-drawn") == "community:null"
+    browser.find_element("css selector", "[data-by=density]").click()
+    assert canvas.get_attribute("data-drawn") == "density:null"
+    browser.find_element("css selector", "[data-by=class]").click()
+    names = browser.find_elements("css selector", "[data-legend=map] button")
+    assert names[1].text == "class 1"
+    names[1].click()
+    assert canvas.get_attribute("data-drawn") == "class:1"
+    names[1].click()
+    from selenium.webdriver import ActionChains
+
+    ActionChains(browser).move_to_element(canvas).perform()  # the only point lies in the middle
+    tip = browser.find_element("id", "tip").text
+    assert f"row {analysis.point_map.index[0]:,}" in tip
+    assert f"community {analysis.point_map.community[0]}" in tip
+
+
+@pytest.mark.browser
+def test_tables_sort_and_classes_reorder(browser, tmp_path):
+    opened(browser, write_report(record(), tmp_path / "report.html"))
+    head = browser.find_element("css selector", ".suspects th:nth-child(4)")
+    for order in ("ascending", "descending"):
+        head.click()
+        assert head.get_attribute("aria-sort") == order
+        cells = browser.find_elements("css selector", ".suspects td:nth-child(4)")
+        values = [float(cell.get_attribute("textContent")) for cell in cells]
+        assert values == sorted(values, reverse=order == "descending")
+    browser.execute_script(
+        "const order = document.querySelectorAll('[data-controls=classes] select')[2];"
+        "order.value = 'size'; order.dispatchEvent(new Event('change'))"
+    )
+    sizes = record().class_sizes
+    shown = browser.find_element("css selector", "[data-chart=classes] td").text
+    assert shown == record().classes[sizes.index(max(sizes))][:39].strip() or shown.endswith("…")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_classes": 1000, "n_communities": 300},
+        {"n_classes": 2, "n_communities": 1, "temperatures": (0.1,)},
+        {"n_map": 0, "n_suspects": 0},
+    ],
+)
+def test_many_and_few_of_everything(browser, tmp_path, change):
+    console, _ = opened(browser, write_report(record(**change), tmp_path / "report.html"))
+    assert console == []
+
+
+@pytest.mark.browser
+def test_no_probes(browser, tmp_path):
+    console, _ = opened(browser, write_report(replace(record(), probes=[]), tmp_path / "report.html"))
+    assert console == []
+    assert "No probe was run" in browser.find_element("id", "probes").text
+
+
+@pytest.mark.browser
+def test_study_of_the_probes(browser, tmp_path):
+    opened(browser, write_report(record(), tmp_path / "report.html"))
+    charts = browser.find_elements("css selector", "[data-chart=study] svg")
+    # Labels: two points of the linear probe and of the GCN, one of k-NN; the others dotted where they do not depend.
+    assert [len(chart.find_elements("css selector", "circle")) for chart in charts] == [2 * 5, 2 * 3, 2 * 2]
+    assert [len(chart.find_elements("css selector", "path[stroke-dasharray='2 4']")) for chart in charts] == [0, 1, 2]
+    assert len(browser.find_elements("css selector", "#study tbody tr")) == 7
+    console, _ = opened(browser, write_report(replace(record(), probe_study=[]), tmp_path / "report.html"))
+    assert console == []
+    assert not browser.find_elements("id", "study")
+
+
+@pytest.mark.browser
+def test_comparison_shows_every_model_and_links_the_maps(browser, tmp_path):
+    models = {name: record(name=name, seed=seed) for seed, name in enumerate(("contrastive", "supervised", HOSTILE))}
+    console, requests = opened(browser, write_comparison(models, tmp_path / "comparison.html"))
+    assert console == []
+    assert requests == []
+    canvases = browser.find_elements("css selector", "canvas")
+    assert len(canvases) == 3
+    assert len(browser.find_elements("css selector", "[data-chart=rld] svg path")) == 3 + 1
+    browser.find_elements("css selector", "[data-legend=map] button")[2].click()
+    assert {canvas.get_attribute("data-drawn") for canvas in canvases} == {"class:2"}
+    names = [name.text for name in browser.find_elements("css selector", ".tile-row .model")]
+    assert names == list(models)
+
+
+def test_the_data_in_the_page_is_the_analysis(tmp_path):
+    analysis = record(name=HOSTILE)
+    page = write_report(analysis, tmp_path / "report.html").read_text()
+    embedded = page.partition('id="data">')[2].partition("</script>")[0]
+    assert json.loads(embedded)["analyses"][0] == json.loads(json.dumps(analysis.to_dict()))
+    assert "<script>document.title" not in page
+    assert "http" not in page.replace("http-equiv", "").replace('"http://www.w3.org/2000/svg"', "")
+
+
+def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
+    path = write_report(record(), tmp_path / "report.html")
+    before = path.read_bytes()
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(ValueError, match="disk is full"):
+        write_report(record(name="other"), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def with_rld(values, temperatures=(1.0, 0.05)):
+    analysis = record(temperatures=temperatures)
+    return replace(analysis, rld=replace(analysis.rld, values=list(values)))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((0.06, 0.80), "dense locally but hardly globally"),
+        ((0.30, 0.80), "denser locally than globally"),
+        ((0.70, 0.80), "dense at every scale"),
+        ((0.01, 0.02), "hardly denser than their surroundings"),
+    ],
+)
+def test_the_headline_says_what_the_numbers_say(values, words):
+    sentence = headline(with_rld(values))
+    assert words in sentence
+    assert f"{values[0]:.2f}" in sentence
+    assert f"{values[1]:.2f}" in sentence
+
+
+def test_findings_are_computed():
+    sentences = " ".join(findings(record()))
+    assert "87%" in sentences
+    assert "53%" in sentences
+    assert "GCN (0.877)" in sentences
+    assert "within each other's" in sentences
+    text = comparison_headline({"a": with_rld((0.06, 0.8)), "b": with_rld((0.5, 0.7))})
+    assert "densest in “b”" in text
+    assert "near neighbors (T = 0.05) in “a”" in text
+    assert "both ends" in comparison_headline({"a": with_rld((0.6, 0.8)), "b": with_rld((0.5, 0.7))})
