@@ -229,7 +229,7 @@ def modularity_of(k: Any, A: Any, codes: Any) -> float:
 
 def rld_of(run: Run, X: Any, codes: Any, **options: Any) -> Any:
     """Exact RLD of the GPU engine."""
-    from clorg_scale.rld.cuda import exact_sums
+    from clorg_scale.rld.exact.gpu import exact_sums
     from clorg_scale.rld.modularity import label_modularity
     from clorg_scale.rld.points import ClassOrderedPoints
 
@@ -265,7 +265,7 @@ def check_near_pairs(run: Run) -> None:
 
 def check_streaming(run: Run) -> None:
     """Panels copied while others are worked on give what resident points give."""
-    from clorg_scale.rld import cuda
+    from clorg_scale.rld.exact import gpu as cuda
 
     n, d, panel_rows = (600, 32, 200) if run.dry else (60_000, 512, 8192)
     X, codes = clustered(n, d)
@@ -286,10 +286,10 @@ def check_streaming(run: Run) -> None:
 def check_sampled_rld(run: Run) -> None:
     """Tiles of torch give the sums of the CPU's compiled loops: landmarks and near field are the same."""
     from clorg_scale.neighbors import knn
-    from clorg_scale.rld.near_field import NearField
     from clorg_scale.rld.points import ClassOrderedPoints
-    from clorg_scale.rld.sampled import sampled_sums
-    from clorg_scale.rld.tile_order import tile_order
+    from clorg_scale.rld.sampled.estimate import sampled_sums
+    from clorg_scale.rld.sampled.near_field import NearField
+    from clorg_scale.rld.sampled.tile_order import tile_order
 
     for n, d, dtype, allowed in ((700, 17, np.float32, 1e-4), (20_000, 128, np.float32, 1e-4), (3000, 64, float, 1e-9)):
         if run.dry and n > 700:
@@ -486,9 +486,9 @@ def time_exact_rld(
     run: Run, n: int, d: int, *, engine: str, precision: str = "fp16", tile: str | None = None, panel_rows: int = 0
 ) -> float:
     """Seconds of the two passes on resident points, beside their 2 n^2 d FLOP; some rows against float64."""
-    from clorg_scale.arrays.products import float32_products
-    from clorg_scale.rld import cuda
-    from clorg_scale.rld.device_points import DevicePoints
+    from clorg_scale.numerics.products import float32_products
+    from clorg_scale.rld.exact import gpu as cuda
+    from clorg_scale.rld.exact.device_points import DevicePoints
 
     points = GeneratedPoints(n, d, min(1000, n // 20), run.device)
     triton = engine in ("triton", "hopper")

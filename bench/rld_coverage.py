@@ -17,10 +17,10 @@ import clorg_scale as cs
 from bench.memory import machine
 from clorg_scale.datasets import compact_mixture, load_fashion_mnist, locally_dense_mixture
 from clorg_scale.rld.modularity import label_modularity
-from clorg_scale.rld.near_field import NearField
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.sampled import SampledSums, sampled_sums
-from clorg_scale.rld.tile_order import tile_order
+from clorg_scale.rld.sampled.estimate import SampledSums, sampled_sums
+from clorg_scale.rld.sampled.near_field import NearField
+from clorg_scale.rld.sampled.tile_order import tile_order
 
 TEMPERATURES = np.array([1.0, 0.5, 0.2, 0.1, 0.05])
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from clorg_scale.kernels.rld_launch import near_pairs, over_parts
 
-from clorg_scale.rld.device_points import Panel
-from clorg_scale.rld.torch_tiles import NearPairs
+from clorg_scale.rld.exact.device_points import Panel
+from clorg_scale.rld.exact.tiles_torch import NearPairs
 
 __all__ = ["affinity_sums", "buffer_bytes", "kernel_sums", "packed_turns", "shared_bytes", "turns", "usable"]
 

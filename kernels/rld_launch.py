@@ -16,8 +16,8 @@ from clorg_scale.kernels.rld_tiles import (
     totals_kernel,
 )
 
-from clorg_scale.rld.device_points import Panel
-from clorg_scale.rld.torch_tiles import NearPairs
+from clorg_scale.rld.exact.device_points import Panel
+from clorg_scale.rld.exact.tiles_torch import NearPairs
 
 __all__ = ["INTERPRETED", "affinity_sums", "buffer_bytes", "kernel_sums", "near_pairs", "over_parts", "tile_config"]
 

@@ -12,7 +12,7 @@ rounded points, c_t = -log2(e) / (mu T_t):
 Every sum is taken over rows and over columns of the same tile, so half of the tiles suffice. A temperature half
 of the one before it takes the square of its exponentials (form 2: two of T = 1, .5, .2, .1, .05 pay for a 2^x of
 their own); the others take their own (form 1). In pass 2 the tile sums q_ij w_j over its rows and q_ij w_i over
-its columns; the other factor is applied to the sums, in float64. Which forms, and whether SAFE: `clorg_scale.rld.cuda`.
+its columns; the other factor is applied to the sums, in float64. Which forms, and whether SAFE: `rld.exact.gpu`.
 
 FLOPs: 2 d a pair and pass, n^2 / 2 pairs, two passes: 2 n^2 d in all; 1.28M x 2048: 6.7e15, 8.5 s at 790 TFLOP/s.
 What the epilogue costs beside the product, in clocks of one Hopper SM an element (4096 matrix FLOP, 128 fp32
@@ -97,7 +97,7 @@ CONFIGS = {
     "float32": TileConfig(128, 128, 32, pieces=4, warps=4, stages=3),
     "emulated": TileConfig(64, 128, 32, pieces=4, warps=4, stages=2),
 }
-"""By name; `clorg_scale.rld.cuda` says which serves which precision, `bench/gpu_check.py` times them all."""
+"""By name; `clorg_scale.rld.exact.gpu` says which serves which precision, `bench/gpu_check.py` times them all."""
 
 NEAR = 1e-3
 """Pairs with d^2 below this share of n_i + n_j are recomputed from their coordinates."""

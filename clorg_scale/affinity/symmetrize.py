@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays.compiler import njit
+from clorg_scale.numerics.compiler import njit
 
 __all__ = ["symmetrize"]
 

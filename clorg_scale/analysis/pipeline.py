@@ -38,7 +38,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_homogeneity_stderr
 from clorg_scale.neighbors import KNN, knn, knn_of
 from clorg_scale.rld import RLDResult, rld
-from clorg_scale.rld.relative_local_density import DEFAULT_TEMPERATURES, Method, check_temperatures
+from clorg_scale.rld.compute import DEFAULT_TEMPERATURES, Method, check_temperatures
 from clorg_scale.spectrum import spectrum
 from clorg_scale.store import StoredEmbeddings
 from clorg_scale.store.atomic import write_together

@@ -51,7 +51,7 @@ def row_block(
     """
     xp = array_module(embeddings)
     if mean is not None and xp is np:
-        from clorg_scale.arrays.compiled import centered_rows, readable
+        from clorg_scale.numerics.compiled import centered_rows, readable
 
         if readable(embeddings):
             which = np.arange(len(embeddings))[rows] if isinstance(rows, slice) else np.asarray(rows)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from numba import prange
 
 from clorg_scale.arrays import Array, array_module
-from clorg_scale.arrays.compiler import njit
 from clorg_scale.neighbors.points import Points
+from clorg_scale.numerics.compiler import njit
 
 __all__ = ["mean_pair_distance", "pair_keys"]
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module, column_means, row_block, row_slices
-from clorg_scale.arrays.compiled import readable, row_lengths
 from clorg_scale.arrays.mapped import by_place
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import Metric
+from clorg_scale.numerics.compiled import readable, row_lengths
 
 __all__ = ["Points", "distance_dtype", "hold", "prepare", "prepare_pair"]
 

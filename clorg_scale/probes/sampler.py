@@ -11,8 +11,8 @@ import numpy.typing as npt
 from numba import prange
 
 from clorg_scale.arrays import Array
-from clorg_scale.arrays.compiler import njit
 from clorg_scale.errors import InputError
+from clorg_scale.numerics.compiler import njit
 
 __all__ = ["Block", "NeighborSampler", "sample_hops"]
 

@@ -1,6 +1,6 @@
 """Relative Local Density: exact, sampled, or on the sparse graph."""
 
-from clorg_scale.rld.relative_local_density import rld
+from clorg_scale.rld.compute import rld
 from clorg_scale.rld.result import RLDResult
 from clorg_scale.rld.subsets import SubsetRLD, rld_of_subsets
 

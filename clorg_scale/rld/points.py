@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import Array, array_module, column_means, row_block
-from clorg_scale.arrays.compiled import centered_rows, readable
 from clorg_scale.arrays.mapped import by_place
 from clorg_scale.arrays.scale import computing_dtype
+from clorg_scale.numerics.compiled import centered_rows, readable
 
 __all__ = ["ClassOrderedPoints", "computing_dtype"]
 

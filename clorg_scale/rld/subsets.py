@@ -12,7 +12,7 @@ import numpy.typing as npt
 from clorg_scale.arrays import UNLABELLED, ClassLabels, Device, as_embeddings, encode_labels
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
-from clorg_scale.rld.relative_local_density import DEFAULT_TEMPERATURES, Method, rld
+from clorg_scale.rld.compute import DEFAULT_TEMPERATURES, Method, rld
 from clorg_scale.rld.result import RLDResult
 from clorg_scale.whole import whole_number
 

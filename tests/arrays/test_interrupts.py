@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from clorg_scale.arrays.interrupts import held_interrupts
+from clorg_scale.numerics.interrupts import held_interrupts
 
 
 def test_a_block_is_finished_before_ctrl_c_is_heard():

@@ -52,7 +52,8 @@ def test_exact_rld_is_the_same(client, dtype):
 def test_exact_rld_of_workers_with_gpus_is_the_same(client, precision, n, monkeypatch):
     """Their code, on the CPU; panels so small that several parts, the last of a single panel, are shared."""
     pytest.importorskip("torch")
-    from clorg_scale.rld import cuda, gpu_cluster
+    from clorg_scale.rld.exact import gpu as cuda
+    from clorg_scale.rld.exact import gpu_cluster
     from clorg_scale.rld.points import ClassOrderedPoints
 
     monkeypatch.setattr(gpu_cluster, "LEAST_PANEL_ROWS", 1 << 10)
@@ -72,9 +73,9 @@ def test_exact_rld_of_workers_with_gpus_is_the_same(client, precision, n, monkey
 
 
 def test_the_choice_of_a_method_counts_the_workers(client, monkeypatch):
-    from clorg_scale.rld import relative_local_density
+    from clorg_scale.rld import compute
 
-    monkeypatch.setattr(relative_local_density, "AT_ONCE", 0)
+    monkeypatch.setattr(compute, "AT_ONCE", 0)
     X, codes = blobs(2_000)
     result = cs.rld(X, codes, client=client)
     assert result.method == "exact"
@@ -161,7 +162,7 @@ def test_workers_that_die_cost_no_result(tmp_path, n_workers):
 
 
 def test_rld_is_the_same_to_the_last_bit_where_a_worker_dies(client):
-    from clorg_scale.rld.exact import exact_sums
+    from clorg_scale.rld.exact.passes import exact_sums
     from clorg_scale.rld.points import ClassOrderedPoints
 
     X, codes = blobs(9_000)

@@ -28,11 +28,11 @@ from clorg_scale.neighbors.exact import BlockSearch
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.sampler import NeighborSampler
 from clorg_scale.rld.graph import graph_sums
-from clorg_scale.rld.near_field import NearField
 from clorg_scale.rld.null import affinity_spread
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.sampled import sampled_sums
-from clorg_scale.rld.tile_order import tile_order
+from clorg_scale.rld.sampled.estimate import sampled_sums
+from clorg_scale.rld.sampled.near_field import NearField
+from clorg_scale.rld.sampled.tile_order import tile_order
 
 
 def real_cupy():
@@ -230,7 +230,7 @@ def test_graph_method_of_rld(cupy):
 
 def test_sampled_rld(cupy, monkeypatch):
     """With all that is random the same: the sums of the CPU, from tiles of torch."""
-    torch_landmarks = pytest.importorskip("clorg_scale.rld.torch_landmarks", reason="torch is not installed")
+    torch_landmarks = pytest.importorskip("clorg_scale.rld.sampled.tiles_torch", reason="torch is not installed")
     device = "cuda"
     if hasattr(cupy, "launched"):  # the stand-in, whose arrays torch does not know
         device, torch_side = "cpu", torch_landmarks.on_device

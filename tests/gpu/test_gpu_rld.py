@@ -16,7 +16,7 @@ TEMPERATURES = [1.0, 0.5, 0.2, 0.1, 0.05]
 
 def panel(n, d, start, seed, classes):
     """Random points in fp16, two pairs of them equal, some unlabelled, sorted by class."""
-    from clorg_scale.rld.device_points import Panel
+    from clorg_scale.rld.exact.device_points import Panel
 
     generator = torch.Generator("cuda").manual_seed(seed)
     codes = torch.randint(-1, classes, (n,), device="cuda", generator=generator).sort().values.to(torch.int32)
@@ -32,7 +32,7 @@ def panel(n, d, start, seed, classes):
 def test_kernels_for_hopper_give_what_torch_gives(n, m, d, classes):
     from clorg_scale.kernels import rld_hopper
 
-    from clorg_scale.rld import torch_tiles
+    from clorg_scale.rld.exact import tiles_torch as torch_tiles
 
     if not rld_hopper.usable(torch.device("cuda", 0), "fp16", 5):
         pytest.skip("the GPU is not of the Hopper generation, or CuPy or cuda-core is not installed")

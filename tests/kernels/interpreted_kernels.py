@@ -10,8 +10,8 @@ import torch
 from clorg_scale.kernels import rld_launch, rld_tiles
 from dense_rld import clustered_points, dense_sums, rld_values
 
-from clorg_scale.rld import cuda
-from clorg_scale.rld.device_points import DevicePoints, Panel
+from clorg_scale.rld.exact import gpu as cuda
+from clorg_scale.rld.exact.device_points import DevicePoints, Panel
 from clorg_scale.rld.points import ClassOrderedPoints
 
 TEMPERATURES = np.array([1, 0.5, 0.2, 0.1])

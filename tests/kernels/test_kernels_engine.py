@@ -15,8 +15,9 @@ from fashion_images import first_images
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from clorg_scale.errors import InputError
-from clorg_scale.rld import cuda, exact
-from clorg_scale.rld.device_points import DevicePoints
+from clorg_scale.rld.exact import gpu as cuda
+from clorg_scale.rld.exact import passes as exact
+from clorg_scale.rld.exact.device_points import DevicePoints
 from clorg_scale.rld.points import ClassOrderedPoints
 
 TEMPERATURES = np.array([0.1, 1, 0.2, 0.5, 0.05])
@@ -114,7 +115,7 @@ def test_tiny_temperatures():
 
 
 def test_out_of_memory_cuts_the_panels(monkeypatch):
-    from clorg_scale.rld import torch_tiles
+    from clorg_scale.rld.exact import tiles_torch as torch_tiles
 
     X, codes = clustered_points(5, 400, 8)
     expected = sums_of(X, codes, precision="fp64")

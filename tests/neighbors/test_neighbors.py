@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from clorg_scale.arrays.products import rounded_to_tf32
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn, knn_between, knn_of
 from clorg_scale.neighbors.algorithms import flat_faiss, flat_torch, ivf
@@ -20,6 +19,7 @@ from clorg_scale.neighbors.engines import automatic_index, exact_engine
 from clorg_scale.neighbors.exact import BlockSearch, search_exact
 from clorg_scale.neighbors.parts import CandidateSearch
 from clorg_scale.neighbors.points import hold, prepare
+from clorg_scale.numerics.products import rounded_to_tf32
 
 FAISS = BlockSearch("flat", flat_faiss.search_block)
 METRICS = ("euclidean", "cosine", "inner_product")

@@ -16,7 +16,7 @@ PACKAGE = Path(clorg_scale.__file__).parent
 
 ANSWER = """
 import numpy as np
-from clorg_scale.arrays import compiled
+from clorg_scale.numerics import compiled
 print(compiled.row_lengths(np.ones((5, 4)), np.zeros(4)))
 """
 
@@ -95,7 +95,7 @@ def test_a_full_disk_under_the_cache(sealed, tmp_path):
 
 
 def test_njit_compiles_as_numbas_does():
-    from clorg_scale.arrays.compiler import njit
+    from clorg_scale.numerics.compiler import njit
 
     @njit
     def plain(x):

@@ -7,20 +7,20 @@ import pytest
 
 import clorg_scale as cs
 from clorg_scale.errors import InputError
-from clorg_scale.rld.jackknife import Jackknife
-from clorg_scale.rld.landmarks import GROUPS, LandmarkPool
-from clorg_scale.rld.near_field import NearField
 from clorg_scale.rld.null import affinity_spread
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.sampled import sampled_sums
-from clorg_scale.rld.tile_order import BLOCK_ROWS, ROWS, RUN, tile_order
+from clorg_scale.rld.sampled.estimate import sampled_sums
+from clorg_scale.rld.sampled.jackknife import Jackknife
+from clorg_scale.rld.sampled.landmarks import GROUPS, LandmarkPool
+from clorg_scale.rld.sampled.near_field import NearField
+from clorg_scale.rld.sampled.tile_order import BLOCK_ROWS, ROWS, RUN, tile_order
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
-torch_sampled = pytest.importorskip("clorg_scale.rld.torch_sampled")
-torch_landmarks = pytest.importorskip("clorg_scale.rld.torch_landmarks")
-from clorg_scale.rld import torch_jackknife, torch_near_field
-from clorg_scale.rld.torch_pool import TorchPool
-from clorg_scale.rld.torch_segments import keyed_sums
+torch_sampled = pytest.importorskip("clorg_scale.rld.sampled.gpu")
+torch_landmarks = pytest.importorskip("clorg_scale.rld.sampled.tiles_torch")
+from clorg_scale.rld.sampled import torch_jackknife, torch_near_field
+from clorg_scale.rld.sampled.torch_pool import TorchPool
+from clorg_scale.rld.sampled.torch_segments import keyed_sums
 
 TEMPERATURES = np.array([1.0, 0.5, 0.2, 0.1, 0.05])
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import clorg_scale as cs
+from clorg_scale.rld.exact.tiles_numba import TILE
 from clorg_scale.rld.modularity import shuffled_labels
-from clorg_scale.rld.tiles import TILE
 
 PAPER = (1.0, 0.5, 0.2, 0.1)
 MANY = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02)

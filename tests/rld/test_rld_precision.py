@@ -9,8 +9,8 @@ import clorg_scale as cs
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from clorg_scale.rld import cuda
-from clorg_scale.rld import relative_local_density as module
+from clorg_scale.rld import compute as module
+from clorg_scale.rld.exact import gpu as cuda
 
 
 def embeddings(dtype):
@@ -29,7 +29,7 @@ def without_a_gpu(monkeypatch):
 
 
 def module_globals():
-    """`clorg_scale.rld.relative_local_density` names the function too."""
+    """`clorg_scale.rld.compute` names the function too."""
     return module.__globals__ if callable(module) else vars(module)
 
 

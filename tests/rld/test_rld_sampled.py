@@ -10,14 +10,14 @@ from fashion_images import SHIPPED, first_images, has_all_images
 import clorg_scale as cs
 from clorg_scale.datasets import compact_mixture, locally_dense_mixture
 from clorg_scale.errors import InputError
-from clorg_scale.rld import sampled
-from clorg_scale.rld.landmarks import GROUPS, LandmarkPool
-from clorg_scale.rld.near_field import NearField
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.sampled import sampled_sums
-from clorg_scale.rld.tile_order import tile_order
+from clorg_scale.rld.sampled import estimate as sampled
+from clorg_scale.rld.sampled.estimate import sampled_sums
+from clorg_scale.rld.sampled.landmarks import GROUPS, LandmarkPool
+from clorg_scale.rld.sampled.near_field import NearField
+from clorg_scale.rld.sampled.tile_order import tile_order
 
-dispatch = importlib.import_module("clorg_scale.rld.relative_local_density")
+dispatch = importlib.import_module("clorg_scale.rld.compute")
 TEMPERATURES = np.array([1.0, 0.5, 0.2, 0.1, 0.05])
 
 
@@ -295,7 +295,7 @@ def test_subsets_that_cannot_be(what, message):
 def test_tiles_of_torch_give_the_same_sums(n, dtype, rtol, monkeypatch):
     """Ragged last tile, unlabelled points, duplicates, near-duplicates, classes taken whole, several batches."""
     pytest.importorskip("torch", reason="torch is not installed")
-    from clorg_scale.rld import torch_landmarks
+    from clorg_scale.rld.sampled import tiles_torch as torch_landmarks
 
     monkeypatch.setitem(torch_landmarks.BATCH_BYTES, "cpu", 2 << 20)
     monkeypatch.setattr(torch_landmarks, "NEAR_BYTES", 1 << 10)
@@ -319,7 +319,7 @@ def test_tiles_of_torch_give_the_same_sums(n, dtype, rtol, monkeypatch):
 
 def test_a_device_without_memory_is_said_in_a_sentence(monkeypatch):
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from clorg_scale.rld import torch_landmarks
+    from clorg_scale.rld.sampled import tiles_torch as torch_landmarks
 
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")

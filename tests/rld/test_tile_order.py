@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clorg_scale.rld.tile_order import BLOCK_ROWS, ROWS, RUN, tile_order
+from clorg_scale.rld.sampled.tile_order import BLOCK_ROWS, ROWS, RUN, tile_order
 
 
 @pytest.mark.parametrize("n", [3, ROWS, BLOCK_ROWS, BLOCK_ROWS + 1, 5 * BLOCK_ROWS + 777])

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module
-from clorg_scale.arrays.products import TF32_ROUNDING, float32_products, rounded_to_tf32
 from clorg_scale.errors import require
 from clorg_scale.neighbors.exact import BlockSearch
+from clorg_scale.numerics.products import TF32_ROUNDING, float32_products, rounded_to_tf32
 
 __all__ = ["engine", "has_tensor_cores", "search_block", "smallest"]
 

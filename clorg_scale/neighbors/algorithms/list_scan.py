@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import prange
 
-from clorg_scale.arrays.compiler import njit
+from clorg_scale.numerics.compiler import njit
 
 __all__ = ["QUERIES", "scan_lists"]
 

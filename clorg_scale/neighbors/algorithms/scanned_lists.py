@@ -15,12 +15,12 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import row_slices
-from clorg_scale.arrays.interrupts import held_interrupts
 from clorg_scale.neighbors.algorithms.clustering import are_far_apart, cluster, search_precisely
 from clorg_scale.neighbors.algorithms.flat_faiss import search_block
 from clorg_scale.neighbors.algorithms.list_scan import QUERIES, scan_lists
 from clorg_scale.neighbors.algorithms.projection import principal_axes
 from clorg_scale.neighbors.points import Points
+from clorg_scale.numerics.interrupts import held_interrupts
 from clorg_scale.progress import Advance
 
 __all__ = ["ScannedLists", "build"]

@@ -1,4 +1,4 @@
-"""The near field of sampled RLD on a device: what `clorg_scale.rld.near_field` does in main memory."""
+"""The near field of sampled RLD on a device: what `clorg_scale.rld.sampled.near_field` does in main memory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from clorg_scale.rld import torch_landmarks
-from clorg_scale.rld.near_field import NearField
-from clorg_scale.rld.torch_segments import run_reduce, run_sums
+from clorg_scale.rld.sampled import tiles_torch as torch_landmarks
+from clorg_scale.rld.sampled.near_field import NearField
+from clorg_scale.rld.sampled.torch_segments import run_reduce, run_sums
 
 __all__ = ["NearLandmarks", "TorchNearField"]
 

@@ -202,7 +202,7 @@ def _exact(
     points: ClassOrderedPoints, classes: ClassLabels, temperatures: npt.NDArray[np.float64], options: _Options
 ) -> RLDResult:
     """The exact method."""
-    from clorg_scale.rld.exact import n_pair_visits
+    from clorg_scale.rld.exact.passes import n_pair_visits
 
     n_visits, precision = n_pair_visits(points), str(points.dtype)
     if options.device == "cuda":
@@ -219,10 +219,11 @@ def _exact_engine(options: _Options, precision: str) -> Callable[..., Any]:
     """What sums the affinities of all pairs: loops of the CPU or kernels of a GPU, here or on a cluster."""
     run = mapped(options.client)
     if options.device == "cpu":
-        from clorg_scale.rld import exact
+        from clorg_scale.rld.exact import passes as exact
 
         return partial(exact.exact_sums, run=run)
-    from clorg_scale.rld import cuda, gpu_cluster
+    from clorg_scale.rld.exact import gpu as cuda
+    from clorg_scale.rld.exact import gpu_cluster
 
     if run is None:
         return partial(cuda.exact_sums, precision=precision)
@@ -234,9 +235,9 @@ def _sampled(
 ) -> RLDResult:
     """The sampled method."""
     from clorg_scale.neighbors import knn
-    from clorg_scale.rld.near_field import NearField
-    from clorg_scale.rld.sampled import sampled_sums
-    from clorg_scale.rld.tile_order import tile_order
+    from clorg_scale.rld.sampled.estimate import sampled_sums
+    from clorg_scale.rld.sampled.near_field import NearField
+    from clorg_scale.rld.sampled.tile_order import tile_order
 
     check_sampled_memory(points, len(temperatures), options.k, options.memory_limit)
     table = knn(

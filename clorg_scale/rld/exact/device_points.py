@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clorg_scale.arrays.products import rounded_to_tf32
 from clorg_scale.errors import InputError
+from clorg_scale.numerics.products import rounded_to_tf32
 from clorg_scale.rld.points import ClassOrderedPoints
 
 __all__ = ["PRECISIONS", "DevicePoints", "Panel"]

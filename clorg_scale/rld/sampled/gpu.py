@@ -25,22 +25,22 @@ import numpy.typing as npt
 import torch
 
 from clorg_scale.arrays import free_device_memory, within_device_memory
-from clorg_scale.arrays.products import float32_products
 from clorg_scale.errors import InputError
+from clorg_scale.numerics.products import float32_products
 from clorg_scale.progress import Advance
-from clorg_scale.rld import torch_landmarks
-from clorg_scale.rld.device_points import DevicePoints, Panel
-from clorg_scale.rld.exact import pair_sample, random_pairs
-from clorg_scale.rld.jackknife import Jackknife
-from clorg_scale.rld.landmarks import GROUPS, LandmarkPool
-from clorg_scale.rld.near_field import NearField
+from clorg_scale.rld.exact.device_points import DevicePoints, Panel
+from clorg_scale.rld.exact.passes import pair_sample, random_pairs
+from clorg_scale.rld.exact.tiles_numba import NEAR
 from clorg_scale.rld.null import SAMPLED_ROWS
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.tile_order import ROWS
-from clorg_scale.rld.tiles import NEAR
-from clorg_scale.rld.torch_jackknife import TorchJackknife, relative_changes
-from clorg_scale.rld.torch_near_field import NearLandmarks, TorchNearField
-from clorg_scale.rld.torch_pool import TorchPool
+from clorg_scale.rld.sampled import tiles_torch as torch_landmarks
+from clorg_scale.rld.sampled.jackknife import Jackknife
+from clorg_scale.rld.sampled.landmarks import GROUPS, LandmarkPool
+from clorg_scale.rld.sampled.near_field import NearField
+from clorg_scale.rld.sampled.tile_order import ROWS
+from clorg_scale.rld.sampled.torch_jackknife import TorchJackknife, relative_changes
+from clorg_scale.rld.sampled.torch_near_field import NearLandmarks, TorchNearField
+from clorg_scale.rld.sampled.torch_pool import TorchPool
 
 __all__ = ["HEADROOM", "PRECISIONS", "TorchEngine", "computing"]
 
@@ -61,7 +61,7 @@ ROUNDED = 2.5 * 2.0**-11
 distances all but one (each coordinate is off by up to 2^-11 of itself, in either direction)."""
 
 HEADROOM = 16
-"""As `clorg_scale.rld.sampled.HEADROOM`."""
+"""As `clorg_scale.rld.sampled.estimate.HEADROOM`."""
 
 
 @contextmanager
@@ -133,7 +133,7 @@ class TorchEngine:
     Parameters
     ----------
     points, near_field
-        As for `clorg_scale.rld.sampled.sampled_sums`.
+        As for `clorg_scale.rld.sampled.estimate.sampled_sums`.
     codes
         (n,) class codes in the order of the near field.
     pool
@@ -198,7 +198,7 @@ class TorchEngine:
         return reach
 
     def pair_lengths(self, seed: int, wanted: int) -> Floats:
-        """Distances of random pairs of points, as `clorg_scale.rld.exact.pair_sample` takes them."""
+        """Distances of random pairs of points, as `clorg_scale.rld.exact.passes.pair_sample` takes them."""
         if not self.points.resident:
             return pair_sample(self._host_points, seed, wanted)
         place = np.empty_like(self.order)

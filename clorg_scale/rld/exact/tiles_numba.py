@@ -1,7 +1,7 @@
 r"""One tile of distances becomes kernel sums: the innermost loops of RLD on the CPU.
 
 A tile is the product G = X_I X_J^T of two blocks of points. Row by row it turns into distances and, for all
-temperatures at once, into the sums of the two passes (`clorg_scale.rld.exact` has the mathematics):
+temperatures at once, into the sums of the two passes (`clorg_scale.rld.exact.passes` has the mathematics):
 
     pass 1   S_i = sum_j d_ij,   R_i = sum_j e_ij,   D_i = sum_j d_ij e_ij        e_ij = 2^(c d_ij)
     pass 2   k_i = sum_j a_ij, split by same class or not                         a_ij = 2^(2 c d_ij - l_i - l_j)
@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import prange
 
-from clorg_scale.arrays.compiler import njit
-from clorg_scale.rld.exp2 import exp2
-from clorg_scale.rld.simd import aligned_empty, use_wide_vectors
+from clorg_scale.numerics.compiler import njit
+from clorg_scale.numerics.exp2 import exp2
+from clorg_scale.numerics.simd import aligned_empty, use_wide_vectors
 
 __all__ = ["TILE", "add_tiles", "affinity_sums", "kernel_sums", "row_distances", "squares", "tile_pairs"]
 

@@ -1,4 +1,4 @@
-"""Landmarks of tiles drawn on a device: the same ones as `clorg_scale.rld.landmarks.LandmarkPool.sets` draws."""
+"""Landmarks of tiles drawn on a device: the same ones as `rld.sampled.landmarks.LandmarkPool.sets` draws."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from clorg_scale.rld.landmarks import GROUPS, Drawing, LandmarkPool
+from clorg_scale.rld.sampled.landmarks import GROUPS, Drawing, LandmarkPool
 
 __all__ = ["TileLandmarks", "TorchPool"]
 
 
 class TileLandmarks(NamedTuple):
-    """The landmarks of b tiles, groups in turns as in `clorg_scale.rld.landmarks.LandmarkSets`.
+    """The landmarks of b tiles, groups in turns as in `clorg_scale.rld.sampled.landmarks.LandmarkSets`.
 
     `columns`: (b, m) places in the pool, -1 where there is none; `weights`: (b, m, 17) float64, that of a landmark in
     the column of its group, in the last where it is never left out; `first`: (b, C) point of its class with which the
@@ -108,7 +108,7 @@ def _shifted(word: Any, bits: int) -> Any:
 
 
 def _random_words(seed: int, tile: Any, code: Any) -> Any:
-    """SplitMix64, as `clorg_scale.rld.landmarks` has it, in signed numbers, whose sums and products are the same."""
+    """SplitMix64, as `rld.sampled.landmarks` has it, in signed numbers, whose sums and products are the same."""
     word = torch.full(torch.broadcast_shapes(tile.shape, code.shape), _signed(seed), device=tile.device)
     for number in (tile, code, 0):
         word = (word ^ number) + _signed(0x9E3779B97F4A7C15)

@@ -1,6 +1,6 @@
 """The near field of sampled RLD: pairs of near neighbors, which are summed exactly.
 
-Made where the k-NN table is; its sums are those in main memory (on a device: `clorg_scale.rld.torch_near_field`).
+Made where the k-NN table is; its sums are those in main memory (on a device: `rld.sampled.torch_near_field`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from numba import prange
 
 from clorg_scale.affinity.edges import edges_of
 from clorg_scale.arrays import array_module, on_host
-from clorg_scale.arrays.compiler import njit
 from clorg_scale.neighbors import KNN
+from clorg_scale.numerics.compiler import njit
 
 __all__ = ["NearField", "NearRows"]
 
 TIE = 2.0**-11
-"""Share of a distance, twice what rounding in float32 tiles is at most, 2 eps / `clorg_scale.rld.tiles.NEAR`: of the
+"""Share of a distance, twice what rounding in float32 tiles is at most, 2 eps / `rld.exact.tiles_numba.NEAR`: of the
 points as far as the farthest neighbor, such as its duplicates, none counts as missed."""
 
 Floats = npt.NDArray[np.float64]
@@ -32,7 +32,7 @@ Integers = npt.NDArray[np.int64]
 class NearField:
     """The pairs of which either end lists the other among its nearest neighbors, as a symmetric CSR matrix.
 
-    The points are numbered in an order of their own (`clorg_scale.rld.tile_order`). Only the symmetric closure will do:
+    The points are numbered in an order of their own (`rld.sampled.tile_order`). Only the symmetric closure will do:
     lists of one direction, if some neighbors are missing in them, leave a bias.
 
     Attributes

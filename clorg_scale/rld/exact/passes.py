@@ -29,14 +29,14 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import on_host
-from clorg_scale.arrays.compiled import pair_lengths, readable
-from clorg_scale.arrays.interrupts import held_interrupts
 from clorg_scale.distributed import Map
 from clorg_scale.errors import InputError
+from clorg_scale.numerics.compiled import pair_lengths, readable
+from clorg_scale.numerics.exp2 import smallest_exp2
+from clorg_scale.numerics.interrupts import held_interrupts
 from clorg_scale.progress import Advance
-from clorg_scale.rld.exp2 import smallest_exp2
+from clorg_scale.rld.exact.tiles_numba import NEAR, TILE, add_tiles, affinity_sums, kernel_sums, squares, tile_pairs
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.tiles import NEAR, TILE, add_tiles, affinity_sums, kernel_sums, squares, tile_pairs
 
 __all__ = ["ExactSums", "check_exact_memory", "exact_bytes", "exact_sums", "n_pair_visits", "random_pair_mean"]
 

@@ -2,7 +2,7 @@ r"""Sampled RLD: an estimate of the same number, with a standard error, in O(n m
 
 Both sums of the exact method are split. A pair of near neighbors is summed exactly; all other pairs are sampled: each
 tile of points meets random landmarks of its own, stratified by class, each standing for v_s points
-(`clorg_scale.rld.landmarks`), less those in the near field M. Pairs that are nearer than the neighbors in M but were
+(`rld.sampled.landmarks`), less those in the near field M. Pairs that are nearer than the neighbors in M but were
 missed by the search are left out altogether: few of them are met, and each would stand for hundreds.
 
     r_i = sum over M(i) of E_ij   + sum over s of v_s E_is
@@ -34,19 +34,19 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import array_module, row_slices
-from clorg_scale.arrays.compiled import readable, row_lengths
-from clorg_scale.arrays.interrupts import held_interrupts
 from clorg_scale.distributed import Map
 from clorg_scale.errors import InputError, require
+from clorg_scale.numerics.compiled import readable, row_lengths
+from clorg_scale.numerics.exp2 import smallest_exp2
+from clorg_scale.numerics.interrupts import held_interrupts
 from clorg_scale.progress import Advance, progress_bar
-from clorg_scale.rld.exact import pair_sample
-from clorg_scale.rld.exp2 import smallest_exp2
-from clorg_scale.rld.jackknife import Changes, Jackknife, relative_changes
-from clorg_scale.rld.landmarks import LandmarkPool, LandmarkSets
-from clorg_scale.rld.near_field import NearField, NearRows
+from clorg_scale.rld.exact.passes import pair_sample
+from clorg_scale.rld.exact.tiles_numba import NEAR, TILE, squares
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.tile_order import BLOCK_ROWS, ROWS
-from clorg_scale.rld.tiles import NEAR, TILE, squares
+from clorg_scale.rld.sampled.jackknife import Changes, Jackknife, relative_changes
+from clorg_scale.rld.sampled.landmarks import LandmarkPool, LandmarkSets
+from clorg_scale.rld.sampled.near_field import NearField, NearRows
+from clorg_scale.rld.sampled.tile_order import BLOCK_ROWS, ROWS
 
 __all__ = ["POOL_BYTES", "SampledSums", "sampled_sums"]
 
@@ -144,7 +144,7 @@ def sampled_sums(
     codes
         (n,) class codes in the order of the embeddings, -1 where unlabelled.
     near_field
-        Pairs of near neighbors, in an order of points of `clorg_scale.rld.tile_order`.
+        Pairs of near neighbors, in an order of points of `clorg_scale.rld.sampled.tile_order`.
     temperatures
         (t,) T > 0.
     target_error
@@ -155,7 +155,7 @@ def sampled_sums(
         Of landmarks and pairs.
     device
         torch device that all work between the near field and the sums of each point is done on
-        (`clorg_scale.rld.torch_sampled`); None takes the compiled loops of the CPU (`clorg_scale.rld.landmark_tiles`).
+        (`rld.sampled.gpu`); None takes the compiled loops of the CPU (`rld.sampled.tiles_numba`).
         Both meet the same landmarks. With `run` each block's tiles are computed on a worker's device.
     precision
         On a device, without `run`: ``"fp16"`` (moves RLD by about 1e-5) or ``"tf32"``; None keeps the float32 or
@@ -200,7 +200,7 @@ def _surroundings(device: str | None, run: Map | None) -> Any:
     """What all work on one device needs around it."""
     if device is None or run is not None:
         return nullcontext()
-    from clorg_scale.rld.torch_sampled import computing
+    from clorg_scale.rld.sampled.gpu import computing
 
     return computing()
 
@@ -213,7 +213,7 @@ def _engine(
     in_order = codes[near_field.order]
     if device is None or run is not None:
         return _BlockEngine(points, in_order, near_field.on_host(), pool, device, run or map)
-    from clorg_scale.rld.torch_sampled import TorchEngine
+    from clorg_scale.rld.sampled.gpu import TorchEngine
 
     return TorchEngine(points, in_order, near_field, pool, device, precision, memory_limit, n_temperatures)
 
@@ -311,10 +311,10 @@ class _Landmarks:
     def loops(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """What computes the tiles of pass 1 and of pass 2."""
         if self.device is None:
-            from clorg_scale.rld import landmark_tiles
+            from clorg_scale.rld.sampled import tiles_numba as landmark_tiles
 
             return landmark_tiles.landmark_sums, landmark_tiles.landmark_affinities
-        from clorg_scale.rld import torch_landmarks
+        from clorg_scale.rld.sampled import tiles_torch as torch_landmarks
 
         return torch_landmarks.landmark_sums, torch_landmarks.landmark_affinities
 
@@ -334,7 +334,7 @@ class _Landmarks:
         if self.device is None:
             return self.L
         if self._on_device is None:
-            from clorg_scale.rld import torch_landmarks
+            from clorg_scale.rld.sampled import tiles_torch as torch_landmarks
 
             self._on_device = torch_landmarks.on_device(self.device, self.L)
         return self._on_device
@@ -535,7 +535,7 @@ class _Estimator:
     Parameters
     ----------
     engine
-        What does the passes: `_BlockEngine` or `clorg_scale.rld.torch_sampled.TorchEngine`.
+        What does the passes: `_BlockEngine` or `clorg_scale.rld.sampled.gpu.TorchEngine`.
     points, codes, temperatures, target_error, seed
         As for `sampled_sums`.
     """

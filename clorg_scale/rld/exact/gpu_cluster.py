@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from clorg_scale.distributed import Map
 from clorg_scale.progress import Advance
-from clorg_scale.rld.cuda import (
+from clorg_scale.rld.exact.gpu import (
     MOST_PANEL_ROWS,
     Engine,
     Passes,
@@ -27,7 +27,7 @@ from clorg_scale.rld.cuda import (
     needs_logarithms,
     on_device,
 )
-from clorg_scale.rld.exact import ExactSums
+from clorg_scale.rld.exact.passes import ExactSums
 from clorg_scale.rld.points import ClassOrderedPoints
 
 __all__ = ["exact_sums"]
@@ -47,7 +47,7 @@ class _Points:
     Parameters
     ----------
     points, temperatures, memory_limit, precision, engine, device
-        As for `clorg_scale.rld.cuda.on_device`.
+        As for `clorg_scale.rld.exact.gpu.on_device`.
     panel_rows
         Points of a panel, at most.
     name
@@ -183,7 +183,7 @@ def exact_sums(
     engine: Engine = "auto",
     device: str = "cuda",
 ) -> ExactSums:
-    """Sum the affinities of every point at every temperature, as `clorg_scale.rld.cuda.exact_sums` does on one GPU.
+    """Sum the affinities of every point at every temperature, as `rld.exact.gpu.exact_sums` does on one GPU.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from numba import types
 from numba.extending import intrinsic
 
-from clorg_scale.arrays.compiler import njit
+from clorg_scale.numerics.compiler import njit
 
 __all__ = ["aligned_empty", "use_wide_vectors"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from clorg_scale.rld.device_points import Panel
+from clorg_scale.rld.exact.device_points import Panel
 
 __all__ = ["NEAR", "TILE_BYTES", "NearPairs", "affinity_sums", "kernel_sums"]
 

@@ -1,8 +1,8 @@
-r"""Exact RLD on a GPU: the two passes of `clorg_scale.rld.exact` over panels of points held by torch.
+r"""Exact RLD on a GPU: the two passes of `clorg_scale.rld.exact.passes` over panels of points held by torch.
 
 The tiles of two panels are computed by the CUDA kernels of `clorg_scale.kernels.rld_hopper` on a Hopper GPU, by the
 Triton kernels of `clorg_scale.kernels.rld_tiles` on others and in other input modes, or with plain torch operations
-where neither can run (`clorg_scale.rld.torch_tiles`: any device, and float64). What they share is here:
+where neither can run (`clorg_scale.rld.exact.tiles_torch`: any device, and float64). What they share is here:
 
 * **Input modes.** The default is fp16: the rounding of the coordinates moves RLD by about 6e-6, as tf32 does; bf16
   by 4e-5; ``"tf32x3"`` and ``"ieee"`` keep float32 (4e-7).
@@ -26,13 +26,13 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import free_device_memory, within_device_memory
-from clorg_scale.arrays.products import float32_products
 from clorg_scale.errors import InputError, require
+from clorg_scale.numerics.products import float32_products
 from clorg_scale.progress import Advance
-from clorg_scale.rld.device_points import PRECISIONS, DevicePoints, Panel
-from clorg_scale.rld.exact import ExactSums
+from clorg_scale.rld.exact.device_points import PRECISIONS, DevicePoints, Panel
+from clorg_scale.rld.exact.passes import ExactSums
+from clorg_scale.rld.exact.tiles_torch import NEAR, TILE_BYTES, NearPairs
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.torch_tiles import NEAR, TILE_BYTES, NearPairs
 
 __all__ = [
     "Engine",
@@ -87,7 +87,7 @@ def exact_sums(
     engine: Engine = "auto",
     device: str = "cuda",
 ) -> ExactSums:
-    """Sum the affinities of every point at every temperature, as `clorg_scale.rld.exact.exact_sums` does on the CPU.
+    """Sum the affinities of every point at every temperature, as `rld.exact.passes.exact_sums` does on the CPU.
 
     Parameters
     ----------
@@ -353,7 +353,7 @@ class Passes:
                     config=config,
                     capacity=room,
                 )
-            from clorg_scale.rld.torch_tiles import kernel_sums
+            from clorg_scale.rld.exact.tiles_torch import kernel_sums
 
             return kernel_sums(X, Y, rates, self.forms)
 
@@ -463,7 +463,7 @@ class Passes:
                     X, Y, of(X), of(Y), rates.to(self.float), self.forms,
                     safe=safe, precision=self.points.precision, config=config, capacity=room,
                 )  # fmt: skip
-            from clorg_scale.rld.torch_tiles import affinity_sums
+            from clorg_scale.rld.exact.tiles_torch import affinity_sums
 
             return affinity_sums(X, Y, of(X), of(Y), rates, self.forms, safe=safe)
 

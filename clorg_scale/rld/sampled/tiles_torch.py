@@ -1,8 +1,8 @@
 r"""Tiles of all points against landmarks with torch: sampled RLD on a GPU.
 
-`landmark_sums` and `landmark_affinities` are the two functions of `clorg_scale.rld.landmark_tiles`, with the same
+`landmark_sums` and `landmark_affinities` are the two functions of `clorg_scale.rld.sampled.tiles_numba`, with the same
 arguments and results, for a pool of landmarks that is a tensor on the device; what is not there yet is copied. They
-serve the workers of a cluster. On one device `clorg_scale.rld.torch_sampled` calls what they are made of:
+serve the workers of a cluster. On one device `clorg_scale.rld.sampled.gpu` calls what they are made of:
 `tile_distances`, `kernel_terms`, `affinity_terms`.
 
 Several tiles make one batched product each for the distances and, against a matrix that has each landmark's weight in
@@ -21,9 +21,9 @@ import numpy.typing as npt
 import torch
 
 from clorg_scale.arrays import array_module, within_device_memory
-from clorg_scale.arrays.products import float32_products
-from clorg_scale.rld.landmarks import GROUPS
-from clorg_scale.rld.tile_order import ROWS
+from clorg_scale.numerics.products import float32_products
+from clorg_scale.rld.sampled.landmarks import GROUPS
+from clorg_scale.rld.sampled.tile_order import ROWS
 
 __all__ = [
     "affinity_terms",
@@ -73,7 +73,7 @@ def landmark_sums(
     X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, rates: Any, squared: Any, shifts: Any,
     gain: Any, columns: Any, weights: Any, skip_starts: Any, skip_columns: Any, near: Any, floor: Any,
 ) -> Floats:  # fmt: skip
-    """Pass 1 of a block of points, as `clorg_scale.rld.landmark_tiles.landmark_sums`."""
+    """Pass 1 of a block of points, as `clorg_scale.rld.sampled.tiles_numba.landmark_sums`."""
     del floor  # numbers below the normal ones cost nothing here
     shift = on_device(L.device, shifts).T
     sums = np.empty((len(X), len(rates), GROUPS + 1))
@@ -93,7 +93,7 @@ def landmark_affinities(
     l_logs: Any, columns: Any, weights: Any, x_classes: Any, l_classes: Any, skip_starts: Any,
     skip_columns: Any, near: Any, floor: Any,
 ) -> tuple[Floats, Floats]:  # fmt: skip
-    """Pass 2 of a block of points, as `clorg_scale.rld.landmark_tiles.landmark_affinities`."""
+    """Pass 2 of a block of points, as `clorg_scale.rld.sampled.tiles_numba.landmark_affinities`."""
     del floor
     x_log, l_log, x_class, l_class = (on_device(L.device, array) for array in (x_logs, l_logs, x_classes, l_classes))
     x_log, l_log = x_log.T, l_log.T.contiguous()
@@ -120,7 +120,7 @@ def kernel_terms(distance: Any, weights: Any, rates: Any, squared: Any, shift: A
     distance, weights
         (b, ROWS, m), infinite where a pair does not count; (b, m, 17).
     rates, squared, gain
-        As in `clorg_scale.rld.landmark_tiles.landmark_sums`.
+        As in `clorg_scale.rld.sampled.tiles_numba.landmark_sums`.
     shift
         (b, ROWS, t).
 
@@ -152,7 +152,7 @@ def affinity_terms(
     distance, weights
         As for `kernel_terms`.
     rates, squared
-        As in `clorg_scale.rld.landmark_tiles.landmark_affinities`.
+        As in `clorg_scale.rld.sampled.tiles_numba.landmark_affinities`.
     x_log, l_log
         (b, ROWS, t), (b, m, t) logarithms of r, or the factors of the squares of another temperature's affinities.
     same

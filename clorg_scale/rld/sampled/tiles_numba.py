@@ -1,6 +1,6 @@
 r"""Tiles of all points against landmarks: the innermost loops of sampled RLD on the CPU.
 
-Distances and exponentials are those of `clorg_scale.rld.tiles`, but only rows are summed over:
+Distances and exponentials are those of `clorg_scale.rld.exact.tiles_numba`, but only rows are summed over:
 
     pass 1   R_ig = sum over the landmarks s of group g of v_s e_is                e_is = 2^(c d_is - b_i)
     pass 2   k_ig = sum of v_s a_is, and of that what goes to i's class            a_is = 2^(2 c d_is - l_i - l_s)
@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import prange
 
-from clorg_scale.arrays.compiler import njit
-from clorg_scale.rld.exp2 import exp2
-from clorg_scale.rld.landmarks import GROUPS
-from clorg_scale.rld.simd import aligned_empty, use_wide_vectors
-from clorg_scale.rld.tile_order import ROWS
-from clorg_scale.rld.tiles import TILE, row_distances
+from clorg_scale.numerics.compiler import njit
+from clorg_scale.numerics.exp2 import exp2
+from clorg_scale.numerics.simd import aligned_empty, use_wide_vectors
+from clorg_scale.rld.exact.tiles_numba import TILE, row_distances
+from clorg_scale.rld.sampled.landmarks import GROUPS
+from clorg_scale.rld.sampled.tile_order import ROWS
 
 __all__ = ["landmark_affinities", "landmark_sums"]
 
@@ -147,18 +147,18 @@ def landmark_sums(
         (p,), (l,) distance of the farthest neighbor that each has in the near field: pairs nearer than that of either
         end are neighbors that were missed, too few to tell their number from a sample of them, and are left out.
     rates, squared
-        (t,) c, and the temperature whose squares are taken, or -1 (as in `clorg_scale.rld.tiles.kernel_sums`).
+        (t,) c, and the temperature whose squares are taken, or -1 (as in `rld.exact.tiles_numba.kernel_sums`).
     shifts
         (t, p) b.
     gain
         What a square is multiplied with to have its own b: 2^(2 b' - b).
     columns, weights
-        (b, m), (b, 2, m) as `clorg_scale.rld.landmarks.LandmarkSets`; with zeros behind, to a whole number of tiles, in
+        (b, m), (b, 2, m) as `rld.sampled.landmarks.LandmarkSets`; with zeros behind, to a whole number of tiles, in
         the dtype of X.
     skip_starts, skip_columns
         (p + 1,), (s,) which of its tile's landmarks to leave out for each point, as in a CSR matrix.
     near, floor
-        As in `clorg_scale.rld.tiles.kernel_sums`.
+        As in `clorg_scale.rld.exact.tiles_numba.kernel_sums`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The jackknife of sampled RLD on a device: what `clorg_scale.rld.jackknife` does in main memory."""
+"""The jackknife of sampled RLD on a device: what `clorg_scale.rld.sampled.jackknife` does in main memory."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from clorg_scale.rld.jackknife import LEAST, ONE, SHARE, Jackknife
-from clorg_scale.rld.landmarks import GROUPS
-from clorg_scale.rld.torch_segments import keyed_sums
+from clorg_scale.rld.sampled.jackknife import LEAST, ONE, SHARE, Jackknife
+from clorg_scale.rld.sampled.landmarks import GROUPS
+from clorg_scale.rld.sampled.torch_segments import keyed_sums
 
 __all__ = ["TorchJackknife", "relative_changes"]
 

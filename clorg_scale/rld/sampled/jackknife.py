@@ -9,8 +9,8 @@ import numpy.typing as npt
 from numba import prange
 from scipy.stats import t as student
 
-from clorg_scale.arrays.compiler import njit
-from clorg_scale.rld.landmarks import GROUPS
+from clorg_scale.numerics.compiler import njit
+from clorg_scale.rld.sampled.landmarks import GROUPS
 
 __all__ = ["Changes", "Jackknife", "relative_changes"]
 

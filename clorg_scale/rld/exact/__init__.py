@@ -1,0 +1,1 @@
+"""Exact RLD: all pairs of points, in O(n) memory."""

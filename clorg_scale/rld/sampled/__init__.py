@@ -1,0 +1,1 @@
+"""Sampled RLD: near pairs exactly, all others from landmarks, with a standard error."""
