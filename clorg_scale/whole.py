@@ -9,7 +9,10 @@ import numpy as np
 
 from clorg_scale.errors import InputError
 
-__all__ = ["is_whole", "whole_number"]
+__all__ = ["MOST_SEED", "is_whole", "whole_number"]
+
+MOST_SEED = 2**32 - 1
+"""Largest seed that every library behind the stages takes."""
 
 
 def is_whole(value: Any) -> bool:

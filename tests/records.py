@@ -2,17 +2,16 @@
 
 import numpy as np
 
-from clorg_scale.analysis.record import (
-    Analysis,
+from clorg_scale.analysis import Analysis
+from clorg_scale.analysis.summaries import (
     CommunitySummary,
     NeighborSummary,
     PointMap,
-    ProbeScore,
     RLDSummary,
     StageNote,
-    StudyScore,
     Suspect,
 )
+from clorg_scale.probes import ProbeResult, StudyRow
 
 HOSTILE = "<script>document.title='broken'</script>\"'&amp;</script>"
 
@@ -59,9 +58,9 @@ def record(
             rng.integers(0, 200, (n_classes, n_communities)).tolist(),
         ),
         probes=[
-            ProbeScore("linear", 0.8643, (0.857, 0.871), 5_130, 3.2, {"lr": 0.1}),
-            ProbeScore("knn", 0.86, (0.853, 0.867), 0, 1.1, {"k": 15}),
-            ProbeScore("gcn", 0.8774, (0.870, 0.884), 652, 9.0, {"layers": 2}),
+            ProbeResult("linear", 0.8643, (0.857, 0.871), 5_130, 3.2, {"lr": 0.1}),
+            ProbeResult("knn", 0.86, (0.853, 0.867), 0, 1.1, {"k": 15}),
+            ProbeResult("gcn", 0.8774, (0.870, 0.884), 652, 9.0, {"layers": 2}),
         ],
         point_map=PointMap(
             "t-SNE of a stratified sample.",
@@ -78,7 +77,7 @@ def record(
         settings={"k": 15, "affinity_temperature": 0.1, "method": "auto", "seed": 0},
         versions={"clorg-scale": "0.1.0"},
         probe_study=[
-            StudyScore(share, k, temperature, ProbeScore(name, 0.5 + 0.1 * share, (0.5, 0.7), 0, 1.0, {}))
+            StudyRow(share, k, temperature, ProbeResult(name, 0.5 + 0.1 * share, (0.5, 0.7), 0, 1.0, {}))
             for share, k, temperature, name in (
                 (1.0, None, None, "linear"), (0.1, None, None, "linear"), (1.0, 15, None, "knn"),
                 (1.0, 15, 0.1, "gcn"), (0.1, 15, 0.1, "gcn"), (1.0, 5, 0.1, "gcn"), (1.0, 15, 0.5, "gcn"),

@@ -2,6 +2,6 @@
 
 from clorg_scale.analysis.comparison import Comparison, compare
 from clorg_scale.analysis.pipeline import analyze
-from clorg_scale.analysis.record import Analysis
+from clorg_scale.analysis.result import Analysis
 
 __all__ = ["Analysis", "Comparison", "analyze", "compare"]

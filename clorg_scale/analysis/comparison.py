@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clorg_scale.analysis.record import Analysis
+from clorg_scale.analysis.result import Analysis
 from clorg_scale.errors import InputError
 
 __all__ = ["Comparison", "compare", "quantities"]

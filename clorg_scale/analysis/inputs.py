@@ -1,16 +1,18 @@
-"""What `analyze` is handed, checked before anything is computed or written."""
+"""Inputs and settings of `analyze`, checked before anything is computed or written."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.analysis.fingerprint import fingerprint
+from clorg_scale.analysis.plain import build
+from clorg_scale.analysis.summaries import TableColumns
 from clorg_scale.arrays import (
     UNLABELLED,
     Array,
@@ -19,40 +21,66 @@ from clorg_scale.arrays import (
     as_embeddings,
     column_means,
     encode_labels,
-    is_unlabelled,
     label_array,
     row_slices,
 )
 from clorg_scale.communities.detection import Method as CommunityMethod
 from clorg_scale.errors import InputError
-from clorg_scale.neighbors.memory import flat_bytes, search_budget
+from clorg_scale.probes.comparison import joint_codes
 from clorg_scale.rld.compute import Method
-from clorg_scale.rld.exact.passes import check_exact_memory, exact_bytes
-from clorg_scale.rld.points import computing_dtype
-from clorg_scale.whole import whole_number
+from clorg_scale.store import StoredEmbeddings
+from clorg_scale.whole import MOST_SEED, whole_number
 
 __all__ = [
-    "MOST_SEED",
     "Inputs",
+    "LabeledPoints",
     "check_choice",
     "check_inputs",
-    "check_memory",
     "check_positive",
     "check_settings",
     "check_spread",
-    "check_whole",
     "named_classes",
     "writable",
 ]
 
-MOST_SEED = 2**32 - 1
-"""The largest that every library behind the stages takes."""
-
 LEAST_ON_MAP = 3
-"""Fewer points than that are no map."""
+"""Fewest points that make a map."""
 
 _LISTED = 5
 """Bad rows that an error sentence names."""
+
+
+class LabeledPoints(NamedTuple):
+    """Embeddings, labels and names of classes as handed in, and the columns of tables they were read from."""
+
+    embeddings: Any
+    labels: Any
+    class_names: Sequence[str] | None
+    columns: dict[str, TableColumns]
+
+    @classmethod
+    def handed_in(cls, embeddings: Any, labels: Any, class_names: Sequence[str] | None) -> LabeledPoints:
+        """Take labels and names out of a store where none are handed in beside it."""
+        if not isinstance(embeddings, StoredEmbeddings):
+            return cls(embeddings, labels, class_names, {})
+        columns = {
+            what: build(TableColumns, embeddings.metadata[key], key)
+            for what, key in (("embeddings", "columns"), ("labels", "label_columns"))
+            if _is_column_record(embeddings.metadata.get(key)) and (what == "embeddings" or labels is None)
+        }
+        if labels is not None:
+            return cls(embeddings.embeddings, labels, class_names, columns)
+        names = embeddings.class_names if class_names is None else class_names
+        return cls(embeddings.embeddings, embeddings.labels, names, columns)
+
+
+def _is_column_record(value: Any) -> bool:
+    """Tell whether metadata hold columns of a table, and not something of the user's by the same name."""
+    try:
+        build(TableColumns, value, "metadata")
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -67,19 +95,27 @@ class Inputs:
         Codes of the points and the classes they stand for.
     test, test_codes
         (m, d) and (m,); None where no test points were handed in.
-    key, test_key
-        What they hold, as a digest.
+    fingerprints
+        Digest of the contents of the "embeddings" and of the "test embeddings", if there are any.
     class_names
         Name of each integer label; None where labels stand for themselves.
+    columns
+        Columns of the tables that these were read from.
     """
 
     points: Array
     classes: ClassLabels
     test: Array | None
     test_codes: npt.NDArray[np.int64] | None
-    key: str
-    test_key: str | None
-    class_names: list[str] | None = None
+    fingerprints: dict[str, str]
+    class_names: list[str] | None
+    columns: dict[str, TableColumns]
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """Embeddings by the names of `fingerprints`."""
+        known = {"embeddings": self.points, "test embeddings": self.test}
+        return {name: array for name, array in known.items() if array is not None}
 
     @property
     def coded(self) -> ClassLabels:
@@ -103,52 +139,53 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def check_inputs(
-    embeddings: Any,
-    labels: Any,
-    test_embeddings: Any,
-    test_labels: Any,
-    *,
-    class_names: Sequence[str] | None = None,
-    test_class_names: Sequence[str] | None = None,
-    unlabelled: int | str | None = UNLABELLED,
-) -> Inputs:
+def check_inputs(given: LabeledPoints, test: LabeledPoints, *, unlabelled: int | str | None = UNLABELLED) -> Inputs:
     """Check all arrays; test labels with names of their own are matched by name.
+
+    Parameters
+    ----------
+    given, test
+        Points of the analysis, and of the probes' test; embeddings and labels of `test` may be None.
+    unlabelled
+        The label of points without a class; None: every label is a class.
 
     Raises
     ------
     InputError
         For arrays that some stage would refuse.
     """
-    if (test_embeddings is None) != (test_labels is None):
+    if given.labels is None:
+        raise InputError("There are no labels; hand in one for each embedding.")
+    if (test.embeddings is None) != (test.labels is None):
         raise InputError("Test embeddings and test labels go together; hand in both or neither.")
-    points = as_embeddings(embeddings)
-    classes = encode_labels(labels, len(points), unlabelled=unlabelled)
-    names = _checked_names(class_names, classes.classes, "class_names", "labels")
+    points = as_embeddings(given.embeddings)
+    classes = encode_labels(given.labels, len(points), unlabelled=unlabelled)
+    names = _checked_names(given.class_names, classes.classes, "class_names", "labels")
     if classes.counts.max() < 2:
         raise InputError("Every labeled point is a class of its own; no class has a density to measure.")
     column_means(points)  # finds NaN and infinite values
     check_spread(points)
     _check_directions(points)
-    key = f"{fingerprint(points)}-{fingerprint(classes.codes)}"
-    if test_embeddings is None:
-        return Inputs(points, classes, None, None, key, None, names)
-    test = as_embeddings(test_embeddings, name="test embeddings")
-    if test.shape[1] != points.shape[1]:
-        raise InputError(f"The test embeddings have {test.shape[1]} features, the embeddings {points.shape[1]}.")
-    named = label_array(test_labels, len(test), name="test labels")
-    test_names = _checked_names(test_class_names, named, "test_class_names", "test labels")
+    prints = {"embeddings": fingerprint(points)}
+    if test.embeddings is None:
+        return Inputs(points, classes, None, None, prints, names, given.columns)
+    test_points = as_embeddings(test.embeddings, name="test embeddings")
+    if test_points.shape[1] != points.shape[1]:
+        raise InputError(f"The test embeddings have {test_points.shape[1]} features, the embeddings {points.shape[1]}.")
+    named = label_array(test.labels, len(test_points), name="test labels")
+    test_names = _checked_names(test.class_names, named, "test_class_names", "test labels")
     named = _matched_by_name(named, test_names, classes.classes, names)
     test_codes = _test_codes(classes, named, names, unlabelled)
-    column_means(test, name="test embeddings")
-    test_print = fingerprint(test)
-    if test_print == fingerprint(points):
+    column_means(test_points, name="test embeddings")
+    prints["test embeddings"] = fingerprint(test_points)
+    if len(set(prints.values())) == 1:
         warnings.warn(
             "The test embeddings are the embeddings themselves, so the accuracies are those of the training points; "
             "hand in other test points, or none: a fifth of the points is held out then.",
             stacklevel=3,
         )
-    return Inputs(points, classes, test, test_codes, key, f"{test_print}-{fingerprint(test_codes)}", names)
+    columns = given.columns | {f"test {what}": columns for what, columns in test.columns.items()}
+    return Inputs(points, classes, test_points, test_codes, prints, names, columns)
 
 
 def check_settings(
@@ -174,13 +211,13 @@ def check_settings(
     check_choice("community_method", community_method, get_args(CommunityMethod))
     check_positive("target_error", target_error)
     check_positive("resolution", resolution)
-    check_whole("k", k, 1, n_points - 1, where=f" for {n_points} embeddings")
-    check_whole("seed", seed, 0, MOST_SEED)
-    check_whole("map_points", map_points, 0, where=" (0 for no map)")
+    whole_number("k", k, 1, n_points - 1, where=f" for {n_points} embeddings")
+    whole_number("seed", seed, 0, MOST_SEED)
+    whole_number("map_points", map_points, 0, where=" (0 for no map)")
     if map_points != 0:
-        check_whole("map_points", map_points, LEAST_ON_MAP, where=" (or 0 for no map)")
+        whole_number("map_points", map_points, LEAST_ON_MAP, where=" (or 0 for no map)")
     if chi_points is not None:
-        check_whole("chi_points", chi_points, 1, where=" (or None for all)")
+        whole_number("chi_points", chi_points, 1, where=" (or None for all)")
 
 
 def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
@@ -207,17 +244,6 @@ def check_positive(name: str, value: float) -> None:
         raise InputError(f"{name} must be a positive number, not {value}.")
 
 
-def check_whole(name: str, value: Any, least: int, most: int | None = None, *, where: str = "") -> None:
-    """Check that an option is a whole number in a range.
-
-    Raises
-    ------
-    InputError
-        If it is not; says the range.
-    """
-    whole_number(name, value, least, most, where=where)
-
-
 def check_spread(points: Array) -> None:
     """Check that points differ.
 
@@ -231,25 +257,6 @@ def check_spread(points: Array) -> None:
         if bool((points[rows] != first).any()):
             return
     raise InputError("All points are identical (their mean distance is 0); nothing can be measured of them.")
-
-
-def check_memory(
-    inputs: Inputs, *, k: int, chi_points: int, chi_k: int, n_temperatures: int, memory_limit: int | None
-) -> None:
-    """Check that exact RLD and the largest of the neighbor searches fit.
-
-    Raises
-    ------
-    InputError
-        If one does not; says what would do for both.
-    """
-    n, d = inputs.points.shape
-    both = n + (0 if inputs.test is None else len(inputs.test))
-    searches = max(flat_bytes(n, d, chi_points, chi_k), flat_bytes(both, d, both, k))
-    itemsize = computing_dtype(inputs.points.dtype).itemsize
-    if memory_limit is not None and exact_bytes(n, d, itemsize, n_temperatures) > searches:
-        check_exact_memory(n, d, itemsize, n_temperatures, memory_limit)
-    search_budget(searches, searches, memory_limit, f"Analyzing {n} points with {k} neighbors each")
 
 
 def _check_directions(points: Array) -> None:
@@ -334,18 +341,17 @@ def _foreign_classes(names: Sequence[Any]) -> InputError:
 
 
 def _test_codes(
-    classes: ClassLabels, test_labels: npt.NDArray[Any], names: list[str] | None, unlabelled_label: int | str | None
+    classes: ClassLabels, test_labels: npt.NDArray[Any], names: list[str] | None, unlabelled: int | str | None
 ) -> npt.NDArray[np.int64]:
-    """(m,) codes of the test labels, in the numbering of the classes."""
-    if (classes.classes.dtype.kind == "U") != (test_labels.dtype.kind == "U"):
-        raise InputError(
-            f"The labels have dtype {classes.classes.dtype}, the test labels {test_labels.dtype}; "
-            "name the classes in one way."
-        )
-    unlabelled = is_unlabelled(test_labels, unlabelled_label)
-    if unlabelled.all():
-        raise InputError("None of the test points has a label, so no probe can be scored.")
-    unknown = np.setdiff1d(test_labels[~unlabelled], classes.classes)
+    """(m,) codes of the test labels, in the numbering of the classes.
+
+    Raises
+    ------
+    InputError
+        If labels and test labels are of two kinds, or only the test labels have a class.
+    """
+    _, codes = joint_codes(classes, len(classes.codes), test_labels, len(test_labels), unlabelled)
+    unknown = np.setdiff1d(test_labels[codes >= 0], classes.classes)
     if len(unknown):
         raise _foreign_classes([label if names is None else names[label] for label in unknown.tolist()])
-    return np.where(unlabelled, -1, np.searchsorted(classes.classes, test_labels)).astype(np.int64)
+    return codes

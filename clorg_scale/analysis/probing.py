@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from clorg_scale.affinity import affinity_graph
-from clorg_scale.analysis.inputs import Inputs
-from clorg_scale.analysis.record import ProbeScore, StudyScore
+from clorg_scale.analysis.resources import Resources
 from clorg_scale.analysis.split import ProbeSplit, given_split, held_out_split
-from clorg_scale.arrays import ClassLabels
+from clorg_scale.analysis.stages import Stage, stage
+from clorg_scale.analysis.steps import describe_table
+from clorg_scale.arrays import Array, ClassLabels
+from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn
+from clorg_scale.probes.comparison import GRAPH_PROBES, PROBES, ProbeResult, compare_probes, installed_probes
+from clorg_scale.probes.study import StudyRow, study_probes
 
-__all__ = ["AFFINITY_TEMPERATURE", "VARIED", "Probing", "Scores", "Varied", "study_rows"]
+__all__ = [
+    "AFFINITY_TEMPERATURE",
+    "VARIED",
+    "ProbeScores",
+    "Probing",
+    "StudyScores",
+    "Varied",
+    "choose_probes",
+    "probe_scores",
+    "rows_of_own_setting",
+    "study_neighbors",
+    "study_scores",
+]
 
 AFFINITY_TEMPERATURE = 0.1
 """Temperature of the affinity graph that communities and graph probes see."""
@@ -37,144 +56,194 @@ VARIED: dict[Varied, tuple[float, ...]] = {
 """What a study tries beside the probes' own setting: all labels, k, and the temperature of the affinity graph."""
 
 
+def choose_probes(names: Iterable[str] | None) -> tuple[list[str], str]:
+    """Check names of probes, all of them where none are given.
+
+    Returns
+    -------
+    The probes that can run here, and a sentence on those that cannot ("" where all can).
+
+    Raises
+    ------
+    InputError
+        If there is no probe of a name.
+
+    Warns
+    -----
+    UserWarning
+        If a probe cannot run here.
+    """
+    chosen = list(PROBES if names is None else names)
+    for name in chosen:
+        if name not in PROBES:
+            raise InputError(f"There is no probe {name!r}; choose from {', '.join(PROBES)}.")
+    available, left_out = installed_probes(chosen)
+    if left_out:
+        warnings.warn(left_out, stacklevel=3)
+    return available, left_out
+
+
 @dataclass(frozen=True)
-class Scores:
-    """What the probes reached.
+class Probing:
+    """Points of the probes, split when the first probe asks for them, and what all probes are trained with.
 
     Attributes
     ----------
-    rows
-        Fields of each `ProbeScore`, or of each `StudyScore`.
-    n_test
-        Labeled test points.
-    how
-        One sentence.
-    """
-
-    rows: list[dict[str, Any]]
-    n_test: int
-    how: str
-
-
-class Probing:
-    """Training and test points, put together when the first probe asks for them.
-
-    Parameters
-    ----------
-    data
-        Inputs of the analysis.
+    points, classes
+        (n, d) and (n,) of the analysis.
+    test, test_codes
+        (m, d) and (m,); None holds out a share of the points.
     probes
         Names out of `clorg_scale.probes.PROBES`.
     k
         Neighbors in the graph, and of the k-NN probe.
     mean_distance
-        That the temperature of the graph refers to.
+        Mean distance that the temperature of the graph refers to.
     seed
-        Of the split and the probes.
-    common
+        Seed of the split and the probes.
+    resources
         Device, memory limit, progress.
     """
 
-    def __init__(
-        self, data: Inputs, probes: list[str], *, k: int, mean_distance: float, seed: int, common: dict[str, Any]
-    ) -> None:
-        self.data, self.probes, self.k, self.mean_distance = data, probes, k, mean_distance
-        self.seed, self.common = seed, common
+    points: Array
+    classes: ClassLabels
+    test: Array | None
+    test_codes: npt.NDArray[np.int64] | None
+    probes: list[str]
+    k: int
+    mean_distance: float
+    seed: int
+    resources: Resources
 
     @cached_property
     def split(self) -> ProbeSplit:
         """Training points, then test points."""
-        codes = self.data.classes.codes
-        if self.data.test is None or self.data.test_codes is None:
-            return held_out_split(self.data.points, codes, fraction=HELD_OUT, seed=self.seed)
-        return given_split(self.data.points, codes, self.data.test, self.data.test_codes)
+        if self.test is None or self.test_codes is None:
+            return held_out_split(self.points, self.classes.codes, fraction=HELD_OUT, seed=self.seed)
+        return given_split(self.points, self.classes.codes, self.test, self.test_codes)
+
+    @property
+    def training_codes(self) -> npt.NDArray[np.int64]:
+        """Class codes of the training points."""
+        return self.split.codes[: self.split.n_train]
+
+    @property
+    def test_labels(self) -> npt.NDArray[np.int64]:
+        """Class codes of the test points."""
+        return self.split.codes[self.split.n_train :]
+
+    def sets(self) -> tuple[Array, ClassLabels, Array, ClassLabels]:
+        """Training points and classes, test points and classes, in the numbering of the analysis."""
+        points, n = self.split.points, self.split.n_train
+        names = self.classes.classes
+        return points[:n], ClassLabels(self.training_codes, names), points[n:], ClassLabels(self.test_labels, names)
 
     def neighbors(self, k: int) -> KNN:
         """Neighbors of all points of the split among all."""
-        return knn(self.split.points, min(k, len(self.split.points) - 1), seed=self.seed, **self.common)
+        return knn(self.split.points, min(k, len(self.split.points) - 1), seed=self.seed, **self.resources.local)
 
-    def score(self) -> Scores:
-        """Train every probe and score it on the test points."""
-        from clorg_scale.probes import compare_probes
 
-        if not self.probes:
-            return Scores([], 0, "No probe was trained.")
-        X, y, X_test, y_test = self._parts()
-        if len(y_test) < FEWEST_TEST_POINTS:
-            return Scores([], 0, f"Not trained: fewer than {FEWEST_TEST_POINTS} labeled points could be held out.")
-        graph = affinity_graph(
-            self.neighbors(self.k), temperature=AFFINITY_TEMPERATURE, mean_distance=self.mean_distance
+@dataclass(frozen=True)
+class ProbeScores:
+    """Results of the probes, the number of labeled test points, and a sentence on both."""
+
+    rows: list[ProbeResult]
+    n_test: int
+    how: str
+
+
+@stage("probes", attrgetter("how"))
+def probe_scores(probing: Probing, *, left_out: str) -> ProbeScores:
+    """Train every probe and score it on the test points; the sentence ends with the one on probes `left_out`."""
+    if not probing.probes:
+        return ProbeScores([], 0, " ".join(filter(None, ("No probe was trained.", left_out))))
+    test_codes = probing.test_labels
+    if len(test_codes) < FEWEST_TEST_POINTS:
+        how = f"Not trained: fewer than {FEWEST_TEST_POINTS} labeled points could be held out."
+        return ProbeScores([], 0, " ".join(filter(None, (how, left_out))))
+    graph = affinity_graph(
+        probing.neighbors(probing.k), temperature=AFFINITY_TEMPERATURE, mean_distance=probing.mean_distance
+    )
+    most = int((probing.training_codes >= 0).sum())
+    results = compare_probes(
+        *probing.sets(),
+        graph,
+        probes=probing.probes,
+        k=min(probing.k, most),
+        seed=probing.seed,
+        **probing.resources.local,
+    )
+    how = (
+        f"Trained on {len(probing.training_codes):,} points, scored on {len(test_codes):,} others; the graph probes "
+        "see one graph over both and no test label. Intervals: 95 % bootstrap over the test points."
+    )
+    return ProbeScores(results, int((test_codes >= 0).sum()), " ".join(filter(None, (how, left_out))))
+
+
+@stage("neighbors for the study", describe_table)
+def study_neighbors(probing: Probing, *, k: int) -> KNN:
+    """Find as many neighbors as the study takes at most."""
+    return probing.neighbors(k)
+
+
+@dataclass(frozen=True)
+class StudyScores:
+    """Probes in other settings, and a sentence on these."""
+
+    rows: list[StudyRow]
+    how: str
+
+
+def _study(probing: Probing, table: KNN, *, varied: Varied, tried: tuple[float, ...]) -> StudyScores:
+    """Train the probes again with other shares of labels, numbers of neighbors or temperatures.
+
+    `table` has as many neighbors as the study takes at most.
+    """
+    settings: dict[Varied, Sequence[float]] = {
+        "labels": (1.0,),
+        "neighbors": (probing.k,),
+        "temperature": (AFFINITY_TEMPERATURE,),
+    }
+    most = min(table.k, int((probing.training_codes >= 0).sum()))
+    own = settings[varied][0]
+    settings[varied] = [value for value in tried if value != own and (varied != "neighbors" or value <= most)]
+    if not settings[varied]:
+        return StudyScores([], "Nothing to vary: there are too few points.")
+    rows = study_probes(
+        *probing.sets(),
+        probes=[name for name in probing.probes if _depends(name, varied)],
+        label_fractions=settings["labels"],
+        ks=[int(k) for k in settings["neighbors"]],
+        temperatures=settings["temperature"],
+        neighbors=table,
+        mean_distance=probing.mean_distance,
+        seed=probing.seed,
+        **probing.resources.local,
+    )
+    listed = ", ".join(f"{value:g}" for value in settings[varied])
+    what = {"labels": "shares of the labels", "neighbors": "k", "temperature": "T"}[varied]
+    return StudyScores(rows, f"The probes again at {what} = {listed}.")
+
+
+study_scores: dict[Varied, Stage[Any, StudyScores]] = {
+    varied: Stage(f"probes by {varied}", _study, attrgetter("how")) for varied in VARIED
+}
+"""Stage by what it varies."""
+
+
+def _depends(name: str, varied: Varied) -> bool:
+    """Tell whether a probe depends on a setting."""
+    return varied == "labels" or name in GRAPH_PROBES or (name == "knn" and varied == "neighbors")
+
+
+def rows_of_own_setting(results: list[ProbeResult], k: int) -> list[StudyRow]:
+    """Rows of the probes' own setting, for the table of the study."""
+    return [
+        StudyRow(
+            1.0,
+            None if result.name == "linear" else k,
+            AFFINITY_TEMPERATURE if result.name in GRAPH_PROBES else None,
+            result,
         )
-        results = compare_probes(
-            X, self._as_classes(y), X_test, self._as_classes(y_test), graph, probes=self.probes,
-            k=min(self.k, int((y >= 0).sum())), seed=self.seed,
-            **self.common,
-        )  # fmt: skip
-        how = (
-            f"Trained on {len(y):,} points, scored on {len(y_test):,} others; the graph probes see one graph over both "
-            "and no test label. Intervals: 95 % bootstrap over the test points."
-        )
-        return Scores([asdict(result) for result in results], int((y_test >= 0).sum()), how)
-
-    def study(self, varied: Varied, table: KNN) -> Scores:
-        """Train the probes again with other shares of labels, numbers of neighbors or temperatures.
-
-        `table` has as many neighbors as the study takes at most.
-        """
-        from clorg_scale.probes import study_probes
-
-        settings: dict[Varied, Sequence[float]] = {
-            "labels": (1.0,), "neighbors": (self.k,), "temperature": (AFFINITY_TEMPERATURE,)
-        }  # fmt: skip
-        most = min(table.k, int((self.split.codes[: self.split.n_train] >= 0).sum()))
-        own, tried = settings[varied][0], VARIED[varied]
-        settings[varied] = [value for value in tried if value != own and (varied != "neighbors" or value <= most)]
-        if not settings[varied]:
-            return Scores([], 0, "Nothing to vary: there are too few points.")
-        X, y, X_test, y_test = self._parts()
-        rows = study_probes(
-            X, self._as_classes(y), X_test, self._as_classes(y_test),
-            probes=[name for name in self.probes if self._depends(name, varied)],
-            label_fractions=settings["labels"], ks=[int(k) for k in settings["neighbors"]],
-            temperatures=settings["temperature"], neighbors=table, mean_distance=self.mean_distance, seed=self.seed,
-            **self.common,
-        )  # fmt: skip
-        listed = ", ".join(f"{value:g}" for value in settings[varied])
-        what = {"labels": "shares of the labels", "neighbors": "k", "temperature": "T"}[varied]
-        return Scores(
-            [asdict(row) for row in rows], int((y_test >= 0).sum()), f"The probes again at {what} = {listed}."
-        )
-
-    @staticmethod
-    def _depends(name: str, varied: Varied) -> bool:
-        from clorg_scale.probes.comparison import GRAPH_PROBES
-
-        return varied == "labels" or name in GRAPH_PROBES or (name == "knn" and varied == "neighbors")
-
-    def _as_classes(self, codes: Any) -> ClassLabels:
-        """Codes in the numbering of the classes."""
-        return ClassLabels(codes, np.arange(len(self.data.classes.classes)))
-
-    def _parts(self) -> tuple[Any, Any, Any, Any]:
-        """Training points and codes, test points and codes."""
-        n = self.split.n_train
-        return self.split.points[:n], self.split.codes[:n], self.split.points[n:], self.split.codes[n:]
-
-
-def study_rows(own: list[ProbeScore], k: int, studies: list[Scores]) -> list[StudyScore]:
-    """The probes' own setting and all that were tried, in one table."""
-    from clorg_scale.probes.comparison import GRAPH_PROBES
-
-    rows = [
-        StudyScore(
-            1.0, None if score.name == "linear" else k,
-            AFFINITY_TEMPERATURE if score.name in GRAPH_PROBES else None, score,
-        )
-        for score in own
-    ]  # fmt: skip
-    for study in studies:
-        for row in study.rows:
-            result = row["result"]
-            score = ProbeScore(**result | {"accuracy_interval": tuple(result["accuracy_interval"])})
-            rows.append(StudyScore(row["label_fraction"], row["k"], row["temperature"], score))
-    return rows
+        for result in results
+    ]

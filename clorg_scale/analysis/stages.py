@@ -1,58 +1,88 @@
-"""Stages that are kept: each finished one lies in a file named by all it depends on, and is taken from there."""
+"""Stages that are kept: each finished one lies in a file named by its key, and is read from there."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
 import numpy as np
 
-from clorg_scale.analysis.record import StageNote
-from clorg_scale.arrays import on_host
+from clorg_scale.analysis.keys import Keys
+from clorg_scale.analysis.plain import build
+from clorg_scale.analysis.summaries import StageNote
+from clorg_scale.arrays import Array, on_host
 from clorg_scale.progress import stage_progress
 from clorg_scale.store.atomic import make_folder, remove_empty, write_whole
 from clorg_scale.store.temporary import remove_strays
 
-__all__ = ["Stages"]
+__all__ = ["Stage", "Stages", "stage"]
 
+P = ParamSpec("P")
 Result = TypeVar("Result")
-
-FORMAT = 3
-"""Changes whenever a stage's result for the same input does."""
 
 _FILE_NAMES = re.compile(r"[\w-]+-[0-9a-f]{16}\.npz|analysis\.json|report\.html")
 """Files that an analysis writes."""
 
 
+@dataclass(frozen=True)
+class Stage(Generic[P, Result]):
+    """A function whose result is kept.
+
+    Attributes
+    ----------
+    name
+        Of the stage, in the report and in the name of its file.
+    function
+        Computes the result: a dataclass, named by the return annotation, whose fields are arrays or what JSON can
+        hold.
+    how
+        Describes in one sentence, for the report, how a result was computed.
+    """
+
+    name: str
+    function: Callable[P, Result]
+    how: Callable[[Result], str]
+
+
+def stage(name: str, how: Callable[[Result], str]) -> Callable[[Callable[P, Result]], Stage[P, Result]]:
+    """Make a function a `Stage`."""
+
+    def decorated(function: Callable[P, Result]) -> Stage[P, Result]:
+        return Stage(name, function, how)
+
+    return decorated
+
+
 class Stages:
     """Run stages once.
 
-    A stage's key is a digest of its name, its settings and the keys of the stages it stands on, down to the
-    fingerprints of the arrays handed in. A run that was interrupted finds the stages it had finished; a run with one
-    setting changed computes what depends on it.
+    A stage's key is a digest of all arguments of its call (see `Keys`), down to the contents of the arrays handed in.
+    A run that was interrupted finds the stages it had finished; a run with one setting changed computes what depends
+    on it.
 
     Parameters
     ----------
     folder
-        Where results are kept; None keeps nothing.
+        Folder of the results; None keeps nothing.
     resume
-        Whether to take finished stages from there.
+        Read finished stages from there.
     progress
-        Whether to name the stage that takes its time.
+        Show the name of the stage that is running.
     check
-        Called between computing a stage and keeping it; raises where the inputs are no longer those of its key.
+        Called between computing a stage and keeping it; raises if the inputs are no longer those of its key.
+    fingerprints
+        Arrays whose fingerprint is known already, and the fingerprint.
 
     Attributes
     ----------
     notes
-        How each stage was computed and how long it took (when it was, if it was taken from the folder).
+        How each stage was computed, and how long that took when it was computed.
     """
 
     def __init__(
@@ -62,62 +92,48 @@ class Stages:
         resume: bool,
         progress: bool = False,
         check: Callable[[], None] = lambda: None,
+        fingerprints: Iterable[tuple[Array, str]] = (),
     ) -> None:
         self.folder = folder
         self.check = check
         self.resume = resume
         self.progress = progress
         self.notes: list[StageNote] = []
+        self._keys = Keys()
+        for array, known in fingerprints:
+            self._keys.remember(array, known)
         self._made = [] if folder is None else make_folder(folder)
         if folder is not None:
             remove_strays(folder, _FILE_NAMES)
 
-    def run(
-        self,
-        name: str,
-        kind: type[Result],
-        depends: dict[str, Any],
-        compute: Callable[[], Result],
-        how: Callable[[Result], str],
-    ) -> tuple[Result, str]:
-        """Compute a stage or take it from the folder.
-
-        Parameters
-        ----------
-        name
-            What the stage is called in the report and the file name.
-        kind
-            Dataclass of the result; its fields are arrays or what JSON can hold.
-        depends
-            Settings and keys that the result depends on.
-        compute
-            Computes it.
-        how
-            One sentence on how, for the report.
-
-        Returns
-        -------
-        The result and the stage's key.
-        """
-        key = _digest({"format": FORMAT, "stage": name, **depends})
-        file = None if self.folder is None else self.folder / f"{name.replace(' ', '-')}-{key}.npz"
-        kept = _read(file, kind) if file is not None and self.resume else None
+    def __call__(self, stage: Stage[P, Result], *arguments: P.args, **settings: P.kwargs) -> Result:
+        """Read the result of a stage from the folder, or call its function and keep what it returns."""
+        key = self._keys.of_call(stage.name, stage.function, arguments, settings)
+        file = None if self.folder is None else self.folder / f"{stage.name.replace(' ', '-')}-{key}.npz"
+        kept: _Kept[Result] | None = None
+        if file is not None and self.resume:
+            kept = _read(file, get_type_hints(stage.function)["return"])
         if kept is None:
             try:
-                with stage_progress(name, enabled=self.progress):
-                    result, seconds, peak = self._checked(compute)
+                with stage_progress(stage.name, enabled=self.progress):
+                    kept = self._computed(lambda: stage.function(*arguments, **settings))
                 if file is not None:
-                    _write(file, result, seconds, peak)
+                    _write(file, kept)
             except BaseException:
                 remove_empty(self._made)
                 raise
-        else:
-            result, seconds, peak = kept
-        self.notes.append(StageNote(name, how(result), seconds, peak))
-        return result, key
+        self.notes.append(StageNote(stage.name, stage.how(kept.result), kept.seconds, kept.peak))
+        self._keys.remember(kept.result, key)
+        return kept.result
 
-    def _checked(self, compute: Callable[[], Result]) -> tuple[Result, float, int]:
-        """Compute, and look whether that was of the inputs: what a stage says of others would mislead."""
+    def derived(self, function: Callable[P, Result], *arguments: P.args, **settings: P.kwargs) -> Result:
+        """Call a function whose result is not kept, but may be an argument of later stages."""
+        result = function(*arguments, **settings)
+        self._keys.remember(result, self._keys.of_call(function.__name__, function, arguments, settings))
+        return result
+
+    def _computed(self, compute: Callable[[], Result]) -> _Kept[Result]:
+        """Compute, and check that the inputs were the same throughout: also before an error about them is raised."""
         try:
             measured = _measured(compute)
         except Exception:
@@ -127,26 +143,28 @@ class Stages:
         return measured
 
 
-def _digest(depends: dict[str, Any]) -> str:
-    """16 hexadecimal digits."""
-    text = json.dumps(depends, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+@dataclass(frozen=True)
+class _Kept(Generic[Result]):
+    """A result, the seconds it took, and the largest memory of the process meanwhile, in bytes."""
+
+    result: Result
+    seconds: float
+    peak: int
 
 
-def _measured(compute: Callable[[], Result]) -> tuple[Result, float, int]:
-    """Result, seconds, and the largest memory meanwhile in bytes."""
+def _measured(compute: Callable[[], Result]) -> _Kept[Result]:
     _reset_peak_memory()
     started = time.perf_counter()
     result = compute()
-    return result, time.perf_counter() - started, _peak_memory()
+    return _Kept(result, time.perf_counter() - started, _peak_memory())
 
 
-def _write(file: Path, result: Any, seconds: float, peak: int) -> None:
+def _write(file: Path, kept: _Kept[Any]) -> None:
     """Arrays as they are, everything else as JSON, in one .npz."""
-    parts = {field.name: getattr(result, field.name) for field in fields(result)}
-    arrays = {name: on_host(part) for name, part in parts.items() if hasattr(part, "dtype") and np.ndim(part)}
-    rest = {name: part for name, part in parts.items() if name not in arrays}
-    document = json.dumps({"parts": rest, "seconds": seconds, "peak": peak}, default=_plain)
+    values = {field.name: getattr(kept.result, field.name) for field in fields(kept.result)}
+    arrays = {name: on_host(value) for name, value in values.items() if hasattr(value, "dtype") and np.ndim(value)}
+    rest = {name: value for name, value in values.items() if name not in arrays}
+    document = json.dumps({"values": rest, "seconds": kept.seconds, "peak": kept.peak}, default=_plain)
     named: dict[str, Any] = {f"array_{name}": array for name, array in arrays.items()}
     named["json"] = np.frombuffer(document.encode(), np.uint8)
     with write_whole(file) as target:
@@ -154,21 +172,23 @@ def _write(file: Path, result: Any, seconds: float, peak: int) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy scalars for JSON."""
+    """NumPy scalars and dataclasses for JSON."""
     if hasattr(value, "item"):
         return value.item()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     raise TypeError(f"{type(value).__name__} cannot be kept as JSON")
 
 
-def _read(file: Path, kind: type[Result]) -> tuple[Result, float, int] | None:
-    """What `_write` kept, or None if there is nothing whole."""
+def _read(file: Path, kind: type[Result]) -> _Kept[Result] | None:
+    """Read what `_write` wrote; None if the file is missing, damaged or of something else."""
     try:
         with np.load(file, allow_pickle=False) as stored:
             document = json.loads(stored["json"].tobytes())
             arrays = {name.removeprefix("array_"): stored[name] for name in stored.files if name != "json"}
-        return kind(**document["parts"], **arrays), document["seconds"], document["peak"]
-    except FileNotFoundError:
-        return None
+        types = get_type_hints(kind)
+        rest = {name: build(types[name], value, name) for name, value in document["values"].items()}
+        return _Kept(kind(**rest, **arrays), document["seconds"], document["peak"])
     except Exception:  # NumPy, zipfile and json raise a dozen kinds for a damaged file; all mean: compute it again
         return None
 

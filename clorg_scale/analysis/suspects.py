@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.affinity import AffinityGraph
-from clorg_scale.analysis.record import Suspect
+from clorg_scale.analysis.summaries import Suspect
 from clorg_scale.arrays import on_host
 
 __all__ = ["find_suspects"]

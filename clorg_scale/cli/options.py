@@ -48,10 +48,9 @@ __all__ = [
 
 def _checked_seed(seed: int) -> int:
     """Refuse a seed that some library does not take."""
-    from clorg_scale.analysis.inputs import MOST_SEED, check_whole
+    from clorg_scale.whole import MOST_SEED, whole_number
 
-    check_whole("--seed", seed, 0, MOST_SEED)
-    return seed
+    return whole_number("--seed", seed, 0, MOST_SEED)
 
 
 def _checked_folder(path: Path) -> Path:

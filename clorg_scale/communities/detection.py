@@ -47,6 +47,17 @@ class Communities:
     resolution: float
     details: dict[str, Any] = field(default_factory=dict)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the community of each node, as numbers, strings and lists that JSON can hold."""
+        return {
+            "method": self.method,
+            "resolution": self.resolution,
+            "n_communities": len(self.sizes),
+            "modularity": self.modularity,
+            "sizes": self.sizes.tolist(),
+            "details": self.details,
+        }
+
 
 def communities(
     graph: AffinityGraph,

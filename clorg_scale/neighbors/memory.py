@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from clorg_scale.arrays import available_memory, free_device_memory, parse_memory
 from clorg_scale.errors import InputError
 
-__all__ = ["Budget", "flat_bytes", "index_bytes", "search_budget"]
+__all__ = ["Budget", "flat_bytes", "index_bytes", "memory_needed", "search_budget"]
 
 LEAST_BLOCKS = 48 << 20
 """Bytes that blocks of queries and points need to be worth their while: the pass that finds the means, FAISS's
@@ -33,6 +33,21 @@ def flat_bytes(n: int, d: int, n_queries: int, k: int) -> int:
     """Least memory of an exact search beside the embeddings: lengths, the table, blocks."""
     widest_rows = 256 * (24 * d + 48 * (k + 1))
     return 16 * n + 8 * n_queries * k + max(LEAST_BLOCKS, widest_rows)
+
+
+def memory_needed(n: int, d: int, k: int, n_queries: int | None = None) -> int:
+    """Least memory in bytes that a search takes beside the embeddings.
+
+    Parameters
+    ----------
+    n, d
+        Shape of the embeddings.
+    k
+        Neighbors of each point.
+    n_queries
+        Points whose neighbors are searched; default: all.
+    """
+    return flat_bytes(n, d, n if n_queries is None else n_queries, k)
 
 
 def index_bytes(index: str, n: int, d: int, k: int) -> int:

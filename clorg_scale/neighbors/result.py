@@ -133,6 +133,17 @@ class KNN:
 
         return table_matrix(self, mode, include_self=include_self)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the table itself, as numbers and strings that JSON can hold."""
+        return {
+            "n_points": self.n_points,
+            "k": self.k,
+            "metric": self.metric,
+            "index": self.index,
+            "recall": self.measured_recall,
+            "mean_distance": self.mean_distance,
+        }
+
     def save(self, path: str | Path) -> None:
         """Write the table as one .npz file, whole or not at all."""
         from clorg_scale.neighbors.storage import save_knn

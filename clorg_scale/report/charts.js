@@ -1,113 +1,4 @@
-"use strict";
-(() => {
-const { analyses } = JSON.parse(document.getElementById("data").textContent);
-const several = analyses.length > 1;
-const tip = document.getElementById("tip");
-const SVG = "http://www.w3.org/2000/svg";
-const titles = { linear: "Linear", knn: "k-NN vote", label_propagation: "Label propagation", gcn: "GCN", sage: "GraphSAGE" };
-
-// ---- small helpers: elements, text, colors -------------------------------------------------------------------
-
-function svg(name, attributes = {}, parent = null) {
-  const node = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (parent) parent.append(node);
-  return node;
-}
-function text(parent, x, y, content, attributes = {}) {
-  const node = svg("text", { x, y, ...attributes }, parent);
-  node.textContent = content;
-  return node;
-}
-function html(name, attributes = {}, content = null, parent = null) {
-  const node = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (content !== null) node.textContent = content;
-  if (parent) parent.append(node);
-  return node;
-}
-const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const modelColor = i => `var(--m${i % 5})`;
-const place = name => document.querySelector(`[data-chart="${name}"]`);
-const short = value => Number.isInteger(value) ? value.toLocaleString("en") : String(+value.toPrecision(3));
-const clip = (name, length) => name.length > length ? name.slice(0, length - 1) + "…" : name;
-
-function say(event, content) {
-  tip.textContent = content;
-  tip.hidden = false;
-  const box = tip.getBoundingClientRect();
-  tip.style.left = Math.min(event.clientX + 14, innerWidth - box.width - 8) + "px";
-  tip.style.top = (event.clientY + 18 + box.height > innerHeight ? event.clientY - box.height - 10 : event.clientY + 18) + "px";
-}
-const hush = () => { tip.hidden = true; };
-function explain(node, content) {
-  node.addEventListener("pointermove", event => say(event, content));
-  node.addEventListener("pointerleave", hush);
-}
-
-// Ten hues that stay apart for color-blind readers (after Tableau 10), then steps of the golden angle.
-const HUES = ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#ff9da7", "#8b8f97"];
-const groupColor = (i, n) => i < 0 ? "#8b8f97" : n <= 10 ? HUES[i] : `hsl(${(i * 137.508) % 360} ${60 + (i % 3) * 12}% ${48 + (i % 4) * 6}%)`;
-const RAMP = [[165, 0, 38], [244, 109, 67], [254, 224, 139], [102, 189, 180], [0, 88, 150]];
-function densityColor(value) {
-  if (value === null) return "#8b8f97";
-  const at = Math.min(3.9999, Math.max(0, value * 4)), i = Math.floor(at), f = at - i;
-  return `rgb(${RAMP[i].map((c, j) => Math.round(c + f * (RAMP[i + 1][j] - c))).join(",")})`;
-}
-
-// ---- lines over a logarithmic axis ----------------------------------------------------------------------------
-
-function niceTicks(low, high, n = 5) {
-  const raw = (high - low) / n, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map(m => m * power).find(s => s >= raw);
-  const ticks = [];
-  for (let t = Math.ceil(low / step) * step; t <= high + 1e-9; t += step) ticks.push(+t.toFixed(10));
-  return ticks;
-}
-function separate(labels, gap) {  // moves direct labels apart, keeping their order
-  labels.sort((a, b) => a.y - b.y);
-  for (let i = 1; i < labels.length; i++) labels[i].y = Math.max(labels[i].y, labels[i - 1].y + gap);
-}
-function lines(parent, series, { xLabel, yLabel, title, named = several, fromZero = true, W = 540 }) {
-  const H = 320, left = 46, right = !named ? 26 : W < 540 ? 120 : 168, top = 14, bottom = 44;
-  const root = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title }, parent);
-  const xs = [...new Set(series.flatMap(s => s.points.map(p => p.x)))].sort((a, b) => a - b);
-  const ys = series.flatMap(s => s.points.flatMap(p => [p.y - (p.e || 0), p.y + (p.e || 0)]));
-  const [least, most] = [Math.min(...ys), Math.max(...ys)], pad = Math.max(0.01, 0.05 * (most - least));
-  const low = fromZero ? Math.min(0, least) : least - pad, high = fromZero ? Math.max(most, 0.05) * 1.04 : most + pad;
-  const [x0, x1] = [Math.log(xs[0]), Math.log(xs[xs.length - 1])];
-  const X = x => x1 > x0 ? left + (Math.log(x) - x0) / (x1 - x0) * (W - left - right) : (left + W - right) / 2;
-  const Y = y => H - bottom - (y - low) / (high - low) * (H - top - bottom);
-  for (const t of niceTicks(low, high)) {
-    svg("line", { x1: left, x2: W - right, y1: Y(t), y2: Y(t), class: "axis" }, root);
-    text(root, left - 8, Y(t) + 4, String(t), { "text-anchor": "end" });
-  }
-  let last = -99;
-  for (const x of xs) {
-    if (X(x) - last < 34) continue;
-    last = X(x);
-    text(root, X(x), H - bottom + 18, x.toLocaleString("en", { maximumSignificantDigits: 3 }), { "text-anchor": "middle" });
-  }
-  text(root, (left + W - right) / 2, H - 6, xLabel, { "text-anchor": "middle" });
-  text(root, left - 34, top - 6, yLabel, {});
-  const names = [];
-  for (const s of series) {
-    const path = s.points.map((p, i) => `${i ? "L" : "M"}${X(p.x)} ${Y(p.y)}`).join("");
-    svg("path", { d: path, fill: "none", stroke: s.color, "stroke-width": s.dotted ? 1.5 : 2.5, "stroke-dasharray": s.dotted ? "2 4" : "none", "stroke-linejoin": "round" }, root);
-    for (const p of s.points) {
-      if (s.dotted) continue;
-      if (p.e) {
-        svg("line", { x1: X(p.x), x2: X(p.x), y1: Y(p.y - p.e), y2: Y(p.y + p.e), stroke: s.color, "stroke-width": 1.5 }, root);
-      }
-      svg("circle", { cx: X(p.x), cy: Y(p.y), r: 4.5, fill: s.color, stroke: "var(--card)", "stroke-width": 1.5 }, root);
-      explain(svg("circle", { cx: X(p.x), cy: Y(p.y), r: 13, fill: "transparent" }, root), `${named ? s.name + "\n" : ""}${p.label}`);
-    }
-    const end = s.points.reduce((a, b) => b.x > a.x ? b : a);
-    if (named && (!s.dotted || s.named)) names.push({ y: Y(end.y) + 4, s });
-  }
-  separate(names, 16);
-  for (const { y, s } of names) text(root, W - right + 10, y, clip(s.name, 24), { class: "strong", style: `fill:${s.color}` });
-}
+// One function a chart.
 
 function drawRld() {
   const series = analyses.map((a, i) => ({
@@ -119,23 +10,25 @@ function drawRld() {
   }));
   const null0 = analyses[0].rld;
   series.push({ name: "shuffled labels", color: "var(--soft)", dotted: true, points: null0.temperatures.map((x, t) => ({ x, y: null0.null_mean[t] })).sort((p, q) => p.x - q.x) });
-  lines(place("rld"), series, { xLabel: "temperature T (small: near neighbors only)", yLabel: "RLD", title: "Relative Local Density against temperature" });
+  lines(chart("rld"), series, { xLabel: "temperature T (small: near neighbors only)", yLabel: "RLD", title: "Relative Local Density against temperature" });
 }
 function drawChi() {
   const series = analyses.map((a, i) => ({
     name: a.name, color: modelColor(i),
     points: Object.entries(a.class_homogeneity).map(([k, y]) => {
-      const e = 1.96 * (a.class_homogeneity_stderr[k] || 0);
-      return { x: +k, y, e, label: `k = ${(+k).toLocaleString("en")}\nCHI ${y.toFixed(4)}${e ? " ± " + (e / 1.96).toFixed(4) : ""}` };
+      const error = a.class_homogeneity_stderr[k] || 0, size = a.class_homogeneity_points;
+      const basis = `${a.class_homogeneity_metric}${size ? `, ${size.toLocaleString("en")} points` : ""}`;
+      const label = `k = ${(+k).toLocaleString("en")}, ${basis}\nCHI ${y.toFixed(4)}${error ? " ± " + error.toFixed(4) : ""}`;
+      return { x: +k, y, e: 1.96 * error, label };
     }),
   }));
-  lines(place("chi"), series, { xLabel: "neighbors k", yLabel: "CHI", title: "Class homogeneity against the number of neighbors" });
+  lines(chart("chi"), series, { xLabel: "neighbors k", yLabel: "CHI", title: "Class homogeneity against the number of neighbors" });
 }
 
 // ---- spectrum ---------------------------------------------------------------------------------------------------
 
 function drawSpectrum() {
-  const parent = place("spectrum"), having = analyses.map((a, i) => ({ a, i })).filter(({ a }) => a.spectrum && a.spectrum.eigenvalues.length);
+  const parent = chart("spectrum"), having = analyses.map((a, i) => ({ a, i })).filter(({ a }) => a.spectrum && a.spectrum.eigenvalues.length);
   if (!parent || !having.length) return;
   const series = (values, word) => having.map(({ a, i }) => ({
     name: a.name, color: modelColor(i),
@@ -149,7 +42,7 @@ function drawSpectrum() {
 // ---- probes ---------------------------------------------------------------------------------------------------
 
 function drawProbes() {
-  const parent = place("probes");
+  const parent = chart("probes");
   if (!parent) return;
   const names = [...new Set(analyses.flatMap(a => a.probes.map(p => p.name)))];
   const step = 20 + 17 * analyses.length, W = 540, left = 132, right = 110, top = 8, H = top + names.length * step + 40;
@@ -181,7 +74,7 @@ function drawProbes() {
 }
 
 function drawStudies() {
-  const parent = place("study");
+  const parent = chart("study");
   if (!parent) return;
   const order = Object.keys(titles), color = name => groupColor(order.indexOf(name), order.length);
   for (const a of analyses.filter(a => a.probe_study.length)) {
@@ -190,11 +83,11 @@ function drawStudies() {
     const seriesOver = (x, ...fixed) => {
       const rows = a.probe_study.filter(row => fixed.every(name => at(row, name)));
       const xs = rows.map(row => row[x]).filter(v => v !== null), ends = [Math.min(...xs), Math.max(...xs)];
-      return order.filter(name => rows.some(row => row.score.name === name)).map(name => {
-        const found = rows.filter(row => row.score.name === name), flat = found[0][x] === null;
+      return order.filter(name => rows.some(row => row.result.name === name)).map(name => {
+        const found = rows.filter(row => row.result.name === name), flat = found[0][x] === null;
         const point = (row, value) => ({
-          x: value, y: row.score.accuracy, e: 0,
-          label: `${short(value)}: accuracy ${row.score.accuracy.toFixed(4)} [${row.score.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]`,
+          x: value, y: row.result.accuracy, e: 0,
+          label: `${short(value)}: accuracy ${row.result.accuracy.toFixed(4)} [${row.result.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]`,
         });
         const points = flat ? ends.map(value => point(found[0], value)) : found.map(row => point(row, row[x]));
         return { name: titles[name], color: color(name), dotted: flat, named: true, points: points.sort((p, q) => p.x - q.x) };
@@ -215,7 +108,7 @@ function drawStudies() {
 // ---- class by class -------------------------------------------------------------------------------------------
 
 function drawClasses() {
-  const controls = document.querySelector('[data-controls="classes"]'), parent = place("classes");
+  const controls = document.querySelector('[data-controls="classes"]'), parent = chart("classes");
   const temperatures = analyses[0].rld.temperatures;
   const state = { t: temperatures.length - 1, what: "purity", by: "value" };
   const select = (label, options, key) => {
@@ -256,7 +149,7 @@ function drawClasses() {
 function drawCommunities() {
   const MOST_ROWS = 40, MOST_COLUMNS = 24;
   for (const a of analyses) {
-    const figure = html("figure", {}, null, place("communities"));
+    const figure = html("figure", {}, null, chart("communities"));
     const counts = a.communities.class_by_community, nc = counts.length, nm = a.communities.sizes.length;
     const rows = a.class_sizes.map((size, c) => [size, c]).sort((p, q) => q[0] - p[0]).slice(0, MOST_ROWS).map(p => p[1]);
     const columns = Math.min(nm, MOST_COLUMNS), rest = nm > columns;
@@ -288,161 +181,3 @@ function drawCommunities() {
     if (nc > rows.length) html("p", { class: "note" }, `The ${rows.length} largest of ${nc.toLocaleString("en")} classes.`, figure);
   }
 }
-
-// ---- map ------------------------------------------------------------------------------------------------------
-
-function drawMaps() {
-  const maps = analyses.map((a, i) => ({ a, i, p: a.point_map })).filter(m => m.p.index.length);
-  const section = document.getElementById("map");
-  if (!maps.length) { section.hidden = true; return; }
-  const state = { by: "class", single: null };
-  const controls = document.querySelector('[data-controls="map"]'), legend = document.querySelector('[data-legend="map"]');
-  const names = { class: "class", community: "community", density: "local density" };
-  const buttons = Object.entries(names).map(([by, name]) => {
-    const button = html("button", { type: "button", "data-by": by, "aria-pressed": by === state.by }, name, controls);
-    button.addEventListener("click", () => {
-      state.by = by; state.single = null;
-      for (const other of buttons) other.setAttribute("aria-pressed", other === button);
-      relabel(); maps.forEach(draw);
-    });
-    return button;
-  });
-  const groups = m => state.by === "community" ? m.p.community : m.p.class_code;
-  const nGroups = m => state.by === "community" ? m.a.communities.n_communities : m.a.classes.length;
-  function colorOf(m, j) {
-    return state.by === "density" ? densityColor(m.p.local_density[j]) : groupColor(groups(m)[j], nGroups(m));
-  }
-  for (const m of maps) {
-    const figure = html("figure", {}, null, place("map"));
-    if (several) html("figcaption", {}, m.a.name, figure);
-    m.canvas = html("canvas", { role: "img", tabindex: "0", "aria-label": `Map of ${m.p.index.length} points of ${m.a.name}` }, null, figure);
-    const [xs, ys] = [m.p.x, m.p.y];
-    const bound = (values, f) => values.reduce((u, v) => f(u, v));
-    const [a, b, c, d] = [bound(xs, Math.min), bound(xs, Math.max), bound(ys, Math.min), bound(ys, Math.max)];
-    m.box = { x: (a + b) / 2, y: (c + d) / 2, size: Math.max(b - a, d - c, 1e-9) * 1.06 };
-    m.view = { ...m.box };
-    m.order = Uint32Array.from(xs.keys());
-    for (let j = m.order.length - 1, seed = 7; j > 0; j--) {  // no class always drawn on top
-      seed = (seed * 1103515245 + 12345) % 2147483648;
-      const k = seed % (j + 1);
-      [m.order[j], m.order[k]] = [m.order[k], m.order[j]];
-    }
-    interact(m);
-  }
-  function project(m) {
-    const width = m.canvas.clientWidth, height = m.height, scale = Math.min(width, height) / m.view.size;
-    return { X: x => width / 2 + (x - m.view.x) * scale, Y: y => height / 2 - (y - m.view.y) * scale, scale, width, height };
-  }
-  function draw(m) {
-    const ratio = Math.min(2, devicePixelRatio || 1), width = m.canvas.clientWidth;
-    m.height = Math.round(width * (several ? 0.86 : 0.58));
-    m.canvas.width = width * ratio; m.canvas.height = m.height * ratio; m.canvas.style.height = m.height + "px";
-    const g = m.canvas.getContext("2d"), { X, Y } = project(m);
-    g.scale(ratio, ratio);
-    const r = Math.max(1.3, Math.min(4.5, 150 / Math.sqrt(m.order.length) * Math.sqrt(m.box.size / m.view.size)));
-    const dim = css("--line"), group = groups(m), single = state.single;
-    for (const front of single === null ? [true] : [false, true]) {
-      for (const j of m.order) {
-        if (single !== null && (group[j] === single) !== front) continue;
-        g.fillStyle = front ? colorOf(m, j) : dim;
-        g.globalAlpha = front ? .82 : .5;
-        g.beginPath(); g.arc(X(m.p.x[j]), Y(m.p.y[j]), r, 0, 6.3); g.fill();
-      }
-    }
-    m.canvas.dataset.drawn = `${state.by}:${single}`;
-  }
-  function nearest(m, event) {
-    const box = m.canvas.getBoundingClientRect(), { X, Y } = project(m);
-    let best = -1, closest = 144;
-    for (let j = 0; j < m.p.x.length; j++) {
-      if (state.single !== null && groups(m)[j] !== state.single) continue;
-      const d = (X(m.p.x[j]) - event.clientX + box.left) ** 2 + (Y(m.p.y[j]) - event.clientY + box.top) ** 2;
-      if (d < closest) { closest = d; best = j; }
-    }
-    return best;
-  }
-  function interact(m) {
-    let drag = null;
-    m.canvas.addEventListener("pointerdown", event => { drag = [event.clientX, event.clientY, m.view.x, m.view.y]; m.canvas.setPointerCapture(event.pointerId); });
-    m.canvas.addEventListener("pointerup", () => { drag = null; });
-    m.canvas.addEventListener("dblclick", () => { m.view = { ...m.box }; draw(m); });
-    m.canvas.addEventListener("pointerleave", hush);
-    m.canvas.addEventListener("wheel", event => {
-      event.preventDefault();
-      const box = m.canvas.getBoundingClientRect(), { scale, width, height } = project(m), zoom = Math.exp(event.deltaY * 0.0015);
-      const x = m.view.x + (event.clientX - box.left - width / 2) / scale, y = m.view.y - (event.clientY - box.top - height / 2) / scale;
-      const size = Math.min(m.box.size, Math.max(m.box.size / 200, m.view.size * zoom)), f = size / m.view.size;
-      m.view = { x: x + (m.view.x - x) * f, y: y + (m.view.y - y) * f, size };
-      draw(m);
-    }, { passive: false });
-    m.canvas.addEventListener("pointermove", event => {
-      if (drag && event.buttons) {
-        const { scale } = project(m);
-        m.view.x = drag[2] - (event.clientX - drag[0]) / scale; m.view.y = drag[3] + (event.clientY - drag[1]) / scale;
-        hush(); draw(m);
-        return;
-      }
-      const j = nearest(m, event);
-      if (j < 0) { hush(); return; }
-      const code = m.p.class_code[j], density = m.p.local_density[j];
-      say(event, `${code < 0 ? "unlabelled" : m.a.classes[code]}\nrow ${m.p.index[j].toLocaleString("en")} · community ${m.p.community[j]}\nlocal density ${density === null ? "–" : density.toFixed(3)}`);
-    });
-  }
-  function relabel() {
-    legend.replaceChildren();
-    if (state.by === "density") {
-      const ramp = html("div", { class: "ramp" }, null, legend);
-      html("span", {}, "0: surrounded by other classes", ramp);
-      html("i", { style: `background:linear-gradient(90deg, ${[0, .25, .5, .75, .999].map(densityColor).join(",")})` }, null, ramp);
-      html("span", {}, `1: by its own (T = ${maps[0].p.local_density_temperature})`, ramp);
-      return;
-    }
-    const first = maps[0], n = Math.min(200, state.by === "class" ? first.a.classes.length : Math.max(...maps.map(nGroups)));
-    for (let i = 0; i < n; i++) {
-      const button = html("button", { type: "button", "aria-pressed": "false" }, null, legend);
-      html("span", { class: "swatch", style: `background:${groupColor(i, Math.max(...maps.map(nGroups)))}` }, null, button);
-      button.append(state.by === "class" ? clip(first.a.classes[i], 40) : `community ${i}`);
-      button.addEventListener("click", () => {
-        state.single = state.single === i ? null : i;
-        for (const other of legend.children) other.setAttribute("aria-pressed", other === button && state.single !== null);
-        maps.forEach(draw);
-      });
-    }
-  }
-  relabel();
-  maps.forEach(draw);
-  let wait = 0;
-  addEventListener("resize", () => { clearTimeout(wait); wait = setTimeout(() => maps.forEach(draw), 80); });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => maps.forEach(draw));
-  addEventListener("beforeprint", () => maps.forEach(draw));
-}
-
-// ---- tables and download --------------------------------------------------------------------------------------
-
-function makeSortable(table) {
-  [...table.tHead.rows[0].cells].forEach((head, column) => {
-    head.tabIndex = 0;
-    const sort = () => {
-      const up = head.getAttribute("aria-sort") !== "ascending";
-      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", up ? "ascending" : "descending");
-      const rows = [...table.tBodies[0].rows];
-      rows.sort((p, q) => p.cells[column].textContent.localeCompare(q.cells[column].textContent, "en", { numeric: true }) * (up ? 1 : -1));
-      table.tBodies[0].append(...rows);
-    };
-    head.addEventListener("click", sort);
-    head.addEventListener("keydown", event => { if (event.key === "Enter") sort(); });
-  });
-}
-function download() {
-  const content = several ? analyses : analyses[0];
-  const link = html("a", { href: URL.createObjectURL(new Blob([JSON.stringify(content, null, 1)], { type: "application/json" })), download: several ? "comparison.json" : "analysis.json" });
-  link.click();
-  URL.revokeObjectURL(link.href);
-}
-
-drawRld(); drawChi(); drawSpectrum(); drawProbes(); drawStudies(); drawClasses(); drawCommunities(); drawMaps();
-document.querySelectorAll("table.sortable").forEach(makeSortable);
-document.getElementById("download").addEventListener("click", download);
-document.documentElement.dataset.ready = "true";
-})();

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clorg_scale.analysis.record import Analysis, ProbeScore
+    from clorg_scale.analysis.record import AnalysisRecord
+    from clorg_scale.probes.comparison import ProbeResult
 
-__all__ = ["comparison_findings", "comparison_headline", "findings", "headline", "probe_title"]
+__all__ = ["comparison_findings", "comparison_headline", "findings", "headline", "homogeneity_basis", "probe_title"]
 
 GRAPH_PROBES = ("label_propagation", "gcn", "sage")
 
@@ -26,7 +27,7 @@ def probe_title(name: str) -> str:
     return _PROBE_TITLES.get(name, name)
 
 
-def headline(analysis: Analysis) -> str:
+def headline(analysis: AnalysisRecord) -> str:
     """The answer in one sentence: at which scales the classes are dense."""
     (far, at_far), (near, at_near) = _ends(analysis)
     bound = 1 - sum((size / sum(analysis.class_sizes)) ** 2 for size in analysis.class_sizes)
@@ -44,7 +45,7 @@ def headline(analysis: Analysis) -> str:
     return f"The classes are dense at every scale: {numbers}."
 
 
-def findings(analysis: Analysis) -> list[str]:
+def findings(analysis: AnalysisRecord) -> list[str]:
     """The other results, a sentence each."""
     sentences = []
     chi = analysis.class_homogeneity
@@ -64,7 +65,27 @@ def findings(analysis: Analysis) -> list[str]:
     return sentences
 
 
-def comparison_headline(analyses: Mapping[str, Analysis]) -> str:
+def homogeneity_basis(analyses: Mapping[str, AnalysisRecord]) -> str:
+    """Points that class homogeneity is the mean over; "" where a record does not say."""
+    sizes = {name: (a.class_homogeneity_points, sum(a.class_sizes)) for name, a in analyses.items()}
+    described = {name: _basis(size, n_labeled) for name, (size, n_labeled) in sizes.items() if size is not None}
+    if len(described) < len(sizes):
+        return ""
+    if len(set(described.values())) == 1:
+        basis = next(iter(described.values()))
+    else:
+        basis = "; ".join(f"“{name}”: {text}" for name, text in described.items())
+    is_sample = any(size != n_labeled for size, n_labeled in sizes.values())
+    return basis + ("; ± is one standard error, bars are 95 % intervals" if is_sample else "")
+
+
+def _basis(size: int, n_labeled: int) -> str:
+    if size == n_labeled:
+        return f"mean over all {size:,} labeled points"
+    return f"mean over a random sample of {size:,} of the {n_labeled:,} labeled points"
+
+
+def comparison_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
     """Which model's classes are denser near, and which far."""
     (far, _), (near, _) = _ends(next(iter(analyses.values())))
     at_far = {name: _ends(analysis)[0][1] for name, analysis in analyses.items()}
@@ -84,7 +105,7 @@ def comparison_headline(analyses: Mapping[str, Analysis]) -> str:
     )
 
 
-def comparison_findings(analyses: Mapping[str, Analysis]) -> list[str]:
+def comparison_findings(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
     """How class homogeneity falls, and which probe reads which model best."""
     sentences = []
     for name, analysis in analyses.items():
@@ -99,7 +120,7 @@ def comparison_findings(analyses: Mapping[str, Analysis]) -> list[str]:
     return sentences
 
 
-def _ends(analysis: Analysis) -> tuple[tuple[float, float], tuple[float, float]]:
+def _ends(analysis: AnalysisRecord) -> tuple[tuple[float, float], tuple[float, float]]:
     """(T, RLD) at the largest and at the smallest temperature."""
     points = sorted(zip(analysis.rld.temperatures, analysis.rld.values, strict=True))
     return points[-1], points[0]
@@ -109,7 +130,7 @@ def _listed(values: Mapping[str, float]) -> str:
     return ", ".join(f"{value:.2f} for “{name}”" for name, value in values.items())
 
 
-def _probe_sentence(probes: list[ProbeScore]) -> str:
+def _probe_sentence(probes: list[ProbeResult]) -> str:
     """The best probe, and the best graph probe against the linear one where both ran."""
     best = max(probes, key=lambda probe: probe.accuracy)
     sentence = f"The most accurate probe is {probe_title(best.name)} ({best.accuracy:.3f})"

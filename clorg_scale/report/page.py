@@ -1,4 +1,4 @@
-"""The HTML page: template, style, script and data in one file."""
+"""The HTML page: template, style, scripts and data in one file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from clorg_scale.report.findings import (
     comparison_headline,
     findings,
     headline,
+    homogeneity_basis,
     probe_title,
 )
 from clorg_scale.store.atomic import write_whole
 
 if TYPE_CHECKING:
-    from clorg_scale.analysis.record import Analysis
+    from clorg_scale.analysis.record import AnalysisRecord
 
 __all__ = ["write_comparison", "write_report"]
 
 HERE = Path(__file__).parent
 
+SCRIPTS = ("helpers.js", "charts.js", "map.js", "page.js")
+"""In the order in which they run."""
 
-def write_report(analysis: Analysis, path: str | Path) -> Path:
+
+def write_report(analysis: AnalysisRecord, path: str | Path) -> Path:
     """Write the report of one analysis.
 
     Parameters
@@ -38,7 +42,7 @@ def write_report(analysis: Analysis, path: str | Path) -> Path:
     return _write(page, path)
 
 
-def write_comparison(analyses: Mapping[str, Analysis], path: str | Path) -> Path:
+def write_comparison(analyses: Mapping[str, AnalysisRecord], path: str | Path) -> Path:
     """Write several analyses side by side.
 
     Parameters
@@ -53,7 +57,7 @@ def write_comparison(analyses: Mapping[str, Analysis], path: str | Path) -> Path
     return _write(page, path)
 
 
-def _render(analyses: Mapping[str, Analysis], title: str, lead: str, sentences: list[str]) -> str:
+def _render(analyses: Mapping[str, AnalysisRecord], title: str, lead: str, sentences: list[str]) -> str:
     """Fill the template; everything of the user's is escaped, in the markup and in the data."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
@@ -68,10 +72,17 @@ def _render(analyses: Mapping[str, Analysis], title: str, lead: str, sentences: 
         lead=lead,
         sentences=sentences,
         analyses=analyses,
+        basis=homogeneity_basis(analyses),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
-        script=Markup((HERE / "charts.js").read_text(encoding="utf-8")),
+        script=Markup(_script()),
         data=Markup(_script_json(data)),
     )
+
+
+def _script() -> str:
+    """The scripts in a scope of their own."""
+    parts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 def _script_json(data: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from clorg_scale.errors import InputError, require
 from clorg_scale.rld.points import ClassOrderedPoints
 
-__all__ = ["check_sampled_memory", "product_rate"]
+__all__ = ["check_sampled_memory", "memory_needed", "product_rate"]
 
 SIDE = 2048
 """Rows and columns of the matrix product that is timed."""
@@ -35,6 +35,39 @@ def _timed(work: Any) -> float:
     return time.perf_counter() - started
 
 
+def memory_needed(
+    shape: tuple[int, int], dtype: np.dtype[Any], *, n_temperatures: int, method: str = "auto", k: int = 15
+) -> int:
+    """Least memory in bytes that RLD takes beside the embeddings.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the embeddings.
+    n_temperatures
+        Temperatures at once.
+    method, k
+        As for `clorg_scale.rld`; "auto" counts as "exact".
+    """
+    from clorg_scale.neighbors.memory import memory_needed as memory_of_search
+    from clorg_scale.rld.exact.passes import exact_bytes
+    from clorg_scale.rld.points import computing_dtype
+
+    n, d = shape
+    if method == "sampled":
+        return _sampled_bytes(n, n_temperatures, k)
+    if method == "graph":
+        return memory_of_search(n, d, k)
+    return exact_bytes(n, d, computing_dtype(dtype).itemsize, n_temperatures)
+
+
+def _sampled_bytes(n: int, n_temperatures: int, k: int) -> int:
+    """Memory of sampled RLD beside the embeddings."""
+    sums = 8 * 6 * n_temperatures + 4 * 17 * n_temperatures // 4
+    near_field = 2 * k * (8 + 8 + 4)
+    return n * (sums + near_field) + 64 * 2**20
+
+
 def check_sampled_memory(points: ClassOrderedPoints, n_temperatures: int, k: int, memory_limit: int | None) -> None:
     """Refuse a memory limit below what sampled RLD holds beside the embeddings.
 
@@ -43,9 +76,7 @@ def check_sampled_memory(points: ClassOrderedPoints, n_temperatures: int, k: int
     InputError
         If it does not suffice; says what would.
     """
-    sums = 8 * 6 * n_temperatures + 4 * 17 * n_temperatures // 4
-    near_field = 2 * k * (8 + 8 + 4)
-    needed = points.n_points * (sums + near_field) + 64 * 2**20
+    needed = _sampled_bytes(points.n_points, n_temperatures, k)
     if memory_limit is not None and needed > memory_limit:
         raise InputError(
             f"The memory limit of {memory_limit / 1e6:.0f} MB is too small for sampled RLD of {points.n_points} "

@@ -66,3 +66,22 @@ class RLDResult:
     seconds: float
     details: dict[str, Any] = field(default_factory=dict)
     n_unlabelled: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the per-point values, as numbers, strings and lists that JSON can hold; None for NaN."""
+        return {
+            "temperatures": self.temperatures.tolist(),
+            "values": self.values.tolist(),
+            "stderr": self.stderr.tolist(),
+            "per_class": self.per_class.tolist(),
+            "purity": [[None if np.isnan(share) else float(share) for share in row] for row in self.purity],
+            "classes": self.classes.tolist(),
+            "null_mean": self.null_mean.tolist(),
+            "null_std": [None if np.isnan(deviation) else float(deviation) for deviation in self.null_std],
+            "mean_distance": self.mean_distance,
+            "method": self.method,
+            "n_points": self.n_points,
+            "n_unlabelled": self.n_unlabelled,
+            "seconds": self.seconds,
+            "details": self.details,
+        }

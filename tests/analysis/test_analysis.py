@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, normal
 from sklearn.neighbors import NearestNeighbors
 
 import clorg_scale as cs
-from clorg_scale.analysis.record import Analysis
+from clorg_scale.analysis import Analysis
 from clorg_scale.datasets import load_digits
 from clorg_scale.errors import InputError
 
@@ -201,7 +201,7 @@ def test_study_of_the_probes(digits, tmp_path):
     assert plain.probe_study == []
     result = cs.analyze(X, y, probe_study=True, **options)
     assert result.probes == plain.probes
-    found = {(row.score.name, row.label_fraction, row.k, row.temperature): row.score for row in result.probe_study}
+    found = {(row.result.name, row.label_fraction, row.k, row.temperature): row.result for row in result.probe_study}
     assert [
         score for row, score in found.items() if row[1] == 1 and row[2] in (None, 10) and row[3] in (None, 0.1)
     ] == (result.probes)

@@ -324,4 +324,4 @@ def test_stage_files_say_what_they_are(undisturbed):
     for path in undisturbed.glob("*.npz"):
         assert re.fullmatch(r"[A-Za-z-]+-[0-9a-f]{16}\.npz", path.name)
         with np.load(path, allow_pickle=False) as stored:
-            assert {"parts", "seconds", "peak"} == json.loads(stored["json"].tobytes()).keys()
+            assert {"values", "seconds", "peak"} == json.loads(stored["json"].tobytes()).keys()

@@ -10,7 +10,7 @@ import pytest
 from command_line import CONSOLE_SCRIPT, assert_one_sentence, run
 
 import clorg_scale as cs
-from clorg_scale.analysis import pipeline
+from clorg_scale.analysis import steps
 from clorg_scale.analysis.fingerprint import Unchanged
 
 SETTINGS = {"temperatures": (0.1,), "probes": [], "map_points": 0, "device": "cpu"}
@@ -48,14 +48,14 @@ def test_analyze_keeps_nothing_of_other_contents(here, monkeypatch, change):
     original, labels = Path("x.npy").read_bytes(), np.load("y.npy")
     right = cs.analyze(np.load("x.npy"), labels, **SETTINGS)
     points = cs.load_embeddings("x.npy").embeddings
-    compute = pipeline.rld
+    compute = steps.rld
 
     def slow(*arguments, **settings):
         change()
         return compute(*arguments, **settings)
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "rld", slow)
+        patched.setattr(steps, "rld", slow)
         with pytest.raises(cs.InputError, match=r"embeddings in .*x\.npy were written to while they were computed on"):
             cs.analyze(points, labels, output="out", **SETTINGS)
     kept = {path.name[:-21] for path in Path("out").iterdir()}
@@ -69,8 +69,8 @@ def test_test_embeddings_are_watched_too(here, monkeypatch):
     np.save("t.npy", np.load("x.npy"))
     points, labels = np.load("t.npy"), np.load("y.npy")
     mapped = cs.load_embeddings("x.npy").embeddings
-    compute = pipeline.knn
-    monkeypatch.setattr(pipeline, "knn", lambda *a, **s: (overwrite(), compute(*a, **s))[1])
+    compute = steps.knn
+    monkeypatch.setattr(steps, "knn", lambda *a, **s: (overwrite(), compute(*a, **s))[1])
     with pytest.raises(cs.InputError, match="test embeddings in"):
         cs.analyze(points, labels, test_embeddings=mapped, test_labels=labels, output="out", **SETTINGS)
 

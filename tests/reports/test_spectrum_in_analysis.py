@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import clorg_scale as cs
-from clorg_scale.analysis import pipeline
-from clorg_scale.analysis.pipeline import AFFINITY_TEMPERATURE
+from clorg_scale.analysis import steps
+from clorg_scale.analysis.probing import AFFINITY_TEMPERATURE
 from clorg_scale.errors import InputError
 
 N_CLASSES = 4
@@ -84,7 +84,7 @@ def test_no_convergence_does_not_end_the_analysis(data, monkeypatch, tmp_path):
     def fails(*_, **__):
         raise InputError("SciPy found 3 of 20 eigenvectors of the graph. Ask for fewer eigenvectors.")
 
-    monkeypatch.setattr(pipeline, "spectrum", fails)
+    monkeypatch.setattr(steps, "spectrum", fails)
     found = analyzed(data, output=tmp_path)
     assert found.spectrum.eigenvalues == []
     assert cs.Analysis.from_json(tmp_path) == found

@@ -1,0 +1,92 @@
+"""What a computation may use, which decides how long it takes and not what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from clorg_scale.arrays import Device, available_memory, parse_memory, resolve_device
+from clorg_scale.arrays.memory import in_bytes
+from clorg_scale.errors import InputError
+
+__all__ = ["Resources"]
+
+SHARE_OF_AVAILABLE = 0.8
+"""Share of the memory available that is taken where no limit is given."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Device, memory, cluster and progress bars of the stages.
+
+    Attributes
+    ----------
+    device
+        Where the stages compute; the only field that two devices' rounding makes part of a stage's key.
+    requested
+        The device as it was asked for.
+    memory_limit
+        Bytes that may be taken beside the embeddings; None for what is available.
+    client
+        `distributed.Client` of a Dask cluster, or None.
+    progress
+        Show progress bars.
+    """
+
+    device: Literal["cpu", "cuda"]
+    requested: Device = field(default="auto", compare=False)
+    memory_limit: int | None = field(default=None, compare=False)
+    client: Any = field(default=None, compare=False)
+    progress: bool = field(default=False, compare=False)
+
+    @classmethod
+    def checked(
+        cls, device: Device, memory_limit: str | int | None, *, client: Any = None, progress: bool = False
+    ) -> Resources:
+        """Resolve a device and a memory limit as users give them.
+
+        Raises
+        ------
+        InputError
+            If there is no such device or amount.
+        """
+        return cls(resolve_device(device), device, parse_memory(memory_limit), client, progress)
+
+    @property
+    def local(self) -> dict[str, Any]:
+        """Arguments of a function that computes on this machine."""
+        return {"device": self.device, "memory_limit": self.memory_limit, "progress": self.progress}
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """Arguments of a function that a cluster can share."""
+        return {
+            "device": self.requested,
+            "memory_limit": self.memory_limit,
+            "progress": self.progress,
+            "client": self.client,
+        }
+
+    def check_memory(self, needs: Mapping[str, int]) -> None:
+        """Check that every stage fits.
+
+        Parameters
+        ----------
+        needs
+            Bytes that each stage needs at least, by what it computes.
+
+        Raises
+        ------
+        InputError
+            If one does not fit; says what would do for all.
+        """
+        what = max(needs, key=needs.__getitem__)
+        limit, name = self.memory_limit, "memory limit"
+        if limit is None:
+            limit, name = int(SHARE_OF_AVAILABLE * available_memory()), "memory available"
+        if needs[what] > limit:
+            raise InputError(
+                f"{what} needs at least {in_bytes(needs[what])}, more than the {name} of {in_bytes(limit)}; raise the "
+                "limit, or lower k."
+            )

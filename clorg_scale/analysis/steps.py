@@ -1,0 +1,186 @@
+"""The stages of an analysis but for the probes: a function each, and the sentence that says how it computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+
+import numpy as np
+import numpy.typing as npt
+
+from clorg_scale.affinity import AffinityGraph
+from clorg_scale.analysis.plain import select
+from clorg_scale.analysis.resources import Resources
+from clorg_scale.analysis.stages import stage
+from clorg_scale.analysis.summaries import SpectrumSummary
+from clorg_scale.arrays import Array, ClassLabels
+from clorg_scale.communities import Communities, communities
+from clorg_scale.communities.detection import Method as CommunityMethod
+from clorg_scale.errors import InputError
+from clorg_scale.layout import lay_out
+from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_homogeneity_stderr
+from clorg_scale.neighbors import KNN, knn, knn_of
+from clorg_scale.neighbors.result import Metric
+from clorg_scale.rld import RLDResult, rld
+from clorg_scale.rld.compute import Method
+from clorg_scale.spectrum import spectrum
+
+__all__ = [
+    "CHI_METRIC",
+    "Homogeneity",
+    "Layout",
+    "SpreadRatio",
+    "density",
+    "describe_table",
+    "homogeneity",
+    "neighbors",
+    "partition",
+    "point_layout",
+    "spectral",
+    "spread_ratio",
+]
+
+CHI_METRIC: Metric = "cosine"
+"""Metric of class homogeneity's neighbors, the paper's."""
+
+
+@dataclass(frozen=True)
+class SpreadRatio:
+    """Calinski-Harabasz index."""
+
+    value: float
+
+
+@stage("Calinski-Harabasz", lambda _: "Ratio of the spread between classes to that within, all points, in float64.")
+def spread_ratio(points: Array, classes: ClassLabels) -> SpreadRatio:
+    """Compute the Calinski-Harabasz index."""
+    return SpreadRatio(calinski_harabasz(points, classes))
+
+
+@dataclass(frozen=True)
+class Homogeneity:
+    """Class homogeneity at each k, of all labeled points or of a sample."""
+
+    ks: list[int]
+    values: list[float]
+    stderr: list[float]
+    n_points: int
+    n_labeled: int
+
+    def how(self) -> str:
+        """Describe in one sentence what was measured."""
+        share = f"Share of the k nearest neighbors ({CHI_METRIC}, exact) that have the point's class"
+        if self.n_points == self.n_labeled:
+            return f"{share}, mean over all {self.n_points:,} labeled points."
+        return (
+            f"{share}, mean over a random sample of {self.n_points:,} of {self.n_labeled:,} labeled points; standard "
+            f"error at most {max(self.stderr):.2g} (chi_points=None asks all). A table of another metric gives another "
+            "number."
+        )
+
+
+@stage("class homogeneity", Homogeneity.how)
+def homogeneity(
+    points: Array, classes: ClassLabels, *, n_asked: int, k: int, seed: int, resources: Resources
+) -> Homogeneity:
+    """Compute CHI of all labeled points, or of a sample of them whose neighbors are searched among all points."""
+    labeled = np.flatnonzero(classes.codes >= 0)
+    asked = labeled
+    if len(labeled) > n_asked:
+        asked = np.sort(np.random.default_rng(seed).choice(labeled, n_asked, replace=False))
+    table = knn_of(points, asked, k, metric=CHI_METRIC, **resources.local)
+    values = class_homogeneity(table, classes)
+    errors = class_homogeneity_stderr(table, classes)
+    return Homogeneity(list(values), list(values.values()), list(errors.values()), len(asked), len(labeled))
+
+
+def _describe_density(found: RLDResult) -> str:
+    n_pairs = found.n_points * (found.n_points - 1) // 2
+    methods = {
+        "exact": f"Exact: all {n_pairs:,} pairs, O(n) memory",
+        "sampled": "Sampled: landmarks and near field, with a standard error",
+        "graph": "Modularity of the labels on the sparse k-NN graph, not RLD itself",
+    }
+    details = ", ".join(
+        f"{name} {value}" for name, value in found.details.items() if isinstance(value, (str, int, float))
+    )
+    described = f"{methods[found.method]} ({details})."
+    if not found.n_unlabelled:
+        return described
+    return f"{described} {found.n_unlabelled:,} unlabelled points take part and are in no class."
+
+
+@stage("RLD", _describe_density)
+def density(
+    points: Array,
+    classes: ClassLabels,
+    *,
+    temperatures: list[float],
+    method: Method,
+    seed: int,
+    resources: Resources,
+    approximation: dict[str, float],
+) -> RLDResult:
+    """Compute RLD; `approximation` holds the settings that exact RLD lacks: target error and number of neighbors."""
+    settings = {"temperatures": temperatures, "method": method, "seed": seed}
+    return rld(points, classes, **settings, **approximation, **resources.shared)  # type: ignore[arg-type]
+
+
+def describe_table(table: KNN) -> str:
+    """Describe in one sentence how a k-NN table was found."""
+    recall = "" if table.measured_recall is None else f", recall {table.measured_recall:.3f} measured on a sample"
+    return f"{table.k} nearest neighbors of every point, {table.metric}, index {table.index}{recall}."
+
+
+@stage("nearest neighbors", describe_table)
+def neighbors(points: Array, *, k: int, seed: int, resources: Resources) -> KNN:
+    """Find the neighbors that the affinity graph is made of."""
+    return knn(points, k, seed=seed, **resources.shared)
+
+
+def _describe_partition(found: Communities) -> str:
+    details = ", ".join(f"{name} {value}" for name, value in found.details.items())
+    return f"{found.method.capitalize()} on the affinity graph at resolution {found.resolution:g} ({details})."
+
+
+@stage("communities", _describe_partition)
+def partition(
+    graph: AffinityGraph, *, method: CommunityMethod, resolution: float, seed: int, resources: Resources
+) -> Communities:
+    """Find the communities of the affinity graph."""
+    settings = {"device": resources.requested, "client": resources.client}
+    return communities(graph, method=method, resolution=resolution, seed=seed, **settings)
+
+
+@stage("spectrum", attrgetter("how"))
+def spectral(graph: AffinityGraph, classes: ClassLabels, *, n_vectors: int, resources: Resources) -> SpectrumSummary:
+    """Find the leading eigenvalues and the classes' share; where no solver converges, the summary says so."""
+    try:
+        found = spectrum(graph, n_vectors, labels=classes, device=resources.requested)
+    except InputError as problem:
+        return SpectrumSummary([], None, 0, 0, [], [None] * len(classes.classes), f"Not found: {problem}")
+    isolated = f", {found.n_isolated:,} isolated nodes left out" if found.n_isolated else ""
+    how = (
+        f"{len(found.eigenvalues)} largest eigenvalues of the normalized affinity graph ({found.method}{isolated}; "
+        f"largest residual {found.residuals.max():.0e})."
+    )
+    return select(SpectrumSummary, found.to_dict() | {"how": how})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Rows of the mapped points, their positions, and a sentence on how these were found."""
+
+    index: npt.NDArray[np.int64]
+    xy: npt.NDArray[np.float64]
+    method: str
+
+
+@stage("map", attrgetter("method"))
+def point_layout(
+    points: Array, codes: npt.NDArray[np.int64], *, n_points: int, seed: int, resources: Resources
+) -> Layout:
+    """Lay out a sample of the points in two dimensions."""
+    if n_points == 0:
+        return Layout(np.empty(0, np.int64), np.empty((0, 2)), "No map was asked for.")
+    return Layout(*lay_out(points, codes, n_points=n_points, seed=seed, progress=resources.progress))

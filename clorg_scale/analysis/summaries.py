@@ -1,0 +1,140 @@
+"""Summaries of the stages' results: what a report shows and a comparison needs, small at any number of points.
+
+Per-point results stay with the stages (`RLDResult.local_density`, `KNN`, `Communities.labels`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from clorg_scale.analysis.plain import Plain
+
+__all__ = [
+    "CommunitySummary",
+    "NeighborSummary",
+    "PointMap",
+    "RLDSummary",
+    "SpectrumSummary",
+    "StageNote",
+    "Suspect",
+    "TableColumns",
+]
+
+
+@dataclass(frozen=True)
+class RLDSummary(Plain):
+    """RLD at each temperature (`clorg_scale.RLDResult` without its per-point values)."""
+
+    temperatures: list[float]
+    values: list[float]
+    stderr: list[float]
+    per_class: list[list[float]]
+    """(t, C) share of each class; a row sums to the value."""
+    purity: list[list[float | None]]
+    """(t, C) W_c / K_c; None for a class without affinity."""
+    null_mean: list[float]
+    """RLD expected of shuffled labels, at each temperature."""
+    null_std: list[float | None]
+    """Its standard deviation over shufflings; None where it was not computed."""
+    mean_distance: float
+    method: str
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NeighborSummary(Plain):
+    """The k-NN table of the graph stages (`clorg_scale.KNN` without the table)."""
+
+    k: int
+    metric: str
+    index: str
+    recall: float | None
+    """Share of true neighbors found, measured against exact search on a sample; None where it was not measured."""
+
+
+@dataclass(frozen=True)
+class CommunitySummary(Plain):
+    """Communities of the affinity graph beside the classes."""
+
+    method: str
+    resolution: float
+    n_communities: int
+    modularity: float
+    class_modularity: float
+    """Modularity of the class labels on the same graph."""
+    nmi: float
+    ari: float
+    sizes: list[int]
+    """Points in each community, largest first."""
+    class_by_community: list[list[int]]
+    """(C, M) points of class c in community m."""
+
+
+@dataclass(frozen=True)
+class SpectrumSummary(Plain):
+    """Leading eigenvalues of the normalized affinity graph (`clorg_scale.Spectrum` without its vectors)."""
+
+    eigenvalues: list[float]
+    """Largest first; empty where no solver converged."""
+    n_clusters: int | None
+    """Eigenvalues before the largest gap: the clusters that the graph itself has."""
+    n_connected: int
+    """Connected components with an edge."""
+    n_isolated: int
+    class_share: list[float]
+    """Share of the class indicators that the first 1, 2, ... eigenvectors hold, mean over classes."""
+    per_class: list[float | None]
+    """(C,) share of each class's indicator that all of them hold; None for a class without an edge."""
+    how: str
+    """What found them, or why nothing did."""
+
+
+@dataclass(frozen=True)
+class PointMap(Plain):
+    """A sample of the points laid out in two dimensions."""
+
+    method: str
+    index: list[int]
+    """Row of each mapped point in the embeddings."""
+    x: list[float]
+    y: list[float]
+    class_code: list[int]
+    """Position in `Analysis.classes`; -1 where unlabelled."""
+    community: list[int]
+    local_density: list[float | None]
+    """At `local_density_temperature`; None where unlabelled."""
+    local_density_temperature: float
+
+
+@dataclass(frozen=True)
+class Suspect(Plain):
+    """A point that disagrees with its neighbors: perhaps mislabeled."""
+
+    index: int
+    label: str
+    suggested_label: str
+    """The class with the largest share of the point's affinity."""
+    local_density: float
+
+
+@dataclass(frozen=True)
+class StageNote(Plain):
+    """How one stage was computed and how long it took."""
+
+    stage: str
+    how: str
+    """One sentence: method, size, settings, device."""
+    seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class TableColumns(Plain):
+    """Columns of a table that embeddings or labels were read from."""
+
+    taken: list[str]
+    left_out: dict[str, str]
+    """Reason by column."""
+    labels: str | None = None
+    """Column of the labels; None where they came from elsewhere."""
