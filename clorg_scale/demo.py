@@ -8,12 +8,16 @@ import numpy as np
 
 from clorg_scale.analysis import analyze, compare
 from clorg_scale.datasets import FASHION_MNIST_CLASSES, load_fashion_mnist_embeddings
+from clorg_scale.store.atomic import result_folder
+from clorg_scale.store.locks import lock_folder, releasing_locks
+from clorg_scale.whole import MOST_SEED, whole_number
 
 __all__ = ["run_demo"]
 
 
+@releasing_locks
 def run_demo(out: str | Path, *, seed: int = 0, progress: bool = False) -> Path:
-    """Analyse the embeddings of Fashion-MNIST that ship with the package; write two reports and their comparison.
+    """Analyze the embeddings of Fashion-MNIST that ship with the package; write two reports and their comparison.
 
     10,000 training images are analyzed; the probes are scored on 10,000 test images.
 
@@ -22,28 +26,42 @@ def run_demo(out: str | Path, *, seed: int = 0, progress: bool = False) -> Path:
     out
         Folder for the results.
     seed
-        Of everything random.
+        Seed of everything random.
     progress
         Show progress bars on stderr.
 
     Returns
     -------
     Path of the comparison page.
+
+    Raises
+    ------
+    InputError
+        If the seed is no whole number, the folder cannot be written, or another run is writing to it.
     """
+    seed = whole_number("seed", seed, 0, MOST_SEED)
     names = np.array(FASHION_MNIST_CLASSES)
     analyses = {}
-    for network in ("contrastive", "supervised"):
-        print(f"Fashion-MNIST by the {network} network ...", flush=True)
-        train, test = (load_fashion_mnist_embeddings(network, split) for split in ("train", "test"))
-        analyses[network] = analyze(
-            train.embeddings, names[train.labels], test_embeddings=test.embeddings, test_labels=names[test.labels],
-            name=network, output=Path(out) / network, seed=seed, progress=progress,
-        )  # fmt: skip
-    comparison = compare(analyses)
-    for row in comparison.table():
-        values = "  ".join(_number(row[network]) for network in analyses)
-        print(f"{row['quantity']:<34} {values}")
-    return comparison.report(Path(out) / "comparison.html")
+    with result_folder(Path(out)):
+        lock_folder(out)
+        for network in ("contrastive", "supervised"):
+            print(f"Fashion-MNIST by the {network} network ...", flush=True)
+            train, test = (load_fashion_mnist_embeddings(network, split) for split in ("train", "test"))
+            analyses[network] = analyze(
+                train.embeddings,
+                names[train.labels],
+                test_embeddings=test.embeddings,
+                test_labels=names[test.labels],
+                name=network,
+                output=Path(out) / network,
+                seed=seed,
+                progress=progress,
+            )
+        comparison = compare(analyses)
+        for row in comparison.table():
+            values = "  ".join(_number(row[network]) for network in analyses)
+            print(f"{row['quantity']:<34} {values}")
+        return comparison.report(Path(out) / "comparison.html")
 
 
 def _number(value: str | float | None) -> str:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from clorg_scale.arrays import column_range, on_host, row_block
 from clorg_scale.arrays.scale import MOST_EXPONENT, spread_exponent
 from clorg_scale.progress import progress_bar
+from clorg_scale.whole import MOST_SEED, whole_number
 
 __all__ = ["lay_out"]
 
@@ -18,7 +19,7 @@ PCA_FEATURES = 50
 """Principal components that t-SNE starts from, as in the reference implementations."""
 
 FEWEST_FOR_TSNE = 10
-"""Fewer points are placed on their first two principal components."""
+"""Fewer points are laid out by their first two principal components."""
 
 FEWEST_FOR_THREADS = 2_000
 """Fewer points take longer on several threads than on one."""
@@ -30,9 +31,9 @@ EXAGGERATION_STEPS, STEPS = 250, 500
 def lay_out(
     embeddings: Any, codes: npt.NDArray[np.int64], *, n_points: int = 10_000, seed: int = 0, progress: bool = False
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], str]:
-    """Place a stratified sample of the points in the plane, near neighbors near each other (t-SNE).
+    """Lay out a stratified sample of the points in the plane, near neighbors near each other (t-SNE).
 
-    Distances between groups, and their sizes, mean little on such a map; the numbers of a report do not come from it.
+    Distances between groups, and their sizes, mean little on such a map; no number of a report comes from it.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def lay_out(
     n_points
         Points on the map, at most.
     seed
-        Of the sample and the layout.
+        Seed of the sample and the layout.
     progress
         Show a progress bar on stderr.
 
@@ -55,7 +56,13 @@ def lay_out(
         (m, 2) positions.
     method
         One sentence on how they were found.
+
+    Raises
+    ------
+    InputError
+        If `n_points` or `seed` is no whole number, or out of range.
     """
+    n_points, seed = whole_number("n_points", n_points, 1), whole_number("seed", seed, 0, MOST_SEED)
     index = _stratified_sample(codes, n_points, np.random.default_rng(seed))
     points = _host_rows(embeddings, index)
     components = _principal_components(points, min(PCA_FEATURES, *points.shape), seed)
@@ -91,7 +98,7 @@ def _host_rows(embeddings: Any, index: npt.NDArray[np.int64]) -> npt.NDArray[np.
 
 
 def _principal_components(points: npt.NDArray[np.float32], n_components: int, seed: int) -> npt.NDArray[np.float64]:
-    """Coordinates on the first principal components, scaled as t-SNE likes its start."""
+    """Coordinates on the first principal components, in float64 for t-SNE."""
     from sklearn.decomposition import PCA
 
     solver = "full" if max(points.shape) <= 500 else "randomized"
@@ -101,7 +108,7 @@ def _principal_components(points: npt.NDArray[np.float32], n_components: int, se
 def _tsne(
     components: npt.NDArray[np.float64], perplexity: float, seed: int, *, progress: bool
 ) -> npt.NDArray[np.float64]:
-    """t-SNE started from the principal components, which keeps what there is of a global arrangement."""
+    """Run t-SNE from the principal components, which preserves some of the global arrangement."""
     from openTSNE import TSNE
     from openTSNE.initialization import rescale
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from clorg_scale.analysis.result import Analysis
 from clorg_scale.errors import InputError
+from clorg_scale.report import write_comparison
+from clorg_scale.store.atomic import result_folder, write_together, write_whole
+from clorg_scale.store.endings import check_ending
+from clorg_scale.store.locks import lock_folder, releasing_locks
 
 __all__ = ["Comparison", "compare", "quantities"]
 
@@ -25,7 +30,7 @@ class Comparison:
     analyses: dict[str, Analysis]
 
     def table(self) -> list[dict[str, str | float | int | None]]:
-        """One row a quantity: its name, then each model's value (None where a model lacks it)."""
+        """Rows of one quantity each: its name, then each model's value (None where a model lacks it)."""
         rows: dict[str, dict[str, float | int | None]] = {}
         for name, analysis in self.analyses.items():
             for quantity, value in quantities(analysis).items():
@@ -36,12 +41,26 @@ class Comparison:
         ]
 
     def report(self, path: str | Path) -> Path:
-        """Write the self-contained HTML page."""
-        from clorg_scale.report import write_comparison
-        from clorg_scale.store.endings import check_ending
-
+        """Write the self-contained HTML page, whole or not at all."""
         check_ending(path, (".html", ".htm"))
         return write_comparison(self.analyses, path)
+
+    @releasing_locks
+    def write(self, folder: str | Path) -> None:
+        """Write comparison.html and comparison.json (the table) into a folder: both of them, or none.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be written, or another run is writing to it.
+        """
+        folder = Path(folder)
+        with result_folder(folder):
+            lock_folder(folder)
+            with write_together():
+                self.report(folder / "comparison.html")
+                with write_whole(folder / "comparison.json", "w") as file:
+                    file.write(json.dumps(self.table(), indent=1, allow_nan=False) + "\n")
 
 
 def compare(analyses: Mapping[str, Analysis]) -> Comparison:
@@ -63,9 +82,9 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
     first = next(iter(analyses))
     for name, analysis in analyses.items():
         for quantity in ("n_points", "classes"):
-            here, there = getattr(analyses[first], quantity), getattr(analysis, quantity)
-            if here != there:
-                what = f"{here} and {there} points" if quantity == "n_points" else "different classes"
+            ours, theirs = getattr(analyses[first], quantity), getattr(analysis, quantity)
+            if ours != theirs:
+                what = f"{ours} and {theirs} points" if quantity == "n_points" else "different classes"
                 raise InputError(
                     f"The analyses {first!r} and {name!r} have {what}; RLD depends on the number of points, "
                     "so compare models on the same data."
@@ -74,7 +93,7 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
 
 
 def quantities(analysis: Analysis) -> dict[str, float | int | None]:
-    """Everything comparable, in the order of a report."""
+    """List every quantity that models are compared by, in the order of a report."""
     rows: dict[str, float | int | None] = {}
     for temperature, value in zip(analysis.rld.temperatures, analysis.rld.values, strict=True):
         rows[f"RLD, T = {temperature:g}"] = value
@@ -85,14 +104,14 @@ def quantities(analysis: Analysis) -> dict[str, float | int | None]:
     rows["modularity of communities"] = analysis.communities.modularity
     rows["communities"] = analysis.communities.n_communities
     rows["NMI of communities and classes"] = analysis.communities.nmi
-    rows |= _of_spectrum(analysis)
+    rows |= _spectrum_quantities(analysis)
     for probe in analysis.probes:
         rows[f"accuracy, {probe.name}"] = probe.accuracy
     return rows
 
 
-def _of_spectrum(analysis: Analysis) -> dict[str, float | int | None]:
-    """The graph's own clusters, and how much of the classes as many eigenvectors hold as there are classes."""
+def _spectrum_quantities(analysis: Analysis) -> dict[str, float | int | None]:
+    """Clusters of the graph, and the share of the classes that as many eigenvectors hold as there are classes."""
     found = analysis.spectrum
     if found is None or not found.eigenvalues:
         return {}

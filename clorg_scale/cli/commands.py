@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -198,7 +197,6 @@ def compare(
     """Put analyses of several models side by side; writes comparison.html and comparison.json."""
     from clorg_scale.analysis import Analysis
     from clorg_scale.analysis import compare as run
-    from clorg_scale.store.atomic import result_folder, write_together, write_whole
 
     analyses = [Analysis.from_json(folder) for folder in folders]
     names = [analysis.name for analysis in analyses]
@@ -208,10 +206,7 @@ def compare(
         raise InputError("The same folder is given twice; name each model's folder once.")
     comparison = run(dict(zip(names, analyses, strict=True)))
     table = comparison.table()
-    with result_folder(out), write_together():
-        comparison.report(out / "comparison.html")
-        with write_whole(out / "comparison.json", "w") as file:
-            file.write(json.dumps(table, indent=1, allow_nan=False) + "\n")
+    comparison.write(out)
     if as_json:
         print_json(table)
         return

@@ -13,6 +13,7 @@ from clorg_scale.neighbors import knn
 from clorg_scale.probes import KNNProbe, LinearProbe
 from clorg_scale.rld import rld
 from clorg_scale.studies.table import Row
+from clorg_scale.whole import MOST_SEED, whole_number
 
 __all__ = ["TEMPERATURES", "measure"]
 
@@ -31,6 +32,7 @@ def measure(embeddings: Any, labels: npt.NDArray[Any], *, device: Device = "auto
     device, seed
         As for `clorg_scale.rld`; the seed also halves the points.
     """
+    seed = whole_number("seed", seed, 0, MOST_SEED)
     points = np.asarray(embeddings, dtype=np.float32)
     found: Row = {"points": len(points), "features": points.shape[1]}
     values = rld(points, labels, temperatures=TEMPERATURES, device=device, seed=seed).values

@@ -1,4 +1,4 @@
-"""Data that are no photographs: digits as pixels, measurements of wines and of cells, texts."""
+"""Data other than photographs: digits as pixels, measurements of wines and of cells, texts."""
 
 from __future__ import annotations
 
@@ -12,26 +12,53 @@ import numpy.typing as npt
 
 from clorg_scale.arrays import Device
 from clorg_scale.backbones.curves import Panel, draw_curves
+from clorg_scale.store.atomic import result_folder
+from clorg_scale.store.locks import lock_folder, releasing_locks
 from clorg_scale.studies.measures import TEMPERATURES, measure
 from clorg_scale.studies.sentences import embed_sentences, has_sentence_model
 from clorg_scale.studies.table import Row, write_study
+from clorg_scale.whole import MOST_SEED, whole_number
 
 __all__ = ["study_modality"]
 
 Labeled = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
 MODULES = (
-    "argparse", "ast", "asyncio", "collections", "ctypes", "datetime", "decimal", "email", "http",
-    "importlib", "inspect", "logging", "multiprocessing", "pathlib", "random", "socket", "statistics",
-    "string", "tarfile", "threading", "turtle", "typing", "unittest", "urllib", "xml", "zipfile",
-)  # fmt: skip
-"""Of the standard library, with much documentation."""
+    "argparse",
+    "ast",
+    "asyncio",
+    "collections",
+    "ctypes",
+    "datetime",
+    "decimal",
+    "email",
+    "http",
+    "importlib",
+    "inspect",
+    "logging",
+    "multiprocessing",
+    "pathlib",
+    "random",
+    "socket",
+    "statistics",
+    "string",
+    "tarfile",
+    "threading",
+    "turtle",
+    "typing",
+    "unittest",
+    "urllib",
+    "xml",
+    "zipfile",
+)
+"""Modules of the standard library with much documentation."""
 
 BY_SENTENCES = "documentation, MiniLM"
 
 LEAST_LETTERS, MOST_CLASSES, AXES = 40, 12, 64
 
 
+@releasing_locks
 def study_modality(*, out: Path | str, device: Device = "auto", seed: int = 0) -> list[Row]:
     """Measure digits, tables and texts that come with scikit-learn and Python, all without a download.
 
@@ -45,7 +72,28 @@ def study_modality(*, out: Path | str, device: Device = "auto", seed: int = 0) -
         Folder for table.csv, table.json and plot.svg.
     device, seed
         As for `clorg_scale.rld`.
+
+    Returns
+    -------
+    A row for each data set.
+
+    Raises
+    ------
+    InputError
+        If the seed is no whole number, the folder cannot be written, or another run is writing to it.
     """
+    seed = whole_number("seed", seed, 0, MOST_SEED)
+    with result_folder(Path(out)):
+        lock_folder(out)
+        rows = _measured_sets(device, seed)
+        curves = {str(row["data"]): [float(row[f"RLD {t:g}"]) for t in TEMPERATURES] for row in rows}
+        plot = draw_curves(TEMPERATURES, [Panel("RLD by temperature", curves)], x_title="T", logarithmic=True)
+        write_study(out, rows, plot)
+    return rows
+
+
+def _measured_sets(device: Device, seed: int) -> list[Row]:
+    """Measures of all sets."""
     from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
     texts, modules = _texts()
@@ -61,9 +109,6 @@ def study_modality(*, out: Path | str, device: Device = "auto", seed: int = 0) -
     for name, (points, labels) in sets.items():
         row: Row = {"data": name, "classes": len(np.unique(labels))}
         rows.append(row | measure(points, labels, device=device, seed=seed))
-    curves = {str(row["data"]): [float(row[f"RLD {t:g}"]) for t in TEMPERATURES] for row in rows}
-    plot = draw_curves(TEMPERATURES, [Panel("RLD by temperature", curves)], x_title="T", logarithmic=True)
-    write_study(out, rows, plot)
     return rows
 
 
@@ -82,22 +127,22 @@ def _texts() -> tuple[list[str], npt.NDArray[np.int64]]:
 
 
 def _by_lsa(texts: list[str], labels: npt.NDArray[np.int64], seed: int) -> Labeled:
-    """Texts embedded by the words in them, each of length 1; those without any are left out."""
+    """Embed texts by the words in them, each scaled to length 1; texts without such words are left out."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     words = TfidfVectorizer(stop_words="english", sublinear_tf=True, min_df=2).fit_transform(texts)
     points = TruncatedSVD(min(AXES, words.shape[1] - 1), random_state=seed).fit_transform(words)
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
-    said = lengths[:, 0] > 0
-    return (points / np.where(lengths > 0, lengths, 1))[said].astype(np.float32), labels[said]
+    nonzero = lengths[:, 0] > 0
+    return (points / np.where(lengths > 0, lengths, 1))[nonzero].astype(np.float32), labels[nonzero]
 
 
 def _documentation() -> tuple[list[str], npt.NDArray[np.str_]]:
     """Documentation strings of what public modules of the standard library define, each once, and their modules."""
     seen: dict[str, str] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of modules that are on their way out
+        warnings.simplefilter("ignore")  # deprecation of modules
         for module in MODULES:
             for name in _with_submodules(module):
                 for text in _texts_of(name):
@@ -106,7 +151,7 @@ def _documentation() -> tuple[list[str], npt.NDArray[np.str_]]:
 
 
 def _with_submodules(module: str) -> list[str]:
-    """The module and the modules in it that can be imported without doing anything."""
+    """List the module and those of its submodules that can be imported without side effects."""
     import importlib
 
     found = importlib.import_module(module)

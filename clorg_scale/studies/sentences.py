@@ -1,4 +1,4 @@
-"""Texts embedded by a sentence model that comes as a package: all-MiniLM-L6-v2 (arXiv 1908.10084, arXiv 2002.10957)."""
+"""Text embeddings by a sentence model that comes as a package: all-MiniLM-L6-v2 (arXiv 1908.10084, arXiv 2002.10957)."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ HOW_TO_GET = pip_line("sentences")
 WEIGHTS = "model.safetensors"
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of the weights that the model's authors published: whoever packed them changed nothing."""
+"""Digest of the weights that the model's authors published: shows that the package holds them unchanged."""
 
 
 def has_sentence_model() -> bool:
-    """Whether the model and the package that runs it are installed."""
+    """Tell whether the model and the package that runs it are installed."""
     return all(importlib.util.find_spec(name) is not None for name in (PACKAGE, RUNNER))
 
 
 def embed_sentences(texts: Sequence[str], *, device: Device = "auto") -> npt.NDArray[np.float32]:
-    """Embed texts; what is beyond the model's 256 tokens is not seen.
+    """Embed texts, each up to the model's 256 tokens.
 
     Returns
     -------

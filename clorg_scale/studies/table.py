@@ -1,4 +1,4 @@
-"""What a study leaves: its rows as CSV and JSON, its picture."""
+"""Files of a study: its rows as CSV and JSON, its plot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, str | int | float]
 
 
 def write_study(folder: Path | str, rows: Sequence[Row], plot: str | None = None) -> None:
-    """Write table.csv, table.json and, if there is a picture, plot.svg: all of them, or none.
+    """Write table.csv, table.json and, if there is a plot, plot.svg: all of them, or none.
 
     Raises
     ------
@@ -30,8 +30,8 @@ def write_study(folder: Path | str, rows: Sequence[Row], plot: str | None = None
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
-                     for row in rows)  # fmt: skip
+    for row in rows:
+        writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
     contents = {"table.csv": text.getvalue(), "table.json": json.dumps(list(rows), indent=1) + "\n"}
     if plot is not None:
         contents["plot.svg"] = plot

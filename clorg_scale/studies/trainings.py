@@ -21,6 +21,7 @@ from clorg_scale.store.atomic import make_folder
 from clorg_scale.store.locks import lock_folder, releasing_locks
 from clorg_scale.studies.measures import TEMPERATURES, measure
 from clorg_scale.studies.table import Row, read_rows, write_study
+from clorg_scale.whole import MOST_SEED, whole_number
 
 __all__ = ["Setting", "study_trainings", "summarize"]
 
@@ -34,7 +35,12 @@ class Setting:
     data, method, backbone, width, stem, epochs, batch_size, learning_rate, strength, seed
         See `clorg_scale.backbones.build` and `train`.
     n_images
-        Train on so many images at most, and measure so many unseen ones at most, spread over the sets.
+        Largest number of images to train on, and of unseen ones to measure, spread over the sets.
+
+    Raises
+    ------
+    InputError
+        If a size or the seed is no whole number, or out of range.
     """
 
     data: str = "fashion-mnist"
@@ -49,18 +55,33 @@ class Setting:
     seed: int = 0
     n_images: int = 60_000
 
+    def __post_init__(self) -> None:
+        for name in ("width", "epochs", "batch_size", "n_images"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
+        object.__setattr__(self, "seed", whole_number("seed", self.seed, 0, MOST_SEED))
+
     def training(self, contents: str) -> str:
-        """Name of the training's folder: its settings, and a digest of their exact values and of the images."""
+        """Name of the training's folder: its settings, with a digest of their exact values and of the images."""
         digest = hashlib.blake2b(json.dumps([asdict(self), contents], sort_keys=True).encode(), digest_size=6)
         return f"{self._summary}-{digest.hexdigest()}"
 
     @property
     def _summary(self) -> str:
-        """The settings as a part of a file name."""
-        parts = (self.data[-40:], self.method, self.backbone, f"width{self.width}", self.stem, f"epochs{self.epochs}",
-                 f"batch{self.batch_size}", f"rate{self.learning_rate:g}", f"strength{self.strength:g}",
-                 f"images{self.n_images}", f"seed{self.seed}")  # fmt: skip
-        return "-".join(str(part).replace("/", "_") for part in parts).lstrip(".")
+        """The settings as text for a file name."""
+        named = (
+            self.data[-40:],
+            self.method,
+            self.backbone,
+            f"width{self.width}",
+            self.stem,
+            f"epochs{self.epochs}",
+            f"batch{self.batch_size}",
+            f"rate{self.learning_rate:g}",
+            f"strength{self.strength:g}",
+            f"images{self.n_images}",
+            f"seed{self.seed}",
+        )
+        return "-".join(text.replace("/", "_") for text in named).lstrip(".")
 
 
 @releasing_locks
@@ -75,20 +96,24 @@ def study_trainings(
     """Train, embed unseen images and measure them, one setting after the other.
 
     A setting whose row is in the table of an earlier run on the same images is not trained again, and a training that
-    was interrupted goes on where it was. Rows of an earlier run stay in the table until this one is whole.
+    was interrupted resumes. Rows of an earlier run stay in the table until this one is complete.
 
     Parameters
     ----------
     settings
-        What to train.
+        The trainings.
     vary
-        The attribute of `Setting` that the plot is over.
+        Attribute of `Setting` on the axis of the plot.
     out
         Folder for table.csv, table.json, plot.svg, and the trainings.
     device
         "auto", "cpu" or "cuda".
     report
-        Called with each row when it is there.
+        Called with each row once it is measured.
+
+    Returns
+    -------
+    A row for each setting.
 
     Raises
     ------
@@ -134,7 +159,7 @@ def summarize(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
 
 
 def _checked(setting: Setting) -> tuple[ImageSet, ImageSet]:
-    """The images; refuses what cannot be trained, before hours go into the settings that come before it."""
+    """Load the images; refuse a setting that cannot be trained before any of them is."""
     images, unseen = load_images(setting.data, "train"), load_images(setting.data, "test")
     backbones.Augmentation(setting.strength)
     if setting.method not in backbones.METHODS:
@@ -145,22 +170,33 @@ def _checked(setting: Setting) -> tuple[ImageSet, ImageSet]:
 
 def _network(setting: Setting, images: ImageSet) -> backbones.Backbone:
     return backbones.build(
-        setting.backbone, n_channels=images.n_channels, image_size=images.image_size, width=setting.width,
-        stem=setting.stem, seed=setting.seed,  # type: ignore[arg-type]
-    )  # fmt: skip
+        setting.backbone,
+        n_channels=images.n_channels,
+        image_size=images.image_size,
+        width=setting.width,
+        stem=setting.stem,  # type: ignore[arg-type]
+        seed=setting.seed,
+    )
 
 
 def _trained_and_measured(setting: Setting, name: str, out: Path, device: Device) -> Row:
-    """Train, unless that is done, and measure."""
+    """Train, unless that was done earlier, and measure."""
     images = load_images(setting.data, "train")
     unseen = load_images(setting.data, "test")
     network = _network(setting, images)
     folder = out / "trainings" / name
     backbones.train(
-        images.spread(min(len(images), setting.n_images)), network, method=setting.method, epochs=setting.epochs,
-        batch_size=setting.batch_size, learning_rate=setting.learning_rate, strength=setting.strength, out=folder,
-        device=device, seed=setting.seed,
-    )  # fmt: skip
+        images.spread(min(len(images), setting.n_images)),
+        network,
+        method=setting.method,
+        epochs=setting.epochs,
+        batch_size=setting.batch_size,
+        learning_rate=setting.learning_rate,
+        strength=setting.strength,
+        out=folder,
+        device=device,
+        seed=setting.seed,
+    )
     measured = unseen.spread(min(len(unseen), setting.n_images))
     stored = backbones.embed(network, measured, out=folder / "embeddings", dtype="float32", device=device)
     found = measure(stored.embeddings, np.asarray(stored.labels), device=device)
@@ -168,10 +204,10 @@ def _trained_and_measured(setting: Setting, name: str, out: Path, device: Device
 
 
 def _plot(rows: Sequence[Row], vary: str) -> str:
-    """Measures over what was varied; names are numbered from left to right."""
-    places: list[Any] = [row[vary] for row in rows]
-    named = any(isinstance(place, str) for place in places) or len(set(places)) < len(places)
-    xs = [float(i + 1) for i in range(len(places))] if named else [float(place) for place in places]
+    """Plot the measures over what was varied; names are numbered from left to right."""
+    values: list[Any] = [row[vary] for row in rows]
+    named = any(isinstance(value, str) for value in values) or len(set(values)) < len(values)
+    xs = [float(i + 1) for i in range(len(values))] if named else [float(value) for value in values]
     order = np.argsort(xs)
 
     def curve(name: str) -> list[float]:
@@ -182,7 +218,7 @@ def _plot(rows: Sequence[Row], vary: str) -> str:
         Panel("Class homogeneity by k", {name: curve(name) for name in rows[0] if name.startswith("CHI")}),
         Panel("Accuracy", {"k-NN": curve("k-NN accuracy"), "linear": curve("linear accuracy")}),
     ]
-    title = ", ".join(dict.fromkeys(str(place) for place in places)) if named else vary
+    title = ", ".join(dict.fromkeys(map(str, values))) if named else vary
     return draw_curves([xs[i] for i in order], panels, x_title=title[:40])
 
 
