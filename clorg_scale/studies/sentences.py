@@ -1,4 +1,4 @@
-"""Text embeddings by a sentence model that comes as a package: all-MiniLM-L6-v2 (arXiv 1908.10084, arXiv 2002.10957)."""
+"""Text embeddings by a sentence model that a package brings: all-MiniLM-L6-v2 (arXiv 1908.10084, arXiv 2002.10957)."""
 
 from __future__ import annotations
 

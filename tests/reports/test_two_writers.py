@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import CONSOLE_SCRIPT, assert_one_sentence, run, tree
+from records import record
 
 import clorg_scale as cs
+from clorg_scale.demo import run_demo
 from clorg_scale.store import EmbeddingsWriter
 from clorg_scale.store.locks import FolderLock, lock_folder, releasing_locks
 
@@ -97,14 +99,69 @@ def test_analyze_waits_for_nobody(here):
 def test_a_failed_analysis_lets_the_next_one_write(here, monkeypatch):
     from clorg_scale.analysis import pipeline
 
+    def fails(table, *, temperature, mean_distance):
+        return 1 / 0
+
     points, labels = np.load("x.npy"), np.load("y.npy")
     settings = {"probes": [], "map_points": 0, "output": "out", "device": "cpu"}
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "affinity_graph", lambda *_, **__: 1 / 0)
+        patched.setattr(pipeline, "affinity_graph", fails)
         with pytest.raises(ZeroDivisionError) as kept:
             cs.analyze(points, labels, **settings)
     cs.analyze(points, labels, **settings)
     assert kept  # an error that is still at hand, as in a notebook
+
+
+COMMANDS = {
+    "compare": ("compare", "a", "b"),
+    "demo": ("demo",),
+    "temperature": ("study", "temperature", "store"),
+    "modality": ("study", "modality"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_comparisons_studies_and_the_demo_wait_for_nobody(here, command):
+    """Nothing is computed or written while somebody else writes to the folder."""
+    for name in "ab":
+        Path(name).mkdir()
+        record(name=name).to_json(f"{name}/analysis.json")
+    cs.save_embeddings("store", np.load("x.npy"), np.load("y.npy"))
+    Path("out").mkdir()
+    (Path("out") / "table.csv").write_text("earlier")
+    before = tree(here)
+    lock = FolderLock("out")
+    assert_one_sentence(run(*command, "--out", "out"), WAITING, "out", "choose another folder")
+    assert tree(here) == before
+    lock.release()
+    if command[0] == "compare":
+        assert run(*command, "--out", "out").code == 0
+        FolderLock("out").release()
+
+
+def test_a_comparison_and_a_study_let_the_next_one_write(here, monkeypatch):
+    from clorg_scale.studies import temperature
+
+    sets = {"noise": (np.load("x.npy"), np.load("y.npy"))}
+    with monkeypatch.context() as patched:
+        patched.setattr(temperature, "rld", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError) as kept:
+            temperature.study_temperature(sets, out="out")
+    assert not Path("out").exists()
+    temperature.study_temperature(sets, out="out", device="cpu")
+    assert kept  # an error that is still at hand, as in a notebook
+    comparison = cs.compare({name: record(name=name) for name in "ab"})
+    for _ in range(2):
+        comparison.write("out")
+    assert set(tree(here / "out")) == {
+        "comparison.html", "comparison.json", "plot.svg", "table.csv", "table.json"
+    }  # fmt: skip
+    lock = FolderLock("out")
+    with pytest.raises(cs.InputError, match=WAITING):
+        comparison.write("out")
+    with pytest.raises(cs.InputError, match=WAITING):
+        run_demo("out")
+    lock.release()
 
 
 @pytest.mark.slow

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 import clorg_scale as cs
+from clorg_scale import demo
 from clorg_scale.errors import InputError
+from clorg_scale.layout import lay_out
 from clorg_scale.probes import KNNProbe, LabelPropagationProbe, LinearProbe
+from clorg_scale.studies import modality, temperature
+from clorg_scale.studies.measures import measure
+from clorg_scale.studies.trainings import Setting
 from clorg_scale.whole import whole_number
 
 LABELS = np.arange(90) % 3
@@ -39,6 +44,9 @@ CALLS = {
         LinearProbe(max_epochs=2, batch_size=value, patience=value).fit(POINTS, LABELS).score(POINTS, LABELS)
     ),
     "KNNProbe k": lambda value: KNNProbe(value).fit(POINTS, LABELS).score(POINTS, LABELS),
+    "lay_out n_points": lambda value: lay_out(POINTS, LABELS, n_points=value)[1].sum(),
+    "lay_out seed": lambda value: lay_out(POINTS, LABELS, n_points=5, seed=value)[1].sum(),
+    "measure seed": lambda value: measure(POINTS, LABELS, device="cpu", seed=value)["linear accuracy"],
     "LabelPropagationProbe seed": lambda value: (
         LabelPropagationProbe(seed=value).fit(GRAPH, LABELS, TRAIN).score(LABELS, ~TRAIN)
     ),
@@ -98,3 +106,45 @@ def test_graph_networks():
     for name in numbers.keys() - {"fanout"}:
         with pytest.raises(InputError, match=f"{name} must be a whole number"):
             probabilities(numbers | {name: 2.5})
+
+
+@pytest.mark.parametrize("name", ["width", "epochs", "batch_size", "n_images", "seed"])
+def test_settings_of_trainings(name):
+    setting = Setting(**{name: np.int64(3)})
+    assert setting == Setting(**{name: 3})
+    assert type(getattr(setting, name)) is int
+    assert setting.training("") == Setting(**{name: 3}).training("")
+    for wrong in (True, 1.5, "3", None, -1):
+        with pytest.raises(InputError, match=f"{name} must be a whole number"):
+            Setting(**{name: wrong})
+
+
+SEEDED = {
+    "demo": (demo.run_demo, demo, "analyze"),
+    "study_temperature": (temperature.study_temperature, temperature, "rld"),
+    "study_modality": (modality.study_modality, modality, "measure"),
+}
+
+
+class Reached(Exception):
+    """The computation that a seed is for was reached."""
+
+
+@pytest.mark.parametrize(("function", "room", "computation"), SEEDED.values(), ids=SEEDED)
+def test_seeds_of_studies_and_the_demo(function, room, computation, tmp_path, monkeypatch):
+    seeds = []
+
+    def compute(*_, seed, **__):
+        seeds.append(seed)
+        raise Reached
+
+    monkeypatch.setattr(room, computation, compute)
+    for seed in (3, np.int64(3), np.array(3)):
+        with pytest.raises(Reached):
+            function(out=tmp_path / "out", seed=seed)
+    assert seeds == [3, 3, 3]
+    assert {type(seed) for seed in seeds} == {int}
+    for wrong in (True, 1.5, "3", None, 2**32):
+        with pytest.raises(InputError, match="seed must be a whole number from 0 to 4294967295"):
+            function(out=tmp_path / "out", seed=wrong)
+    assert list(tmp_path.iterdir()) == []
