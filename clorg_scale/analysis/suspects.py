@@ -1,4 +1,4 @@
-"""Points whose surroundings belong to another class: perhaps mislabeled."""
+"""Points that disagree with their neighbors: perhaps mislabeled."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def find_suspects(
     *,
     n_most: int = 100,
 ) -> list[Suspect]:
-    """The least locally dense points whose neighbors mostly have one other class.
+    """Find the points of lowest local density whose neighbors mostly have one other class.
 
     Parameters
     ----------
     graph
-        Affinity graph of the points; says which class surrounds a point.
+        Affinity graph of the points.
     codes
         (n,) class codes, -1 where unlabelled.
     classes
@@ -33,7 +33,7 @@ def find_suspects(
     local_density
         (n,) share of each point's affinity that stays in its class; NaN where unlabelled.
     n_most
-        How many at most; points with a local density of 1/2 or more are never among them.
+        Largest number of them; points with a local density of 1/2 or more are never among them.
 
     Returns
     -------
@@ -47,15 +47,15 @@ def find_suspects(
             break
         entries = slice(int(starts[point]), int(starts[point + 1]))
         around, weights = codes[on_host(graph.indices[entries])], on_host(graph.weights[entries])
-        suggested = _surrounding_class(around, weights, len(classes))
+        suggested = _majority_class(around, weights, len(classes))
         if suggested not in (-1, codes[point]):
             density = float(local_density[point])
             found.append(Suspect(int(point), classes[codes[point]], classes[suggested], density))
     return found
 
 
-def _surrounding_class(around: npt.NDArray[np.int64], weights: npt.NDArray[np.float32], n_classes: int) -> int:
-    """Class with the largest weight among the neighbors of these classes, -1 if none has one."""
+def _majority_class(around: npt.NDArray[np.int64], weights: npt.NDArray[np.float32], n_classes: int) -> int:
+    """Class with the largest weight among neighbors of these classes, -1 if no weight is positive."""
     labeled = around >= 0
     shares = np.bincount(around[labeled], weights[labeled], n_classes)
     return int(shares.argmax()) if shares.any() else -1

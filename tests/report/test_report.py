@@ -8,7 +8,7 @@ import pytest
 from records import HOSTILE, record
 
 from clorg_scale.report import write_comparison, write_report
-from clorg_scale.report.findings import comparison_headline, findings, headline
+from clorg_scale.report.findings import comparison_headline, findings, headline, homogeneity_basis
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +147,53 @@ def test_study_of_the_probes(browser, tmp_path):
     console, _ = opened(browser, write_report(replace(record(), probe_study=[]), tmp_path / "report.html"))
     assert console == []
     assert not browser.find_elements("id", "study")
+
+
+def of_a_sample(size, **settings):
+    """A record whose class homogeneity is of so many points; None for all."""
+    analysis = record(**settings)
+    if size is None:
+        errors = dict.fromkeys(analysis.class_homogeneity, 0.0)
+        return replace(analysis, class_homogeneity_points=sum(analysis.class_sizes), class_homogeneity_stderr=errors)
+    return replace(analysis, class_homogeneity_points=size)
+
+
+@pytest.mark.browser
+def test_class_homogeneity_with_its_sample_error_and_metric(browser, tmp_path):
+    console, _ = opened(browser, write_report(of_a_sample(5_000), tmp_path / "report.html"))
+    assert console == []
+    tiles = [tile.text for tile in browser.find_elements("css selector", ".tile")]
+    assert "0.870 ± 0.004\nCHI, k = 1, cosine, 5,000 points" in tiles
+    n_labeled = sum(record().class_sizes)
+    note = browser.find_element("css selector", "#chi .note").text
+    assert (
+        f"neighbors (cosine) that have the point's class, mean over a random sample of 5,000 of the {n_labeled:,}"
+        in note
+    )
+    assert "± is one standard error" in note
+    numbers = browser.find_element("id", "numbers").get_attribute("textContent")
+    assert "CHI, k = 1 (cosine)0.8700 ± 0.0040, 5,000 points" in numbers
+    models = {"a": of_a_sample(5_000), "b": of_a_sample(None, seed=1)}
+    opened(browser, write_comparison(models, tmp_path / "comparison.html"))
+    note = browser.find_element("css selector", "#chi .note").text
+    assert "“a”: mean over a random sample of 5,000" in note
+    assert "“b”: mean over all" in note
+    rows = [row.text for row in browser.find_elements("css selector", ".tile-row")]
+    assert ["± 0.004" in row for row in rows] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "basis"),
+    [
+        ((None,), "mean over all 9,867 labeled points"),
+        ((None, None), "mean over all 9,867 labeled points"),
+        ((50,), "mean over a random sample of 50 of the 9,867 labeled points; ± is one standard error, "
+                "bars are 95 % intervals"),
+    ],
+)  # fmt: skip
+def test_basis_of_class_homogeneity(sizes, basis):
+    assert homogeneity_basis({str(i): of_a_sample(size) for i, size in enumerate(sizes)}) == basis
+    assert homogeneity_basis({"old": record(), "new": of_a_sample(50)}) == ""
 
 
 @pytest.mark.browser
