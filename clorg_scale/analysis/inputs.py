@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -69,6 +69,10 @@ class LabeledPoints(NamedTuple):
             if _is_column_record(embeddings.metadata.get(key)) and (what == "embeddings" or labels is None)
         }
         if labels is not None:
+            table = columns.get("embeddings")
+            if table is not None and table.labels is not None:
+                left_out = table.left_out | {table.labels: "other labels were given"}
+                columns["embeddings"] = replace(table, left_out=left_out, labels=None)
             return cls(embeddings.embeddings, labels, class_names, columns)
         names = embeddings.class_names if class_names is None else class_names
         return cls(embeddings.embeddings, embeddings.labels, names, columns)

@@ -175,6 +175,16 @@ def test_output_and_round_trip(analysis, digits, tmp_path):
     assert f"{written.rld.values[0]:.4f}" in page
 
 
+def test_the_record_of_sampled_rld_is_read_again(digits, tmp_path):
+    X, y = digits
+    written = cs.analyze(X, y, method="sampled", target_error=0.05, output=tmp_path, k=10, probes=[], map_points=0)
+    assert written.rld.method == "sampled"
+    assert min(written.rld.stderr) > 0
+    assert isinstance(written.rld.details["bias_removed"], list)
+    assert Analysis.from_json(tmp_path) == written
+    assert "landmarks" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_given_test_points(digits):
     X, y = digits
     train, test = slice(0, 450), slice(450, None)
@@ -218,7 +228,11 @@ def test_study_of_the_probes(digits, tmp_path):
     assert Analysis.from_json(tmp_path) == result
     assert cs.analyze(X, y, probe_study=True, **options) == result
     document = json.loads((tmp_path / "analysis.json").read_text())
-    del document["probe_study"]  # as an earlier version wrote it
+    for row in document["probe_study"]:
+        row["score"] = row.pop("result")  # as an earlier version called it
+    (tmp_path / "renamed.json").write_text(json.dumps(document))
+    assert Analysis.from_json(tmp_path / "renamed.json") == result
+    del document["probe_study"]  # as a still earlier version wrote it
     (tmp_path / "before.json").write_text(json.dumps(document))
     assert Analysis.from_json(tmp_path / "before.json") == dataclasses.replace(result, probe_study=[])
 
