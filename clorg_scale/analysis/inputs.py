@@ -27,7 +27,7 @@ from clorg_scale.communities.detection import Method as CommunityMethod
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.memory import flat_bytes, search_budget
 from clorg_scale.rld.compute import Method
-from clorg_scale.rld.exact.passes import check_exact_memory, exact_bytes
+from clorg_scale.rld.exact.cpu import check_exact_memory, exact_bytes
 from clorg_scale.rld.points import computing_dtype
 from clorg_scale.whole import whole_number
 
