@@ -201,32 +201,6 @@ def clustered(n: int, d: int, *, classes: int = 10, spread: float = 1.0, seed: i
     return X.astype(np.float32), codes.astype(np.int64)
 
 
-def dense_rld(X: Any, codes: Any, temperatures: Any) -> Any:
-    """The definition, in float64, on the CPU."""
-    X = X.astype(np.float64)
-    n = len(X)
-    distance = np.sqrt(np.maximum(((X**2).sum(1)[:, None] + (X**2).sum(1) - 2 * X @ X.T), 0))
-    for i, j in ((0, 1), (2, 3)):
-        distance[i, j] = distance[j, i] = np.sqrt(((X[i] - X[j]) ** 2).sum())
-    np.fill_diagonal(distance, 0)
-    mu = distance.sum() / (n * (n - 1))
-    values = []
-    for temperature in temperatures:
-        E = np.exp(-distance / (mu * temperature))
-        np.fill_diagonal(E, 0)
-        r = E.sum(1)
-        A = E * E / r[:, None] / r
-        values.append(modularity_of(A.sum(1), A, codes))
-    return np.array(values)
-
-
-def modularity_of(k: Any, A: Any, codes: Any) -> float:
-    """Modularity of labels from a dense matrix."""
-    two_m = k.sum()
-    members = [np.flatnonzero(codes == c) for c in range(codes.max() + 1)]
-    return float(sum(A[np.ix_(c, c)].sum() / two_m - (k[c].sum() / two_m) ** 2 for c in members))
-
-
 def rld_of(run: Run, X: Any, codes: Any, **options: Any) -> Any:
     """Exact RLD of the GPU engine."""
     from clorg_scale.rld.exact.gpu import exact_sums
@@ -241,43 +215,47 @@ def rld_of(run: Run, X: Any, codes: Any, **options: Any) -> Any:
 
 def check_exact_rld(run: Run) -> None:
     """Every engine and precision against the dense definition, ragged n, two widths."""
+    from clorg_scale.rld.definition import dense_rld
+
     for n, d in ((311, 17),) if run.dry else ((2999, 17), (3001, 300)):
         X, codes = clustered(n, d)
-        expected = dense_rld(X, codes, TEMPERATURES)
+        expected = dense_rld(X, codes, TEMPERATURES).values
         for engine in ("torch",) if run.dry else ("hopper", "triton", "torch"):
             for precision, allowed in ALLOWED.items():
                 if engine == "hopper" and precision not in ("fp16", "bf16"):
                     continue
                 what = f"exact RLD {n} x {d} {engine} {precision}"
-                found = run.part(what, partial(rld_of, run, X, codes, engine=engine, precision=precision))
+                found = run.part(what, partial(rld_of, run, X, codes, kernels=engine, precision=precision))
                 if found is not None:
                     run.correct(what, abs(found - expected).max(), allowed)
 
 
 def check_near_pairs(run: Run) -> None:
     """Classes so tight that every pair within one is recomputed; twice, bit for bit."""
+    from clorg_scale.rld.definition import dense_rld
+
     X, codes = clustered(300 if run.dry else 3000, 32, spread=1e-3)
-    expected = dense_rld(X, codes, TEMPERATURES)
-    first, second = (rld_of(run, X, codes, engine=run.engine, precision="ieee") for _ in range(2))
+    expected = dense_rld(X, codes, TEMPERATURES).values
+    first, second = (rld_of(run, X, codes, kernels=run.engine, precision="ieee") for _ in range(2))
     run.correct("exact RLD of collapsed classes", abs(first - expected).max(), 5e-5)
     run.correct("the same twice (difference)", abs(first - second).max(), 0.0)
 
 
 def check_streaming(run: Run) -> None:
     """Panels copied while others are worked on give what resident points give."""
-    from clorg_scale.rld.exact import gpu as cuda
+    from clorg_scale.rld.exact import gpu
 
     n, d, panel_rows = (600, 32, 200) if run.dry else (60_000, 512, 8192)
     X, codes = clustered(n, d)
-    resident = rld_of(run, X, codes, engine=run.engine)
-    plan = cuda._plan
-    cuda._plan = lambda *_, **__: (panel_rows, False)
+    resident = rld_of(run, X, codes, kernels=run.engine)
+    plan = gpu.plan_panels
+    gpu.plan_panels = lambda *_, **__: (panel_rows, False)
     try:
         start = time.perf_counter()
-        streamed = rld_of(run, X, codes, engine=run.engine)
+        streamed = rld_of(run, X, codes, kernels=run.engine)
         seconds = time.perf_counter() - start
     finally:
-        cuda._plan = plan
+        gpu.plan_panels = plan
     # The first estimate of mu is a coarser one where points are streamed; what is left after its correction is less.
     run.correct(f"exact RLD {n} x {d}, panels of {panel_rows} streamed", abs(streamed - resident).max(), 5e-6)
     run.report("  streamed, all of it", seconds=seconds)
@@ -487,18 +465,19 @@ def time_exact_rld(
 ) -> float:
     """Seconds of the two passes on resident points, beside their 2 n^2 d FLOP; some rows against float64."""
     from clorg_scale.numerics.products import float32_products
-    from clorg_scale.rld.exact import gpu as cuda
     from clorg_scale.rld.exact.device_points import DevicePoints
+    from clorg_scale.rld.exact.gpu import GPUEngine
+    from clorg_scale.rld.exact.launch_plan import MOST_PANEL_ROWS, Problem, plan_panels
+    from clorg_scale.rld.exact.passes import mean_distance
+    from clorg_scale.rld.temperatures import log_r_at, needs_log_space
 
     points = GeneratedPoints(n, d, min(1000, n // 20), run.device)
-    triton = engine in ("triton", "hopper")
-    planned, resident = cuda._plan(points, len(TEMPERATURES), precision, None, run.device, triton=triton)
+    problem = Problem(n, d, len(TEMPERATURES), precision, run.device, engine)
+    planned, resident = plan_panels(problem, None, most=MOST_PANEL_ROWS)
     if not resident:
         raise SkippedError(f"{n} x {d} does not fit on the device")
     held = DevicePoints(points, run.device, precision, resident=True)
-    passes = cuda.Passes(
-        held, TEMPERATURES, panel_rows or planned, lambda _: None, triton=triton, hopper=engine == "hopper"
-    )
+    passes = GPUEngine(held, TEMPERATURES, panel_rows or planned, lambda _: None, kernels=engine)
     label = f"exact RLD {n} x {d} {engine} {precision}" + (f" tile={tile}" if tile else "")
     times: dict[str, float] = {}
     with using_tile(tile), torch.no_grad(), float32_products("ieee"):
@@ -506,19 +485,20 @@ def time_exact_rld(
         for _ in range(2 if n <= 300_000 else 1):
             run.synchronize()
             start = time.perf_counter()
-            R, D, mu = passes.kernel_sums(guess)
+            R, D, distance_sum = passes.kernel_pass(guess)
+            mu = mean_distance(distance_sum, n)
             run.synchronize()
             times["pass1"] = time.perf_counter() - start
-            log_r = torch.log(R) + np.log(mu / guess) * D / (R * guess * passes.temperatures[:, None])
-            safe = cuda.needs_logarithms(float(R.min()), n)
+            log_r = log_r_at(mu, guess, passes.temperatures, R, D, torch.log)
+            log_space = needs_log_space(float(log_r.min()), n)
             run.synchronize()
             start = time.perf_counter()
-            B, W, _ = passes.affinity_sums(mu, log_r, safe=safe)
+            k, _, _ = passes.affinity_pass(mu, log_r)
             run.synchronize()
             times["pass2"] = time.perf_counter() - start
-        error = error_of_rows(passes, mu, log_r, B + W)
+        error = error_of_rows(passes, mu, log_r, k)
     total = sum(times.values())
-    run.timing(label, total, flops=2.0 * n * n * d, TFLOPs=2.0 * n * n * d / total / 1e12, logs=safe, **times)
+    run.timing(label, total, flops=2.0 * n * n * d, TFLOPs=2.0 * n * n * d / total / 1e12, logs=log_space, **times)
     run.correct("  32 of its rows against float64 (relative)", error, 2e-4)
     return total
 
@@ -541,10 +521,12 @@ def using_tile(name: str | None) -> Iterator[None]:
 
 def error_of_rows(passes: Any, mu: float, log_r: Any, k: Any) -> float:
     """Largest relative error of r and of k of some rows, from float64 distances of the rounded points."""
-    rows = torch.linspace(0, passes.points.n - 1, 32, device=passes.points.device).long()
-    wrong = torch.expm1(log_r[:, rows] - passes._log_sums(rows, mu)).abs().max()
+    from clorg_scale.rld.exact.passes import log_row_sums
+
+    rows = np.linspace(0, passes.points.n - 1, 32).astype(np.int64)
+    wrong = torch.expm1(log_r[:, rows] - log_row_sums(passes, rows, mu)).abs().max()
     expected = torch.zeros_like(k[:, rows])
-    for part, distance, _ in passes._distances(rows):
+    for part, distance, _ in passes.distances_to_all(rows):
         for t, temperature in enumerate(passes.temperatures.tolist()):
             exponent = distance * (-2 / (mu * temperature)) - log_r[t, rows, None] - log_r[t, part]
             expected[t] += torch.exp(exponent).sum(1)
@@ -575,10 +557,10 @@ def timing_exact_rld(run: Run) -> None:
 
 def fastest_engine(run: Run) -> str:
     """What computes the tiles by default here."""
-    from clorg_scale.kernels import rld_hopper
+    from clorg_scale.rld.exact.launch_plan import choose_kernels
 
     device = torch.device("cuda", torch.cuda.current_device()) if run.device.type == "cuda" else run.device
-    return "hopper" if rld_hopper.usable(device, "fp16", len(TEMPERATURES)) else "triton"
+    return choose_kernels("auto", "fp16", device, len(TEMPERATURES))
 
 
 def timing_rld(run: Run) -> None:
@@ -599,7 +581,7 @@ def timing_variants(run: Run) -> None:
         time_exact_rld(run, 300, 32, engine="torch", precision="tf32")
         return
     for d in (512, 2048):
-        for tile in ("two_programs", "wide", "tall"):
+        for tile in ("two_per_sm", "wide", "tall"):
             run.part(f"tile {tile}", partial(time_exact_rld, run, 65_536, d, engine="triton", tile=tile))
     for precision in ("bf16", "tf32", "tf32x3", "ieee"):
         run.part(precision, partial(time_exact_rld, run, 32_768, 512, engine="triton", precision=precision))

@@ -149,7 +149,11 @@ def _match_counts(knn: KNN, classes: ClassLabels, ks: list[int]) -> Iterable[Arr
     if xp is not np:
         from clorg_scale.kernels.graph import class_matches
 
-        yield class_matches(knn.indices, owners, codes.astype(np.int32), ks)[codes[owners] >= 0].astype(np.int64)
+        try:
+            matches = class_matches(knn.indices, owners, codes.astype(np.int32), ks)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        yield matches[codes[owners] >= 0].astype(np.int64)
         return
     columns = xp.asarray(ks) - 1
     for rows in row_slices(len(owners), knn.k, itemsize=17):

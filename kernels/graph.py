@@ -1,15 +1,17 @@
-"""Launches the graph-shaped kernels (`*.cu`) on CuPy arrays; each file's head has its mathematics and its costs."""
+"""Launches the graph-shaped kernels (`*.cu`) on CuPy arrays.
+
+Each file's head has its mathematics, its costs, and the plain function that it must equal.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
 import numpy as np
-
-from clorg_scale.errors import InputError, require
 
 __all__ = [
     "class_matches",
@@ -49,16 +51,16 @@ def symmetrize(neighbors: Any, weights: Any, rule: Rule) -> tuple[Any, Any, Any]
 
     Raises
     ------
-    InputError
+    ValueError
         If an int32 table has or gives 2^31 or more entries, the rule is unknown, or a neighbor is none of the points.
     """
     cupy = _cupy()
     if rule not in RULES:
-        raise InputError(f"symmetrize must be 'max', 'mean' or 'mutual', not {rule!r}.")
+        raise ValueError(f"symmetrize must be 'max', 'mean' or 'mutual', not {rule!r}.")
     n, k = neighbors.shape
     index = neighbors.dtype
     if n * k >= 2**31 and index == np.int32:
-        raise InputError(f"The k-NN table has {n * k} entries, too many for int32; hand in an int64 table.")
+        raise ValueError(f"The k-NN table has {n * k} entries, too many for int32; hand in an int64 table.")
     _check_range(neighbors, n)
     # Copies: the rows are sorted in place. CuPy's own argsort along an axis would sort the whole table at once.
     neighbors, weights = cupy.array(neighbors, order="C"), cupy.array(weights, dtype=np.float32, order="C")
@@ -71,7 +73,7 @@ def symmetrize(neighbors: Any, weights: Any, rule: Rule) -> tuple[Any, Any, Any]
     cupy.cumsum(degree, out=bounds[1:])
     n_entries = int(bounds[-1])
     if n_entries >= 2**31 and index == np.int32:
-        raise InputError(f"The graph has {n_entries} entries, too many for int32; hand in an int64 table.")
+        raise ValueError(f"The graph has {n_entries} entries, too many for int32; hand in an int64 table.")
     indptr = bounds.astype(index)
     columns, values = cupy.empty(n_entries, dtype=index), cupy.empty(n_entries, dtype=np.float32)
     degree.fill(0)
@@ -128,7 +130,7 @@ def class_matches(neighbors: Any, owners: Any, codes: Any, ks: Sequence[int]) ->
 
     Raises
     ------
-    InputError
+    ValueError
         If a neighbor is none of the points.
     """
     cupy = _cupy()
@@ -189,10 +191,10 @@ def source(name: str) -> str:
 
 
 def _check_range(neighbors: Any, n: int) -> None:
-    """Refuse what a kernel would read beyond its arrays for."""
+    """Refuse neighbors for which a kernel would read beyond its arrays."""
     largest = int(neighbors.max()) if neighbors.size else -1
     if largest >= n:
-        raise InputError(f"The k-NN table lists neighbor {largest}, but there are only {n} points.")
+        raise ValueError(f"The k-NN table lists neighbor {largest}, but there are only {n} points.")
 
 
 def _launch(name: str, kernel: str, index: Any, n_threads: int, arguments: tuple[Any, ...]) -> None:
@@ -209,4 +211,4 @@ def _module(name: str, index: str) -> Any:
 
 
 def _cupy() -> Any:
-    return require("cupy", extra="cuda13", purpose="The graph kernels on a GPU")
+    return importlib.import_module("cupy")

@@ -1,83 +1,74 @@
 r"""Exact RLD on a GPU: a tile of distances becomes kernel sums without leaving the chip (Triton).
 
-Mathematics, for one pair of panels (rows i, columns j, each pair i < j once); g = x_i . x_j, n = |x|^2 of the
-rounded points, c_t = -log2(e) / (mu T_t):
+`kernel_sums_kernel` and `affinity_sums_kernel`, launched by `rld_launch`, must equal `rld_reference.kernel_sums` and
+`rld_reference.affinity_sums`. For one pair of panels (rows i, columns j, each pair i < j once); g = x_i . x_j, n =
+|x|^2 of the rounded points, c_t = -log2(e) / (mu T_t):
 
     d_ij = sqrt(max(0, n_i + n_j - 2 g_ij))
     pass 1:   R_i = sum_j e_ij,  D_i = sum_j d_ij e_ij,  S = sum d_ij        e_ij = 2^(c_t d_ij)
     pass 2:   B_i = sum_{j of another class} a_ij,  W_i = sum_{j of the same class} a_ij
               a_ij = q_ij w_i w_j, q = e^2, w = 1 / r
-              a_ij = 2^(2 c_t d_ij - l_i - l_j), l = log2 r                     (SAFE at any temperature)
+              a_ij = 2^(2 c_t d_ij - l_i - l_j), l = log2 r                     (LOG_SPACE at any temperature)
 
-Every sum is taken over rows and over columns of the same tile, so half of the tiles suffice. A temperature half
-of the one before it takes the square of its exponentials (form 2: two of T = 1, .5, .2, .1, .05 pay for a 2^x of
-their own); the others take their own (form 1). In pass 2 the tile sums q_ij w_j over its rows and q_ij w_i over
-its columns; the other factor is applied to the sums, in float64. Which forms, and whether SAFE: `rld.exact.gpu`.
+Every sum is taken over rows and over columns of the same tile, so half of the tiles suffice. A temperature half of the
+one before it takes the square of its exponentials (`square_of`: two of T = 1, .5, .2, .1, .05 pay for a 2^x of their
+own). In pass 2 the tile sums q_ij w_j over its rows and q_ij w_i over its columns; the other factor is applied to the
+sums, in float64. `clorg_scale.rld.temperatures` decides on squares and on LOG_SPACE.
 
 FLOPs: 2 d a pair and pass, n^2 / 2 pairs, two passes: 2 n^2 d in all; 1.28M x 2048: 6.7e15, 8.5 s at 790 TFLOP/s.
 What the epilogue costs beside the product, in clocks of one Hopper SM an element (4096 matrix FLOP, 128 fp32
 operations, 16 special functions and 32 shuffles a clock), at five temperatures:
 
     matrix product                                                       0.25 at d = 512, 1.00 at d = 2048
-    sqrt and three 2^x (five where SAFE: 0.38)                           0.25
+    sqrt and three 2^x (five in LOG_SPACE: 0.38)                         0.25
     fp32 operations, about 40 in pass 1, 30 in pass 2                    0.31, 0.23
     column sums: 3 shuffles of each of a thread's columns, of 4 rows     0.26 (pass 1), 0.12 (pass 2)
 
-So at d = 512 the epilogue costs more than the product, at d = 2048 about 0.7 of it if nothing overlaps. Two
-programs on an SM hide one's epilogue behind the other's product: 128 x 128 tiles, 4 warps, 3 stages of 32 KiB,
-at most 255 registers a thread (128 of them the accumulator). A 128 x 256 tile with 8 warps takes a quarter less
-from L2 (48 instead of 64 bytes a clock and SM) and overlaps nothing; `CONFIGS` holds both. The tile is cut along
-its columns into PIECES before the temperatures pass over it, so that an exponential takes 128 / PIECES registers
-and not 128; the loop over temperatures is not unrolled, which keeps a tile's code (8,400 instructions instead of
-15,000) nearer to the instruction cache. Loads through tensor descriptors (TMA) hold no addresses in registers:
-with them 8 bytes are spilled, none that the temperatures wait for (compiled for sm_90; 48 bytes without). What warps
-tell one another through shared memory costs two barriers each time, so two sums go together: 12 barriers a piece and
-temperature instead of 16 in pass 1, 14 instead of 18 within classes.
+So at d = 512 the epilogue costs more than the product, at d = 2048 about 0.7 of it if nothing overlaps. Two programs on
+an SM hide one's epilogue behind the other's product: 128 x 128 tiles, 4 warps, 3 stages of 32 KiB, at most 255
+registers a thread (128 of them the accumulator). A 128 x 256 tile with 8 warps takes a quarter less from L2 (48 instead
+of 64 bytes a clock and SM) and overlaps nothing; `CONFIGS` holds both. The tile is cut along its columns into PIECES
+before the temperatures pass over it, so that an exponential takes 128 / PIECES registers and not 128; the loop over
+temperatures is not unrolled, which keeps a tile's code (8,400 instructions instead of 15,000) nearer to the instruction
+cache. Loads through tensor descriptors (TMA) hold no addresses in registers: with them 8 bytes are spilled, none that
+the temperatures wait for (compiled for sm_90; 48 bytes without). An exchange between warps through shared memory costs
+two barriers, so two sums go together: 12 barriers a piece and temperature instead of 16 in pass 1, 14 instead of 18
+within classes.
 
-Bytes: a program takes one block of rows through RUN consecutive tiles. Operands: 2 (BLOCK_M + BLOCK_N) d bytes a
-tile from L2 in fp16; programs are numbered in groups of GROUP row blocks, so that those that run together share
-blocks (16 + 16 blocks of 512 KiB at d = 2048, of 50 MB). Partial sums: 8 t bytes per tile column, written once
-and read once, 0.6 bytes a pair at t = 5 in pass 1; rows add into the program's own 8 t PIECES bytes each. No n x n
-value reaches memory. Each program writes its own place, added up afterward in a fixed order in float64
-(`totals_kernel`; torch's own sum would first write all of them as float64): results do not depend on scheduling, and
-there are no atomics but one per tile that holds near pairs.
+Bytes: a program takes one block of rows through RUN consecutive tiles. Operands: 2 (BLOCK_M + BLOCK_N) d bytes a tile
+from L2 in fp16; programs are numbered in groups of GROUP row blocks, so that those that run together share blocks (16 +
+16 blocks of 512 KiB at d = 2048, of 50 MB). Partial sums: 8 t bytes per tile column, written once and read once, 0.6
+bytes a pair at t = 5 in pass 1; rows add into the program's own 8 t PIECES bytes each. No n x n value reaches memory.
+Each program writes its own place, added up afterward in a fixed order in float64 (`totals_kernel`; torch's own sum
+would first write all of them as float64): results do not depend on scheduling, and there are no atomics but one per
+tile that holds near pairs.
 
-Near pairs: where d^2 < 1e-3 (n_i + n_j), cancellation has eaten digits. One minimum per tile tells whether it
-holds any. If so they are left out of the tile's sums and marked in a list of tiles (16 KiB each); the host adds
-them from differences of the coordinates. A pass marks exactly what it left out, so no pair is lost or counted
-twice, whatever the rounding. The diagonal, the lower half and ragged edges are left out by index.
+Near pairs: where d^2 < NEAR (n_i + n_j), cancellation has eaten digits. One minimum per tile tells whether it holds
+any. If so they are left out of the tile's sums and marked in a list of tiles (16 KiB each); the caller adds them from
+differences of the coordinates. A pass marks exactly what it left out, so no pair is lost or counted twice, whatever
+the rounding. The diagonal, the lower half and ragged edges are left out by index.
 
 These costs are counted from the source and the compiled code. Measured on an H100 (Triton 3.6, both passes, 65,536
-points): two_programs 36 ms at d = 512 and 55 ms at d = 2048, tall 42 and 61, wide 51 and 67; beside matrix products at
+points): two_per_sm 36 ms at d = 512 and 55 ms at d = 2048, tall 42 and 61, wide 51 and 67; beside matrix products at
 their measured rate 0.17 and 0.45. Two warps on a scheduler issue an instruction in 38 % of the clocks: latencies bind,
 of barriers and of exponentials whose result is wanted at once, not slots. `rld_hopper.cu` is the answer to that.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import triton
 import triton.language as tl
 
-__all__ = [
-    "CONFIGS",
-    "NEAR",
-    "TileConfig",
-    "affinity_sums_kernel",
-    "affinity_sums_reference",
-    "kernel_sums_kernel",
-    "kernel_sums_reference",
-    "totals_kernel",
-]
+__all__ = ["CONFIGS", "TileConfig", "affinity_sums_kernel", "kernel_sums_kernel", "totals_kernel"]
 
 
 class TileConfig(NamedTuple):
     """Shape of one program of the tile kernels.
 
-    `m`, `n`, `k`: rows, columns and features of a tile; `pieces`: parts of the epilogue; `warps`; `stages` of the
-    pipeline over features; `run`: tiles of one program; `group`: row blocks that programs are numbered in.
+    `m`, `n`, `k`: rows, columns and features of a tile; `pieces` of the epilogue; `warps`; `stages` of the pipeline
+    over features; `run`: tiles of one program; `group`: row blocks that programs are numbered in.
     """
 
     m: int
@@ -91,27 +82,23 @@ class TileConfig(NamedTuple):
 
 
 CONFIGS = {
-    "two_programs": TileConfig(128, 128, 64, pieces=4, warps=4, stages=3),
+    "two_per_sm": TileConfig(128, 128, 64, pieces=4, warps=4, stages=3),
     "wide": TileConfig(128, 256, 64, pieces=4, warps=8, stages=3),
     "tall": TileConfig(256, 128, 64, pieces=4, warps=8, stages=3),
     "float32": TileConfig(128, 128, 32, pieces=4, warps=4, stages=3),
     "emulated": TileConfig(64, 128, 32, pieces=4, warps=4, stages=2),
 }
-"""By name; `clorg_scale.rld.exact.gpu` says which serves which precision, `bench/gpu_check.py` times them all."""
+"""Shapes by name; `rld_launch.PRECISIONS` says which serves which precision."""
 
-NEAR = 1e-3
-"""Pairs with d^2 below this share of n_i + n_j are recomputed from their coordinates."""
-
-_NEAR = tl.constexpr(NEAR)
-_TRIGGER = tl.constexpr(1.01 * NEAR)
 _FAR = tl.constexpr(1e15)
+"""Distance of pairs that do not count."""
 
 
 @triton.jit(do_not_specialize=["capacity", "n_rows", "n_columns", "n_temperatures"])
 def kernel_sums_kernel(
-    x, y, x_norm, y_norm, rates, forms, row_sums, column_sums, distance_sums,
+    x, y, x_norm, y_norm, rates, square_of, row_sums, column_sums, distance_sums,
     near_masks, near_places, near_count, capacity, n_rows, n_columns, d, n_temperatures,
-    DIAGONAL: tl.constexpr, TMA: tl.constexpr, PRECISION: tl.constexpr,
+    NEAR: tl.constexpr, DIAGONAL: tl.constexpr, TMA: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     PIECES: tl.constexpr, RUN: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
@@ -133,7 +120,7 @@ def kernel_sums_kernel(
                                TMA, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K)  # fmt: skip
             distance, special, slot = _distances(product, ni, nj, row_block * BLOCK_M, first, row_block, block,
                                                  near_places, near_count, capacity, n_rows, n_columns,
-                                                 DIAGONAL, BLOCK_M, BLOCK_N)  # fmt: skip
+                                                 NEAR, DIAGONAL, BLOCK_M, BLOCK_N)  # fmt: skip
             if not special:
                 total += tl.sum(distance)
             width: tl.constexpr = BLOCK_N // PIECES
@@ -143,22 +130,22 @@ def kernel_sums_kernel(
                 part = parts[p]
                 if special:
                     part, sum_d = _leave_out(part, rows, cols, ni, y_norm, slot, p * width, near_masks, capacity,
-                                             n_rows, n_columns, DIAGONAL, BLOCK_M, BLOCK_N)  # fmt: skip
+                                             n_rows, n_columns, NEAR, DIAGONAL, BLOCK_M, BLOCK_N)  # fmt: skip
                     total += sum_d
                 into_rows = row_sums + ((strip * PIECES + p) * 2 * n_temperatures).to(tl.int64) * n_rows
                 into_columns = column_sums + (row_block * 2 * n_temperatures).to(tl.int64) * n_columns
-                _exponentials(part, rows, cols, n_rows, n_columns, n_temperatures, rates, forms,
+                _exponentials(part, rows, cols, n_rows, n_columns, n_temperatures, rates, square_of,
                               into_rows, into_columns)  # fmt: skip
     strips = tl.cdiv(tl.cdiv(n_columns, BLOCK_N), RUN)
     tl.store(distance_sums + row_block * strips + strip, total)
 
 
 @triton.jit
-def _exponentials(dist, rows, cols, n_rows, n_columns, n_temperatures, rates, forms, into_rows, into_columns):
+def _exponentials(dist, rows, cols, n_rows, n_columns, n_temperatures, rates, square_of, into_rows, into_columns):
     """R and D of one piece at every temperature, over rows and over columns."""
     e = tl.zeros_like(dist)
     for t in range(n_temperatures):
-        e = _exponential(e, dist, tl.load(rates + t), tl.load(forms + t))
+        e = _exponential(e, dist, tl.load(rates + t), tl.load(square_of + t))
         _add_both_to(into_rows, rows, n_rows, _two_sums(e, e * dist, 1), n_temperatures * n_rows)
         _store_both(into_columns, cols, n_columns, _two_sums(e, e * dist, 0), n_temperatures * n_columns)
         into_rows += n_rows
@@ -167,9 +154,9 @@ def _exponentials(dist, rows, cols, n_rows, n_columns, n_temperatures, rates, fo
 
 @triton.jit(do_not_specialize=["capacity", "n_rows", "n_columns", "n_temperatures"])
 def affinity_sums_kernel(
-    x, y, x_norm, y_norm, x_weight, y_weight, x_code, y_code, rates, forms, row_sums, column_sums,
+    x, y, x_norm, y_norm, x_weight, y_weight, x_code, y_code, rates, square_of, row_sums, column_sums,
     near_masks, near_places, near_count, capacity, n_rows, n_columns, d, n_temperatures,
-    SAFE: tl.constexpr, DIAGONAL: tl.constexpr, LABELS: tl.constexpr, TMA: tl.constexpr,
+    NEAR: tl.constexpr, LOG_SPACE: tl.constexpr, DIAGONAL: tl.constexpr, LABELS: tl.constexpr, TMA: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     PIECES: tl.constexpr, RUN: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
@@ -191,7 +178,7 @@ def affinity_sums_kernel(
                                TMA, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K)  # fmt: skip
             distance, special, slot = _distances(product, ni, nj, row_block * BLOCK_M, first, row_block, block,
                                                  near_places, near_count, capacity, n_rows, n_columns,
-                                                 DIAGONAL, BLOCK_M, BLOCK_N)  # fmt: skip
+                                                 NEAR, DIAGONAL, BLOCK_M, BLOCK_N)  # fmt: skip
             width: tl.constexpr = BLOCK_N // PIECES
             parts = _split(distance, PIECES)
             for p in tl.static_range(PIECES):
@@ -199,27 +186,27 @@ def affinity_sums_kernel(
                 part = parts[p]
                 if special:
                     part, _ = _leave_out(part, rows, cols, ni, y_norm, slot, p * width, near_masks, capacity,
-                                             n_rows, n_columns, DIAGONAL, BLOCK_M, BLOCK_N)  # fmt: skip
+                                             n_rows, n_columns, NEAR, DIAGONAL, BLOCK_M, BLOCK_N)  # fmt: skip
                 into_rows = row_sums + ((strip * PIECES + p) * n_sums).to(tl.int64) * n_rows
                 into_columns = column_sums + (row_block * n_sums).to(tl.int64) * n_columns
                 if LABELS:
                     if _class_in_common(x_code, y_code, row_block * BLOCK_M, first, n_rows, n_columns,
                                         BLOCK_M, BLOCK_N):  # fmt: skip
-                        _affinities(part, rows, cols, n_rows, n_columns, n_temperatures, rates, forms,
+                        _affinities(part, rows, cols, n_rows, n_columns, n_temperatures, rates, square_of,
                                     x_weight, y_weight, x_code, y_code,
-                                    into_rows, into_columns, True, SAFE)  # fmt: skip
+                                    into_rows, into_columns, True, LOG_SPACE)  # fmt: skip
                     else:
-                        _affinities(part, rows, cols, n_rows, n_columns, n_temperatures, rates, forms,
+                        _affinities(part, rows, cols, n_rows, n_columns, n_temperatures, rates, square_of,
                                     x_weight, y_weight, x_code, y_code,
-                                    into_rows, into_columns, False, SAFE)  # fmt: skip
+                                    into_rows, into_columns, False, LOG_SPACE)  # fmt: skip
                 else:
-                    _affinities(part, rows, cols, n_rows, n_columns, n_temperatures, rates, forms,
-                                x_weight, y_weight, x_code, y_code, into_rows, into_columns, False, SAFE)  # fmt: skip
+                    _affinities(part, rows, cols, n_rows, n_columns, n_temperatures, rates, square_of, x_weight,
+                                y_weight, x_code, y_code, into_rows, into_columns, False, LOG_SPACE)  # fmt: skip
 
 
 @triton.jit
-def _affinities(dist, rows, cols, n_rows, n_columns, n_temperatures, rates, forms, x_weight, y_weight,
-                x_code, y_code, into_rows, into_columns, SAME: tl.constexpr, SAFE: tl.constexpr):  # fmt: skip
+def _affinities(dist, rows, cols, n_rows, n_columns, n_temperatures, rates, square_of, x_weight, y_weight,
+                x_code, y_code, into_rows, into_columns, SAME: tl.constexpr, LOG_SPACE: tl.constexpr):  # fmt: skip
     """B (and W where a class may be shared) of one piece at every temperature, over rows and over columns."""
     q = tl.zeros_like(dist)
     if SAME:
@@ -230,12 +217,12 @@ def _affinities(dist, rows, cols, n_rows, n_columns, n_temperatures, rates, form
         rate = 2.0 * tl.load(rates + t)
         wi = tl.load(x_weight + rows, mask=rows < n_rows, other=0.0)
         wj = tl.load(y_weight + cols, mask=cols < n_columns, other=0.0)
-        if SAFE:
+        if LOG_SPACE:
             q = tl.exp2(rate * dist - (wi[:, None] + wj[None, :]))
             a_rows = q
             a_columns = q
         else:
-            q = _exponential(q, dist, rate, tl.load(forms + t))
+            q = _exponential(q, dist, rate, tl.load(square_of + t))
             a_rows = q * wj[None, :]
             a_columns = q * wi[:, None]
         if SAME:
@@ -300,10 +287,11 @@ def _product(x, y, first_row, first_column, n_rows, n_columns, d, TMA: tl.conste
 
 @triton.jit
 def _distances(product, ni, nj, first_row, first, row_block, block, near_places, near_count, capacity,
-               n_rows, n_columns, DIAGONAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
+               n_rows, n_columns, NEAR: tl.constexpr, DIAGONAL: tl.constexpr,
+               BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
     """Distances, whether any pair of the tile must be left out, and the tile's place in the list of near pairs."""
     square = ni[:, None] + nj[None, :] - 2.0 * product
-    margin = tl.min(square - (ni[:, None] + nj[None, :]) * _TRIGGER)
+    margin = tl.min(square - (ni[:, None] + nj[None, :]) * (1.01 * NEAR))
     special = (margin < 0.0) | (first_row + BLOCK_M > n_rows) | (first + BLOCK_N > n_columns)
     if DIAGONAL:
         special = special | (first < first_row + BLOCK_M)
@@ -318,13 +306,13 @@ def _distances(product, ni, nj, first_row, first, row_block, block, near_places,
 
 @triton.jit
 def _leave_out(distance, rows, cols, ni, y_norm, slot, shift, near_masks, capacity, n_rows, n_columns,
-               DIAGONAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
+               NEAR: tl.constexpr, DIAGONAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
     """Put pairs that do not count here at an infinite distance, note the near ones; the others' sum beside it."""
     nj = tl.load(y_norm + cols, mask=cols < n_columns, other=0.0)
     inside = (rows < n_rows)[:, None] & (cols < n_columns)[None, :]
     if DIAGONAL:
         inside = inside & (rows[:, None] < cols[None, :])
-    near = inside & (distance * distance < (ni[:, None] + nj[None, :]) * _NEAR)
+    near = inside & (distance * distance < (ni[:, None] + nj[None, :]) * NEAR)
     if (slot >= 0) & (slot < capacity):
         width: tl.constexpr = distance.shape[1]
         within = tl.arange(0, BLOCK_M)[:, None] * BLOCK_N + (shift + tl.arange(0, width))[None, :]
@@ -354,9 +342,9 @@ def _halves(tile):
 
 
 @triton.jit
-def _exponential(before, distance, rate, form):
+def _exponential(before, distance, rate, square_of):
     """2^(rate distance), or the square of the temperature before where that is the same."""
-    if form == 2:  # noqa: SIM108 (a branch of tensors, taken by all threads alike)
+    if square_of >= 0:  # noqa: SIM108 (a branch of tensors, taken by all threads alike)
         e = before * before
     else:
         e = tl.exp2(rate * distance)
@@ -365,7 +353,7 @@ def _exponential(before, distance, rate, form):
 
 @triton.jit
 def _two_sums(a, b, axis: tl.constexpr):
-    """Two sums side by side: what threads tell one another of them is told at once."""
+    """Two sums side by side: threads exchange both at once."""
     return tl.join(tl.sum(a, axis), tl.sum(b, axis))
 
 
@@ -409,46 +397,3 @@ def totals_kernel(parts, totals, n_parts, n_sums, BLOCK: tl.constexpr):
         total += tl.load(parts + places, mask=places < n_sums, other=0.0).to(tl.float64)
         parts += n_sums
     tl.store(totals + places, total, mask=places < n_sums)
-
-
-def kernel_sums_reference(X: Any, Y: Any, rates: Any, *, diagonal: bool) -> tuple[Any, ...]:
-    """R, D of rows and of columns, and S, as float64 differences of coordinates give them (pass 1).
-
-    Parameters
-    ----------
-    X, Y
-        (n, d) and (m, d) points of the two panels.
-    rates
-        (t,) c_t; e = 2^(c_t d).
-    diagonal
-        The panels are the same one: only pairs i < j count.
-
-    Returns
-    -------
-    R (t, n), D (t, n), R of columns (t, m), D of columns (t, m), S.
-    """
-    distance, counted = _reference_distances(X, Y, diagonal=diagonal)
-    e = np.exp2(np.asarray(rates, np.float64)[:, None, None] * distance) * counted
-    return e.sum(2), (e * distance).sum(2), e.sum(1), (e * distance).sum(1), (distance * counted).sum()
-
-
-def affinity_sums_reference(
-    X: Any, Y: Any, rates: Any, logs: tuple[Any, Any], codes: tuple[Any, Any], *, diagonal: bool
-) -> tuple[Any, ...]:
-    """B, W of rows and of columns in float64 (pass 2), (t, n) and (t, m) each.
-
-    `logs`: (t, n) and (t, m) log2 r; `codes`: class codes, negative where unlabelled.
-    """
-    distance, counted = _reference_distances(X, Y, diagonal=diagonal)
-    exponent = 2 * np.asarray(rates, np.float64)[:, None, None] * distance
-    a = np.exp2(exponent - logs[0][:, :, None] - logs[1][:, None, :]) * counted
-    same = (codes[0][:, None] == codes[1][None, :]) & (codes[0] >= 0)[:, None]
-    other, own = a * ~same, a * same
-    return other.sum(2), own.sum(2), other.sum(1), own.sum(1)
-
-
-def _reference_distances(X: Any, Y: Any, *, diagonal: bool) -> tuple[Any, Any]:
-    X, Y = np.asarray(X, np.float64), np.asarray(Y, np.float64)
-    distance = np.sqrt(((X[:, None, :] - Y[None, :, :]) ** 2).sum(2))
-    counted = np.triu(np.ones(distance.shape, bool), 1) if diagonal else np.ones(distance.shape, bool)
-    return distance, counted

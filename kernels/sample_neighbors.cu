@@ -1,7 +1,8 @@
 // Weighted sampling of neighbors without replacement, for minibatches of graph probes.
 //
-// Mathematics (that of clorg_scale.probes.sampler, number for number): a row with more than `fanout` entries keeps entry
-// j with probability p_j = min(1, c w_j), c such that sum_j p_j = fanout, by systematic sampling (Madow 1949): one
+// Reference: `_inclusion_scale` and `_sample_rows` of clorg_scale/probes/sampler.py, number for number.
+//
+// Mathematics: a row with more than `fanout` entries keeps entry j with probability p_j = min(1, c w_j), c such that sum_j p_j = fanout, by systematic sampling (Madow 1949): one
 // uniform u a row, entry j is kept when u, u + 1, u + 2, ... falls between the sums of p before and after it. A kept
 // entry's value w_j / p_j keeps sums over neighbors unbiased (Horvitz and Thompson 1952). u is a hash of (seed, node):
 // samples do not depend on launch or device.

@@ -2,6 +2,7 @@
 //
 // Mathematics: row i of the table lists k neighbors j with weights w_ij (0 where i does not list j);
 //   max    a_ij = max(w_ij, w_ji)        mean   a_ij = (w_ij + w_ji) / 2        mutual   a_ij = min(w_ij, w_ji)
+// Reference: SciPy's W.maximum(W.T), (W + W.T) / 2, W.minimum(W.T), with sorted indices.
 // An edge that both ends list is written by each of them into its own row; one that a single end lists is written by
 // that end into both rows. So all that is needed is whether j lists i: a binary search in row j.
 //

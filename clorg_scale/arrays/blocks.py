@@ -51,9 +51,9 @@ def row_block(
     """
     xp = array_module(embeddings)
     if mean is not None and xp is np:
-        from clorg_scale.numerics.compiled import centered_rows, readable
+        from clorg_scale.numerics.compiled import centered_rows, has_compiled_path
 
-        if readable(embeddings):
+        if has_compiled_path(embeddings):
             which = np.arange(len(embeddings))[rows] if isinstance(rows, slice) else np.asarray(rows)
             out = np.empty((len(which), len(mean)), dtype=dtype)
             centered_rows(embeddings, which, mean, out)

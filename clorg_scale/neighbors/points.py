@@ -17,7 +17,7 @@ from clorg_scale.arrays import Array, array_module, column_means, row_block, row
 from clorg_scale.arrays.mapped import by_place
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import Metric
-from clorg_scale.numerics.compiled import readable, row_lengths
+from clorg_scale.numerics.compiled import has_compiled_path, row_lengths
 
 __all__ = ["Points", "distance_dtype", "hold", "prepare", "prepare_pair"]
 
@@ -211,7 +211,7 @@ def _largest_distance(longest: float, metric: Metric, name: str) -> float:
 def _lengths(embeddings: Array, mean: Array | None) -> Array:
     """(n,) float64 Euclidean lengths of the embeddings, less the mean if there is one."""
     xp = array_module(embeddings)
-    if xp is np and readable(embeddings):
+    if xp is np and has_compiled_path(embeddings):
         return row_lengths(embeddings, np.zeros(embeddings.shape[1]) if mean is None else mean)
     lengths = xp.empty(embeddings.shape[0], dtype=np.float64)
     for rows in row_slices(*embeddings.shape, itemsize=32):  # a block and three of its size in float64

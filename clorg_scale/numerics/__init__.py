@@ -1,1 +1,1 @@
-"""Compiled building blocks that several rooms use."""
+"""Numerical building blocks: compiled loops, 2^x, vector width, matrix products, interrupts."""

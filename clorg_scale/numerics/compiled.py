@@ -10,7 +10,7 @@ from numba import prange
 
 from clorg_scale.numerics.compiler import njit
 
-__all__ = ["centered_rows", "pair_lengths", "readable", "row_lengths"]
+__all__ = ["centered_rows", "has_compiled_path", "pair_lengths", "row_lengths"]
 
 CHUNK_BYTES = 4 << 20
 """Half-precision rows converted at a time."""
@@ -19,8 +19,8 @@ LEAST_SQUARE, LARGEST_SQUARE = 1e-200, 1e300
 """Sums of squares beyond which squares have left float64, or digits of them."""
 
 
-def readable(embeddings: npt.NDArray[Any]) -> bool:
-    """Whether the compiled loop reads these: numbers in native byte order at addresses that are multiples of them."""
+def has_compiled_path(embeddings: npt.NDArray[Any]) -> bool:
+    """Whether the compiled loops read these: aligned numbers in native byte order."""
     known = embeddings.dtype.kind in "iuf" and embeddings.dtype.itemsize <= 8
     return known and embeddings.dtype.isnative and embeddings.flags.aligned
 
@@ -30,7 +30,7 @@ def centered_rows(
 ) -> None:
     """Out (b, d) = embeddings[which] - mean (d,), subtracted in float64.
 
-    Embeddings (n, d) that are `readable`; out float32 or float64.
+    Embeddings (n, d) that the compiled loops read (`has_compiled_path`); out float32 or float64.
     """
     if embeddings.dtype == np.float16:
         _of_halves(embeddings.view(np.uint16), which, mean, out)
@@ -39,7 +39,7 @@ def centered_rows(
 
 
 def row_lengths(embeddings: npt.NDArray[Any], mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(n,) Euclidean lengths of embeddings (n, d) that are `readable`, less mean (d,); no square leaves float64."""
+    """(n,) Euclidean lengths of embeddings (n, d), less mean (d,), as `centered_rows`; no square leaves float64."""
     lengths = np.empty(len(embeddings))
     if embeddings.dtype != np.float16:
         _lengths(np.asarray(embeddings), mean, lengths)
@@ -55,17 +55,17 @@ def row_lengths(embeddings: npt.NDArray[Any], mean: npt.NDArray[np.float64]) -> 
 
 
 def pair_lengths(
-    embeddings: npt.NDArray[Any], here: npt.NDArray[np.int64], there: npt.NDArray[np.int64]
+    embeddings: npt.NDArray[Any], first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """(p,) Euclidean distances of the rows here (p,) and there (p,) of embeddings (n, d) that are `readable`."""
-    lengths = np.empty(len(here))
+    """(p,) Euclidean distances of pairs of rows of embeddings (n, d) that the compiled loops read."""
+    lengths = np.empty(len(first))
     if embeddings.dtype != np.float16:
-        _pair_lengths(np.asarray(embeddings), here, there, lengths)
+        _pair_lengths(np.asarray(embeddings), first, second, lengths)
         return lengths
     step, nothing = max(1, CHUNK_BYTES // (8 * embeddings.shape[1])), np.zeros(embeddings.shape[1])
     space = np.empty((2 * step, embeddings.shape[1]), dtype=np.float32)
-    for start in range(0, len(here), step):
-        which = np.concatenate([here[start : start + step], there[start : start + step]])
+    for start in range(0, len(first), step):
+        which = np.concatenate([first[start : start + step], second[start : start + step]])
         centered_rows(embeddings, which, nothing, space[: len(which)])
         half = len(which) // 2
         _pair_lengths(space, np.arange(half), np.arange(half, 2 * half), lengths[start : start + half])
@@ -109,18 +109,18 @@ def _lengths(embeddings: Any, mean: Any, lengths: Any) -> None:
 
 # Without contraction into fused multiply-adds: equal rows are at distance 0.
 @njit(nogil=True, parallel=True, cache=True, fastmath={"reassoc", "nsz"})
-def _pair_lengths(embeddings: Any, here: Any, there: Any, lengths: Any) -> None:
-    for p in prange(len(here)):
+def _pair_lengths(embeddings: Any, first: Any, second: Any, lengths: Any) -> None:
+    for p in prange(len(first)):
         total = 0.0
         for j in range(embeddings.shape[1]):
-            difference = np.float64(embeddings[here[p], j]) - np.float64(embeddings[there[p], j])
+            difference = np.float64(embeddings[first[p], j]) - np.float64(embeddings[second[p], j])
             total += difference * difference
         lengths[p] = np.sqrt(total)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _length_of_extremes(row: Any, mean: Any) -> Any:
-    """Take the largest value out before squaring."""
+    """Length of a row less the mean, the largest value factored out before squaring."""
     largest, total = 0.0, 0.0
     for j in range(len(mean)):
         largest = max(largest, abs(np.float64(row[j]) - mean[j]))

@@ -1,4 +1,4 @@
-"""Numba's `njit`, whose compiled code is kept where there is a place for it."""
+"""Numba's `njit` with a cache on disk wherever one can be written."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ _MEMORY_FOLDER = Path("/dev/shm")
 def njit(*functions: Callable[..., Any], cache: bool = False, **options: Any) -> Any:
     """Compile as `numba.njit` does.
 
-    With `cache`, Numba keeps what it compiled in the package's folder, or in the home folder. Where it can write to
-    neither (installed by another user, no home: containers, services), it is kept in a folder of this user among the
-    temporary files; where there is no such place either, every process compiles anew. A cache that is damaged, or on a
-    full disk, is done without.
+    With `cache`, Numba keeps compiled code in the package's folder, or in the home folder. Where it can write to
+    neither (installed by another user, no home: containers, services), it goes to a folder of this user among the
+    temporary files; where that cannot be written either, every process compiles anew. A damaged cache, or one on a full
+    disk, is ignored.
+
+    Cache only functions that Python calls: a callee that comes from disk is not inlined into a caller compiled anew, so
+    results would differ in the last digits between a machine's first processes and later ones.
     """
 
     def compiled(function: Callable[..., Any]) -> Any:
@@ -45,7 +48,7 @@ def _enable_caching(dispatcher: Any) -> None:
         numba.config.CACHE_DIR = str(_temporary_folder() or "")
     try:
         dispatcher.enable_caching()
-    except RuntimeError:  # Numba found no place
+    except RuntimeError:  # Numba found no folder
         folder = _temporary_folder()
         if folder is None:
             return
@@ -64,7 +67,7 @@ class _OptionalCache:
         self._cache = cache
 
     def load_overload(self, *arguments: Any) -> Any:
-        """Give the compiled code, None where there is none that can be read."""
+        """Compiled code, None where none can be read."""
         try:
             return self._cache.load_overload(*arguments)
         except Exception:  # a damaged file makes pickle raise a dozen kinds
@@ -73,7 +76,7 @@ class _OptionalCache:
             return None
 
     def save_overload(self, *arguments: Any) -> None:
-        """Keep compiled code, if that is possible."""
+        """Keep compiled code where possible."""
         with suppress(OSError, EOFError):
             self._cache.save_overload(*arguments)
 
@@ -83,28 +86,28 @@ class _OptionalCache:
 
 @cached
 def _temporary_folder() -> Path | None:
-    """Give a folder that this user alone can write to, where possible the same in every process; None without one."""
-    for parent in _temporary_places():
+    """Folder that this user alone can write to, if possible the same in every process; None without one."""
+    for parent in _temporary_parents():
         folder = parent / f"clorg-scale-compiled-{os.getuid()}"
         with suppress(OSError):
             folder.mkdir(mode=0o700, exist_ok=True)
             if _is_own(folder):
                 return folder
-        with suppress(OSError):  # somebody else has that name: what lies there would be run
+        with suppress(OSError):  # another user's folder: code in it would be executed
             own = Path(tempfile.mkdtemp(prefix="clorg-scale-compiled-", dir=parent))
             atexit.register(shutil.rmtree, own, ignore_errors=True)
             return own
     return None
 
 
-def _temporary_places() -> Iterator[Path]:
+def _temporary_parents() -> Iterator[Path]:
     with suppress(OSError):  # raised where no folder for temporary files is writable
         yield Path(tempfile.gettempdir())
     yield _MEMORY_FOLDER
 
 
 def _is_own(folder: Path) -> bool:
-    """Tell whether nobody else can write to the folder, and this user can."""
+    """Whether this user and nobody else can write to the folder."""
     status = folder.lstat()
     private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
     return private and os.access(folder, os.W_OK | os.X_OK)

@@ -1,4 +1,4 @@
-"""Ctrl-C kept away from compiled loops."""
+"""Ctrl-C deferred while compiled loops run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrix products of float32 numbers with torch, in a precision that is said."""
+"""Matrix products of float32 numbers with torch, in an explicit precision."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TF32_ROUNDING = 2.0**-11
 def float32_products(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
     """Float32 products on a GPU with all 24 bits, or in tf32, whatever the program has set for its own.
 
-    The eleven bits of tf32 would swap neighbors and move small distances where nobody reckons with it; tensor cores
-    multiply them ten times as fast.
+    The eleven bits of tf32 would swap neighbors and move small distances unexpectedly; tensor cores multiply them ten
+    times as fast.
     """
     import torch
 

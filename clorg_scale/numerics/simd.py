@@ -1,4 +1,4 @@
-"""What compiled loops need to use the whole width of the processor's vectors."""
+"""Wide vectors and aligned memory for compiled loops."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def use_wide_vectors(typingctx: Any) -> Any:
     return types.void(), codegen
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def aligned_empty(n_rows: int, n_columns: int, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """(n_rows, n_columns) uninitialized, of the dtype of `like`, starting at a cache line."""
     spare = CACHE_LINE // like.itemsize

@@ -1,4 +1,4 @@
-"""`rld`: choose the method, run it, put its sums together."""
+"""`rld`: check the input, choose the method, make a result of its sums."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from clorg_scale.arrays import (
     to_unit_range,
 )
 from clorg_scale.distributed import device_of_workers, mapped, within_reach
-from clorg_scale.errors import InputError
+from clorg_scale.errors import InputError, require
 from clorg_scale.progress import progress_bar
 from clorg_scale.rld.modularity import label_modularity, shuffled_labels
 from clorg_scale.rld.points import ClassOrderedPoints
@@ -73,7 +73,7 @@ def rld(
         exact and sampled RLD on a GPU from centered coordinates rounded to fp16, which moves it by about 1e-5;
         `details` says which.
     labels
-        (n,) integers or strings; of unlabelled points -1: they take part in the graph, not in any class.
+        (n,) integers or strings; -1 for unlabelled points, which take part in the graph, not in any class.
     temperatures
         (t,) each > 0. Ratios of 2 between them are cheapest.
     method
@@ -91,7 +91,7 @@ def rld(
     memory_limit
         Bytes, or text such as "8GB", that may be taken beside the embeddings.
     seed
-        Of everything random.
+        Seed of everything random.
     progress
         Show a progress bar on stderr.
     client
@@ -124,18 +124,18 @@ def rld(
         raise InputError(f"target_error must be positive, not {target_error}.")
     k, seed = whole_number("k", k, 1), whole_number("seed", seed, 0)
     if client is None:
-        place = resolve_device(device)
-        scaled = to_unit_range(on_host(array) if place == "cpu" else array)
+        used = resolve_device(device)
+        scaled = to_unit_range(on_host(array) if used == "cpu" else array)
     else:
-        place, scaled = device_of_workers(client, device), to_unit_range(on_host(array))
+        used, scaled = device_of_workers(client, device), to_unit_range(on_host(array))
         scaled = scaled._replace(embeddings=within_reach(client, scaled.embeddings))
     points = ClassOrderedPoints(scaled.embeddings, classes.codes, len(classes.classes), mean=scaled.mean)
-    options = _Options(place, k, parse_memory(memory_limit), target_error, seed, progress, client)
+    options = _Options(used, k, parse_memory(memory_limit), target_error, seed, progress, client)
     why = {}
     if method == "auto":
-        method, why["why"] = _choose(points, place, client)
-    run = {"graph": _graph, "sampled": _sampled, "exact": _exact}[method]
-    result = run(points, classes, chosen, options)
+        method, why["why"] = _choose(points, options)
+    compute = {"graph": _graph, "sampled": _sampled, "exact": _exact}[method]
+    result = compute(points, classes, chosen, options)
     mu = scaled.in_user_units(result.mean_distance, "The mean distance of the embeddings")
     return replace(result, mean_distance=mu, seconds=time.perf_counter() - started, details=result.details | why)
 
@@ -160,7 +160,7 @@ def check_temperatures(temperatures: Iterable[float]) -> npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Options:
-    """What all methods are told."""
+    """Settings of all methods."""
 
     device: Literal["cpu", "cuda"]
     k: int
@@ -175,26 +175,27 @@ EXACT_SECONDS = 600
 """Predicted time up to which "auto" is exact."""
 
 NEAR_RECALL = 0.9
-"""Of the near field of sampled RLD; a pair counts if either end finds it, and those missed are the farthest."""
+"""Recall of the near field of sampled RLD; a pair counts if either end finds it, and those missed are the farthest."""
 
 AT_ONCE = 1e12
 """FLOP of exact RLD that any machine does in less."""
 
 
-def _choose(points: ClassOrderedPoints, place: str, client: Any) -> tuple[Literal["exact", "sampled"], str]:
+def _choose(points: ClassOrderedPoints, options: _Options) -> tuple[Literal["exact", "sampled"], str]:
     """The method that "auto" takes, and why."""
     work = 2.0 * points.n_points**2 * points.n_features
-    minutes = f"{EXACT_SECONDS // 60} minutes on {'this machine' if client is None else 'this cluster'}"
-    if work <= AT_ONCE or 1.4 * work / _rate(points, place, client) <= EXACT_SECONDS:
+    minutes = f"{EXACT_SECONDS // 60} minutes on {'this machine' if options.client is None else 'this cluster'}"
+    if work <= AT_ONCE or 1.4 * work / _rate(points, options) <= EXACT_SECONDS:
         return "exact", f"exact is predicted to take less than {minutes}"
     return "sampled", f"exact would take more than {minutes}"
 
 
-def _rate(points: ClassOrderedPoints, place: str, client: Any) -> float:
+def _rate(points: ClassOrderedPoints, options: _Options) -> float:
     """FLOP a second in matrix products, of all workers if there are some."""
+    arguments, client = (points.n_features, points.dtype, options.device), options.client
     if client is None:
-        return product_rate(points.n_features, points.dtype, place)
-    of_worker = client.submit(product_rate, points.n_features, points.dtype, place, pure=False)
+        return product_rate(*arguments)
+    of_worker = client.submit(product_rate, *arguments, pure=False)
     return len(client.nthreads()) * float(of_worker.result())
 
 
@@ -211,23 +212,27 @@ def _exact(
     with progress_bar("exact RLD", n_visits, unit="M pairs", scale=1e6, enabled=options.progress) as advance:
         sums = exact_sums(points, temperatures, seed=options.seed, memory_limit=options.memory_limit, advance=advance)
     details = {"device": options.device, "precision": precision, "rescued_rows": int(sums.n_rescued.sum())}
-    result = _result("exact", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
-    return replace(result, null_std=_null_std(points, classes, temperatures, sums, options.seed))
+    if options.device == "cuda":
+        details["kernels"] = sums.kernels
+    result = _result("exact", classes, temperatures, sums, details)
+    return replace(result, null_std=_null_std(points, classes, sums, temperatures, seed=options.seed))
 
 
 def _exact_engine(options: _Options, precision: str) -> Callable[..., Any]:
-    """What sums the affinities of all pairs: loops of the CPU or kernels of a GPU, here or on a cluster."""
-    run = mapped(options.client)
+    """Sum of the affinities of all pairs by the loops of the CPU or the kernels of a GPU, here or on a cluster."""
+    ordered_map = mapped(options.client)
     if options.device == "cpu":
-        from clorg_scale.rld.exact import passes as exact
+        from clorg_scale.rld.exact import cpu
 
-        return partial(exact.exact_sums, run=run)
-    from clorg_scale.rld.exact import gpu as cuda
+        return partial(cpu.exact_sums, ordered_map=ordered_map)
+    if ordered_map is None:
+        require("torch", extra="cuda13", purpose="Exact RLD on a GPU")
+        from clorg_scale.rld.exact import gpu
+
+        return partial(gpu.exact_sums, precision=precision)
     from clorg_scale.rld.exact import gpu_cluster
 
-    if run is None:
-        return partial(cuda.exact_sums, precision=precision)
-    return partial(gpu_cluster.exact_sums, precision=precision, run=run)
+    return partial(gpu_cluster.exact_sums, precision=precision, ordered_map=ordered_map)
 
 
 def _sampled(
@@ -256,20 +261,20 @@ def _sampled(
         "index": table.index, "recall": table.measured_recall, "bias_removed": sums.bias.tolist(),
         "interval": round(sums.interval, 3),
     }  # fmt: skip
-    result = _result("sampled", classes, temperatures, sums.k, sums.w, sums.mean_distance, details)
-    null_std = _null_std(points, classes, temperatures, sums, options.seed)
+    result = _result("sampled", classes, temperatures, sums, details)
+    null_std = _null_std(points, classes, sums, temperatures, seed=options.seed)
     return replace(result, stderr=sums.stderr, null_std=null_std)
 
 
 def _null_std(
-    points: ClassOrderedPoints, classes: ClassLabels, temperatures: npt.NDArray[np.float64], sums: Any, seed: int
+    points: ClassOrderedPoints, classes: ClassLabels, sums: Any, temperatures: npt.NDArray[np.float64], *, seed: int
 ) -> npt.NDArray[np.float64]:
     """(t,) deviation of RLD over shufflings of the labels."""
     from clorg_scale.rld.null import affinity_spread, shuffled_labels_deviation
 
     spread = sums.spread
     if spread is None:
-        spread = affinity_spread(points, temperatures, sums.mean_distance, sums.log_r, sums.k, sums.squares, seed=seed)
+        spread = affinity_spread(points, temperatures, sums, seed=seed)
     return shuffled_labels_deviation(spread, classes.codes, len(classes.classes))
 
 
@@ -294,32 +299,38 @@ def _graph(
         raise InputError("All points are identical (their mean distance is 0); RLD is not defined for them.")
     k, w = graph_sums(table, classes.codes, temperatures, mu)
     details = {"device": options.device, "k": options.k, "index": table.index}
-    return _result("graph", classes, temperatures, k, w, mu, details)
+    return _result("graph", classes, temperatures, _GraphSums(on_host(k), on_host(w), mu), details)
+
+
+class _GraphSums(NamedTuple):
+    """(t, n) affinities of each point to all others and to those of its class; mean distance."""
+
+    k: npt.NDArray[np.float64]
+    w: npt.NDArray[np.float64]
+    mean_distance: float
 
 
 def _result(
     method: Literal["exact", "sampled", "graph"],
     classes: ClassLabels,
     temperatures: npt.NDArray[np.float64],
-    k: Any,
-    w: Any,
-    mean_distance: float,
+    sums: Any,
     details: dict[str, Any],
 ) -> RLDResult:
-    """RLD from the affinities of every point; errors are filled in by those who know them."""
-    k, w = on_host(k), on_host(w)
-    parts = label_modularity(k, w, classes.codes, len(classes.classes))
+    """RLD from the affinities of every point; the errors are added by the methods that know them."""
+    k = sums.k
+    found = label_modularity(k, sums.w, classes.codes, len(classes.classes))
     return RLDResult(
         temperatures=temperatures,
-        values=parts.values,
+        values=found.values,
         stderr=np.zeros(len(temperatures)),
-        per_class=parts.per_class,
-        purity=parts.purity,
+        per_class=found.per_class,
+        purity=found.purity,
         classes=classes.classes,
-        local_density=parts.local_density,
+        local_density=found.local_density,
         null_mean=shuffled_labels(k, classes.codes, len(classes.classes)),
         null_std=np.full(len(temperatures), np.nan),
-        mean_distance=mean_distance,
+        mean_distance=sums.mean_distance,
         method=method,
         n_points=k.shape[1],
         seconds=0.0,

@@ -1,12 +1,18 @@
-r"""How far RLD strays from its expectation where the labels say nothing."""
+r"""Standard deviation of RLD over shufflings of the labels."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import array_module
-from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.points import ClassOrderedPoints, distances_to_all
+
+if TYPE_CHECKING:
+    from clorg_scale.rld.exact.passes import ExactSums
+    from clorg_scale.rld.sampled.estimate import SampledSums
 
 __all__ = ["affinity_spread", "shuffled_labels_deviation"]
 
@@ -42,56 +48,45 @@ def shuffled_labels_deviation(spread: Floats, codes: npt.NDArray[np.int64], n_cl
     (t,)
     """
     f = np.bincount(codes[codes >= 0], minlength=n_classes) / len(codes)
-    of_labels = (f**2).sum() - 2 * (f**3).sum() + (f**2).sum() ** 2
-    return np.asarray(np.sqrt(2 * spread * of_labels))
+    label_factor = (f**2).sum() - 2 * (f**3).sum() + (f**2).sum() ** 2
+    return np.asarray(np.sqrt(2 * spread * label_factor))
 
 
 def affinity_spread(
-    points: ClassOrderedPoints,
-    temperatures: Floats,
-    mean_distance: float,
-    log_r: Floats,
-    k: Floats,
-    sum_of_squares: Floats,
-    *,
-    seed: int = 0,
+    points: ClassOrderedPoints, temperatures: Floats, sums: ExactSums | SampledSums, *, seed: int = 0
 ) -> Floats:
     r"""Sum of B^2 over all pairs: how much smaller it is than that of (A / 2m)^2 is found on a sample of rows.
 
     Parameters
     ----------
-    points, temperatures, mean_distance
+    points, temperatures
         As for the sums.
-    log_r, k
-        (t, n) natural logarithm of r, and affinities in units of A / n^2, in the order of the embeddings.
-    sum_of_squares
-        (t,) sum of A^2 / n^4 over all pairs.
+    sums
+        Sums over all pairs, among them that of the squares of all affinities.
     seed
-        Of the sample.
+        Seed of the sample.
 
     Returns
     -------
     (t,)
     """
-    n = points.n_points
+    assert sums.squares is not None
+    n, k = points.n_points, sums.k
     rows = np.random.default_rng([seed, n]).permutation(n)[:SAMPLED_ROWS]
     X, xp = points.rows(rows), array_module(points.embeddings)
-    norms = xp.einsum("ij,ij->i", X, X)
-    logs, shares = (xp.asarray(of_points, dtype=X.dtype) for of_points in (log_r, k / k.sum(axis=1, keepdims=True)))
+    logs, shares = (
+        xp.asarray(of_points, dtype=X.dtype) for of_points in (sums.log_r, k / k.sum(axis=1, keepdims=True))
+    )
     chosen = xp.asarray(rows)
-    totals, rates = k.sum(axis=1), -2 / (mean_distance * temperatures)
+    totals, rates = k.sum(axis=1), -2 / (sums.mean_distance * temperatures)
     of_A, of_B = np.zeros((2, len(temperatures)))
     space = np.empty((min(n, BLOCK_ROWS), points.n_features), dtype=points.dtype)
-    for start in range(0, n, BLOCK_ROWS):
-        columns = np.arange(start, min(start + BLOCK_ROWS, n))
-        Y = points.rows(columns, space=space)
-        distances = xp.sqrt(xp.maximum(norms[:, None] + xp.einsum("ij,ij->i", Y, Y) - 2 * (X @ Y.T), 0))
-        itself = np.flatnonzero((rows >= start) & (rows < start + len(columns)))
-        distances[xp.asarray(itself), xp.asarray(rows[itself] - start)] = np.inf
+    starts = range(0, n, BLOCK_ROWS)
+    blocks = ((start, points.rows(np.arange(start, min(start + BLOCK_ROWS, n)), space=space)) for start in starts)
+    for span, distances, _ in distances_to_all(rows, X, blocks, xp):
         for t, rate in enumerate(rates.astype(X.dtype)):
-            part = slice(start, start + len(columns))
-            B = xp.exp(rate * distances - logs[t, chosen, None] - logs[t, part]) / X.dtype.type(totals[t])
+            B = xp.exp(rate * distances - logs[t, chosen, None] - logs[t, span]) / X.dtype.type(totals[t])
             of_A[t] += float(xp.einsum("ij,ij->", B, B, dtype=np.float64))
-            B -= shares[t, chosen, None] * shares[t, part]
+            B -= shares[t, chosen, None] * shares[t, span]
             of_B[t] += float(xp.einsum("ij,ij->", B, B, dtype=np.float64))
-    return np.asarray(sum_of_squares / totals**2 * of_B / of_A)
+    return np.asarray(sums.squares / totals**2 * of_B / of_A)

@@ -1,18 +1,33 @@
-"""Points in class order, centered and rounded, one panel at a time: what the tiles of RLD are made from."""
+"""Points in class order, centered and rounded, a panel at a time; distances to all points and of random pairs."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import Array, array_module, column_means, row_block
+from clorg_scale.arrays import Array, array_module, column_means, on_host, row_block
 from clorg_scale.arrays.mapped import by_place
 from clorg_scale.arrays.scale import computing_dtype
-from clorg_scale.numerics.compiled import centered_rows, readable
+from clorg_scale.numerics.compiled import centered_rows, has_compiled_path, pair_lengths
 
-__all__ = ["ClassOrderedPoints", "computing_dtype"]
+__all__ = [
+    "NEAR",
+    "ClassOrderedPoints",
+    "ColumnDistances",
+    "computing_dtype",
+    "distances_to_all",
+    "pair_sample",
+    "random_pairs",
+]
+
+NEAR = 1e-3
+"""Pairs with d^2 below this share of |x_i|^2 + |x_j|^2 have lost digits to cancellation and are recomputed."""
+
+PAIR_BLOCK = 2**23
+"""Coordinates of random pairs gathered at once."""
 
 _CHUNK_ROWS = 256
 """Rows converted at a time where compiled code cannot read the dtype; keeps the float64 copy in cache."""
@@ -90,7 +105,7 @@ class ClassOrderedPoints:
         if space is None:
             space = np.empty((len(which), self.n_features), dtype=self.dtype if dtype is None else dtype)
         out = space[: len(which)]
-        if readable(self.embeddings):
+        if has_compiled_path(self.embeddings):
             centered_rows(self.embeddings, which, self.mean, out)
         else:
             for begin in range(0, len(which), _CHUNK_ROWS):
@@ -107,3 +122,67 @@ class ClassOrderedPoints:
         first = np.where(labeled, self.starts[codes], 0) - other_start
         last = np.where(labeled, self.starts[np.minimum(codes + 1, len(self.starts) - 1)], 0) - other_start
         return first, last
+
+
+class ColumnDistances(NamedTuple):
+    """Distances (b, p) of some points to those in a slice of all, and which pairs are near (see `NEAR`)."""
+
+    columns: slice
+    distances: Any
+    near: Any
+
+
+def distances_to_all(
+    rows: npt.NDArray[np.int64], x: Any, blocks: Iterable[tuple[int, Any]], xp: Any
+) -> Iterator[ColumnDistances]:
+    """Distances of some points to all, a block of these at a time; infinite to themselves.
+
+    Parameters
+    ----------
+    rows, x
+        (b,) positions and (b, d) coordinates of the points.
+    blocks
+        First position and (p, d) coordinates of consecutive blocks of all points.
+    xp
+        Library of the coordinates: NumPy, CuPy or torch.
+    """
+    norms, doubled = xp.einsum("ij,ij->i", x, x), -2 * x
+    for start, y in blocks:
+        total = norms[:, None] + xp.einsum("ij,ij->i", y, y)
+        squares = doubled @ y.T
+        squares += total
+        near = squares < NEAR * total
+        distances = xp.sqrt(squares.clip(0))
+        itself = np.flatnonzero((rows >= start) & (rows < start + len(y)))
+        distances[xp.asarray(itself), xp.asarray(rows[itself] - start)] = np.inf
+        yield ColumnDistances(slice(start, start + len(y)), distances, near)
+
+
+def random_pairs(n: int, seed: int, wanted: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Both ends of about `wanted` pairs i, i + shift of random permutations (every pair at most once a shift).
+
+    Each permutation has every point twice, so that how far a point is from all others cancels out.
+    """
+    rng = np.random.default_rng(seed)
+    ends: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+    count = 0
+    while count < min(wanted, n * (n - 1) // 2):
+        chosen = rng.permutation(n)[: min(n, wanted - count + 1)]
+        ends.append((chosen, np.roll(chosen, int(rng.integers(1, len(chosen))))))
+        count += len(chosen)
+    first, second = (np.concatenate(side) for side in zip(*ends, strict=True))
+    return first, second
+
+
+def pair_sample(points: ClassOrderedPoints, seed: int, wanted: int) -> npt.NDArray[np.float64]:
+    """Distances of `random_pairs`, taken as rows of the embeddings."""
+    first, second = random_pairs(points.n_points, seed, wanted)
+    if not points.on_gpu and has_compiled_path(points.embeddings):
+        return pair_lengths(points.embeddings, first, second)
+    step = max(1, PAIR_BLOCK // points.n_features)
+    lengths = []
+    for start in range(0, len(first), step):
+        here, there = first[start : start + step], second[start : start + step]
+        rows, ends = points.rows(np.concatenate([here, there])), np.arange(len(here))
+        lengths.append(pair_lengths(on_host(rows), ends, ends + len(ends)))
+    return np.concatenate(lengths)

@@ -52,20 +52,19 @@ def test_exact_rld_is_the_same(client, dtype):
 def test_exact_rld_of_workers_with_gpus_is_the_same(client, precision, n, monkeypatch):
     """Their code, on the CPU; panels so small that several parts, the last of a single panel, are shared."""
     pytest.importorskip("torch")
-    from clorg_scale.rld.exact import gpu as cuda
-    from clorg_scale.rld.exact import gpu_cluster
+    from clorg_scale.rld.exact import gpu, gpu_cluster
     from clorg_scale.rld.points import ClassOrderedPoints
 
     monkeypatch.setattr(gpu_cluster, "LEAST_PANEL_ROWS", 1 << 10)
     monkeypatch.setattr(gpu_cluster, "PANELS", 5)
-    monkeypatch.setattr(cuda, "EXACT_MEAN", 4_000)
+    monkeypatch.setattr(gpu, "EXACT_MEAN", 4_000)
     X, codes = blobs(n)
     X = X.astype(np.float64 if precision == "fp64" else np.float32)
     X[7] = 40  # a row to be rescued
     points, temperatures, done = ClassOrderedPoints(X, codes, 4), np.array([0.02, 1.0, 0.5, 0.1]), []
-    how = {"precision": precision, "device": "cpu", "engine": "torch"}
-    alone = cuda.exact_sums(points, temperatures, advance=lambda _: None, **how)
-    together = gpu_cluster.exact_sums(points, temperatures, advance=done.append, run=mapped(client), **how)
+    how = {"precision": precision, "device": "cpu", "kernels": "torch"}
+    alone = gpu.exact_sums(points, temperatures, advance=lambda _: None, **how)
+    together = gpu_cluster.exact_sums(points, temperatures, advance=done.append, ordered_map=mapped(client), **how)
     assert sum(done) == n * (n - 1)
     assert len(done) > 2
     same(together, alone, ("k", "w", "log_r", "mean_distance", "spread"), rtol=1e-9 if precision == "fp64" else 2e-5)
@@ -162,20 +161,20 @@ def test_workers_that_die_cost_no_result(tmp_path, n_workers):
 
 
 def test_rld_is_the_same_to_the_last_bit_where_a_worker_dies(client):
-    from clorg_scale.rld.exact.passes import exact_sums
+    from clorg_scale.rld.exact.cpu import exact_sums
     from clorg_scale.rld.points import ClassOrderedPoints
 
     X, codes = blobs(9_000)
     points, temperatures = ClassOrderedPoints(X, codes, 4), np.array([1.0, 0.1])
     alive = list(client.run(os.getpid).values())
-    undisturbed = exact_sums(points, temperatures, run=mapped(client), advance=lambda _: None)
+    undisturbed = exact_sums(points, temperatures, ordered_map=mapped(client), advance=lambda _: None)
 
     def strike(_):
         if alive:
             os.kill(alive.pop(), signal.SIGKILL)
             alive.clear()
 
-    disturbed = exact_sums(points, temperatures, run=mapped(client), advance=strike)
+    disturbed = exact_sums(points, temperatures, ordered_map=mapped(client), advance=strike)
     for name in ("k", "w", "log_r", "mean_distance", "squares"):
         np.testing.assert_array_equal(getattr(disturbed, name), getattr(undisturbed, name))
 

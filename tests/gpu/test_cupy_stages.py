@@ -251,7 +251,7 @@ def test_sampled_rld(cupy, monkeypatch):
             n_landmarks=100,
             device=place,
         )
-        spread = affinity_spread(ordered, temperatures, sums.mean_distance, sums.log_r, sums.k, sums.squares)
+        spread = affinity_spread(ordered, temperatures, sums)
         results.append([sums.k, sums.w, np.exp(sums.log_r), sums.stderr, sums.mean_distance, spread])
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-9)

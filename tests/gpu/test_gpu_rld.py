@@ -10,13 +10,13 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
 ]
 
-FORMS = [1, 2, 1, 2, 1]
+SQUARE_OF = [-1, 0, -1, 2, -1]
 TEMPERATURES = [1.0, 0.5, 0.2, 0.1, 0.05]
 
 
 def panel(n, d, start, seed, classes):
     """Random points in fp16, two pairs of them equal, some unlabelled, sorted by class."""
-    from clorg_scale.rld.exact.device_points import Panel
+    from clorg_scale.kernels.rld_panels import Panel
 
     generator = torch.Generator("cuda").manual_seed(seed)
     codes = torch.randint(-1, classes, (n,), device="cuda", generator=generator).sort().values.to(torch.int32)
@@ -31,18 +31,22 @@ def panel(n, d, start, seed, classes):
 )
 def test_kernels_for_hopper_give_what_torch_gives(n, m, d, classes):
     from clorg_scale.kernels import rld_hopper
+    from clorg_scale.kernels.rld_panels import Exponents, Launch, Weights
 
     from clorg_scale.rld.exact import tiles_torch as torch_tiles
+    from clorg_scale.rld.exact.launch_plan import choose_kernels
+    from clorg_scale.rld.points import NEAR
 
-    if not rld_hopper.usable(torch.device("cuda", 0), "fp16", 5):
+    if choose_kernels("auto", "fp16", torch.device("cuda", 0), 5) != "hopper":
         pytest.skip("the GPU is not of the Hopper generation, or CuPy or cuda-core is not installed")
     X = panel(n, d, 0, 1, classes)
     Y = X if m is None else panel(m, d, n, 2, classes)
-    forms = torch.tensor(FORMS, dtype=torch.int32, device="cuda")
+    square_of = torch.tensor(SQUARE_OF, dtype=torch.int32, device="cuda")
     rates = -1.4427 / ((2 * d) ** 0.5 * torch.tensor(TEMPERATURES, device="cuda"))
-    ours = rld_hopper.kernel_sums(X, Y, rates, forms, precision="fp16", capacity=64)
-    theirs = torch_tiles.kernel_sums(X, Y, rates.double(), forms)
-    again = rld_hopper.kernel_sums(X, Y, rates, forms, precision="fp16", capacity=64)
+    exponents, launch = Exponents(rates.double(), square_of), Launch("fp16", NEAR, 64)
+    ours = rld_hopper.kernel_sums(X, Y, exponents, launch)
+    theirs = torch_tiles.kernel_sums(X, Y, exponents, launch)
+    again = rld_hopper.kernel_sums(X, Y, exponents, launch)
     for found, expected, repeated in zip(ours[:3], theirs[:3], again[:3], strict=True):
         assert float((found - expected).abs().max() / expected.abs().max()) < 1e-6
         assert torch.equal(found, repeated)
@@ -50,8 +54,8 @@ def test_kernels_for_hopper_give_what_torch_gives(n, m, d, classes):
     assert near[0] == near[1]
     weights = [torch.rand(5, len(side.x), device="cuda") + 0.5 for side in (X, Y)]
     weights[1] = weights[0] if m is None else weights[1]
-    ours = rld_hopper.affinity_sums(X, Y, *weights, rates, forms, precision="fp16", capacity=64)
-    theirs = torch_tiles.affinity_sums(X, Y, *weights, rates.double(), forms, safe=False)
+    ours = rld_hopper.affinity_sums(X, Y, exponents, Weights(*weights, False), launch)
+    theirs = torch_tiles.affinity_sums(X, Y, exponents, Weights(*weights, False), launch)
     for found, expected in zip(ours[:2], theirs[:2], strict=True):
         for part in (slice(0, 5), slice(5, 10)):  # between classes, within
             scale = expected[part].abs().max().clamp(min=1e-30)

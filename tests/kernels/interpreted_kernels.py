@@ -7,15 +7,22 @@ import types
 import numpy as np
 import pytest
 import torch
-from clorg_scale.kernels import rld_launch, rld_tiles
-from dense_rld import clustered_points, dense_sums, rld_values
+from clorg_scale.kernels import rld_launch, rld_reference, rld_tiles
+from clorg_scale.kernels.rld_panels import Exponents, Launch, Panel, Weights
+from points import clustered_points
 
-from clorg_scale.rld.exact import gpu as cuda
-from clorg_scale.rld.exact.device_points import DevicePoints, Panel
-from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.definition import dense_sums, modularity_of_sums
+from clorg_scale.rld.exact import gpu, launch_plan
+from clorg_scale.rld.exact.device_points import DevicePoints
+from clorg_scale.rld.points import NEAR, ClassOrderedPoints
 
 TEMPERATURES = np.array([1, 0.5, 0.2, 0.1])
-FORMS = [1, 2, 1, 2]
+SQUARE_OF = [-1, 0, -1, 2]
+
+
+def values_of(k, w, codes):
+    """(t,) RLD from sums."""
+    return modularity_of_sums(k, w, codes)[0]
 
 
 def test_interpreter_is_on():
@@ -62,37 +69,37 @@ def test_passes_against_coordinates(n, m, d, precision, rows, columns, pieces):
         Q, y, cy = panel(Y[:m], other[:m] % 3 + 4 * (m == 33), precision, start=n)
     scale = np.sqrt((x**2).sum(1).mean())
     rates = -np.log2(np.e) / (1.4 * scale * TEMPERATURES)
-    forms, c = torch.tensor(FORMS, dtype=torch.int32), torch.tensor(rates, dtype=torch.float32)
+    exponents = Exponents(torch.tensor(rates), torch.tensor(SQUARE_OF, dtype=torch.int32))
+    launch = Launch(precision, NEAR, 64)
 
     if m is None and n > 1:
-        needed = rld_launch.kernel_sums(P, Q, c, forms, precision=precision, config=config, capacity=0)
+        needed = rld_launch.kernel_sums(P, Q, exponents, launch._replace(capacity=0), config=config)
         assert isinstance(needed, int)
         assert needed >= -(-n // max(rows, columns))
-    result = rld_launch.kernel_sums(P, Q, c, forms, precision=precision, config=config, capacity=64)
-    over_rows, over_columns, total = (part.numpy() for part in result[:3])
-    i, j = near_pairs(result[3])
+    result = rld_launch.kernel_sums(P, Q, exponents, launch, config=config)
+    over_rows, over_columns, total = (sums.numpy() for sums in result[:3])
+    i, j = near_pairs(result.near_pairs)
     assert (i < j).all() if m is None else True
     distance = np.sqrt(((x[i] - y[j]) ** 2).sum(1))
     assert (distance**2 < 1.2e-3 * ((x[i] ** 2).sum(1) + (y[j] ** 2).sum(1))).all()
     e = np.exp2(rates[:, None] * distance)
     np.add.at(over_rows.T, i, np.concatenate([e, e * distance]).T)
     np.add.at(over_columns.T, j, np.concatenate([e, e * distance]).T)
-    R, D, R_columns, D_columns, S = rld_tiles.kernel_sums_reference(x, y, rates, diagonal=m is None)
-    np.testing.assert_allclose(over_rows, np.concatenate([R, D]), rtol=2e-5, atol=0)
-    np.testing.assert_allclose(over_columns, np.concatenate([R_columns, D_columns]), rtol=2e-5, atol=0)
+    expected, S = rld_reference.kernel_sums(x, y, rates, diagonal=m is None)
+    np.testing.assert_allclose(over_rows, expected.over_rows, rtol=2e-5, atol=0)
+    np.testing.assert_allclose(over_columns, expected.over_columns, rtol=2e-5, atol=0)
+    R, R_columns = expected.over_rows[:4], expected.over_columns[:4]
     np.testing.assert_allclose(total + distance.sum(), S, rtol=1e-5)
 
     r = R + R_columns if m is None else R
     logs = np.log2(r), np.log2(r if m is None else R_columns)
-    expected = rld_tiles.affinity_sums_reference(x, y, rates, logs, (cx, cy), diagonal=m is None)
-    for safe in (False, True):
-        weights = logs if safe else (np.exp2(-logs[0]), np.exp2(-logs[1]))
-        over_rows, over_columns, left_out = rld_launch.affinity_sums(
-            P, Q, *(torch.tensor(w, dtype=torch.float32) for w in weights), c, forms,
-            safe=safe, precision=precision, config=config, capacity=64,
-        )  # fmt: skip
+    expected = rld_reference.affinity_sums(x, y, rates, logs, (cx, cy), diagonal=m is None)
+    for log_space in (False, True):
+        weights = logs if log_space else (np.exp2(-logs[0]), np.exp2(-logs[1]))
+        on_device = Weights(*(torch.tensor(w, dtype=torch.float32) for w in weights), log_space)
+        over_rows, over_columns, left_out = rld_launch.affinity_sums(P, Q, exponents, on_device, launch, config=config)
         over_rows, over_columns = over_rows.numpy(), over_columns.numpy()
-        if not safe:
+        if not log_space:
             over_rows, over_columns = (
                 over * np.tile(w, (2, 1)) for over, w in zip((over_rows, over_columns), weights, strict=True)
             )
@@ -103,8 +110,8 @@ def test_passes_against_coordinates(n, m, d, precision, rows, columns, pieces):
         both = np.concatenate([a * ~same, a * same])
         np.add.at(over_rows.T, i, both.T)
         np.add.at(over_columns.T, j, both.T)
-        np.testing.assert_allclose(over_rows, np.concatenate(expected[:2]), rtol=5e-5, atol=1e-12)
-        np.testing.assert_allclose(over_columns, np.concatenate(expected[2:]), rtol=5e-5, atol=1e-12)
+        np.testing.assert_allclose(over_rows, expected.over_rows, rtol=5e-5, atol=1e-12)
+        np.testing.assert_allclose(over_columns, expected.over_columns, rtol=5e-5, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES[2:4])
@@ -116,23 +123,25 @@ def test_passes_with_tensor_descriptors(monkeypatch, shape):
 
 
 def test_buffers_are_within_the_plan(monkeypatch):
-    """A pair of panels takes, in every input mode, what the engine reckons with."""
+    """A pair of panels takes, in every input mode, what the engine plans."""
     X, codes = clustered_points(0, 700, 64)
     for precision in rld_launch.PRECISIONS:
         P, _, _ = panel(X, codes, precision)
         config = rld_launch.tile_config(precision)
-        row_sums, column_sums, near = rld_launch._buffers(P, P, 10, config, cuda._near_tiles(700))
+        launch = Launch(precision, NEAR, launch_plan.near_tiles(700))
+        row_sums, column_sums, near = rld_launch._buffers(P, P, 10, launch, config)
         taken = sum(array.numel() * array.element_size() for array in (row_sums, column_sums, *near))
-        monkeypatch.setattr(cuda, "AT_ONCE", 0)
-        planned = cuda._working_bytes(700, 64, 5, precision, torch.device("cpu"), triton=True)
+        monkeypatch.setattr(launch_plan, "AT_ONCE", 0)
+        problem = launch_plan.Problem(700, 64, 5, precision, torch.device("cpu"), "triton")
+        planned = launch_plan.working_bytes(problem, 700)
         assert 0.8 * planned < taken <= planned
 
 
 def test_totals_of_many_parts():
     """Float64 over parts, as many sums as are no multiple of a block."""
     parts = torch.from_numpy(np.random.default_rng(0).random((7, 3, 401), dtype=np.float32))
-    np.testing.assert_allclose(rld_launch.over_parts(parts), parts.double().sum(0), rtol=1e-15)
-    assert rld_launch.over_parts(parts[:, :0]).shape == (0, 401)
+    np.testing.assert_allclose(rld_launch.sum_over_blocks(parts), parts.double().sum(0), rtol=1e-15)
+    assert rld_launch.sum_over_blocks(parts[:, :0]).shape == (0, 401)
 
 
 def test_tensor_descriptors_where_gpu_and_triton_know_them(monkeypatch):
@@ -149,13 +158,13 @@ def test_engine(monkeypatch):
     """The whole engine on ragged panels, with small tiles, some temperatures beyond float32's range."""
     small = rld_tiles.TileConfig(32, 32, 32, pieces=2, warps=4, stages=2, run=2)
     monkeypatch.setattr(rld_launch, "tile_config", lambda precision: small)
-    monkeypatch.setattr(cuda, "_plan", lambda *_, **__: (50, False))
+    monkeypatch.setattr(gpu, "plan_panels", lambda *_, **__: (50, False))
     X, codes = clustered_points(5, 97, 24, offset=100.0)
     temperatures = np.array([0.1, 1, 0.2, 0.5, 0.01, 0.003])
     k, w, log_r, mu = dense_sums(X, codes, temperatures)
     points = ClassOrderedPoints(X, codes, 5)
     done = []
-    sums = cuda.exact_sums(points, temperatures, precision="tf32x3", engine="triton", device="cpu", advance=done.append)
+    sums = gpu.exact_sums(points, temperatures, precision="tf32x3", kernels="triton", device="cpu", advance=done.append)
     assert sum(done) == 2 * 97 * 96 / 2
     assert abs(sums.mean_distance / mu - 1) < 1e-6
     assert sums.n_rescued[-1] > 0
@@ -163,31 +172,31 @@ def test_engine(monkeypatch):
     # float32 exponents of up to 1000 at T = 0.003: 1000 x 6e-8
     np.testing.assert_allclose(sums.log_r, log_r, atol=3e-4)
     np.testing.assert_allclose(sums.k[:4], k[:4], rtol=5e-5)
-    np.testing.assert_allclose(rld_values(sums.k, sums.w, codes)[:4], rld_values(k, w, codes)[:4], atol=1e-6)
-    np.testing.assert_allclose(rld_values(sums.k, sums.w, codes), rld_values(k, w, codes), atol=2e-5)
+    np.testing.assert_allclose(values_of(sums.k, sums.w, codes)[:4], values_of(k, w, codes)[:4], atol=1e-6)
+    np.testing.assert_allclose(values_of(sums.k, sums.w, codes), values_of(k, w, codes), atol=2e-5)
 
 
 def test_engine_is_deterministic_and_splits_where_lists_overflow(monkeypatch):
     """Points so close together that every pair is near: panels are cut until their lists fit."""
     small = rld_tiles.TileConfig(16, 16, 32, pieces=1, warps=4, stages=2, run=2)
     monkeypatch.setattr(rld_launch, "tile_config", lambda precision: small)
-    monkeypatch.setattr(cuda, "LEAST_PANEL_ROWS", 8)
-    monkeypatch.setattr(cuda, "SPARE_TILES", -1)
+    monkeypatch.setattr(launch_plan, "LEAST_PANEL_ROWS", 8)
+    monkeypatch.setattr(launch_plan, "SPARE_TILES", -1)
     rng = np.random.default_rng(0)
     codes = np.arange(60) % 2
     X = (np.eye(2)[codes] * 1000 + rng.normal(size=(60, 2))).astype(np.float32)
     k, w, _, _ = dense_sums(X, codes, [1.0, 0.1])
     cut = []
-    quarters = cuda._quarters
-    monkeypatch.setattr(cuda, "_quarters", lambda X, Y: cut.append(len(X.x)) or quarters(X, Y))
+    quarters = gpu._quarters
+    monkeypatch.setattr(gpu, "_quarters", lambda X, Y: cut.append(len(X.x)) or quarters(X, Y))
     first, second = (
-        cuda.exact_sums(
+        gpu.exact_sums(
             ClassOrderedPoints(X, codes, 2), np.array([1.0, 0.1]),
-            precision="ieee", engine="triton", device="cpu", advance=lambda _: None,
+            precision="ieee", kernels="triton", device="cpu", advance=lambda _: None,
         )
         for _ in range(2)
     )  # fmt: skip
     assert 60 in cut
-    np.testing.assert_allclose(rld_values(first.k, first.w, codes), rld_values(k, w, codes), atol=1e-6)
+    np.testing.assert_allclose(values_of(first.k, first.w, codes), values_of(k, w, codes), atol=1e-6)
     np.testing.assert_array_equal(first.k, second.k)
     np.testing.assert_array_equal(first.log_r, second.log_r)

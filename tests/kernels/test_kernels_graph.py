@@ -17,8 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serial_cupy import FILES, Shim, serial_cupy
 
-from clorg_scale.errors import InputError
-
 INTEGERS = {"int": np.int32, "long long": np.int64}
 
 
@@ -56,9 +54,9 @@ def test_launchers_and_the_checks_of_the_benchmark(cupy, monkeypatch):
     gpu_check.check_graph_kernels(run)
     assert len(run.rows) == 14
     assert all(row["ok"] for row in run.rows), run.rows
-    with pytest.raises(InputError, match="'max', 'mean' or 'mutual'"):
+    with pytest.raises(ValueError, match="'max', 'mean' or 'mutual'"):
         graph.symmetrize(cupy.zeros((3, 1), np.int32), cupy.zeros((3, 1)), "min")
-    with pytest.raises(InputError, match="neighbor 3, but there are only 3"):
+    with pytest.raises(ValueError, match="neighbor 3, but there are only 3"):
         graph.symmetrize(cupy.full((3, 1), 3, np.int32), cupy.zeros((3, 1)), "max")
 
 

@@ -1,4 +1,4 @@
-"""The kernels in a wheel: under `clorg_scale.kernels`, `.cu` files included, the name `kernels` left alone."""
+"""The kernels in a wheel: under `clorg_scale.kernels`, CUDA sources included, the name `kernels` left alone."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_wheel(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         archive.extractall(unpacked)
-    held = {path.name for path in (ROOT / "kernels").iterdir() if path.suffix in (".py", ".cu")}
-    assert {Path(name).name for name in names if name.startswith("clorg_scale/kernels/")} == held
+    files = {path.name for path in (ROOT / "kernels").iterdir() if path.suffix in (".py", ".cu", ".cuh")}
+    assert {Path(name).name for name in names if name.startswith("clorg_scale/kernels/")} == files
     assert not any(name.startswith("kernels/") for name in names)
     program = (
         "import importlib.util, clorg_scale.kernels.graph as g; assert importlib.util.find_spec('kernels') is None; "

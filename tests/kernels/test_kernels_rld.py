@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("triton", reason="Triton is not installed")
 pytest.importorskip("torch", reason="torch is not installed")
 
+from clorg_scale.rld.points import NEAR
+
 STACK_LIMIT = {80: 1024, 90: 256}
 """Bytes of local memory of a thread (an accumulator takes 512)."""
 
@@ -41,13 +43,11 @@ def compiled(kernel, config, *, dtype, arch, **constants):
     from triton.compiler import ASTSource
 
     blocks = {"BLOCK_M": config.m, "BLOCK_N": config.n, "BLOCK_K": config.k, "PIECES": config.pieces}
-    given = blocks | {"RUN": config.run, "GROUP": config.group} | constants
+    given = blocks | {"NEAR": NEAR, "RUN": config.run, "GROUP": config.group} | constants
     given = {name: value for name, value in given.items() if name in kernel.arg_names}
     integers = {"capacity", "n_rows", "n_columns", "d", "n_temperatures"}
     pointers = {"near_masks": "*i8", "x": f"*{dtype}", "y": f"*{dtype}"}
-    pointers |= dict.fromkeys(
-        ["near_places", "near_count", "forms", "x_code", "y_code", "skip_starts", "skip_rows", "skip_columns"], "*i32"
-    )
+    pointers |= dict.fromkeys(["near_places", "near_count", "square_of", "x_code", "y_code"], "*i32")
     kinds = [
         "constexpr" if name in given else "i32" if name in integers else pointers.get(name, "*fp32")
         for name in kernel.arg_names
@@ -55,7 +55,7 @@ def compiled(kernel, config, *, dtype, arch, **constants):
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, (name, kind) in enumerate(zip(kernel.arg_names, kinds, strict=True))
-        if kind.startswith("*") or name in ("d", "weights_stride")
+        if kind.startswith("*") or name == "d"
     }
     program = ASTSource(kernel, dict(zip(kernel.arg_names, kinds, strict=True)), given, aligned)
     options = {"num_warps": config.warps, "num_stages": config.stages}
@@ -92,20 +92,20 @@ def test_tensor_descriptors_leave_nothing_to_spill(tmp_path):
     """The variants that carry the work on Hopper: one number in local memory, read once a tile, or none."""
     tiles = tile_kernels()
     common = {"dtype": "fp16", "arch": 90, "TMA": True, "PRECISION": "ieee", "DIAGONAL": False}
-    config = tiles.CONFIGS["two_programs"]
+    config = tiles.CONFIGS["two_per_sm"]
     binary = compiled(tiles.kernel_sums_kernel, config, **common)
     check(binary, 90, tmp_path, stack=8)
     assert "cp.async.bulk.tensor" in binary.asm["ptx"]
     # Two programs on a multiprocessor: 228 KiB of shared memory, 1 KiB of it taken by each.
     assert 2 * (binary.metadata.shared + 1024) <= 228 << 10
-    check(compiled(tiles.affinity_sums_kernel, config, **common, SAFE=False, LABELS=False), 90, tmp_path, stack=0)
+    check(compiled(tiles.affinity_sums_kernel, config, **common, LOG_SPACE=False, LABELS=False), 90, tmp_path, stack=0)
 
 
 def test_tensor_descriptors_are_made_once():
     """Before the loop over tiles: making one takes about a microsecond."""
     tiles = tile_kernels()
     options = {"dtype": "fp16", "arch": 90, "TMA": True, "PRECISION": "ieee", "DIAGONAL": False}
-    code = compiled(tiles.kernel_sums_kernel, tiles.CONFIGS["two_programs"], **options).asm["ttgir"]
+    code = compiled(tiles.kernel_sums_kernel, tiles.CONFIGS["two_per_sm"], **options).asm["ttgir"]
     assert code.count("tensormap_create") == 2
     assert code.rindex("tensormap_create") < code.index("scf.for")
 
@@ -137,8 +137,8 @@ def test_every_precision_compiles(precision, arch, tmp_path):
     common = {"dtype": dtype, "arch": arch, "TMA": arch == 90 and precision != "ieee", "PRECISION": product}
     binary = compiled(tiles.kernel_sums_kernel, config, **common, DIAGONAL=False)
     check(binary, arch, tmp_path, stack=STACK_LIMIT[arch], matrix=precision != "ieee")
-    for diagonal, safe, labels in ((True, False, True), (False, True, False)):
-        flags = {"DIAGONAL": diagonal, "SAFE": safe, "LABELS": labels}
+    for diagonal, log_space, labels in ((True, False, True), (False, True, False)):
+        flags = {"DIAGONAL": diagonal, "LOG_SPACE": log_space, "LABELS": labels}
         binary = compiled(tiles.affinity_sums_kernel, config, **common, **flags)
         check(binary, arch, tmp_path, stack=STACK_LIMIT[arch], matrix=precision != "ieee")
 
@@ -149,7 +149,7 @@ def test_other_tiles_compile(name, tmp_path):
     tiles = tile_kernels()
     common = {"dtype": "fp16", "arch": 90, "TMA": True, "PRECISION": "ieee", "DIAGONAL": False}
     check(compiled(tiles.kernel_sums_kernel, tiles.CONFIGS[name], **common), 90, tmp_path, stack=256)
-    binary = compiled(tiles.affinity_sums_kernel, tiles.CONFIGS[name], **common, SAFE=False, LABELS=False)
+    binary = compiled(tiles.affinity_sums_kernel, tiles.CONFIGS[name], **common, LOG_SPACE=False, LABELS=False)
     check(binary, 90, tmp_path, stack=256)
 
 

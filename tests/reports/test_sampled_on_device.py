@@ -99,7 +99,7 @@ def test_sums_are_those_of_the_compiled_loops(dtype, rtol, temperatures, monkeyp
             getattr(ours, name), expected, rtol=rtol, atol=rtol * abs(expected).max(), err_msg=name
         )
     # What shuffled labels make of it, from other random rows.
-    spread = affinity_spread(points, temperatures, ours.mean_distance, ours.log_r, ours.k, ours.squares)
+    spread = affinity_spread(points, temperatures, ours)
     np.testing.assert_allclose(np.sqrt(ours.spread), np.sqrt(spread), rtol=0.3)
 
 

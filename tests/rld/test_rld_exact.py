@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from dense_rld import dense_rld, dense_sums
 from fashion_images import first_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import clorg_scale as cs
+from clorg_scale.rld.definition import dense_rld, dense_sums
 from clorg_scale.rld.exact.tiles_numba import TILE
 from clorg_scale.rld.modularity import shuffled_labels
 

@@ -10,7 +10,7 @@ import clorg_scale as cs
 pytest.importorskip("torch", reason="torch is not installed")
 
 from clorg_scale.rld import compute as module
-from clorg_scale.rld.exact import gpu as cuda
+from clorg_scale.rld.exact import gpu
 
 
 def embeddings(dtype):
@@ -23,9 +23,9 @@ def embeddings(dtype):
 @pytest.fixture
 def without_a_gpu(monkeypatch):
     """device="cuda" as far as the choice of the engine and its precision; tensors stay on the CPU."""
-    exact_sums = cuda.exact_sums
+    exact_sums = gpu.exact_sums
     monkeypatch.setitem(module_globals(), "resolve_device", lambda device: device)
-    monkeypatch.setattr(cuda, "exact_sums", lambda *args, **named: exact_sums(*args, **named | {"device": "cpu"}))
+    monkeypatch.setattr(gpu, "exact_sums", lambda *args, **named: exact_sums(*args, **named | {"device": "cpu"}))
 
 
 def module_globals():
@@ -43,6 +43,7 @@ def test_float64_is_computed_in_float64(without_a_gpu, dtype, precision, allowed
     on_gpu = cs.rld(X, codes, device="cuda", method="exact")
     expected = cs.rld(X.astype(np.float64), codes, device="cpu", method="exact")
     assert on_gpu.details["precision"] == precision
+    assert on_gpu.details["kernels"] == "torch"
     assert abs(on_gpu.values - expected.values).max() < allowed
 
 

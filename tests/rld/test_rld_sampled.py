@@ -4,12 +4,12 @@ import importlib
 
 import numpy as np
 import pytest
-from dense_rld import dense_rld
 from fashion_images import SHIPPED, first_images, has_all_images
 
 import clorg_scale as cs
 from clorg_scale.datasets import compact_mixture, locally_dense_mixture
 from clorg_scale.errors import InputError
+from clorg_scale.rld.definition import dense_rld
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.sampled import estimate as sampled
 from clorg_scale.rld.sampled.estimate import sampled_sums

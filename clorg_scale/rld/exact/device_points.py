@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from clorg_scale.errors import InputError
+from clorg_scale.kernels.rld_panels import Panel
 from clorg_scale.numerics.products import rounded_to_tf32
 from clorg_scale.rld.points import ClassOrderedPoints
 
@@ -22,23 +23,6 @@ FEATURES = 64
 
 BLOCK_BYTES = 32 << 20
 """Bytes of coordinates, as float32, converted at a time: a copy of that size runs at full speed."""
-
-
-class Panel(NamedTuple):
-    """Consecutive points on the device.
-
-    `x`: (p, d) contiguous, d a multiple of 64; `norms`: (p,) squared norms of the rounded points; `codes`: (p,) int32
-    ascending, negative where unlabelled; `start`: position of the first.
-    """
-
-    x: Any
-    norms: Any
-    codes: Any
-    start: int
-
-    def part(self, start: int, stop: int) -> Panel:
-        """Points start..stop of the panel."""
-        return Panel(self.x[start:stop], self.norms[start:stop], self.codes[start:stop], self.start + start)
 
 
 class DevicePoints:
@@ -99,7 +83,7 @@ class DevicePoints:
         starts = range(0, self.n, panel_rows)
         pairs = [(i, j) for i in (starts if some is None else some) for j in starts[i // panel_rows :]]
         if self._all is not None:
-            cut = {i: self._all.part(i, min(self.n, i + panel_rows)) for i in starts}
+            cut = {i: self._all.slice(i, min(self.n, i + panel_rows)) for i in starts}
             yield from ((cut[i], cut[j]) for i, j in pairs)
             return
         with ThreadPoolExecutor(1) as loader:
@@ -133,7 +117,7 @@ class DevicePoints:
         return float(2.0 ** (6 - np.ceil(np.log2(largest)))) if largest > 0 else 1.0
 
     def _load(self, start: int, panel_rows: int) -> tuple[Panel, Any]:
-        """One panel, copied on a stream of its own; the event tells when it is there."""
+        """One panel, copied on a stream of its own, and the event after it."""
         import torch
 
         stop = min(self.n, start + panel_rows)
@@ -161,7 +145,7 @@ class DevicePoints:
         return Panel(x, norms, self.codes[start:stop], start)
 
     def _arrived(self, loaded: tuple[Panel, Any]) -> Panel:
-        """Let the current stream wait for the copy, and keep its memory until that stream is done with it."""
+        """Panel for which the current stream waits, its memory kept until that stream is done with it."""
         import torch
 
         panel, event = loaded

@@ -1,7 +1,7 @@
-"""Exact RLD on the GPUs of a cluster: each holds the points, or streams them, and takes some rows of panels.
+"""Exact RLD on the GPUs of a cluster: each keeps the points, or streams them, and takes some rows of panels.
 
-A panel with all those behind it is less work the further behind it is, so the first and the last make one part, the
-second and the last but one the next. The parts' sums are added in their order, on the machine that asks.
+A panel with all those behind it is less work the further behind it is, so the first and the last make one share, the
+second and the last but one the next. The sums of the shares are added in their order, on the machine of the client.
 """
 
 from __future__ import annotations
@@ -10,226 +10,190 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.distributed import Map
 from clorg_scale.progress import Advance
-from clorg_scale.rld.exact.gpu import (
-    MOST_PANEL_ROWS,
-    Engine,
-    Passes,
-    as_handed_in,
-    computing,
-    mean_distance,
-    needs_logarithms,
-    on_device,
-)
-from clorg_scale.rld.exact.passes import ExactSums
+from clorg_scale.rld.exact import passes
+from clorg_scale.rld.exact.launch_plan import MOST_PANEL_ROWS, DeviceSettings, Kernels
+from clorg_scale.rld.exact.passes import AffinitySums, ExactSums, KernelSums
 from clorg_scale.rld.points import ClassOrderedPoints
 
-__all__ = ["exact_sums"]
+if TYPE_CHECKING:
+    from clorg_scale.rld.exact.gpu import GPUEngine
+
+__all__ = ["ClusterEngine", "exact_sums"]
 
 Floats = npt.NDArray[np.float64]
 
 PANELS = 32
-"""Panels of points at least, where they are large enough to keep a GPU busy: 16 parts to share."""
+"""Panels of points at least, where they are large enough to keep a GPU busy: 16 shares."""
 
 LEAST_PANEL_ROWS = 1 << 13
-
-
-@dataclass(frozen=True)
-class _Points:
-    """What a worker needs to have the points on its GPU; kept there from one task to the next.
-
-    Parameters
-    ----------
-    points, temperatures, memory_limit, precision, engine, device
-        As for `clorg_scale.rld.exact.gpu.on_device`.
-    panel_rows
-        Points of a panel, at most.
-    name
-        By which a worker knows them again.
-    """
-
-    points: ClassOrderedPoints
-    temperatures: Floats
-    memory_limit: int | None
-    precision: str
-    engine: Engine
-    device: str
-    panel_rows: int
-    name: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    @contextmanager
-    def there(self) -> Iterator[Passes]:
-        """The passes over the points on this worker's GPU; those of another run are given up."""
-        with computing():
-            if self.name not in _HELD:
-                _HELD.clear()
-                _HELD[self.name] = on_device(
-                    self.points, self.temperatures, self.memory_limit, lambda _: None, self.precision, self.engine,
-                    self.device, most_panel_rows=self.panel_rows,
-                )  # fmt: skip
-            yield _HELD[self.name]
-
-    def parts(self) -> Iterator[tuple[int, ...]]:
-        """First points of the panels of each part: one from the front and one from the back."""
-        starts = range(0, self.points.n_points, self.panel_rows)
-        half = -(-len(starts) // 2)
-        return (tuple(dict.fromkeys((starts[i], starts[-1 - i]))) for i in range(half))
-
-    def panels(self, part: tuple[int, ...], panel_rows: int) -> list[int]:
-        """First points of a part's panels, on a worker whose memory may want smaller ones."""
-        ends = ((first, min(self.points.n_points, first + self.panel_rows)) for first in part)
-        return [start for first, end in ends for start in range(first, end, panel_rows)]
-
-    def n_pairs(self, part: tuple[int, ...]) -> float:
-        """Pairs of points that a part visits."""
-        n = self.points.n_points
-        sizes = ((min(self.panel_rows, n - start), n - start) for start in part)
-        return float(sum(rows * behind - rows * (rows + 1) / 2 for rows, behind in sizes))
-
-
-_HELD: dict[str, Passes] = {}
-
-
-@dataclass(frozen=True)
-class _FirstMean:
-    """Mean distance to begin with, and the factor on all coordinates."""
-
-    points: _Points
-    seed: int
-
-    def __call__(self, _: None) -> tuple[float, float]:
-        with self.points.there() as passes:
-            return passes.first_mean(self.seed), passes.points.scale
-
-
-@dataclass(frozen=True)
-class _KernelTotals:
-    """Pass 1 of a part: R and D (2t, n), sum of distances."""
-
-    points: _Points
-    mu: float
-
-    def __call__(self, part: tuple[int, ...]) -> tuple[Floats, float]:
-        with self.points.there() as passes:
-            into, total = passes.kernel_totals(self.mu, self.points.panels(part, passes.panel_rows))
-            return into.cpu().numpy(), float(total)
-
-
-@dataclass(frozen=True)
-class _Rescue:
-    """Rows summed again: log r of all (t, n), and how many."""
-
-    points: _Points
-    mu: float
-    R: Floats
-    log_r: Floats
-
-    def __call__(self, _: None) -> tuple[Floats, npt.NDArray[np.int64]]:
-        with self.points.there() as passes:
-            R, log_r = _tensors(passes, self.R, self.log_r)
-            n_rescued = passes.rescue(R, self.mu, log_r)
-            return log_r.cpu().numpy(), n_rescued
-
-
-@dataclass(frozen=True)
-class _AffinitySums:
-    """Pass 2 of a part: B and W (2t, n), squares of near affinities (t,)."""
-
-    points: _Points
-    mu: float
-    log_r: Floats
-    safe: bool
-
-    def __call__(self, part: tuple[int, ...]) -> tuple[Floats, Floats]:
-        with self.points.there() as passes:
-            (log_r,) = _tensors(passes, self.log_r)
-            panels = self.points.panels(part, passes.panel_rows)
-            B, W, squares = passes.affinity_sums(self.mu, log_r, safe=self.safe, some=panels)
-            return passes.torch.cat([B, W]).cpu().numpy(), squares.cpu().numpy()
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """(t,) sum of B^2 over all pairs."""
-
-    points: _Points
-    mu: float
-    log_r: Floats
-    k: Floats
-    near_squares: Floats
-    seed: int
-
-    def __call__(self, _: None) -> Floats:
-        with self.points.there() as passes:
-            log_r, k, near_squares = _tensors(passes, self.log_r, self.k, self.near_squares)
-            return np.asarray(passes.spread(self.mu, log_r, k, near_squares, self.seed).cpu().numpy())
 
 
 def exact_sums(
     points: ClassOrderedPoints,
     temperatures: Floats,
     *,
+    ordered_map: Map,
+    advance: Advance,
     seed: int = 0,
     memory_limit: int | None = None,
-    advance: Advance,
-    run: Map,
     precision: str = "fp16",
-    engine: Engine = "auto",
+    kernels: Kernels = "auto",
     device: str = "cuda",
 ) -> ExactSums:
     """Sum the affinities of every point at every temperature, as `rld.exact.gpu.exact_sums` does on one GPU.
 
     Parameters
     ----------
-    points, temperatures, seed, memory_limit, advance, precision, engine, device
-        As there.
-    run
-        Maps the parts on the workers (`clorg_scale.distributed.mapped`).
+    points, temperatures, advance, seed, memory_limit, precision, kernels, device
+        As in `clorg_scale.rld.exact.gpu.exact_sums`.
+    ordered_map
+        Maps the shares on the workers (`clorg_scale.distributed.mapped`).
 
     Raises
     ------
     InputError, MissingDependencyError
         As there.
     """
-    n, falling = points.n_points, np.argsort(-temperatures, kind="stable")
     # A power of two: a worker that wants smaller panels halves it, and they begin at the same points.
-    panel_rows = min(MOST_PANEL_ROWS, max(LEAST_PANEL_ROWS, 1 << (-(-n // PANELS) - 1).bit_length()))
-    there = _Points(points, temperatures[falling], memory_limit, precision, engine, device, panel_rows)
-    guess, scale = _one(run, _FirstMean(there, seed))
-    R_and_D, total = _added(run, _KernelTotals(there, guess), there, advance)
-    R, D = np.split(R_and_D, 2)
-    mu = mean_distance(float(total), n)
-    with np.errstate(divide="ignore", invalid="ignore"):  # rows to be rescued
-        log_r = np.log(R) + np.log(mu / guess) * D / (R * guess * there.temperatures[:, None])
-    log_r, n_rescued = _one(run, _Rescue(there, mu, R, log_r))
-    safe = needs_logarithms(float(R.min()), n)
-    B_and_W, near_squares = _added(run, _AffinitySums(there, mu, log_r, safe), there, advance)
-    B, W = np.split(B_and_W, 2)
-    spread = _one(run, _Spread(there, mu, log_r, B + W, near_squares, seed))
-    return as_handed_in(ExactSums(B + W, W, log_r, mu / scale, n_rescued, spread=spread), falling, points.order)
+    panel_rows = min(MOST_PANEL_ROWS, max(LEAST_PANEL_ROWS, 1 << (-(-points.n_points // PANELS) - 1).bit_length()))
+    settings = DeviceSettings(precision, kernels, device, memory_limit, panel_rows)
+
+    def engine_for(falling: Floats) -> ClusterEngine:
+        return ClusterEngine(_WorkerEngine(points, falling, settings), ordered_map, advance)
+
+    return passes.exact_sums(engine_for, points, temperatures, seed)
 
 
-def _one(run: Map, task: Any) -> Any:
-    """Result of a task that one worker does."""
-    (result,) = run(task, [None])
-    return result
+class ClusterEngine:
+    """The `clorg_scale.rld.exact.passes.Engine` whose work the GPUs of a cluster share."""
+
+    xp = np
+
+    def __init__(self, worker: _WorkerEngine, ordered_map: Map, advance: Advance) -> None:
+        self._worker, self._map, self._advance = worker, ordered_map, advance
+        self.temperatures = worker.temperatures
+        self.scale, self.kernels = 1.0, ""
+
+    def guess_mean_distance(self, seed: int) -> float:
+        """Mean distance that one worker finds."""
+        mean, self.scale, self.kernels = self._on_one("guess_mean_distance", seed)
+        return float(mean)
+
+    def kernel_pass(self, mu: float) -> KernelSums:
+        """Pass 1."""
+        return KernelSums(*self._on_all("kernel_pass", mu))
+
+    def rescue_log_r(self, mu: float, R: Floats, log_r: Floats) -> tuple[Floats, Any]:
+        """Rows summed again by one worker."""
+        found, _, _ = self._on_one("rescue_log_r", mu, R, log_r)
+        log_r, accurate = found
+        return log_r, accurate
+
+    def affinity_pass(self, mu: float, log_r: Floats) -> AffinitySums:
+        """Pass 2."""
+        return AffinitySums(*self._on_all("affinity_pass", mu, log_r))
+
+    def rescue_affinities(self, mu: float, log_r: Floats, sums: AffinitySums) -> tuple[AffinitySums, bool]:
+        """Nothing to do: log space takes care of small affinities."""
+        return sums, True
+
+    def spread(self, mu: float, log_r: Floats, sums: AffinitySums, seed: int) -> Any:
+        """(t,) sum of B^2 over all pairs, from rows that one worker samples."""
+        spread, _, self.kernels = self._on_one("spread", mu, log_r, sums, seed)
+        return spread
+
+    def _on_one(self, method: str, *arguments: Any) -> Any:
+        """Result of a method of one worker's engine, and the engine's scale and kernels."""
+        (result,) = self._map(_Task(self._worker, method, arguments), [None])
+        return result
+
+    def _on_all(self, method: str, *arguments: Any) -> list[Any]:
+        """Sums of all shares."""
+        total: list[Any] = []
+        shares = list(self._worker.shares())
+        results = self._map(_Task(self._worker, method, arguments), shares)
+        for share, (sums, _, kernels) in zip(shares, results, strict=True):
+            total = [a + b for a, b in zip(total, sums, strict=True)] if total else list(sums)
+            self.kernels = kernels
+            self._advance(self._worker.n_pairs(share))
+        return total
 
 
-def _added(run: Map, task: Any, there: _Points, advance: Advance) -> tuple[Floats, Any]:
-    """Both sums of all parts."""
-    into, beside = 0.0, 0.0
-    for part, sums in zip(there.parts(), run(task, there.parts()), strict=True):
-        into, beside = into + sums[0], beside + sums[1]
-        advance(there.n_pairs(part))
-    return np.asarray(into), beside
+_CACHED: dict[str, GPUEngine] = {}
+"""The engine of this worker, by the name of the work that it serves."""
 
 
-def _tensors(passes: Passes, *arrays: Any) -> list[Any]:
-    """Float64 on the device."""
-    return [passes.torch.as_tensor(array, dtype=passes.torch.float64, device=passes.points.device) for array in arrays]
+@dataclass(frozen=True)
+class _WorkerEngine:
+    """What a worker needs to have the points on its GPU; its engine is kept from one task to the next.
+
+    Parameters
+    ----------
+    points, temperatures, settings
+        As for `clorg_scale.rld.exact.gpu.GPUEngine.on_device`.
+    name
+        Key of the engine in a worker's cache.
+    """
+
+    points: ClassOrderedPoints
+    temperatures: Floats
+    settings: DeviceSettings
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @contextmanager
+    def open(self) -> Iterator[GPUEngine]:
+        """The engine on this worker's GPU; that of other work is given up."""
+        from clorg_scale.rld.exact.gpu import GPUEngine, torch_numerics
+
+        with torch_numerics():
+            if self.name not in _CACHED:
+                _CACHED.clear()
+                _CACHED[self.name] = GPUEngine.on_device(self.points, self.temperatures, self.settings, lambda _: None)
+            yield _CACHED[self.name]
+
+    def shares(self) -> Iterator[tuple[int, ...]]:
+        """First points of the panels of each share: one from the front and one from the back."""
+        starts = range(0, self.points.n_points, self.settings.most_panel_rows)
+        half = -(-len(starts) // 2)
+        return (tuple(dict.fromkeys((starts[i], starts[-1 - i]))) for i in range(half))
+
+    def panels(self, share: tuple[int, ...], panel_rows: int) -> list[int]:
+        """First points of a share's panels, on a worker whose memory may want smaller ones."""
+        most = self.settings.most_panel_rows
+        ends = ((first, min(self.points.n_points, first + most)) for first in share)
+        return [start for first, end in ends for start in range(first, end, panel_rows)]
+
+    def n_pairs(self, share: tuple[int, ...]) -> float:
+        """Pairs of points that a share visits."""
+        n = self.points.n_points
+        sizes = ((min(self.settings.most_panel_rows, n - start), n - start) for start in share)
+        return float(sum(rows * behind - rows * (rows + 1) / 2 for rows, behind in sizes))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A method of a worker's engine, for a share of the panels or as a whole; with the engine's scale and kernels."""
+
+    worker: _WorkerEngine
+    method: str
+    arguments: tuple[Any, ...]
+
+    def __call__(self, share: tuple[int, ...] | None) -> tuple[Any, float, str]:
+        with self.worker.open() as engine:
+            panels = () if share is None else (self.worker.panels(share, engine.panel_rows),)
+            result = getattr(engine, self.method)(*self.arguments, *panels)
+            return _on_host(result), engine.scale, engine.kernels
+
+
+def _on_host(result: Any) -> Any:
+    """Tensors of a result as NumPy arrays."""
+    if isinstance(result, tuple):
+        return tuple(map(_on_host, result))
+    return result.cpu().numpy() if hasattr(result, "cpu") else result

@@ -10,13 +10,16 @@ Where one temperature is half another one, its e is the square of the other's, a
 times f_i f_j, f = r'^2 / r with r' the other's sums: one exponential serves them all.
 Both are symmetric in i and j, so each tile above the diagonal gives the sums of its rows *and* of its columns.
 A row of distances (2 kB) stays in the first-level cache while the temperatures pass over it. Sums within a tile
-are in the tile's precision, across tiles in float64. Every tile writes its sums to a place of its own, added up
+are in the tile's precision, across tiles in float64. Every tile writes its sums to memory of its own, added up
 afterward in a fixed order: the result does not depend on the number of threads.
+
+Only the functions that Python calls are cached on disk. A callee that came from there would not be inlined into a
+caller compiled anew, and round differently.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +29,19 @@ from clorg_scale.numerics.compiler import njit
 from clorg_scale.numerics.exp2 import exp2
 from clorg_scale.numerics.simd import aligned_empty, use_wide_vectors
 
-__all__ = ["TILE", "add_tiles", "affinity_sums", "kernel_sums", "row_distances", "squares", "tile_pairs"]
+__all__ = [
+    "TILE",
+    "ClassSpans",
+    "Exponents",
+    "Logs",
+    "PanelPair",
+    "Tile",
+    "add_tiles",
+    "affinity_sums",
+    "kernel_sums",
+    "row_distances",
+    "tile_pairs",
+]
 
 Floats = npt.NDArray[Any]
 """float32 or float64; a tile and all that goes with it have one precision."""
@@ -36,44 +51,83 @@ Integers = npt.NDArray[np.int64]
 TILE = 512
 """Points a side: a float32 tile (1 MB) fits the second-level cache beside the blocks that make it."""
 
-NEAR = 1e-3
-"""Pairs with d^2 below this share of |x_i|^2 + |x_j|^2 have lost digits to cancellation and are recomputed."""
+
+class PanelPair(NamedTuple):
+    """Two panels of points and the tiles they are cut into.
+
+    `X`, `Y`: (p, d) and (q, d) points, the same array on the diagonal; `x_norms`, `y_norms`: squared norms of their
+    rows; `tiles`: `tile_pairs` of the panels; `diagonal`: both panels are the same points, only pairs i < j are taken.
+    """
+
+    X: Floats
+    Y: Floats
+    x_norms: Floats
+    y_norms: Floats
+    tiles: Integers
+    diagonal: bool
 
 
-def tile_pairs(n_rows: int, n_columns: int, *, diagonal: bool) -> npt.NDArray[np.int64]:
+class Exponents(NamedTuple):
+    """Exponentials of a pass.
+
+    `rates`: (t,) c = -log2(e) / (mu T), twice that in pass 2; `square_of`: see `clorg_scale.rld.temperatures`; `near`:
+    see `clorg_scale.rld.points.NEAR`; `floor`: square root of the smallest result of `exp2`.
+    """
+
+    rates: Floats
+    square_of: Integers
+    near: Any
+    floor: Any
+
+
+class Logs(NamedTuple):
+    """(t, p) and (t, q) l = log2 r of rows and columns; f instead where the temperature's e are squares."""
+
+    rows: Floats
+    columns: Floats
+
+
+class ClassSpans(NamedTuple):
+    """(p,) first column of the class of each row, and the one after its last; empty where there is none."""
+
+    start: Integers
+    stop: Integers
+
+
+class Tile(NamedTuple):
+    """Products G (p, q) of two blocks of points X and Y, and their squared norms."""
+
+    G: Floats
+    X: Floats
+    Y: Floats
+    x_norms: Floats
+    y_norms: Floats
+
+
+class _Lines(NamedTuple):
+    """Work space of a tile: distances of a row, (t, TILE) its exponentials, (s, TILE) sums over columns and rows."""
+
+    d: Floats
+    e: Floats
+    column: Floats
+    row: Floats
+
+
+def tile_pairs(n_rows: int, n_columns: int, *, diagonal: bool) -> Integers:
     """Positions (tile row, tile column) of all tiles of two panels; only the upper half of a panel with itself."""
     rows, columns = -(-n_rows // TILE), -(-n_columns // TILE)
     pairs = [(i, j) for i in range(rows) for j in range(i if diagonal else 0, columns)]
     return np.array(pairs, dtype=np.int64)
 
 
-def squares(temperatures: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """For each temperature, an earlier one that is twice as large (its exponentials squared are this one's), or -1."""
-    squared = np.full(len(temperatures), -1, dtype=np.int64)
-    for t, temperature in enumerate(temperatures):
-        for earlier in range(t):
-            if abs(temperatures[earlier] / temperature - 2) < 1e-14:
-                squared[t] = earlier
-    return squared
-
-
 @njit(nogil=True, parallel=True, cache=True)
-def add_tiles(sums: Floats, tiles: Integers, start: int, stop: int, into: Floats) -> None:
-    """Add the (b, s, TILE) sums of tiles to (s, n), tile after tile in a fixed order.
-
-    Parameters
-    ----------
-    sums, tiles
-        Sums, and the place of each tile in a panel.
-    start, stop
-        First point of the panel and the one after its last.
-    into
-        (s, n) float64.
-    """
+def add_tiles(sums: Floats, tiles: Integers, into: Floats) -> None:
+    """Add the (b, s, TILE) sums of tiles at their positions to (s, n) float64, tile after tile in a fixed order."""
+    n = into.shape[1]
     for s in prange(sums.shape[1]):
         for b in range(len(tiles)):
-            first = start + tiles[b] * TILE
-            for i in range(min(TILE, stop - first)):
+            first = tiles[b] * TILE
+            for i in range(min(TILE, n - first)):
                 into[s, first + i] += sums[b, s, i]
 
 
@@ -81,20 +135,11 @@ def add_tiles(sums: Floats, tiles: Integers, start: int, stop: int, into: Floats
 # and LLVM no longer vectorizes. Whole arrays and offsets are handed over, for a slice a row costs as much as the row.
 
 
-@njit(fastmath=True, nogil=True, cache=True)
-def row_distances(
-    G: Floats,
-    i: int,
-    first: int,
-    X: Floats,
-    Y: Floats,
-    x_norms: Floats,
-    y_norms: Floats,
-    near: Any,
-    d: Floats,
-) -> None:
+@njit(fastmath=True, nogil=True)
+def row_distances(tile: Tile, i: int, first: int, near: Any, d: Floats) -> None:
     """Distances of row i of a tile to its columns from `first` on, into d."""
     use_wide_vectors()
+    G, _, Y, x_norms, y_norms = tile
     offset, n_near, x_norm = np.uintp(first), 0, x_norms[i]
     zero = x_norm - x_norm
     for step in range(len(Y) - first):
@@ -104,14 +149,13 @@ def row_distances(
         n_near += square < near * total
         d[j] = np.sqrt(max(square, zero))
     if n_near:
-        _recompute_near(i, first, X, Y, x_norm, y_norms, near, d)
+        _recompute_near(tile, i, first, near, d)
 
 
-@njit(fastmath=True, nogil=True, cache=True)
-def _recompute_near(
-    i: int, first: int, X: Floats, Y: Floats, x_norm: Any, y_norms: Floats, near: Any, d: Floats
-) -> None:
+@njit(fastmath=True, nogil=True)
+def _recompute_near(tile: Tile, i: int, first: int, near: Any, d: Floats) -> None:
     """Replace the distances that are small against the norms by those of the coordinates' differences."""
+    X, Y, x_norm, y_norms = tile.X, tile.Y, tile.x_norms[i], tile.y_norms
     for j in range(first, len(Y)):
         if d[j] * d[j] < near * (x_norm + y_norms[j]):
             square = x_norm - x_norm
@@ -121,42 +165,29 @@ def _recompute_near(
             d[j] = np.sqrt(square)
 
 
-@njit(fastmath=True, nogil=True, cache=True)
-def _kernel_tile(
-    G: Floats,
-    on_diagonal: bool,
-    X: Floats,
-    Y: Floats,
-    x_norms: Floats,
-    y_norms: Floats,
-    rates: Floats,
-    squared: Integers,
-    near: Any,
-    floor: Any,
-    d: Floats,
-    e: Floats,
-    row: Floats,
-    column: Floats,
-) -> None:
+@njit(fastmath=True, nogil=True)
+def _kernel_tile(tile: Tile, on_diagonal: bool, exponents: Exponents, lines: _Lines) -> None:
     """Pass 1 of one tile into row and column (1 + 2t, TILE) sums: S, then R and D of each temperature."""
     use_wide_vectors()
-    n_temperatures, m = len(rates), len(Y)
-    for i in range(len(X)):
+    rates, square_of, near, floor = exponents
+    d, _, column, row = lines
+    n_temperatures, m = len(rates), len(tile.Y)
+    for i in range(len(tile.X)):
         first = i + 1 if on_diagonal else 0
         if first >= m:
             break
-        row_distances(G, i, first, X, Y, x_norms, y_norms, near, d)
+        row_distances(tile, i, first, near, d)
         row[0, i] = _add(d, first, m, column)
         for t in range(n_temperatures):
-            if squared[t] < 0:
-                sum_e, sum_de = _exponentials(d, first, m, rates[t], t, e, column)
+            if square_of[t] < 0:
+                sum_e, sum_de = _exponentials(lines, first, m, rates[t], t)
             else:
-                sum_e, sum_de = _squares(d, first, m, squared[t], floor, t, e, column)
+                sum_e, sum_de = _squares(lines, (first, m), square_of[t], floor, t)
             row[1 + t, i] = sum_e
             row[1 + n_temperatures + t, i] = sum_de
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _add(d: Floats, first: int, m: int, column: Floats) -> Any:
     """Add distances to the columns' first sum; returns the row's."""
     use_wide_vectors()
@@ -168,10 +199,11 @@ def _add(d: Floats, first: int, m: int, column: Floats) -> Any:
     return total
 
 
-@njit(fastmath=True, nogil=True, cache=True)
-def _exponentials(d: Floats, first: int, m: int, rate: Any, t: int, e: Floats, column: Floats) -> tuple[Any, Any]:
+@njit(fastmath=True, nogil=True)
+def _exponentials(lines: _Lines, first: int, m: int, rate: Any, t: int) -> tuple[Any, Any]:
     """e_t = 2^(rate d); e_t and d e_t are added to the columns' sums; returns the row's."""
     use_wide_vectors()
+    d, e, column, _ = lines
     offset, sum_e, sum_de = np.uintp(first), rate - rate, rate - rate
     of_e, of_de = 1 + t, 1 + len(e) + t
     for step in range(m - first):
@@ -186,12 +218,12 @@ def _exponentials(d: Floats, first: int, m: int, rate: Any, t: int, e: Floats, c
     return sum_e, sum_de
 
 
-@njit(fastmath=True, nogil=True, cache=True)
-def _squares(
-    d: Floats, first: int, m: int, root: int, floor: Any, t: int, e: Floats, column: Floats
-) -> tuple[Any, Any]:
-    """Like `_exponentials`, with e_t the square of another temperature's."""
+@njit(fastmath=True, nogil=True)
+def _squares(lines: _Lines, span: tuple[int, int], root: int, floor: Any, t: int) -> tuple[Any, Any]:
+    """Like `_exponentials` over a span of columns, with e_t the square of another temperature's."""
     use_wide_vectors()
+    d, e, column, _ = lines
+    first, m = span
     offset, sum_e, sum_de = np.uintp(first), floor - floor, floor - floor
     of_e, of_de = 1 + t, 1 + len(e) + t
     for step in range(m - first):
@@ -208,100 +240,51 @@ def _squares(
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def kernel_sums(
-    X: Floats,
-    Y: Floats,
-    x_norms: Floats,
-    y_norms: Floats,
-    pairs: Integers,
-    diagonal: bool,
-    rates: Floats,
-    squared: Integers,
-    near: Any,
-    floor: Any,
-    n_workers: int,
-) -> tuple[Floats, Floats]:
-    """Pass 1 over the tiles of two panels of points.
-
-    Parameters
-    ----------
-    X, Y
-        (p, d) and (q, d) panels; the same array where `diagonal`.
-    x_norms, y_norms
-        (p,), (q,) squared norms of their rows.
-    pairs
-        `tile_pairs` of the panels.
-    diagonal
-        Whether both panels are the same points: then only pairs i < j are taken.
-    rates
-        (t,) c = -log2(e) / (mu T).
-    squared
-        (t,) position of the temperature whose exponentials are squared to get this one's, or -1.
-    near
-        See `NEAR`.
-    floor
-        Square root of the smallest result of `exp2`.
-    n_workers
-        Threads.
+def kernel_sums(pair: PanelPair, exponents: Exponents, n_workers: int) -> tuple[Floats, Floats]:
+    """Pass 1 over the tiles of two panels of points, by a number of threads.
 
     Returns
     -------
-    (pairs, 1 + 2t, TILE) float64 sums over the rows and over the columns of each tile: S, then R_t, then D_t.
+    (tiles, 1 + 2t, TILE) float64 sums over the rows and over the columns of each tile: S, then R_t, then D_t.
     """
-    n_sums = 1 + 2 * len(rates)
-    over_rows = np.zeros((len(pairs), n_sums, TILE))
-    over_columns = np.zeros((len(pairs), n_sums, TILE))
+    X, Y, x_norms, y_norms, tiles, diagonal = pair
+    n_temperatures = len(exponents.rates)
+    n_sums = 1 + 2 * n_temperatures
+    over_rows = np.zeros((len(tiles), n_sums, TILE))
+    over_columns = np.zeros((len(tiles), n_sums, TILE))
     for worker in prange(n_workers):
         lines = aligned_empty(2, TILE, X)
         d, norms = lines[0], lines[1]
-        e = aligned_empty(len(rates), TILE, X)
+        e = aligned_empty(n_temperatures, TILE, X)
         column = aligned_empty(n_sums, TILE, X)
         buffer = aligned_empty(1, TILE * TILE, X)[0]
-        for p in range(worker, len(pairs), n_workers):
-            rows = slice(pairs[p, 0] * TILE, min(len(X), (pairs[p, 0] + 1) * TILE))
-            columns = slice(pairs[p, 1] * TILE, min(len(Y), (pairs[p, 1] + 1) * TILE))
+        for p in range(worker, len(tiles), n_workers):
+            rows = slice(tiles[p, 0] * TILE, min(len(X), (tiles[p, 0] + 1) * TILE))
+            columns = slice(tiles[p, 1] * TILE, min(len(Y), (tiles[p, 1] + 1) * TILE))
             block, other = X[rows], Y[columns]
             m = len(other)
             norms[:m] = y_norms[columns]
             G = buffer[: len(block) * m].reshape(len(block), m)
             np.dot(block, other.T, G)
             column[:] = 0
-            on_diagonal = diagonal and pairs[p, 0] == pairs[p, 1]
-            _kernel_tile(
-                G,
-                on_diagonal,
-                block,
-                other,
-                x_norms[rows],
-                norms[:m],
-                rates,
-                squared,
-                near,
-                floor,
-                d,
-                e,
-                over_rows[p],
-                column,
-            )
+            on_diagonal = diagonal and tiles[p, 0] == tiles[p, 1]
+            tile = Tile(G, block, other, x_norms[rows], norms[:m])
+            _kernel_tile(tile, on_diagonal, exponents, _Lines(d, e, column, over_rows[p]))
             over_columns[p] = column
     return over_rows, over_columns
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _affinities(
-    d: Floats,
-    start: int,
-    stop: int,
-    rate: Any,
-    l_row: Any,
-    l_columns: Floats,
-    t: int,
-    into: int,
-    a: Floats,
-    column: Floats,
+    lines: _Lines, span: tuple[int, int], rate: Any, logs: tuple[Any, Floats], at: tuple[int, int]
 ) -> tuple[Any, Any]:
-    """Pass 2 of one row and temperature over the columns start..stop; returns the row's sum, and that of squares."""
+    """Pass 2 of one row and temperature over a span of columns; returns the row's sum, and that of squares.
+
+    `logs`: l of the row, (t, TILE) of the columns; `at`: the temperature, the sum over columns that is added to.
+    """
     use_wide_vectors()
+    d, a, column, _ = lines
+    (start, stop), (l_row, l_columns), (t, into) = span, logs, at
     offset, total = np.uintp(start), l_row - l_row
     of_squares = total
     for step in range(stop - start):
@@ -314,21 +297,14 @@ def _affinities(
     return total, of_squares
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _squared_affinities(
-    start: int,
-    stop: int,
-    root: int,
-    floor: Any,
-    f_row: Any,
-    f_columns: Floats,
-    t: int,
-    into: int,
-    a: Floats,
-    column: Floats,
+    lines: _Lines, span: tuple[int, int], square: tuple[int, Any], factors: tuple[Any, Floats], at: tuple[int, int]
 ) -> tuple[Any, Any]:
-    """Like `_affinities`, from the squares of another temperature's."""
+    """Like `_affinities`, from the squares of another temperature's: its position, the least of its values."""
     use_wide_vectors()
+    _, a, column, _ = lines
+    (start, stop), (root, floor), (f_row, f_columns), (t, into) = span, square, factors, at
     offset, total = np.uintp(start), floor - floor
     of_squares = total
     for step in range(stop - start):
@@ -342,129 +318,77 @@ def _squared_affinities(
     return total, of_squares
 
 
-@njit(fastmath=True, nogil=True, cache=True)
-def _affinity_tile(
-    G: Floats,
-    on_diagonal: bool,
-    X: Floats,
-    Y: Floats,
-    x_norms: Floats,
-    y_norms: Floats,
-    rates: Floats,
-    squared: Integers,
-    x_logs: Floats,
-    y_logs: Floats,
-    same_start: Integers,
-    same_stop: Integers,
-    near: Any,
-    floor: Any,
-    d: Floats,
-    a: Floats,
-    row: Floats,
-    column: Floats,
-) -> None:
+@njit(fastmath=True, nogil=True)
+def _affinity_tile(tile: Tile, exponents: Exponents, logs: Logs, spans: ClassSpans, work: tuple[bool, _Lines]) -> None:
     """Pass 2 of one tile into row (3t, TILE) and column (2t, TILE) sums: other classes, the same class, squares.
 
-    Points are sorted by class, so the columns of a row's class are one stretch: three runs, no comparison of classes.
+    Points are sorted by class, so the columns of a row's class are one stretch: three loops, no comparison of classes.
+    `work`: whether the tile is on the diagonal, and its work space.
     """
     use_wide_vectors()
-    n_temperatures, m = len(rates), len(Y)
-    for i in range(len(X)):
+    rates, square_of, near, floor = exponents
+    x_logs, y_logs = logs
+    on_diagonal, lines = work
+    d, row = lines.d, lines.row
+    n_temperatures, m = len(rates), len(tile.Y)
+    for i in range(len(tile.X)):
         first = i + 1 if on_diagonal else 0
         if first >= m:
             break
-        row_distances(G, i, first, X, Y, x_norms, y_norms, near, d)
-        start = min(max(same_start[i], first), m)
-        stop = max(min(same_stop[i], m), start)
+        row_distances(tile, i, first, near, d)
+        start = min(max(spans.start[i], first), m)
+        stop = max(min(spans.stop[i], m), start)
         for begin, end, into in ((first, start, 0), (start, stop, n_temperatures), (stop, m, 0)):
             if begin == end:
                 continue
             for t in range(n_temperatures):
-                x_log = x_logs[t, i]
-                if squared[t] < 0:
-                    sums = _affinities(d, begin, end, rates[t], x_log, y_logs, t, into + t, a, column)
+                of_pair, span, at = (x_logs[t, i], y_logs), (begin, end), (t, into + t)
+                if square_of[t] < 0:
+                    sums = _affinities(lines, span, rates[t], of_pair, at)
                 else:
-                    sums = _squared_affinities(begin, end, squared[t], floor, x_log, y_logs, t, into + t, a, column)
+                    sums = _squared_affinities(lines, span, (square_of[t], floor), of_pair, at)
                 row[into + t, i] += sums[0]
                 row[2 * n_temperatures + t, i] += sums[1]
 
 
 @njit(nogil=True, parallel=True, cache=True)
 def affinity_sums(
-    X: Floats,
-    Y: Floats,
-    x_norms: Floats,
-    y_norms: Floats,
-    pairs: Integers,
-    diagonal: bool,
-    rates: Floats,
-    squared: Integers,
-    x_logs: Floats,
-    y_logs: Floats,
-    same_start: Integers,
-    same_stop: Integers,
-    near: Any,
-    floor: Any,
-    n_workers: int,
+    pair: PanelPair, exponents: Exponents, logs: Logs, spans: ClassSpans, n_workers: int
 ) -> tuple[Floats, Floats]:
-    """Pass 2 over the tiles of two panels of points sorted by class.
-
-    Parameters
-    ----------
-    X, Y, x_norms, y_norms, pairs, diagonal, squared, near, floor, n_workers
-        As in `kernel_sums`.
-    rates
-        (t,) 2 c.
-    x_logs, y_logs
-        (t, p), (t, q) l = log2 r; where the temperature is a squared one, f instead.
-    same_start, same_stop
-        (p,) the columns of Y that have the class of each row of X; empty where none has.
+    """Pass 2 over the tiles of two panels of points sorted by class; parameters as in `kernel_sums`.
 
     Returns
     -------
-    (pairs, 3t, TILE) float64 sums over the rows and over the columns of each tile: a with points of other
+    (tiles, 3t, TILE) float64 sums over the rows and over the columns of each tile: a with points of other
     classes at each temperature, then with points of the same class, then, over rows only, the squares of a.
     """
-    n_temperatures = len(rates)
-    over_rows = np.zeros((len(pairs), 3 * n_temperatures, TILE))
-    over_columns = np.zeros((len(pairs), 3 * n_temperatures, TILE))
+    X, Y, x_norms, y_norms, tiles, diagonal = pair
+    x_logs, y_logs = logs
+    same_start, same_stop = spans
+    n_temperatures = len(exponents.rates)
+    over_rows = np.zeros((len(tiles), 3 * n_temperatures, TILE))
+    over_columns = np.zeros((len(tiles), 3 * n_temperatures, TILE))
     for worker in prange(n_workers):
         lines = aligned_empty(2, TILE, X)
         d, norms = lines[0], lines[1]
         a = aligned_empty(n_temperatures, TILE, X)
-        logs = aligned_empty(n_temperatures, TILE, X)
+        column_logs = aligned_empty(n_temperatures, TILE, X)
         column = aligned_empty(2 * n_temperatures, TILE, X)
         buffer = aligned_empty(1, TILE * TILE, X)[0]
-        for p in range(worker, len(pairs), n_workers):
-            rows = slice(pairs[p, 0] * TILE, min(len(X), (pairs[p, 0] + 1) * TILE))
-            columns = slice(pairs[p, 1] * TILE, min(len(Y), (pairs[p, 1] + 1) * TILE))
+        for p in range(worker, len(tiles), n_workers):
+            rows = slice(tiles[p, 0] * TILE, min(len(X), (tiles[p, 0] + 1) * TILE))
+            columns = slice(tiles[p, 1] * TILE, min(len(Y), (tiles[p, 1] + 1) * TILE))
             block, other = X[rows], Y[columns]
             m = len(other)
             norms[:m] = y_norms[columns]
             G = buffer[: len(block) * m].reshape(len(block), m)
             np.dot(block, other.T, G)
             column[:] = 0
-            logs[:, :m] = y_logs[:, columns]
-            on_diagonal = diagonal and pairs[p, 0] == pairs[p, 1]
-            _affinity_tile(
-                G,
-                on_diagonal,
-                block,
-                other,
-                x_norms[rows],
-                norms[:m],
-                rates,
-                squared,
-                x_logs[:, rows],
-                logs,
-                same_start[rows] - columns.start,
-                same_stop[rows] - columns.start,
-                near,
-                floor,
-                d,
-                a,
-                over_rows[p],
-                column,
-            )
+            column_logs[:, :m] = y_logs[:, columns]
+            on_diagonal = diagonal and tiles[p, 0] == tiles[p, 1]
+            tile = Tile(G, block, other, x_norms[rows], norms[:m])
+            here = ClassSpans(same_start[rows] - columns.start, same_stop[rows] - columns.start)
+            work = (on_diagonal, _Lines(d, a, column, over_rows[p]))
+            _affinity_tile(tile, exponents, Logs(x_logs[:, rows], column_logs), here, work)
             over_columns[p, : 2 * n_temperatures] = column
     return over_rows, over_columns

@@ -36,17 +36,17 @@ from threadpoolctl import threadpool_limits
 from clorg_scale.arrays import array_module, row_slices
 from clorg_scale.distributed import Map
 from clorg_scale.errors import InputError, require
-from clorg_scale.numerics.compiled import readable, row_lengths
+from clorg_scale.numerics.compiled import has_compiled_path, row_lengths
 from clorg_scale.numerics.exp2 import smallest_exp2
 from clorg_scale.numerics.interrupts import held_interrupts
 from clorg_scale.progress import Advance, progress_bar
-from clorg_scale.rld.exact.passes import pair_sample
-from clorg_scale.rld.exact.tiles_numba import NEAR, TILE, squares
-from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.exact.tiles_numba import TILE
+from clorg_scale.rld.points import NEAR, ClassOrderedPoints, pair_sample
 from clorg_scale.rld.sampled.jackknife import Changes, Jackknife, relative_changes
 from clorg_scale.rld.sampled.landmarks import LandmarkPool, LandmarkSets
 from clorg_scale.rld.sampled.near_field import NearField, NearRows
 from clorg_scale.rld.sampled.tile_order import BLOCK_ROWS, ROWS
+from clorg_scale.rld.temperatures import square_of
 
 __all__ = ["POOL_BYTES", "SampledSums", "sampled_sums"]
 
@@ -261,7 +261,7 @@ def _mean_distance(lengths: Floats, n: int, sum_of_squares: Callable[[float], fl
 def _sum_of_squares(points: ClassOrderedPoints, unit: float) -> float:
     """Sum of the squared distances of all points from their mean, in units of `unit`."""
     n, total = points.n_points, 0.0
-    if not points.on_gpu and readable(points.embeddings):
+    if not points.on_gpu and has_compiled_path(points.embeddings):
         return float(((row_lengths(points.embeddings, points.mean) / unit) ** 2).sum())
     for rows in row_slices(n, points.n_features, itemsize=16):
         block = points.rows(np.arange(rows.start, rows.stop), dtype=np.float64) / unit
@@ -553,7 +553,7 @@ class _Estimator:
             engine.pair_lengths(seed, n_pairs), len(codes), self._sum_of_squares
         )
         self.rates = -np.log2(np.e) / (self.mean_distance * temperatures)
-        self.squared = squares(temperatures)
+        self.squared = square_of(temperatures)
 
     def _sum_of_squares(self, unit: float) -> float:
         known: float | None = self.engine.sum_of_squares(unit)

@@ -29,10 +29,8 @@ from clorg_scale.errors import InputError
 from clorg_scale.numerics.products import float32_products
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exact.device_points import DevicePoints, Panel
-from clorg_scale.rld.exact.passes import pair_sample, random_pairs
-from clorg_scale.rld.exact.tiles_numba import NEAR
 from clorg_scale.rld.null import SAMPLED_ROWS
-from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.points import NEAR, ClassOrderedPoints, pair_sample, random_pairs
 from clorg_scale.rld.sampled import tiles_torch as torch_landmarks
 from clorg_scale.rld.sampled.jackknife import Jackknife
 from clorg_scale.rld.sampled.landmarks import GROUPS, LandmarkPool
@@ -198,7 +196,7 @@ class TorchEngine:
         return reach
 
     def pair_lengths(self, seed: int, wanted: int) -> Floats:
-        """Distances of random pairs of points, as `clorg_scale.rld.exact.passes.pair_sample` takes them."""
+        """Distances of random pairs of points, as `clorg_scale.rld.points.pair_sample` takes them."""
         if not self.points.resident:
             return pair_sample(self._host_points, seed, wanted)
         place = np.empty_like(self.order)
@@ -324,7 +322,7 @@ class TorchEngine:
         step = max(1, PAIR_NUMBERS[self.device.type] // self.points.d)
         for panel in self.points.panels():
             for first in range(0, len(panel.x), step):
-                some = panel.part(first, min(len(panel.x), first + step))
+                some = panel.slice(first, min(len(panel.x), first + step))
                 part = slice(some.start, some.start + len(some.x))
                 square = torch.addmm(norms[:, None] + some.norms, X, some.x.to(dtype).T, alpha=-2)
                 distance = square.clamp_min_(0).sqrt_()

@@ -21,7 +21,7 @@ from numba import prange
 from clorg_scale.numerics.compiler import njit
 from clorg_scale.numerics.exp2 import exp2
 from clorg_scale.numerics.simd import aligned_empty, use_wide_vectors
-from clorg_scale.rld.exact.tiles_numba import TILE, row_distances
+from clorg_scale.rld.exact.tiles_numba import TILE, Tile, row_distances
 from clorg_scale.rld.sampled.landmarks import GROUPS
 from clorg_scale.rld.sampled.tile_order import ROWS
 
@@ -181,9 +181,10 @@ def landmark_sums(
             _gather(L, l_norms, l_reach, columns[block, first : first + m], other, norms, reaches)
             G = buffer[: len(here) * m].reshape(len(here), m)
             np.dot(here, other.T, G)
+            tile = Tile(G, here, other, x_norms[rows], norms[:m])
             for i in range(len(here)):
                 row = rows.start + i
-                row_distances(G, i, 0, here, other, x_norms[rows], norms[:m], near, d)
+                row_distances(tile, i, 0, near, d)
                 _skip(d, skip_columns, skip_starts[row], skip_starts[row + 1], first, m, x_reach[row], reaches)
                 for t in range(n_temperatures):
                     if squared[t] < 0:
@@ -311,9 +312,10 @@ def landmark_affinities(
             _gather(L, l_norms, l_reach, columns[block, first : first + m], other, norms, reaches)
             G = buffer[: len(here) * m].reshape(len(here), m)
             np.dot(here, other.T, G)
+            tile = Tile(G, here, other, x_norms[rows], norms[:m])
             for i in range(len(here)):
                 row = rows.start + i
-                row_distances(G, i, 0, here, other, x_norms[rows], norms[:m], near, d)
+                row_distances(tile, i, 0, near, d)
                 _skip(d, skip_columns, skip_starts[row], skip_starts[row + 1], first, m, x_reach[row], reaches)
                 _of_class(weights[block, 0], classes, x_classes[row], first, own[0])
                 if whole:

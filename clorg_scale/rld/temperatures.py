@@ -1,0 +1,82 @@
+r"""Temperatures of RLD: rates of the exponentials, which of them are squares, log r at the exact mean distance.
+
+At temperature T an exponential is E = exp(-d / (mu T)) = 2^(c d) with the rate c = -log2(e) / (mu T). Where one
+temperature is half another one, its exponentials are the squares of the other's: ratios of 2 are cheapest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["LOG2_E", "log_r_at", "logs_and_factors", "needs_log_space", "rates", "square_of"]
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+LOG2_E = float(np.log2(np.e))
+
+
+def rates(temperatures: Any, mu: float) -> Any:
+    """(t,) c of temperatures in an array of any library."""
+    return -LOG2_E / (mu * temperatures)
+
+
+def square_of(temperatures: Floats, *, adjacent: bool = False) -> Integers:
+    """For each temperature, an earlier one that is twice as large (its exponentials squared are this one's), or -1.
+
+    With `adjacent`, the one just before or -1: where the exponentials of no other are at hand.
+    """
+    found = np.full(len(temperatures), -1, dtype=np.int64)
+    for t, temperature in enumerate(temperatures):
+        for earlier in range(max(0, t - 1) if adjacent else 0, t):
+            if abs(temperatures[earlier] / temperature - 2) < 1e-14:
+                found[t] = earlier
+    return found
+
+
+def log_r_at(mu: float, guess: float, temperatures: Any, R: Any, D: Any, log: Any) -> Any:
+    r"""(t, n) natural logarithm of r at the mean distance mu, from sums at a guess of it.
+
+    To first order in log(mu / guess), with R = sum_j E_ij and D = sum_j d_ij E_ij at the guess,
+
+        log r(mu) = log R + log(mu / guess) D / (R guess T) + O(log(mu / guess)^2)
+
+    and the remainder is below 1e-7 where the guess comes from half a million random pairs.
+
+    Parameters
+    ----------
+    mu, guess
+        Mean distance, and the one that R and D were computed with.
+    temperatures
+        (t,)
+    R, D
+        (t, n), of the same library as the temperatures; where R is 0 the result is not finite.
+    log
+        The library's logarithm.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return log(R) + float(np.log(mu / guess)) * D / (R * guess * temperatures[:, None])
+
+
+def logs_and_factors(log_r: Floats, squares: Integers) -> tuple[Floats, Floats]:
+    """(t, n) log2 r, and f = r'^2 / r with r' of the temperature whose squares are taken, 1 where none are.
+
+    The affinity a = E^2 / (r r) is f f times the square of the other temperature's.
+    """
+    factors = np.ones_like(log_r)
+    for t, root in enumerate(squares):
+        if root >= 0:
+            factors[t] = np.exp(2 * log_r[root] - log_r[t])
+    return log_r / np.log(2), factors
+
+
+def needs_log_space(least_log_r: float, n: int) -> bool:
+    """Whether products of squared exponentials and 1 / r could leave float32's range where they matter.
+
+    A row's affinities are decided by its largest E_ij >= r_i / n; their squares keep 24 bits above 2^-126 while
+    r_i > n 2^-50.
+    """
+    return bool(least_log_r < np.log(n) - 50 * np.log(2))
