@@ -45,7 +45,7 @@ def cases():
                     yield pytest.param(place, n, d, engine, precision, marks=marks)
 
 
-@pytest.mark.parametrize(("machine", "n", "d", "engine", "precision"), cases(), indirect=["machine"])
+@pytest.mark.parametrize(("machine", "n", "d", "engine", "precision"), list(cases()), indirect=["machine"])
 def test_exact_rld(machine, n, d, engine, precision, within):
     if engine == "hopper":
         from clorg_scale.kernels import rld_hopper
