@@ -21,11 +21,12 @@ SHAPES = {"cpu": [(311, 17)], "gpu": [(2999, 17), (3001, 300)]}
 """Numbers of points that fill no tile."""
 
 
-def values(machine, X, codes, **options):
-    """RLD by the engine of the machine."""
+def values(machine, X, codes, *, engine=None, precision=None):
+    """RLD by an engine, or by that of the machine."""
     n_classes = int(codes.max()) + 1
-    options = {"engine": machine.engine, "device": machine.device, "advance": lambda _: None} | options
-    sums = gpu_engine.exact_sums(ClassOrderedPoints(X, codes, n_classes), TEMPERATURES, **options)
+    points = ClassOrderedPoints(X, codes, n_classes)
+    options = {"engine": engine or machine.engine, "precision": precision, "device": machine.device}
+    sums = gpu_engine.exact_sums(points, TEMPERATURES, **options, advance=lambda _: None)
     return label_modularity(sums.k, sums.w, codes, n_classes).values
 
 

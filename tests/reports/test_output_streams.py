@@ -9,16 +9,6 @@ import pytest
 from command_line import CONSOLE_SCRIPT, run_process
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 90)
-    np.save("x.npy", (rng.normal(size=(90, 5)) + 3 * labels[:, None]).astype(np.float32))
-    np.save("y.npy", labels)
-    return tmp_path
-
-
 def with_closed_output(*arguments, closed=("stdout",)):
     """Exit code, and what came out of the pipe that is still read."""
     process = subprocess.Popen(
