@@ -43,10 +43,21 @@ class Shim:
         program, library = folder / f"{name}.cpp", folder / f"{name}.so"
         program.write_text(text)
         subprocess.run(
-            ["g++", "-O1", "-std=c++17", "-ffp-contract=off", "-shared", "-fPIC", "-fsanitize=undefined",
-             "-fno-sanitize-recover", "-o", str(library), str(program)],
+            [
+                "g++",
+                "-O1",
+                "-std=c++17",
+                "-ffp-contract=off",
+                "-shared",
+                "-fPIC",
+                "-fsanitize=undefined",
+                "-fno-sanitize-recover",
+                "-o",
+                str(library),
+                str(program),
+            ],
             check=True,
-        )  # fmt: skip
+        )
         self.library = ctypes.CDLL(str(library))
         self.types = {kernel: [part.split() for part in p.split(",")] for kernel, p in kernels}
 

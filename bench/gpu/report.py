@@ -14,8 +14,16 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "torch", "triton", "cupy-cuda13x", "cuvs-cu13", "pylibcugraph-cu13", "faiss-gpu", "pykeops", "numpy", "scipy",
-)  # fmt: skip
+    "torch",
+    "triton",
+    "cupy-cuda13x",
+    "cuvs-cu13",
+    "pylibcugraph-cu13",
+    "faiss-gpu",
+    "pykeops",
+    "numpy",
+    "scipy",
+)
 
 
 class Report:

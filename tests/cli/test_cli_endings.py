@@ -33,10 +33,13 @@ def interrupted(arguments, ready):
     """Run a command in a process and press Ctrl-C half a second after `ready(pid)`; gives exit code and stderr."""
     process = subprocess.Popen(
         [*CONSOLE_SCRIPT, *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         # Tests started in the background of a shell are deaf to Ctrl-C, and so would be their children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     try:
         deadline = time.monotonic() + 120
         while process.poll() is None and not ready(process.pid) and time.monotonic() < deadline:

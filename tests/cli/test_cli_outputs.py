@@ -105,17 +105,18 @@ def test_disk_full_for_standard_output(here):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*CONSOLE_SCRIPT, "rld", "x.npy", "--labels", "y.npy"],
-            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 2
     assert done.stderr == "error: The output cannot be written: No space left on device.\n"
 
 
 def test_a_reader_that_goes_away(here):
     """`clorg-scale ... | head` ends quietly."""
-    process = subprocess.Popen(
-        [*CONSOLE_SCRIPT, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
+    process = subprocess.Popen([*CONSOLE_SCRIPT, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert (process.stderr.read(), process.wait()) == ("", 0)
 

@@ -36,9 +36,13 @@ def tables(cupy, metric="euclidean", k=9):
     X, codes = points()
     table = knn(X, k, metric=metric, index="flat", device="cpu")
     on_device = KNN(
-        cupy.asarray(table.indices), cupy.asarray(table.distances), metric, table.index, table.n_points,
+        cupy.asarray(table.indices),
+        cupy.asarray(table.distances),
+        metric,
+        table.index,
+        table.n_points,
         mean_distance=table.mean_distance,
-    )  # fmt: skip
+    )
     return table, on_device, codes
 
 

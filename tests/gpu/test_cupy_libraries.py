@@ -49,9 +49,15 @@ def test_foreign_libraries_work_on_the_default_stream(cupy, is_stand_in, monkeyp
     Stream.null = null
     device = types.SimpleNamespace(synchronize=lambda: told.append("all finished"))
     current = [Stream("mine")]
-    monkeypatch.setattr(cupy, "cuda", types.SimpleNamespace(
-        get_current_stream=lambda: current[0], Stream=Stream, Device=lambda: device,
-    ))  # fmt: skip
+    monkeypatch.setattr(
+        cupy,
+        "cuda",
+        types.SimpleNamespace(
+            get_current_stream=lambda: current[0],
+            Stream=Stream,
+            Device=lambda: device,
+        ),
+    )
 
     @on_default_stream()
     def search():
@@ -81,9 +87,13 @@ def test_a_useless_partition_of_the_gpu_is_replaced(cupy, monkeypatch, nonsense)
         return cupy.asarray(vertices), cupy.asarray(found[vertices]), 0.9
 
     library = types.SimpleNamespace(
-        ResourceHandle=object, GraphProperties=dict, SGGraph=lambda *_, **__: None, __version__="0", leiden=leiden,
+        ResourceHandle=object,
+        GraphProperties=dict,
+        SGGraph=lambda *_, **__: None,
+        __version__="0",
+        leiden=leiden,
         __spec__=ModuleSpec("pylibcugraph", None),
-    )  # fmt: skip
+    )
     monkeypatch.setitem(sys.modules, "pylibcugraph", library)
     with pytest.warns(UserWarning, match="communities of 400 nodes, of modularity -.*igraph on the CPU"):
         assert communities(graph, device="cuda").details["library"].startswith("igraph")
@@ -118,9 +128,14 @@ def test_what_pylibcugraph_reports_gets_a_sentence(cupy, monkeypatch, method):
         raise RuntimeError("non-success value returned from the C interface: RMM failure")
 
     library = types.SimpleNamespace(
-        ResourceHandle=object, GraphProperties=dict, SGGraph=lambda *_, **__: None, __version__="0", leiden=fails,
-        louvain=fails, __spec__=ModuleSpec("pylibcugraph", None),
-    )  # fmt: skip
+        ResourceHandle=object,
+        GraphProperties=dict,
+        SGGraph=lambda *_, **__: None,
+        __version__="0",
+        leiden=fails,
+        louvain=fails,
+        __spec__=ModuleSpec("pylibcugraph", None),
+    )
     monkeypatch.setitem(sys.modules, "pylibcugraph", library)
     _, on_device, _ = tables(cupy)
     with pytest.raises(InputError, match=r"found no communities .*RMM failure.*device='cpu'"):

@@ -85,9 +85,16 @@ def test_embeddings_that_do_not_fit_are_streamed(cupy, is_stand_in, monkeypatch)
 
     Context.null = Context()
     runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 20, 1 << 20), getDevice=int)
-    monkeypatch.setattr(cupy, "cuda", types.SimpleNamespace(
-        runtime=runtime, Stream=Context, Device=Context, get_current_stream=lambda: Context.null,
-    ))  # fmt: skip
+    monkeypatch.setattr(
+        cupy,
+        "cuda",
+        types.SimpleNamespace(
+            runtime=runtime,
+            Stream=Context,
+            Device=Context,
+            get_current_stream=lambda: Context.null,
+        ),
+    )
     pinned = types.SimpleNamespace(empty_pinned=lambda shape, dtype: np.empty(shape, dtype).view(Pinned))
     monkeypatch.setitem(sys.modules, "cupyx", pinned)
     monkeypatch.setattr(type(cupy.zeros(1)), "set", put, raising=False)

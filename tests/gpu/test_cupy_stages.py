@@ -35,8 +35,9 @@ def test_graph_method_of_rld(cupy):
     table, on_device, codes = tables(cupy)
     for ours, theirs in zip(
         graph_sums(on_device, codes, np.array([1, 0.1, 0.02]), 3.0),
-        graph_sums(table, codes, np.array([1, 0.1, 0.02]), 3.0), strict=True,
-    ):  # fmt: skip
+        graph_sums(table, codes, np.array([1, 0.1, 0.02]), 3.0),
+        strict=True,
+    ):
         np.testing.assert_allclose(ours.get(), theirs, rtol=1e-12)
 
 
@@ -47,9 +48,10 @@ def test_sampled_rld(cupy, is_stand_in, monkeypatch):
     if is_stand_in:  # the stand-in, whose arrays torch does not know
         device, torch_side = "cpu", torch_landmarks.on_device
         monkeypatch.setattr(
-            torch_landmarks, "on_device",
+            torch_landmarks,
+            "on_device",
             lambda place, array: torch_side(place, array.get() if hasattr(array, "get") else array),
-        )  # fmt: skip
+        )
     table, on_device, codes = tables(cupy)
     temperatures, results = np.array([1, 0.5, 0.2, 0.05]), []
     for array, near, place in ((points()[0], table, None), (cupy.asarray(points()[0]), on_device, device)):
