@@ -138,7 +138,7 @@ COMPILED = [
     ("ieee", 80, (LABELS,)),
     ("ieee", 90, (LOG_SPACE,)),
 ]
-"""Every input mode on both architectures; bf16 has the tiles and bytes of fp16. Both variants with every size of input."""
+"""Every input mode on both architectures, but bf16, which has the tiles and bytes of fp16; both variants everywhere."""
 
 
 @pytest.mark.slow
