@@ -153,8 +153,9 @@ class _Lines:
                     continue
                 line = self._stages[-1].line()
                 self._due = time.monotonic() + NEXT_LINE
-            with suppress(OSError, ValueError):  # stderr is closed: the work goes on (None: print does nothing)
-                print(line, file=sys.stderr, flush=True)
+                # Within the lock: once its stage has ended, no line is written into an error message.
+                with suppress(OSError, ValueError):  # stderr is closed: the work goes on (None: print does nothing)
+                    print(f"{line}\n", end="", file=sys.stderr, flush=True)
 
 
 _LINES = _Lines()

@@ -1,6 +1,19 @@
-"""What every run of the tests ends with: a list of the tests that did not run, and why."""
+"""What all tests share: one thread of torch where that is faster, and a list of the tests that did not run."""
 
 from collections import defaultdict
+
+import pytest
+
+
+@pytest.fixture
+def one_torch_thread():
+    """Threads of torch that wait for each other cost more than they bring on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -54,7 +54,14 @@ def record(
         calinski_harabasz=745.9,
         neighbors=NeighborSummary(15, "euclidean", "IVF", 0.993),
         communities=CommunitySummary(
-            "leiden", 1.0, n_communities, 0.88, 0.71, 0.62, 0.45, sizes.tolist(),
+            "leiden",
+            1.0,
+            n_communities,
+            0.88,
+            0.71,
+            0.62,
+            0.45,
+            sizes.tolist(),
             rng.integers(0, 200, (n_classes, n_communities)).tolist(),
         ),
         probes=[
@@ -79,8 +86,13 @@ def record(
         probe_study=[
             StudyRow(share, k, temperature, ProbeResult(name, 0.5 + 0.1 * share, (0.5, 0.7), 0, 1.0, {}))
             for share, k, temperature, name in (
-                (1.0, None, None, "linear"), (0.1, None, None, "linear"), (1.0, 15, None, "knn"),
-                (1.0, 15, 0.1, "gcn"), (0.1, 15, 0.1, "gcn"), (1.0, 5, 0.1, "gcn"), (1.0, 15, 0.5, "gcn"),
+                (1.0, None, None, "linear"),
+                (0.1, None, None, "linear"),
+                (1.0, 15, None, "knn"),
+                (1.0, 15, 0.1, "gcn"),
+                (0.1, 15, 0.1, "gcn"),
+                (1.0, 5, 0.1, "gcn"),
+                (1.0, 15, 0.5, "gcn"),
             )
         ],
-    )  # fmt: skip
+    )

@@ -1,4 +1,4 @@
-"""CuPy's place taken by NumPy where there is no GPU: its rules for arrays, and CUDA kernels run by a serial shim.
+"""A stand-in for CuPy without a GPU, made of NumPy: its rules for arrays, and CUDA kernels run by a serial shim.
 
 `DeviceArray` is no NumPy array and refuses to mix with one, as CuPy's arrays do. What CuPy 14 lacks (`repeat` with an
 array, sorts that are not stable, `maximum.at` for int64) is refused too. Speed, streams, and whatever happens between
@@ -10,8 +10,10 @@ from __future__ import annotations
 import ctypes
 import re
 import subprocess
+import sys
 import tempfile
 import types
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,10 @@ from clorg_scale.kernels import graph
 
 FILES = ["symmetrize", "label_modularity", "class_matches", "sample_neighbors"]
 SHIM = Path(__file__).with_name("cuda_shim.h")
+
+
+RAPIDS = ("cuvs", "pylibcugraph", "cugraph", "cudf", "rmm", "pylibraft")
+"""Libraries that take CuPy's arrays by their address on a GPU: they cannot read those of its stand-in."""
 
 
 class Shim:
@@ -37,10 +43,21 @@ class Shim:
         program, library = folder / f"{name}.cpp", folder / f"{name}.so"
         program.write_text(text)
         subprocess.run(
-            ["g++", "-O1", "-std=c++17", "-ffp-contract=off", "-shared", "-fPIC", "-fsanitize=undefined",
-             "-fno-sanitize-recover", "-o", str(library), str(program)],
+            [
+                "g++",
+                "-O1",
+                "-std=c++17",
+                "-ffp-contract=off",
+                "-shared",
+                "-fPIC",
+                "-fsanitize=undefined",
+                "-fno-sanitize-recover",
+                "-o",
+                str(library),
+                str(program),
+            ],
             check=True,
-        )  # fmt: skip
+        )
         self.library = ctypes.CDLL(str(library))
         self.types = {kernel: [part.split() for part in p.split(",")] for kernel, p in kernels}
 
@@ -55,6 +72,23 @@ class Shim:
             else:
                 converted.append((ctypes.c_longlong if "long" in words else ctypes.c_int)(argument))
         getattr(self.library, f"run_{kernel}")(blocks, threads, *converted)
+
+
+@cache
+def folder():
+    """Holds compiled kernels until the process ends."""
+    return tempfile.TemporaryDirectory(prefix="serial-cupy-")
+
+
+@cache
+def compiled(name, index):
+    """Kernels of a file for one index type, compiled once a process."""
+    return Shim(name, index, Path(tempfile.mkdtemp(dir=folder().name)))
+
+
+def host(array):
+    """NumPy's array of an array of either kind."""
+    return array if isinstance(array, np.ndarray) else array.get()
 
 
 def unwrapped(value):
@@ -175,14 +209,13 @@ class At:
 
 
 def serial_cupy():
-    """A module in CuPy's place; kernels are compiled by g++ when they are asked for."""
-    folder = tempfile.TemporaryDirectory(prefix="serial-cupy-")
+    """A module to be imported as CuPy; g++ compiles its kernels when they are asked for."""
 
     class RawModule:
         def __init__(self, code, options):
             name = next(name for name in FILES if graph.source(name) == code)
             (define,) = (option for option in options if option.startswith("-DINDEX="))
-            self.shim = Shim(name, define.partition("=")[2], Path(tempfile.mkdtemp(dir=folder.name)))
+            self.shim = compiled(name, define.partition("=")[2])
 
         def get_function(self, kernel):
             def run(grid, block, arguments):
@@ -193,7 +226,7 @@ def serial_cupy():
             return run
 
     module = types.ModuleType("cupy")
-    module.folder, module.launched = folder, []
+    module.launched = []
     module.RawModule, module.ndarray = RawModule, DeviceArray
     module.asnumpy = lambda array: array.get()
     for name in ("zeros", "empty", "ones", "full", "arange", "asarray", "array", "ascontiguousarray"):
@@ -206,3 +239,12 @@ def serial_cupy():
 
     module.__getattr__ = other
     return module
+
+
+def hide_rapids(monkeypatch):
+    """Make every import of a library of RAPIDS fail, as where it is not installed."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in RAPIDS:
+            monkeypatch.delitem(sys.modules, name)
+    for name in RAPIDS:
+        monkeypatch.setitem(sys.modules, name, None)

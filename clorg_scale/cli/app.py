@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from clorg_scale.cli.output import EscapingStream, escaped
 from clorg_scale.cli.streams import Streams, lasting_streams
@@ -26,8 +27,25 @@ AGAIN, SOON = 2.0, 0.02
 INTERRUPTED = 130
 """Exit code after Ctrl-C, 128 and the number of the signal."""
 
+
+class _EndedError(Exception):
+    """Ctrl-C or the end of a file, as its cause, on the way past Typer."""
+
+
+class _Commands(TyperGroup):
+    """All commands. Typer would write an empty line to stderr for an end of file, as for a user who has left."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was given."""
+        try:
+            return super().invoke(ctx)
+        except (EOFError, KeyboardInterrupt) as error:
+            raise _EndedError from error
+
+
 app = typer.Typer(
     name="clorg-scale",
+    cls=_Commands,
     help="How embeddings are organized: local density, class homogeneity, communities and probes, at any size.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -114,8 +132,8 @@ def _run(arguments: list[str], streams: Streams) -> int:
         streams.flush()
     except (InputError, MissingDependencyError) as error:
         return _fail(str(error))
-    except (typer.Abort, KeyboardInterrupt) as error:
-        if isinstance(error.__cause__, EOFError):  # Typer takes any for a user who has left
+    except (_EndedError, typer.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):
             return _fail("A file or a connection to another process ended before all was read from it.")
         return INTERRUPTED
     except SystemExit as error:

@@ -45,7 +45,7 @@ def columns(text):
     return {
         name.strip(): value.strip()
         for name, value in (line.split("  ", 1) for line in text.splitlines() if "  " in line)
-    }  # fmt: skip
+    }
 
 
 # ---- rld -------------------------------------------------------------------------------------------------------
@@ -93,13 +93,22 @@ def test_knn(digits, data):
     np.testing.assert_array_equal(table.indices, alone.indices)
     np.testing.assert_array_equal(table.distances, alone.distances)
     assert printed == {
-        "points": "300", "neighbors each": "7", "metric": "cosine", "index": "flat", "recall": "1.0000",
-        "mean distance": f"{alone.mean_distance:.6g}", "written to": "table.npz",
-    }  # fmt: skip
+        "points": "300",
+        "neighbors each": "7",
+        "metric": "cosine",
+        "index": "flat",
+        "recall": "1.0000",
+        "mean distance": f"{alone.mean_distance:.6g}",
+        "written to": "table.npz",
+    }
     assert json.loads(succeeds(*arguments, "--json")) == {
-        "n_points": 300, "k": 7, "metric": "cosine", "index": "flat", "recall": 1.0,
+        "n_points": 300,
+        "k": 7,
+        "metric": "cosine",
+        "index": "flat",
+        "recall": 1.0,
         "mean_distance": alone.mean_distance,
-    }  # fmt: skip
+    }
 
 
 def test_knn_through_an_index(digits, data):
@@ -117,9 +126,19 @@ def test_communities(digits, data):
     graph = cs.affinity_graph(cs.knn(X, 10, seed=4), temperature=0.2)
     alone = cs.communities(graph, resolution=1.5, seed=4)
     arguments = (
-        "communities", digits / "store", "--k", "10", "--temperature", "0.2", "--resolution", "1.5", "--seed", "4",
-        "--out", "communities.npy",
-    )  # fmt: skip
+        "communities",
+        digits / "store",
+        "--k",
+        "10",
+        "--temperature",
+        "0.2",
+        "--resolution",
+        "1.5",
+        "--seed",
+        "4",
+        "--out",
+        "communities.npy",
+    )
     text = succeeds(*arguments)
     printed = columns(text)
     assert printed["communities"] == str(len(alone.sizes))

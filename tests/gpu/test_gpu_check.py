@@ -1,155 +1,202 @@
-"""bench/gpu_check.py runs where there is no GPU, and fails loudly where something is wrong."""
+"""bench/gpu_check.py runs the tests and timings of GPU code, and one that fails, crashes or hangs hides nothing."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="torch is not installed")
-
-SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "gpu_check.py"
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(*options, **more):
+def run(out, *options, **more):
+    """Run the script in a process of its own, in a dry run unless it is told otherwise; gives its result and rows."""
+    command = [sys.executable, ROOT / "bench" / "gpu_check.py", "--cpu-dry-run", "--out", out, *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, SCRIPT, *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **more)
-
-
-def rows_of(path):
-    report = json.loads(path.read_text())
-    assert report["machine"]["versions"]["torch"]
-    return {row["what"]: row for row in report["rows"]}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **more)
+    report = json.loads(out.read_text())
+    assert {"torch", "numpy"} <= report["machine"]["versions"].keys()
+    return result, {row["what"]: row for row in report["rows"]}
 
 
 @pytest.mark.slow
-def test_a_part_of_the_dry_run(tmp_path):
-    result = run("--cpu-dry-run", "--only", "near", "--out", tmp_path / "report.json", cwd=tmp_path)
+def test_a_test_of_the_dry_run(tmp_path):
+    pytest.importorskip("torch", reason="torch is not installed")
+    result, rows = run(tmp_path / "report.json", "--only", "collapsed", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    rows = rows_of(tmp_path / "report.json")
     assert rows["exact RLD of collapsed classes"]["ok"]
     assert rows["the same twice (difference)"]["error"] == 0
-    assert rows["floors"]["matrix_TFLOPs"] > 0
+    assert "[tests/gpu/test_gpu_exact_rld.py::test_exact_rld_of_collapsed_classes[cpu]]" in rows
+    assert "floors" not in rows
 
 
 @pytest.mark.slow
-def test_the_whole_dry_run(tmp_path):
-    result = run("--cpu-dry-run", "--out", tmp_path / "report.json")
+def test_the_timings_of_the_dry_run(tmp_path):
+    """The tests of the dry run are tests here as well, so they are left out."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    result, rows = run(tmp_path / "report.json", "--only", "timing_")
     assert result.returncode == 0, result.stdout + result.stderr
-    rows = rows_of(tmp_path / "report.json")
+    assert rows["floors"]["matrix_TFLOPs"] > 0
     skipped = {what for what, row in rows.items() if "skipped" in row}
-    assert skipped <= {"check_graph_kernels", "timing_keops", "timing_graph"}
-    for name in ("check_exact_rld", "check_streaming", "check_knn", "check_stages", "timing_exact_rld", "timing_dense"):
-        assert f"[{name}]" in rows
+    assert skipped <= {"timing_keops", "timing_graph"}
+    for name in ("exact_rld", "rld", "variants", "dense", "knn_engines", "stages", "imagenet"):
+        assert f"[timing_{name}]" in rows
 
 
-def run_with(checks, tmp_path, *options):
-    """The program with other checks, in a file, as it starts itself again."""
-    program = tmp_path / "program.py"
-    program.write_text(f"""
-import os, sys, time
-sys.path.insert(0, {str(SCRIPT.parent)!r})
-import gpu_check
-{checks}
-gpu_check.CHECKS = tuple(check for name, check in list(globals().items()) if name.startswith("check_"))
-sys.exit(gpu_check.main())
-""")
-    command = [sys.executable, program, "--cpu-dry-run", "--out", tmp_path / "report.json", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.slow
-def test_one_failure_hides_nothing(tmp_path):
-    """A wrong engine: its checks fail and are named, the others run, the other parts of a check too."""
-    result = run_with(
-        """
-def check_broken(run):
-    raise RuntimeError("broken on purpose")
-def check_parts(run):
-    run.part("a bad part", lambda: 1 / 0)
-    run.correct("a good part", 0.0, 0.1)
-def check_wrong(run):
-    run.correct("too far off", 1.0, 0.1)
-def check_fine(run):
-    run.correct("right", 0.0, 0.1)
+TESTS = {
+    "test_a_broken.py": """
+import pytest
+@pytest.fixture(params=["cpu"])
+def machine(request):
+    return request.param
+def test_numbers(machine, record_property):
+    record_property("a measured error", {"error": 0.5, "allowed": 1.0, "ok": True})
+def test_wrong(machine):
+    raise RuntimeError("broken on purpose\\nwith a second line")
+def test_skipped(machine):
+    pytest.skip("not today")
 """,
-        tmp_path,
-    )
-    assert result.returncode == 1
-    assert "RuntimeError: broken on purpose" in result.stdout
-    assert "3 failed: check_broken; a bad part; too far off" in result.stdout
-    assert rows_of(tmp_path / "report.json")["a good part"]["ok"]
-    assert "[check_fine]" in result.stdout
-
-
-@pytest.mark.slow
-def test_a_check_that_ends_the_process_hides_nothing(tmp_path):
-    """After an abort or an unusable GPU a new process goes on, with the rows of the old one."""
-    result = run_with(
-        """
-def check_numbers(run):
-    run.correct("of NumPy", gpu_check.np.float32(0), 0.1)
-    run.report("more", count=gpu_check.np.int64(3))
-def check_aborts(run):
+    "test_b_crashing.py": """
+import os, sys, types, pytest
+@pytest.fixture(params=["cpu"])
+def machine(request):
+    return request.param
+def test_aborts(machine):
     os.abort()
-def check_unusable(run):
+def test_leaves_the_gpu_unusable(machine):
     def lost():
         raise RuntimeError("an illegal memory access was encountered")
-    run.synchronize = lost
-    raise RuntimeError("an illegal memory access was encountered")
-def check_fine(run):
-    run.correct("right", 0.0, 0.1)
-""",
-        tmp_path,
+    sys.modules["torch"] = types.SimpleNamespace(
+        cuda=types.SimpleNamespace(is_initialized=lambda: True, synchronize=lost)
     )
-    assert result.returncode == 1
-    assert "2 failed: check_aborts; check_unusable" in result.stdout, result.stdout + result.stderr
-    rows = rows_of(tmp_path / "report.json")
-    assert rows["check_aborts"]["failed"] == "ended the process with code -6"
-    assert rows["more"]["count"] == 3
-    assert rows["right"]["ok"]
-
-
-@pytest.mark.slow
-def test_a_check_that_never_ends_is_ended(tmp_path):
-    result = run_with(
-        """
-gpu_check.PATIENCE = 10
-def check_endless(run):
-    time.sleep(1000)
-def check_late(run):
-    run.correct("right", 0.0, 0.1)
+    lost()
+def test_in_a_new_process(machine):
+    assert "torch" not in sys.modules
 """,
-        tmp_path, "--seconds", "40",
-    )  # fmt: skip
-    assert "1 failed: check_endless" in result.stdout, result.stdout + result.stderr
-    rows = rows_of(tmp_path / "report.json")
-    assert rows["check_endless"]["failed"] == "took too long"
-    assert rows["check_late"]["skipped"] == "no time left"
+    "test_c_unreadable.py": "import a_module_that_is_not_there\n",
+    "test_d_fine.py": """
+import pytest
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def machine(request):
+    return request.param
+def test_fine(machine):
+    assert machine == "cpu"
+def test_of_no_machine():
+    raise AssertionError("not for this command")
+""",
+}
+
+
+def test_what_fails_hides_nothing(tmp_path):
+    """Failures and crashes are reported by name, once; everything else runs, in a new process where that is needed."""
+    folder = tmp_path / "checks"
+    folder.mkdir()
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = gpu: for a GPU\n")
+    for name, text in TESTS.items():
+        (folder / name).write_text(text)
+    result, rows = run(tmp_path / "report.json", "--tests", folder, "--only", "test_")
+    assert result.returncode == 1
+    failed = {what: row["failed"] for what, row in rows.items() if "failed" in row}
+    assert failed == {
+        "test_a_broken.py::test_wrong[cpu]": "RuntimeError: broken on purpose",
+        "test_b_crashing.py::test_aborts[cpu]": "ended the process with code -6",
+        "test_b_crashing.py::test_leaves_the_gpu_unusable[cpu]": (
+            "RuntimeError: an illegal memory access was encountered"
+        ),
+        "test_c_unreadable.py": "E   ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
+    }
+    assert result.stdout.splitlines()[-1].startswith("failed: ")
+    assert all(name in result.stdout.splitlines()[-1] for name in failed)
+    assert rows["a measured error"] == {"what": "a measured error", "error": 0.5, "allowed": 1.0, "ok": True}
+    assert rows["test_a_broken.py::test_skipped[cpu]"]["skipped"] == "not today"
+    passed = {what for what in rows if what.startswith("[")}
+    assert passed == {
+        "[test_a_broken.py::test_numbers[cpu]]",
+        "[test_b_crashing.py::test_in_a_new_process[cpu]]",
+        "[test_d_fine.py::test_fine[cpu]]",
+    }
+
+
+def test_a_test_that_never_ends_is_ended(tmp_path):
+    """It alone: the test after it runs, and none is started when the time is up."""
+    (tmp_path / "test_endless.py").write_text("""
+import time, pytest
+@pytest.fixture(params=["cpu"])
+def machine(request):
+    return request.param
+def test_endless(machine):
+    time.sleep(1000)
+def test_next(machine):
+    pass
+""")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    out = tmp_path / "report.json"
+    result, rows = run(out, "--tests", tmp_path, "--only", "test_", "--limit", "4")
+    assert result.stdout.splitlines()[-1] == "failed: test_endless.py::test_endless[cpu]"
+    assert rows["test_endless.py::test_endless[cpu]"]["failed"] == "took too long"
+    assert "[test_endless.py::test_next[cpu]]" in rows
+    result, rows = run(out, "--tests", tmp_path, "--only", "test_", "--seconds", "0")
+    assert result.returncode == 0
+    assert {row.get("skipped") for row in rows.values()} == {"no time left"}
+
+
+@pytest.fixture
+def timings(monkeypatch):
+    """The module of the timings, and its report's class."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("bench.gpu.timings"), importlib.import_module("bench.gpu.report").Report
+
+
+def test_a_timing_that_fails_hides_nothing(tmp_path, monkeypatch, timings):
+    """Nor does one section of it; one after which the GPU no longer answers ends the process, and is done."""
+    module, report_class = timings
+
+    def timing_sections(timer):
+        timer.section("a bad section", lambda: 1 / 0)
+        timer.correct("a good section", 0.0, 0.1)
+
+    def timing_wrong(timer):
+        timer.correct("too far off", 1.0, 0.1)
+
+    def timing_unusable(timer):
+        timer.report.add("more", count=np.int64(3))
+        monkeypatch.setattr("bench.gpu.timer.gpu_answers", lambda: False)
+        raise RuntimeError("an illegal memory access was encountered")
+
+    def timing_fine(timer):
+        timer.correct("right", 0.0, 0.1)
+
+    functions = {f.__name__: f for f in (timing_sections, timing_wrong, timing_unusable, timing_fine)}
+    monkeypatch.setattr(module, "TIMINGS", functions)
+    monkeypatch.setattr(module, "load", functions.get)
+    path = tmp_path / "report.json"
+    module.run_timings(report_class(path), only=[""], seconds=100, dry=True)
+    report = report_class.read(path)
+    rows = {row["what"]: row for row in report.rows}
+    assert report.failed == ["a bad section", "too far off", "timing_unusable"]
+    assert rows["a bad section"]["failed"] == "ZeroDivisionError: division by zero"
+    assert rows["a good section"]["ok"]
+    assert rows["more"]["count"] == 3
+    assert "right" not in rows
+    assert report.contents["finished"] == []
+    assert report.contents["done"] == ["floors", "timing_sections", "timing_wrong", "timing_unusable"]
+    module.run_timings(report, only=["fine", "unusable"], seconds=100, dry=True)
+    assert report.rows[-1]["what"] == "[timing_fine]"
+    assert report.contents["finished"] == ["timings"]
 
 
 def test_without_a_gpu_it_says_so():
-    import torch
-
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    result = run()
+    command = [sys.executable, ROOT / "bench" / "gpu_check.py"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "--cpu-dry-run" in result.stderr
-
-
-@pytest.mark.gpu
-@pytest.mark.slow
-def test_every_check_on_the_gpu(tmp_path):
-    import torch
-
-    if not torch.cuda.is_available():
-        pytest.skip("there is no GPU")
-    result = run("--only", "check_", "--seconds", "300", "--out", tmp_path / "report.json")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert rows_of(tmp_path / "report.json")["exact RLD 3001 x 300 triton fp16"]["ok"]

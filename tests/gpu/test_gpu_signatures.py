@@ -17,8 +17,15 @@ def test_pylibcugraph():
     assert_binds(library.louvain, "handle", "graph", 100, 1e-7, 1.0, False)
     assert_binds(library.leiden, "handle", 0, "graph", 100, 1.0, 1.0, False)
     names = list(inspect.signature(library.leiden).parameters)
-    assert names == ["resource_handle", "random_state", "graph", "max_level", "resolution", "theta",
-                     "do_expensive_check"]  # fmt: skip
+    assert names == [
+        "resource_handle",
+        "random_state",
+        "graph",
+        "max_level",
+        "resolution",
+        "theta",
+        "do_expensive_check",
+    ]
     names = list(inspect.signature(library.louvain).parameters)
     assert names == ["resource_handle", "graph", "max_level", "threshold", "resolution", "do_expensive_check"]
     library.GraphProperties(is_symmetric=True, is_multigraph=False)
@@ -56,9 +63,16 @@ def test_cugraph():
     """As `clorg_scale.affinity.conversions` and the example in bench call it."""
     cugraph = pytest.importorskip("cugraph")
     assert_binds(
-        cugraph.Graph.from_cudf_edgelist, "graph", "frame", source="source", destination="destination",
-        weight="weight", renumber=False, symmetrize=False, vertices="series",
-    )  # fmt: skip
+        cugraph.Graph.from_cudf_edgelist,
+        "graph",
+        "frame",
+        source="source",
+        destination="destination",
+        weight="weight",
+        renumber=False,
+        symmetrize=False,
+        vertices="series",
+    )
     assert_binds(cugraph.leiden, "graph", resolution=1.0, random_state=0)
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shutil
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +12,7 @@ import scipy.sparse as sp
 from clorg_scale.kernels import graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serial_cupy import FILES, Shim, serial_cupy
+from serial_cupy import FILES, compiled, serial_cupy
 
 INTEGERS = {"int": np.int32, "long long": np.int64}
 
@@ -45,15 +42,8 @@ def cupy(monkeypatch):
     graph._module.cache_clear()
 
 
-def test_launchers_and_the_checks_of_the_benchmark(cupy, monkeypatch):
-    """Argument orders, shapes, dtypes of the launchers; what bench/gpu_check.py compares on a GPU holds here too."""
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "bench"))
-    gpu_check = importlib.import_module("gpu_check")
-    run = gpu_check.Run(dry=True, seconds=60, started=time.time())
-    monkeypatch.setattr(run, "cupy", lambda: cupy)
-    gpu_check.check_graph_kernels(run)
-    assert len(run.rows) == 14
-    assert all(row["ok"] for row in run.rows), run.rows
+def test_launchers_refuse_what_kernels_cannot_read(cupy):
+    """What they compute is compared in tests/gpu/test_gpu_graph_kernels.py, on a GPU and on the stand-in alike."""
     with pytest.raises(ValueError, match="'max', 'mean' or 'mutual'"):
         graph.symmetrize(cupy.zeros((3, 1), np.int32), cupy.zeros((3, 1)), "min")
     with pytest.raises(ValueError, match="neighbor 3, but there are only 3"):
@@ -61,11 +51,10 @@ def test_launchers_and_the_checks_of_the_benchmark(cupy, monkeypatch):
 
 
 @pytest.fixture(scope="module", params=list(INTEGERS))
-def shims(request, tmp_path_factory):
+def shims(request):
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed")
-    folder = tmp_path_factory.mktemp("shim")
-    return {name: Shim(name, request.param, folder) for name in FILES}, INTEGERS[request.param]
+    return {name: compiled(name, request.param) for name in FILES}, INTEGERS[request.param]
 
 
 def knn_table(rng, n, k, *, holes=False):

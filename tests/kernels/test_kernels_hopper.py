@@ -1,6 +1,6 @@
 """The CUDA kernels of exact RLD for Hopper without a GPU: compiled, and their launcher's numbers checked against them.
 
-On a GPU of that kind `bench/gpu_check.py` compares them with float64; `tests/gpu/test_gpu_rld.py` with torch's tiles.
+On a GPU of that kind `tests/gpu` compares them with float64 and with torch's tiles.
 """
 
 from __future__ import annotations

@@ -16,16 +16,6 @@ from clorg_scale.analysis.fingerprint import Unchanged
 SETTINGS = {"temperatures": (0.1,), "probes": [], "map_points": 0, "device": "cpu"}
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 90)
-    np.save("x.npy", (rng.normal(size=(90, 5)) + 3 * labels[:, None]).astype(np.float32))
-    np.save("y.npy", labels)
-    return tmp_path
-
-
 def overwrite():
     """In place, in the same length, and with the time it had: what a sloppy copy does."""
     before = Path("x.npy").stat()

@@ -6,17 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import CONSOLE_SCRIPT, run_process
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 90)
-    np.save("x.npy", (rng.normal(size=(90, 5)) + 3 * labels[:, None]).astype(np.float32))
-    np.save("y.npy", labels)
-    return tmp_path
+from command_line import CONSOLE_SCRIPT, run, run_process
 
 
 def with_closed_output(*arguments, closed=("stdout",)):
@@ -76,23 +66,40 @@ def test_streams_that_were_never_open(here):
     assert Path("rld.json").read_text().startswith("{")
 
 
+LOST = "error: The connection to another process was lost ({}); run the same command again to go on.\n"
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "sentence"),
     [
-        ("SystemExit(3)", 3, ""),
+        (SystemExit(3), 3, ""),
+        (SystemExit(), 0, ""),
+        (ConnectionResetError(104, "Connection reset by peer"), 2, LOST.format("Connection reset by peer")),
+        (EOFError(), 2, "error: A file or a connection to another process ended before all was read from it.\n"),
+    ],
+    ids=repr,
+)
+def test_what_is_raised_is_no_success(here, monkeypatch, raised, code, sentence):
+    """Out of a library below any command: a lost worker, an exit."""
+
+    def fail(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(sys.modules["clorg_scale.rld"], "rld", fail)
+    outcome = run("rld", "x.npy", "--labels", "y.npy")
+    assert (outcome.code, outcome.err, outcome.out) == (code, sentence, "")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "sentence"),
+    [
         ("SystemExit('enough')", 1, "enough\n"),
-        ("SystemExit()", 0, ""),
-        ("BrokenPipeError(32, 'Broken pipe')", 2,
-         "error: The connection to another process was lost (Broken pipe); run the same command again to go on.\n"),
-        ("ConnectionResetError(104, 'Connection reset by peer')", 2,
-         "error: The connection to another process was lost (Connection reset by peer); run the same command again to "
-         "go on.\n"),
-        ("EOFError()", 2, "error: A file or a connection to another process ended before all was read from it.\n"),
+        ("BrokenPipeError(32, 'Broken pipe')", 2, LOST.format("Broken pipe")),
         ("KeyboardInterrupt()", 130, "Interrupted; what was finished is kept, run the same command again to go on.\n"),
     ],
-)  # fmt: skip
-def test_what_is_raised_is_no_success(here, raised, code, sentence):
-    """Out of a library below any command: a lost worker, a pipe to another process, an exit."""
+)
+def test_what_is_raised_is_no_success_of_the_process(here, raised, code, sentence):
+    """What Typer takes for the end of its own output, and for Ctrl-C, on the streams of a real process."""
     script = (
         "import sys, clorg_scale\n"
         f"def rld(*_, **__): raise {raised}\n"
@@ -102,7 +109,7 @@ def test_what_is_raised_is_no_success(here, raised, code, sentence):
     done = subprocess.run(
         [sys.executable, "-c", script, "rld", "x.npy", "--labels", "y.npy"], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr.lstrip("\n"), done.stdout) == (code, sentence, "")
+    assert (done.returncode, done.stderr, done.stdout) == (code, sentence, "")
 
 
 def test_names_beyond_the_terminals_encoding(here):

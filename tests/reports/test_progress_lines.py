@@ -90,6 +90,27 @@ def test_stderr_that_is_closed_stops_nothing(monkeypatch, lines):
                 advance(1)
 
 
+def test_a_line_is_not_written_into_the_error_that_follows(monkeypatch, lines):
+    """A writer in the middle of a line keeps its stage from ending."""
+    begun = threading.Event()
+
+    class Slow(io.StringIO):
+        def write(self, text):
+            half = len(text) // 2
+            super().write(text[:half])
+            begun.set()
+            time.sleep(0.2)
+            return half + super().write(text[half:])
+
+    stream = Slow()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar("work", 10, unit="points", enabled=True):
+        assert begun.wait(10)
+    io.StringIO.write(stream, "error: It failed.\n")
+    time.sleep(0.3)
+    assert re.fullmatch(r"work: 0 %, 0 s so far\nerror: It failed\.\n", stream.getvalue())
+
+
 def test_threads_end_with_the_work(lines):
     before = threading.active_count()
     for _ in range(20):
