@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 
 import clorg_scale as cs
 from clorg_scale import backbones
-from clorg_scale.backbones.training import duration
+from clorg_scale.backbones.timing import duration
 from clorg_scale.datasets import Images, load_images
 from clorg_scale.errors import InputError
 from clorg_scale.studies.trainings import Setting, study_trainings
@@ -178,6 +179,71 @@ def test_the_same_is_continued(tmp_path):
     assert stored.class_names == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("change", ["contents", "time", "removed", "two"])
+def test_images_that_change_while_they_are_embedded_leave_no_embeddings(tmp_path, change):
+    images = load_images(str(save_images(tmp_path / "images" / "train", n=10).parent), image_size=8)
+    out = tmp_path / "out"
+    backbones.embed(flat(), images, out=out, device="cpu")
+    before = tree(out)
+    cat = tmp_path / "images" / "train" / "cat"
+    model, n_batches = flat(), 0
+
+    def overwrite(*_):
+        nonlocal n_batches
+        n_batches += 1
+        if n_batches == 3:  # the first one is for the width
+            if change == "removed":
+                (cat / "0.png").unlink()
+            elif change == "time":
+                os.utime(cat / "0.png", ns=(1, 1))
+            else:
+                save_images(cat.parent, n=2 if change == "two" else 1, names=["cat"], seed=1)
+
+    handle = model.register_forward_pre_hook(overwrite)
+    sentence = {
+        "two": r"^2 images were written to or removed .*cat/0\.png and 1 more\)",
+    }.get(change, r"^1 image was written to or removed .*cat/0\.png\)")
+    with pytest.raises(InputError, match=sentence):
+        backbones.embed(model, images, out=out, device="cpu", batch_size=4, dtype="float32")
+    handle.remove()
+    assert tree(out) == before
+
+
+def test_no_rows_of_images_that_changed_are_kept_for_a_later_run(tmp_path):
+    """An interrupted run, and an image that is put back as it was afterward."""
+    images = load_images(str(save_images(tmp_path / "images" / "train", n=10).parent), image_size=8)
+    first = tmp_path / "images" / "train" / "cat" / "0.png"
+    original = first.read_bytes()
+    model, handle = cut_off_after(flat(), 3)
+
+    def overwrite(*_):
+        save_images(first.parents[1], n=1, names=["cat"], seed=1)
+
+    watched = model.register_forward_pre_hook(overwrite)
+    with pytest.raises(KeyboardInterrupt):
+        backbones.embed(model, images, out=tmp_path / "out", device="cpu", batch_size=4)
+    handle.remove()
+    watched.remove()
+    assert not (tmp_path / "out").exists()
+    first.write_bytes(original)
+    stored = backbones.embed(flat(), images, out=tmp_path / "out", device="cpu", batch_size=4)
+    whole = backbones.embed(flat(), images, out=tmp_path / "w", device="cpu")
+    np.testing.assert_array_equal(stored.embeddings, whole.embeddings)
+
+
+def test_pixels_in_a_mapped_file_are_watched_too(tmp_path):
+    plain = noise()
+    np.save(tmp_path / "x.npy", plain.pixels)
+    pixels = np.load(tmp_path / "x.npy", mmap_mode="r")
+    images = Images(pixels, plain.labels, plain.classes, "mapped")
+    assert backbones.embed(flat(), images, out=tmp_path / "before", device="cpu").embeddings.shape == (24, 8)
+    model = flat()
+    model.register_forward_pre_hook(lambda *_: np.lib.format.open_memmap(tmp_path / "x.npy", "r+").fill(3))
+    with pytest.raises(InputError, match=r"images of mapped in .*x\.npy were written to"):
+        backbones.embed(model, images, out=tmp_path / "e", device="cpu")
+    assert not (tmp_path / "e").exists()
+
+
 # ---- the command line ----------------------------------------------------------------------------------------------
 
 
@@ -206,7 +272,7 @@ def test_a_training_says_early_how_long_it_takes(trained):
 
 
 def test_the_estimate_does_not_wait_for_the_end_of_an_epoch(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("clorg_scale.backbones.training.FORECAST_STEPS", 1)
+    monkeypatch.setattr("clorg_scale.backbones.timing.FORECAST_STEPS", 1)
     seen = []
 
     class Watched(torch.nn.Module):
@@ -259,6 +325,30 @@ def test_embedding_on_the_command_line_is_checked_before_anything_is_touched(tra
     for wrong in (("--batch-size", -1), ("--batch-size", 0), ("--dtype", "int8"), ("--first", 0), ("--device", "tpu")):
         assert_one_sentence(run(*command, *wrong))
         assert tree(tmp_path) == before
+
+
+def test_the_command_says_that_images_changed(trained, tmp_path, monkeypatch):
+    root, _ = trained
+    for split in ("train", "test"):
+        save_images(tmp_path / "images" / split, n=10)
+    load = load_images
+
+    def load_and_watch(*arguments, **options):
+        images = load(*arguments, **options)
+        read = type(images).batch
+
+        def batch(self, rows):
+            save_images(tmp_path / "images" / "test", n=1, names=["dog"], seed=5)
+            return read(self, rows)
+
+        monkeypatch.setattr(type(images), "batch", batch)
+        return images
+
+    monkeypatch.setattr("clorg_scale.datasets.load_images", load_and_watch)
+    done = run("embed", "--checkpoint", root / "t", "--data", tmp_path / "images", "--device", "cpu",
+               "--out", tmp_path / "e")  # fmt: skip
+    assert_one_sentence(done, "1 image was written to or removed", "dog/0.png", "run the same again")
+    assert not (tmp_path / "e").exists()
 
 
 def test_unreadable_images_are_left_out_on_request(trained, tmp_path):
@@ -459,7 +549,7 @@ def test_measures_of_other_images_are_not_continued(tmp_path):
     with pytest.raises(InputError, match="measures of 40 images, not of 60"):
         backbones.Recorder(noise(60), out=tmp_path)
     one_class = Images(noise(60).pixels, np.zeros(60, np.int64), ["a"], "one")
-    with pytest.raises(InputError, match="all of one class"):
+    with pytest.raises(InputError, match="all belong to one class"):
         backbones.Recorder(one_class, out=tmp_path / "new")
 
 
