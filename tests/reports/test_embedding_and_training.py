@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import re
+import signal
+import subprocess
 
 import numpy as np
 import pytest
@@ -10,7 +13,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
-from command_line import assert_one_sentence, run, tree
+from command_line import CONSOLE_SCRIPT, assert_one_sentence, run, tree
+from fashion_images import FOLDER as FASHION
 from PIL import Image
 
 import clorg_scale as cs
@@ -269,6 +273,46 @@ def test_a_training_says_early_how_long_it_takes(trained):
         left = [float(row["remaining_seconds"]) for row in csv.DictReader(file)]
     assert left[0] > left[1] == 0
     assert " left" in done.out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), marks=pytest.mark.slow, id="defaults"),
+        pytest.param(("--method", "supervised", "--width", 4, "--stem", "strided"), id="narrow"),
+    ],
+)
+def test_a_training_on_a_cpu_can_be_given_up_after_its_estimate(tmp_path, options):
+    """The default batch size and number of epochs: long before the first epoch ends, it is said how long all take."""
+    command = ["train", "--device", "cpu", "--root", FASHION, "--measure-every", 0, "--out", tmp_path / "t", *options]
+    process = subprocess.Popen(
+        [*CONSOLE_SCRIPT, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        told = next(line for line in process.stderr if line.startswith("Estimated time"))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    found = re.fullmatch(
+        r"Estimated time: about ([\d.]+) (second|minute|hour|day)s? for 200 epochs of 11 steps, (\S+) s each, "
+        r"without measurements(; a narrower network \(width 16\), .* or a GPU take less)?\.\n",
+        told,
+    )
+    assert found, told
+    seconds = float(found[1]) * {"second": 1, "minute": 60, "hour": 3600, "day": 86400}[found[2]]
+    assert seconds == pytest.approx(200 * 11 * float(found[3]), rel=0.1)
+    assert bool(found[4]) == (seconds > 3600)
+    assert process.returncode == 130
+    assert err.endswith("Interrupted; what was finished is kept, run the same command again to go on.\n")
+    assert "Traceback" not in err
+    assert out.count("epoch") <= 1
+    left = tree(tmp_path)
+    assert left == {} or set(left) == {"t", "t/checkpoint.pt"}
 
 
 def test_the_estimate_does_not_wait_for_the_end_of_an_epoch(tmp_path, monkeypatch, capsys):
