@@ -1,7 +1,8 @@
-"""Counts, seeds and numbers of neighbors: whole numbers of any library, checked in one place."""
+"""Counts, seeds and other numbers of any library, checked in one place."""
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from clorg_scale.errors import InputError
 
-__all__ = ["MOST_SEED", "is_whole", "whole_number"]
+__all__ = ["MOST_SEED", "is_whole", "real_number", "whole_number"]
 
 MOST_SEED = 2**32 - 1
 """Largest seed that every library behind the stages takes."""
@@ -49,3 +50,35 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None, *, 
         span = f"of {least} or more" if most is None else f"from {least} to {most}"
         raise InputError(f"{name} must be a whole number {span}{where}, not {value!r}.")
     return operator.index(value)
+
+
+def real_number(name: str, value: Any, *, least: float = 0.0, most: float = math.inf, positive: bool = False) -> float:
+    """A finite number as a `float`.
+
+    Parameters
+    ----------
+    name
+        What it is called where it was handed in.
+    value
+        Integer or float of Python, NumPy or another library; no text or truth value.
+    least, most
+        Its range, ends included.
+    positive
+        Refuse 0, which is the end of the range.
+
+    Raises
+    ------
+    InputError
+        If it is no number, not finite, or out of range; says the range.
+    """
+    try:
+        number = math.nan if isinstance(value, (str, bytes, bool, np.bool_)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and least <= number <= most) or (positive and number == 0):
+        if positive and most == math.inf:
+            span = "a positive number"
+        else:
+            span = f"a number of {least:g} or more" if most == math.inf else f"a number from {least:g} to {most:g}"
+        raise InputError(f"{name} must be {span}, not {value!r}.")
+    return number

@@ -1,33 +1,31 @@
-"""Chunks of HDF5 and Zarr arrays that are not there, which their libraries read as the fill value without a word.
+"""Missing chunks of HDF5 and Zarr arrays, which their libraries silently read as the fill value.
 
-An HDF5 chunk appears when anything is written into it, so one that is not there was never written. Zarr, as it is
-set up by default, leaves out chunks that hold nothing but the fill value, so one that is not there may have been
-lost, or may have been all zeros: rows of a matrix of which nothing is there are refused, as no embedding is exactly
-zero for a whole chunk of points; a part of them, or of a vector of labels, is warned of.
+An HDF5 chunk is allocated when anything is written into it, so a missing one was never written. Zarr, by default,
+leaves out chunks that hold nothing but the fill value, so a missing one may have been lost, or may have been all zeros:
+rows of a matrix without a single stored chunk are refused, as no embeddings are exactly zero for a whole chunk of
+points; other missing chunks of a matrix, and those of a vector of labels, are warned of.
 """
 
 from __future__ import annotations
 
-import operator
-import os
 import warnings
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from clorg_scale.arrays.memory import available_memory, in_bytes
+from clorg_scale.arrays.zarr_chunks import count_stored_chunks, grid_shape
 from clorg_scale.errors import InputError
 
 __all__ = ["check_written"]
 
 
 def check_written(data: Any, *, name: str) -> None:
-    """Check that the chunks of an HDF5 or Zarr array are there and fit in memory; others pass.
+    """Check that the chunks of an HDF5 or Zarr array are stored and fit in memory; other arrays pass.
 
     Parameters
     ----------
     data
-        ``h5py.Dataset`` or ``zarr.Array``; anything else has no chunks that could be missing.
+        ``h5py.Dataset`` or ``zarr.Array``; nothing else has chunks that could be missing.
     name
         What to call it in error sentences.
 
@@ -57,7 +55,7 @@ def _check_hdf5(dataset: Any, name: str) -> None:
         n_chunks, n_there = 1, int(dataset.id.get_offset() is not None)
     else:
         _check_chunk_size(dataset.chunks, dataset.dtype.itemsize, name)
-        n_chunks, n_there = prod(_grid(dataset.shape, dataset.chunks)), dataset.id.get_num_chunks()
+        n_chunks, n_there = prod(grid_shape(dataset.shape, dataset.chunks)), dataset.id.get_num_chunks()
     if n_there >= n_chunks:
         return
     counted = _counted(n_chunks - n_there, n_chunks)
@@ -69,17 +67,22 @@ def _check_hdf5(dataset: Any, name: str) -> None:
 
 
 def _check_zarr(array: Any, name: str) -> None:
-    """Count the chunks of which there is no file."""
-    shape, chunks = array.shape, array.shards or array.chunks
-    _check_chunk_size(chunks, array.dtype.itemsize, name)
-    grid = _grid(shape, chunks)
-    found = _zarr_chunks(array, grid)
-    if found is None or len(found) >= prod(grid) or array.dtype.kind == "b":  # masks are mostly False
+    """Count the chunks that are not stored."""
+    _check_chunk_size(array.shards or array.chunks, array.dtype.itemsize, name)
+    found = count_stored_chunks(array)
+    if found is None or array.dtype.kind == "b":  # masks are mostly False
         return
-    counted = _counted(prod(grid) - len(found), prod(grid))
+    if found.unknown_shards:
+        warnings.warn(
+            f"{found.unknown_shards} shards of the {name} have an index in an encoding that is not known here; chunks "
+            f"missing in them would be read as {array.fill_value!s}.",
+            stacklevel=2,
+        )
+    if found.n_stored >= found.n_chunks:
+        return
+    counted = _counted(found.n_chunks - found.n_stored, found.n_chunks)
     sentence = f"{counted} of the {name} are not there and would be read as {array.fill_value!s}"
-    lost_rows = grid[0] - len({position[0] for position in found})
-    if array.fill_value is None or (len(grid) > 1 and lost_rows):
+    if array.fill_value is None or (array.ndim > 1 and found.empty_rows):
         raise InputError(
             f"{sentence}; write the store again (where the values are right, with "
             "zarr.config.set({'array.write_empty_chunks': True}))."
@@ -88,34 +91,6 @@ def _check_zarr(array: Any, name: str) -> None:
         f"{sentence}; Zarr leaves out chunks that hold nothing else, but if they held other values, they are lost.",
         stacklevel=2,
     )
-
-
-def _zarr_chunks(array: Any, grid: tuple[int, ...]) -> set[tuple[int, ...]] | None:
-    """Positions of the chunks that have a file; None where they cannot be listed."""
-    root = getattr(array.store_path.store, "root", None)
-    if not isinstance(root, Path):  # in memory, in an archive, or remote
-        return None
-    found = set()
-    waiting: list[tuple[Path, tuple[int, ...]]] = [(root / array.path, ())]
-    while waiting:
-        folder, start = waiting.pop()
-        for entry in os.scandir(folder):
-            parts = entry.name.removeprefix("c").removeprefix(".").split(".")
-            if parts != [""] and not all(part.isdecimal() for part in parts):
-                continue
-            position = (*start, *(int(part) for part in parts if part))
-            if len(position) > len(grid) or not all(map(operator.lt, position, grid)):
-                continue
-            if entry.is_dir():
-                waiting.append((Path(entry.path), position))
-            elif len(position) == len(grid):
-                found.add(position)
-    return found
-
-
-def _grid(shape: tuple[int, ...], chunks: tuple[int, ...]) -> tuple[int, ...]:
-    """Chunks along each axis."""
-    return tuple(-(-length // chunk) for length, chunk in zip(shape, chunks, strict=True))
 
 
 def _check_chunk_size(chunks: tuple[int, ...], itemsize: int, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Backbones: networks that turn images into embeddings, trained contrastively or supervised, or brought along."""
+"""Backbones: networks that map images to embeddings; their training, contrastive or supervised, and their use."""
 
 from clorg_scale.backbones.architectures import Backbone, build
 from clorg_scale.backbones.augmentation import Augmentation

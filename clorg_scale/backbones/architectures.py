@@ -1,4 +1,4 @@
-"""Networks that turn images into embeddings: the paper's, any of torchvision, any of timm."""
+"""Networks that map images to embeddings: those of the paper, any of torchvision, any of timm."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from clorg_scale.errors import InputError, MissingDependencyError
 from clorg_scale.installation import pip_line
+from clorg_scale.whole import whole_number
 
 __all__ = ["Backbone", "build", "rebuild"]
 
 SMALL_IMAGE = 64
-"""Up to this size ResNets get the CIFAR stem where none is named."""
+"""Largest size, in pixels, for which a ResNet gets the CIFAR stem by default."""
 
 Stem = Literal["auto", "cifar", "strided", "imagenet"]
 
@@ -26,23 +27,23 @@ RESNET_FEATURES = 512
 """Width of the features of a ResNet of full width, the paper's; wider ones end in a linear layer of this width."""
 
 Channels = tuple[float, ...]
-"""A number for each channel, or one for all."""
+"""One number for each channel, or one for all channels."""
 
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
-    """A network without its classifier: images (b, c, h, w) in [0, 1] to features (b, n_features).
+    """A network without its classifier; maps images (b, c, h, w) in [0, 1] to features (b, n_features).
 
     Attributes
     ----------
     n_features
         Length of an embedding.
     n_channels, image_size
-        What it takes; gray images are repeated where it takes three channels.
+        Images that it takes; grayscale images are repeated where it takes three channels.
     settings
-        What `rebuild` makes it again from, without weights.
+        What `rebuild` builds it from again, without weights.
     """
 
     def __init__(self, network: nn.Module, n_features: int, settings: dict[str, Any], *, imagenet: bool) -> None:
@@ -87,42 +88,43 @@ def build(
     ----------
     name
         "resnet18", "resnet34", "resnet50", "resnet101" or "vit" (arXiv 2305.10229: patches of 4 pixels, 16 layers, 8
-        heads, 512 wide, MLP 1536, dropout 0.2); else a model of torchvision, else one of timm.
+        heads, width 512, MLP width 1536, dropout 0.2); otherwise a model of torchvision or, failing that, of timm.
     n_channels
-        Of the images: 1 or 3. Models of torchvision and timm beside those named above always take 3.
+        Channels of the images: 1 or 3. Other models of torchvision and timm always take 3.
     image_size
         Height and width of the images in pixels.
     width
-        Channels of a ResNet's first stage; 64 is the usual one, 16 trains on a CPU.
+        Channels of a ResNet's first stage; 64 is standard, 16 can be trained on a CPU.
     stem
         First layers of a ResNet: "cifar" (3 x 3, stride 1, no pooling), "strided" (3 x 3, stride 2, no pooling; a
         quarter of the work), "imagenet" (7 x 7, stride 2, pooling). "auto": "cifar" up to 64 pixels, "imagenet" above.
     pretrained
         Start from the weights that torchvision or timm offer, trained on ImageNet.
     seed
-        Of the initial weights; torch's own random numbers are left as they were.
+        Seed of the initial weights; torch's global random state is not changed.
 
     Raises
     ------
     InputError
-        If there is no such model, or it has no such variant.
+        If there is no such model, it has no such variant, or a number is out of range.
     """
-    if n_channels not in (1, 3):
-        raise InputError(f"Images must have 1 or 3 channels, not {n_channels}.")
-    if image_size < 8:
-        raise InputError(f"Images must be at least 8 pixels wide, not {image_size}.")
+    n_channels = whole_number("n_channels", n_channels, 1, 3)
+    if n_channels == 2:
+        raise InputError("Images must have 1 or 3 channels, not 2.")
+    image_size = whole_number("image_size", image_size, 8)
+    width = whole_number("width", width, 1)
+    seed = whole_number("seed", seed, 0, 2**63 - 1)
     own = name in RESNETS and not pretrained
-    if width < 1 or (width != 64 and not own):
+    if width != 64 and not own:
         raise InputError(
-            f"width must be a positive number of channels of one of {', '.join(RESNETS)} without published weights, "
-            f"not {width}."
+            f"A width can be chosen for {', '.join(RESNETS)} without published weights only, not for {name!r}."
         )
     if stem not in get_args(Stem):
         raise InputError(f"The stem must be one of {', '.join(get_args(Stem))}, not {stem!r}.")
     if stem != "auto" and not own:
         raise InputError(f"A stem can be chosen for {', '.join(RESNETS)} without published weights only.")
     if name == "vit" and pretrained:
-        raise InputError("The paper's ViT has no pretrained weights; take 'vit_b_16' of torchvision.")
+        raise InputError("The ViT of the paper has no pretrained weights; use 'vit_b_16' of torchvision.")
     settings = {"name": name, "n_channels": n_channels, "image_size": image_size, "width": width, "stem": stem}
     if pretrained or (not own and name != "vit"):
         settings |= {"n_channels": 3, "published": True}
@@ -134,7 +136,7 @@ def build(
 
 
 def rebuild(settings: dict[str, Any], *, pretrained: bool = False) -> Backbone:
-    """Build the network of the settings of a `Backbone`; its weights are to be loaded, unless it is pretrained."""
+    """Build the network that the settings of a `Backbone` describe, without its weights unless `pretrained`."""
     name, image_size, n_channels = settings["name"], settings["image_size"], settings["n_channels"]
     if settings.get("published", False):
         return _published(settings, pretrained=pretrained)
@@ -150,12 +152,12 @@ def rebuild(settings: dict[str, Any], *, pretrained: bool = False) -> Backbone:
 
 
 def _by_channel(values: Channels) -> Tensor:
-    """(1, c, 1, 1)."""
+    """Values as a tensor (1, c, 1, 1)."""
     return torch.tensor(values).view(1, -1, 1, 1)
 
 
 def _resnet(name: str, n_channels: int, stem: str, width: int) -> tuple[nn.Module, int]:
-    """A ResNet of torchvision with the given stem and stages of the given width."""
+    """Build a ResNet of torchvision with the given stem and width."""
     from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
     block, depths = {
@@ -183,15 +185,21 @@ def _resnet(name: str, n_channels: int, stem: str, width: int) -> tuple[nn.Modul
 
 
 def _vit(n_channels: int, image_size: int) -> tuple[nn.Module, int]:
-    """The paper's vision transformer."""
+    """Build the vision transformer of the paper."""
     from torchvision.models import VisionTransformer
 
     if image_size % 4:
-        raise InputError(f"The ViT cuts images into patches of 4 pixels; {image_size} pixels are no multiple of that.")
+        raise InputError(f"The ViT cuts images into patches of 4 pixels; {image_size} pixels is not a multiple of 4.")
     network = VisionTransformer(
-        image_size=image_size, patch_size=4, num_layers=16, num_heads=8, hidden_dim=512, mlp_dim=1536, dropout=0.2,
+        image_size=image_size,
+        patch_size=4,
+        num_layers=16,
+        num_heads=8,
+        hidden_dim=512,
+        mlp_dim=1536,
+        dropout=0.2,
         attention_dropout=0.2,
-    )  # fmt: skip
+    )
     if n_channels != 3:
         network.conv_proj = nn.Conv2d(n_channels, 512, 4, 4)
     network.heads = nn.Identity()
@@ -199,7 +207,7 @@ def _vit(n_channels: int, image_size: int) -> tuple[nn.Module, int]:
 
 
 def _published(settings: dict[str, Any], *, pretrained: bool) -> Backbone:
-    """A model of torchvision, or of timm, without its classifier."""
+    """Build a model of torchvision, or of timm, without its classifier."""
     from torchvision import models
 
     name = settings["name"]
@@ -216,12 +224,12 @@ def _published(settings: dict[str, Any], *, pretrained: bool) -> Backbone:
 
 
 def _from_timm(name: str, image_size: int, *, pretrained: bool) -> tuple[nn.Module, Channels, Channels]:
-    """A model of timm, and the mean and deviation that it expects; one for a single size of images is made for this."""
+    """Build a model of timm, for this image size if it is fixed; returns also the mean and deviation it expects."""
     try:
         timm = import_module("timm")
     except ImportError:
         raise MissingDependencyError(
-            f"torchvision has no model {name!r}, and timm, which might have it, is not installed "
+            f"torchvision has no model {name!r}; timm, which may have it, is not installed "
             f"({pip_line('timm', 'timm')})."
         ) from None
     if not timm.is_model(name):
@@ -234,7 +242,7 @@ def _from_timm(name: str, image_size: int, *, pretrained: bool) -> tuple[nn.Modu
 
 
 def _features_of_an_image(name: str, network: nn.Module, image_size: int) -> int:
-    """Length of the features, found by trying; the network stays in the mode it is in."""
+    """Number of features, found by a trial run; the mode of the network is kept."""
     training = network.training
     try:
         with torch.inference_mode():
@@ -248,21 +256,21 @@ def _features_of_an_image(name: str, network: nn.Module, image_size: int) -> int
 
 @contextmanager
 def _explained_download(name: str) -> Iterator[None]:
-    """Say what is wrong where published weights cannot be had."""
+    """Explain in one sentence why published weights cannot be downloaded."""
     try:
         yield
     except OSError as error:
         reason = str(error).strip(" <>.").splitlines()[0]
         raise InputError(
             f"The published weights of {name} cannot be downloaded ({reason}); "
-            f"do that where there is a network, and keep them in {torch.hub.get_dir()}/checkpoints."
+            f"download them on a machine with network access and copy them to {torch.hub.get_dir()}/checkpoints."
         ) from error
 
 
 def _remove_heads(network: nn.Module) -> None:
-    """Put an identity in the place of a torchvision model's last linear layer, and nothing in that of heads half-way.
+    """Replace the last linear layer of a torchvision model by an identity, and remove its auxiliary heads.
 
-    Inception and GoogLeNet have the latter, and give several outputs with them while they are trained.
+    Inception and GoogLeNet have such heads, and return several outputs with them during training.
     """
     for name in ("AuxLogits", "aux1", "aux2"):
         if hasattr(network, name):
@@ -270,6 +278,6 @@ def _remove_heads(network: nn.Module) -> None:
             network.aux_logits = False
     last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not last:
-        raise InputError(f"{type(network).__name__} does not end in a linear layer and gives no embeddings.")
+        raise InputError(f"{type(network).__name__} does not end in a linear layer, so it gives no embeddings.")
     parent_name, _, child = last[-1].rpartition(".")
     setattr(network.get_submodule(parent_name) if parent_name else network, child, nn.Identity())

@@ -1,4 +1,4 @@
-"""Random views of a batch of images, each image its own, computed where the batch lies."""
+"""Random views of a batch of images, different for each image, computed on the device of the batch."""
 
 from __future__ import annotations
 
@@ -8,45 +8,48 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clorg_scale.errors import InputError
+from clorg_scale.whole import real_number
 
-__all__ = ["Augmentation", "turned"]
+__all__ = ["Augmentation", "rotate_hue"]
 
 GRAY = (0.299, 0.587, 0.114)
 """Luminance of red, green and blue (ITU-R BT.601)."""
 
 
 HUE = math.pi / 5
-"""Largest turn of the hue at strength 1: a tenth of the circle."""
+"""Largest rotation of the hue at strength 1: a tenth of the circle."""
 
 
 class Augmentation:
-    """Random crop, flip, colors and blur of SimCLR (arXiv 2002.05709), for whole batches at once.
+    """Random crop, flip, color jitter and blur of SimCLR (arXiv 2002.05709), for whole batches at once.
 
     Parameters
     ----------
     strength
-        0 leaves images as they are, 1 is what contrastive training uses: crops down to a fifth of the area, brightness,
-        contrast and saturation within 40 %, hue within 36 degrees, a fifth of the images gray. In between, in
-        proportion.
+        From 0 to 2. 0 leaves images as they are; 1 is the strength of contrastive training: crops down to a fifth of
+        the area, brightness, contrast and saturation within 40 %, hue within 36 degrees, a fifth of the images gray.
+        Other strengths scale these in proportion.
     blur
-        Whether half of the images are blurred; for images from 64 pixels on.
+        Blur half of the images.
+
+    Raises
+    ------
+    InputError
+        If the strength is out of range.
     """
 
     def __init__(self, strength: float = 1.0, *, blur: bool = False) -> None:
-        if not 0 <= strength <= 2:
-            raise InputError(f"The strength of augmentation must be from 0 to 2, not {strength}.")
-        self.strength, self.blur = strength, blur
+        self.strength, self.blur = real_number("strength", strength, most=2), blur
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """One view of each image.
+        """Draw one view of each image.
 
         Parameters
         ----------
         images
             (b, c, h, w) in [0, 1].
         generator
-            Of the device of the images.
+            Random generator on the device of the images.
 
         Returns
         -------
@@ -58,7 +61,7 @@ class Augmentation:
         return self._blurred(views, generator) if self.blur else views
 
     def _crop_and_flip(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Random resized crops, half of them mirrored, as one bilinear resampling."""
+        """Crop, resize and mirror at random, in one bilinear resampling."""
         b = len(images)
         least = max(0.08, 1 - 0.8 * self.strength)
         area = self._uniform(images, generator, least, 1.0)
@@ -73,7 +76,7 @@ class Augmentation:
         return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     def _colors(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Brightness, contrast, saturation and hue of four fifths of the images; some of them gray."""
+        """Change brightness, contrast, saturation and hue of four fifths of the images; some become gray."""
         spread = min(0.4 * self.strength, 0.95)
         factors = [self._uniform(images, generator, 1 - spread, 1 + spread).view(-1, 1, 1, 1) for _ in range(3)]
         jitter = (self._uniform(images, generator, 0, 1) < 0.8).view(-1, 1, 1, 1)
@@ -85,11 +88,11 @@ class Augmentation:
             colorless = (self._uniform(images, generator, 0, 1) < 0.2 * self.strength).view(-1, 1, 1, 1)
             most = HUE * self.strength
             angles = self._uniform(images, generator, -most, most).view(-1, 1, 1, 1)
-            result = torch.where(colorless, gray, gray + turned(result - gray, angles) * factors[2])
+            result = torch.where(colorless, gray, gray + rotate_hue(result - gray, angles) * factors[2])
         return torch.where(jitter, result, images).clamp_(0, 1)
 
     def _blurred(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Half of the images through a Gaussian of 0.1 to 2 pixels, each its own."""
+        """Blur half of the images by a Gaussian of 0.1 to 2 pixels, different for each image."""
         b, c, height, width = images.shape
         sigma = self._uniform(images, generator, 0.1, 2.0)
         reach = torch.arange(-6, 7, device=images.device, dtype=images.dtype)
@@ -103,14 +106,14 @@ class Augmentation:
 
     @staticmethod
     def _uniform(images: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:
-        """(b,) uniform numbers."""
+        """Draw (b,) uniform numbers."""
         return (
             torch.rand(len(images), generator=generator, device=images.device, dtype=images.dtype) * (high - low) + low
         )
 
 
-def turned(colors: Tensor, angles: Tensor) -> Tensor:
-    """Colors (b, 3, h, w) turned about the axis of grays, by angles (b, 1, 1, 1): by 120 degrees, red becomes green.
+def rotate_hue(colors: Tensor, angles: Tensor) -> Tensor:
+    """Rotate colors (b, 3, h, w) about the gray axis by angles (b, 1, 1, 1); 120 degrees turn red into green.
 
     With u = (1, 1, 1) / sqrt(3):  v cos a + (u x v) sin a + u (u v) (1 - cos a)   (Rodrigues).
     """

@@ -1,4 +1,4 @@
-"""A training on disk: weights, the optimizer's state, the log, in one file written whole."""
+"""Checkpoints of a training: weights, the state of the optimizer and the log, in one file written atomically."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["CHECKPOINT", "UNFINISHED", "load_backbone", "read_training", "write_
 CHECKPOINT = "checkpoint.pt"
 
 UNFINISHED = "checkpoint-unfinished.pt"
-"""The checkpoint of a training that will replace the one in its folder when it is whole."""
+"""Checkpoint of a training that will replace the one in its folder once it is complete."""
 
 
 def write_training(
@@ -48,7 +48,7 @@ def read_training(
     optimizer: torch.optim.Optimizer,
     device: torch.device,
 ) -> list[dict[str, Any]]:
-    """Take up the training of a checkpoint; gives its log.
+    """Restore the state of a checkpoint; returns its log.
 
     Raises
     ------
@@ -74,14 +74,14 @@ def load_backbone(path: Path | str, *, layer: str = "backbone") -> tuple[nn.Modu
     Parameters
     ----------
     path
-        Folder of a training, or its checkpoint.pt; read without unpickling objects.
+        Folder of a training, or its checkpoint.pt; no Python objects are unpickled.
     layer
-        "backbone", or "projection" for the output of the head that the loss was taken on.
+        "backbone", or "projection" for the output of the head that the loss was computed from.
 
     Returns
     -------
-    A module from images (b, c, h, w) in [0, 1] to features, in evaluation mode, and the settings of the training with
-    the number of epochs done so far, `epochs_done`.
+    A module that maps images (b, c, h, w) in [0, 1] to features, in evaluation mode, and the settings of the training
+    with the number of completed epochs, `epochs_done`.
 
     Raises
     ------
@@ -100,15 +100,14 @@ def load_backbone(path: Path | str, *, layer: str = "backbone") -> tuple[nn.Modu
         return _with_weights(state, settings, layer), settings
     except KeyError as error:
         raise InputError(
-            f"The settings in the checkpoint {file} lack {error}; it was written by something else than 'train', or "
-            "changed since."
+            f"The settings in the checkpoint {file} lack {error}; it was not written by 'train', or was changed since."
         ) from error
     except _MISFITS as error:
         raise InputError(f"{_misfit(file, error)}; train a backbone again.") from error
 
 
 def _with_weights(state: dict[str, Any], settings: dict[str, Any], layer: str) -> nn.Module:
-    """The network of the settings with the weights of the state."""
+    """Build the network of the settings with the weights of the state."""
     from clorg_scale.backbones.methods import build_method
 
     backbone: Backbone = rebuild(settings["backbone"])
@@ -126,11 +125,11 @@ _MISFITS = (RuntimeError, KeyError, ValueError, TypeError, AttributeError, Index
 """What PyTorch and the builders of networks raise where weights or settings do not fit."""
 
 _WRAPPERS = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and torch.compile put before the names of all weights."""
+"""Prefixes that DistributedDataParallel and torch.compile add to the names of all weights."""
 
 
 def _plain_names(weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights by the names they have in the network itself, where they were saved from a wrapper around it."""
+    """Remove the prefixes of wrappers from the names of weights."""
     for wrapper in _WRAPPERS:
         if weights and all(name.startswith(wrapper) for name in weights):
             return _plain_names({name.removeprefix(wrapper): value for name, value in weights.items()})
@@ -138,7 +137,7 @@ def _plain_names(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def _misfit(file: Path, error: Exception) -> str:
-    """What does not fit, in one clause: the first that PyTorch lists."""
+    """Describe the first mismatch that PyTorch lists."""
     if isinstance(error, InputError):
         return f"The checkpoint {file} does not fit its settings ({str(error).rstrip('.')})"
     lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
@@ -147,14 +146,14 @@ def _misfit(file: Path, error: Exception) -> str:
 
 
 def _order(key: str) -> tuple[bool, str]:
-    """Digests last: another setting says more."""
+    """Sort digests last: other settings say more."""
     return key in ("images", "labels"), key
 
 
 def _another_training(key: str, theirs: dict[str, Any], settings: dict[str, Any]) -> str:
-    """How the training in a folder differs."""
+    """Describe how the training in a folder differs."""
     if key not in theirs:
-        return f"a training that does not say its {key}, written by an earlier version"
+        return f"a training without a record of its {key}, written by an earlier version"
     if key == "images":
         return "a training on other images, of the same name and number"
     if key == "labels":
@@ -163,7 +162,7 @@ def _another_training(key: str, theirs: dict[str, Any], settings: dict[str, Any]
 
 
 def _read(file: Path, device: torch.device) -> dict[str, Any]:
-    """A checkpoint, its parts of the kinds they must be."""
+    """Read a checkpoint and check the types of its entries."""
     check_regular_file(file)
     try:
         state = torch.load(file, map_location=device, weights_only=True)

@@ -1,4 +1,4 @@
-"""Curves over epochs as one SVG picture: small panels side by side, each curve named at its end."""
+"""Curves over epochs as an SVG picture: small panels side by side, each curve labeled at its end."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import numpy.typing as npt
 __all__ = ["Panel", "draw_curves"]
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 306, 220, 52, 64, 34, 34
-"""Of a panel, and the margins in it, in pixels; the right one grows with the names of the curves."""
+"""Size and margins of a panel in pixels; the right margin grows with the names of the curves."""
 
 LETTER = 6.5
-"""Width of a letter."""
+"""Average width of a letter in pixels."""
 
 COLORS = ("#1f5fa8", "#c4511d", "#2b8a5a", "#7a4fa3", "#8a6d1c")
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves that share an axis: `curves` has the values of each by name, one an epoch."""
+    """Curves that share an axis; `curves` holds the values of each by name, one for each epoch."""
 
     title: str
     curves: dict[str, list[float]]
 
 
 def draw_curves(xs: Sequence[float], panels: Sequence[Panel], *, x_title: str, logarithmic: bool = False) -> str:
-    """Draw panels side by side, over x or its logarithm; gives the text of an SVG file."""
+    """Draw panels side by side, over x or its logarithm; returns the text of an SVG file."""
     longest = max(len(name) for panel in panels for name in panel.curves)
     space = max(0, round(LETTER * longest) + 12 - RIGHT)
     drawn = "".join(
@@ -65,27 +65,27 @@ def _panel(xs: Sequence[float], panel: Panel, x_title: str, *, logarithmic: bool
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 16}" text-anchor="middle" fill="#555">{escape(x_title)}</text>')
     end = int(np.argmax(x))
-    places = _apart(y[:, end])
-    for name, heights, place, color in zip(panel.curves, y, places, COLORS, strict=False):
+    label_heights = _spread(y[:, end])
+    for name, heights, label_height, color in zip(panel.curves, y, label_heights, COLORS, strict=False):
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, heights, strict=True))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts.append(f'<circle cx="{x[end]:.1f}" cy="{heights[end]:.1f}" r="3" fill="{color}"/>')
-        parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{place + 4:.1f}" fill="{color}">{escape(name)}</text>')
+        parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{label_height + 4:.1f}" fill="{color}">{escape(name)}</text>')
     return "".join(parts)
 
 
 def _span(low: float, high: float) -> tuple[float, float]:
-    """The range of an axis, never empty."""
+    """Range of an axis, never empty."""
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _apart(heights: npt.NDArray[np.float64], least: float = 13) -> npt.NDArray[np.float64]:
-    """Heights of labels moved apart so that none lies on another, in the same order."""
+def _spread(heights: npt.NDArray[np.float64], least: float = 13) -> npt.NDArray[np.float64]:
+    """Spread heights of labels so that none overlap, keeping their order."""
     order = np.argsort(heights)
-    places = heights[order].copy()
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + least)
-    places -= max(0.0, float(places[-1]) - (HEIGHT - BOTTOM))
-    result = np.empty_like(places)
-    result[order] = places
+    spread = heights[order].copy()
+    for i in range(1, len(spread)):
+        spread[i] = max(spread[i], spread[i - 1] + least)
+    spread -= max(0.0, float(spread[-1]) - (HEIGHT - BOTTOM))
+    result = np.empty_like(spread)
+    result[order] = spread
     return result

@@ -1,4 +1,4 @@
-"""What a training is like, epoch by epoch, for TensorBoard."""
+"""Loss and measures of a training, epoch by epoch, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["EventLog"]
 
 
 class EventLog:
-    """Write loss, learning rate, images/s and measures as TensorBoard's scalars: hand it to `train` as `on_epoch`.
+    """Write loss, learning rate, images/s and measures as scalars of TensorBoard; pass it to `train` as `on_epoch`.
 
-    A training that is taken up again goes on in a file of its own; the epochs that it repeats are shown once.
+    A resumed training continues in a file of its own; epochs that it repeats are shown once.
 
     Parameters
     ----------
     folder
-        Where `tensorboard --logdir` looks.
+        Folder for the event files, for `tensorboard --logdir`.
     recorder
-        Called before; what it measures is written, too.
+        Called first; its measures are written, too.
 
     Raises
     ------
@@ -40,7 +40,7 @@ class EventLog:
         self._writer: Any = None
 
     def __call__(self, backbone: Backbone, epoch: Epoch) -> None:
-        """Write what there is to say of an epoch."""
+        """Write the scalars of an epoch."""
         scalars = {f"training/{name}": value for name, value in vars(epoch).items() if name != "epoch"}
         if self.recorder is not None:
             self.recorder(backbone, epoch)
@@ -54,10 +54,10 @@ class EventLog:
             writer.flush()
 
     def _open(self, first: int) -> Any:
-        """The file of this run, made when there is something to write."""
+        """Writer of this run, created when there is something to write."""
         if self._writer is None:
             from torch.utils.tensorboard.writer import SummaryWriter
 
-            # Events of an earlier run from this epoch on are void: it was stopped before it could keep them.
+            # Discards events of an interrupted run from this epoch on: they are written again.
             self._writer = SummaryWriter(str(self.folder), purge_step=first)
         return self._writer

@@ -1,4 +1,4 @@
-"""The loss of MoCo v3 with a queue, which Lightly does not have."""
+"""The loss of MoCo v3 with a queue, which Lightly lacks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["QueueContrast"]
 class QueueContrast(nn.Module):
     """Contrast predictions with the teacher's features, the keys (arXiv 2104.02057, arXiv 2305.10229).
 
-    For queries q_i and keys k_j of length 1, k_i that of the other view of the same image,
+    For queries q_i and keys k_j of unit length, with k_i the key of the other view of the same image,
 
         loss = 2 T mean_i -log ( exp(q_i k_i / T) / sum_j exp(q_i k_j / T) ),
 
-    j over the batch of all processes and the keys of the batches before, one queue for each view. Queries are no
-    negatives, which they are in SimCLR.
+    where j runs over the batch of all processes and the keys of earlier batches, one queue for each view. Unlike in
+    SimCLR, queries are not used as negatives.
 
     Parameters
     ----------
     size, width
-        Keys in each queue, at most, and their length.
+        Capacity of each queue, and length of a key.
     temperature
-        T.
+        Temperature T.
     """
 
     def __init__(self, size: int, width: int, temperature: float = 0.2) -> None:
@@ -47,18 +47,18 @@ class QueueContrast(nn.Module):
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor) -> None:
-        """Put keys (2, b, d) in the place of the oldest."""
+        """Replace the oldest keys by keys (2, b, d)."""
         size = self.queue.shape[1]
         keys = keys[:, -size:]
-        places = (self.enqueued + torch.arange(keys.shape[1], device=keys.device)) % size
-        self.queue[:, places] = keys
+        slots = (self.enqueued + torch.arange(keys.shape[1], device=keys.device)) % size
+        self.queue[:, slots] = keys
         self.enqueued += keys.shape[1]
 
 
 def _of_all_processes(keys: Tensor) -> tuple[Tensor, int]:
-    """Keys (2, b, d) of every process side by side, and where those of this one begin."""
+    """Concatenate the keys (2, b, d) of all processes; returns also where those of this process begin."""
     if not dist.is_initialized():
         return keys, 0
-    parts = [torch.empty_like(keys) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, keys.contiguous())
-    return torch.cat(parts, dim=1), dist.get_rank() * keys.shape[1]
+    gathered = [torch.empty_like(keys) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, keys.contiguous())
+    return torch.cat(gathered, dim=1), dist.get_rank() * keys.shape[1]

@@ -1,4 +1,4 @@
-"""How images and filters lie in memory."""
+"""Memory format of images and filters."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["memory_format"]
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """Channels innermost on a GPU, as its tensor cores read them.
+    """Channels last on a GPU, as its tensor cores read them; contiguous on a CPU.
 
-    On CPUs without AVX-512, oneDNN 3.12 (torch 2.14) writes past its memory in the gradient of strided 1 x 1
-    convolutions of few channels that lie so (uxlfoundation/oneDNN issue 6035), and elsewhere it gains no time.
+    On CPUs without AVX-512, oneDNN 3.12 (torch 2.14) writes out of bounds in the gradient of strided 1 x 1
+    convolutions of few channels in this format (uxlfoundation/oneDNN, issue 6035); on other CPUs it saves no time.
     """
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format

@@ -1,8 +1,8 @@
-"""What a backbone is trained to do: tell classes apart, or recognize two views of one image.
+"""Training methods: classification, or recognition of two views of one image.
 
-Losses and heads are Lightly's, but for the loss of MoCo v3. Each method is a module from views of a batch to its loss,
-so that its heads, queues and momentum copies are saved and restored with it, and gradients of several processes meet in
-one place.
+Losses and heads are Lightly's, except the loss of MoCo v3. Each method is a module that maps views of a batch to its
+loss, so that its heads, queues and momentum copies are saved and restored with it, and DistributedDataParallel wraps it
+as a whole.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Method(nn.Module):
     Attributes
     ----------
     backbone
-        What is trained.
+        The network to train.
     projection
-        The head on it; the loss is taken on what it gives.
+        The head on it, whose output the loss is computed from.
     n_views
         Views of each image that `forward` takes.
     """
@@ -48,12 +48,12 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def _loss(self, *arguments: Any, **options: Any) -> Tensor:
-        """The loss, in full precision where the network runs in mixed precision."""
+        """Compute the loss in full precision, also where the network runs in mixed precision."""
         with torch.autocast(next(self.backbone.parameters()).device.type, enabled=False):
             return self.loss(*arguments, **options)
 
     def after_step(self, done: float) -> None:
-        """What follows a step of the optimizer; `done` is the share of the training that is over."""
+        """Update after a step of the optimizer; `done` is the share of the training that is complete."""
 
 
 class Supervised(Method):
@@ -84,7 +84,7 @@ class TwoViews(Method):
 
 
 class SimSiam(Method):
-    """SimSiam (arXiv 2011.10566): one view predicts the other, whose gradient is stopped."""
+    """SimSiam (arXiv 2011.10566): predict one view from the other, without a gradient through the target."""
 
     def __init__(self, backbone: Backbone, projection: nn.Module, prediction: nn.Module, loss: nn.Module) -> None:
         super().__init__(backbone, projection)
@@ -99,7 +99,7 @@ class SimSiam(Method):
 
 
 class WithTeacher(Method):
-    """A method whose targets come from a slowly moving copy of the network."""
+    """A method whose targets come from a momentum copy of the network."""
 
     def __init__(self, backbone: Backbone, new_projection: Callable[[], nn.Module], momentum: float) -> None:
         super().__init__(backbone, new_projection())
@@ -110,7 +110,7 @@ class WithTeacher(Method):
 
     @torch.no_grad()
     def after_step(self, done: float) -> None:
-        """Move the teacher toward the student; slower and slower (arXiv 2006.07733)."""
+        """Move the teacher toward the student, by steps that shrink with time (arXiv 2006.07733)."""
         m = 1 - (1 - self.momentum) * (math.cos(math.pi * done) + 1) / 2
         student = [*self.backbone.parameters(), *self.projection.parameters()]
         for own, theirs in zip(self.teacher.parameters(), student, strict=True):
@@ -132,11 +132,11 @@ class MoCo(WithTeacher):
         return self._loss(query, key)
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """The queue, which Lightly leaves out of its state."""
+        """Queue, which Lightly leaves out of its state."""
         return {name: buffer.clone() for name, buffer in self.loss.named_buffers()}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Put the queue back."""
+        """Restore the queue."""
         for name, buffer in self.loss.named_buffers():
             buffer.copy_(state[name])
 
@@ -191,10 +191,10 @@ METHODS = ("supervised", "simclr", "moco", "mocov3", "byol", "simsiam", "barlowt
 """Names that `train` takes."""
 
 PROTOTYPES = 1_024
-"""Outputs of DINO's head."""
+"""Number of outputs of DINO's head."""
 
 QUEUE = 65_536
-"""Features in a queue of MoCo's, at most; no more than half the data set, so that few are of the batch's own images."""
+"""Largest size of MoCo's queue; it never exceeds half the data set, so that few keys belong to images of the batch."""
 
 
 def build_method(name: str, backbone: Backbone, *, n_classes: int, n_images: int) -> Method:
@@ -205,11 +205,11 @@ def build_method(name: str, backbone: Backbone, *, n_classes: int, n_images: int
     name
         One of `METHODS`.
     backbone
-        What is trained.
+        The network to train.
     n_classes
-        C, for supervised training.
+        Number of classes, for supervised training.
     n_images
-        Images in the data set.
+        Number of images in the data set.
 
     Raises
     ------
@@ -230,29 +230,28 @@ def build_method(name: str, backbone: Backbone, *, n_classes: int, n_images: int
         loss = losses.NTXentLoss(temperature=0.2, gather_distributed=several)
         return TwoViews(backbone, heads.SimCLRProjectionHead(d, max(d, 128), 128), loss)
     if name == "barlowtwins":
-        return TwoViews(backbone, heads.BarlowTwinsProjectionHead(d, 4 * d, 4 * d), losses.BarlowTwinsLoss(
-            gather_distributed=several))  # fmt: skip
+        loss = losses.BarlowTwinsLoss(gather_distributed=several)
+        return TwoViews(backbone, heads.BarlowTwinsProjectionHead(d, 4 * d, 4 * d), loss)
     if name == "vicreg":
-        return TwoViews(backbone, heads.VICRegProjectionHead(d, 4 * d, 4 * d), losses.VICRegLoss(
-            gather_distributed=several))  # fmt: skip
+        loss = losses.VICRegLoss(gather_distributed=several)
+        return TwoViews(backbone, heads.VICRegProjectionHead(d, 4 * d, 4 * d), loss)
     if name == "moco":
         bank = (_queue_size(n_images), 128)
         loss = losses.NTXentLoss(temperature=0.2, memory_bank_size=bank, gather_distributed=several)
         return MoCo(backbone, partial(heads.MoCoProjectionHead, d, d, 128), loss)
     if name == "dino":
-        head = partial(
-            heads.DINOProjectionHead, d, 2 * d, 256, PROTOTYPES, batch_norm=True
-        )  # without, ResNets collapse
+        # Without batch normalization in the head, ResNets collapse.
+        head = partial(heads.DINOProjectionHead, d, 2 * d, 256, PROTOTYPES, batch_norm=True)
         return DINO(backbone, head, losses.DINOLoss(PROTOTYPES))
-    return _predicting(name, backbone, heads, losses, n_images)
+    return _with_prediction(name, backbone, heads, losses, n_images)
 
 
 def _queue_size(n_images: int) -> int:
     return max(2, min(QUEUE, n_images // 2))
 
 
-def _predicting(name: str, backbone: Backbone, heads: Any, losses: Any, n_images: int) -> Method:
-    """The methods in which one view predicts the other."""
+def _with_prediction(name: str, backbone: Backbone, heads: Any, losses: Any, n_images: int) -> Method:
+    """Build a method in which one view predicts the other."""
     d = backbone.n_features
     if name == "simsiam":
         predict = heads.SimSiamPredictionHead(d, max(d // 4, 16), d)

@@ -1,4 +1,4 @@
-"""The processes of one training: a single one, or those that torchrun starts, one a device."""
+"""The processes of a training: a single one, or those that torchrun starts, one for each device."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["Processes", "first_process"]
 
 
 def first_process() -> bool:
-    """Whether this is the one of torchrun's processes that writes and talks; a single process is."""
+    """Whether this is the process that writes files and prints: the first of torchrun's, or a single one."""
     return os.environ.get("RANK", "0") == "0"
 
 
 class Processes:
-    """Where this process stands among the others.
+    """The processes of a training, and the rank of this one.
 
     Attributes
     ----------
     rank, count
-        Its number, and how many there are.
+        Number of this process, and of all processes.
     device
-        Its device.
+        Device of this process.
     first
-        Whether it is the one that writes files and shows progress.
+        Whether this process writes files and shows progress.
     """
 
     def __init__(self, device: str) -> None:
@@ -43,38 +43,38 @@ class Processes:
             torch.cuda.set_device(self.device)
         if self.count > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-            # Not sooner: a second group of the same processes would find the addresses of the first.
+            # Not earlier: a second group of the same processes would find the addresses of the first.
             atexit.register(dist.destroy_process_group)
 
-    def placed(self, method: nn.Module) -> nn.Module:
-        """The method on this device, its gradients and batch statistics shared among the processes."""
+    def on_device(self, method: nn.Module) -> nn.Module:
+        """Move the method to this device; share its gradients and batch statistics among the processes."""
         method.to(self.device, memory_format=memory_format(self.device))
         if self.count == 1:
             return method
         if self.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(method)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # newer releases call broadcast_buffers another name
+            warnings.simplefilter("ignore", FutureWarning)  # newer releases rename broadcast_buffers
             return nn.parallel.DistributedDataParallel(
                 method, device_ids=[self.device.index] if self.device.type == "cuda" else None, broadcast_buffers=False
             )
 
     def mixed_precision(self) -> AbstractContextManager[None]:
-        """Bfloat16 where the device is made for it."""
+        """Compute in bfloat16 on a GPU."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     def mean(self, value: Tensor) -> float:
-        """Mean of a number over the processes."""
+        """Average a number over the processes."""
         if self.count > 1:
             dist.all_reduce(value)
         return float(value) / self.count
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Barrier across processes."""
         if self.count > 1:
             dist.barrier()
 
     def synchronize(self) -> None:
-        """Until the device has done what it was told, for honest clocks."""
+        """Synchronize with the device for accurate timing."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

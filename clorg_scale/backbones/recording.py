@@ -1,4 +1,4 @@
-"""How embeddings organize while a backbone is trained: measures every few epochs, as a table and a picture."""
+"""Organization of the embeddings during training: measures every few epochs, as a table and a picture."""
 
 from __future__ import annotations
 
@@ -21,49 +21,50 @@ from clorg_scale.neighbors import knn
 from clorg_scale.probes.nearest import KNNProbe
 from clorg_scale.rld import rld
 from clorg_scale.store.atomic import make_folder, write_together, write_whole
+from clorg_scale.whole import whole_number
 
 __all__ = ["Recorder"]
 
 TEMPERATURES = (1.0, 0.5, 0.2, 0.1)
 KS = (1, 10, 100)
 VOTERS = 20
-"""Neighbors that vote for the k-NN accuracy."""
+"""Neighbors that vote in the k-NN accuracy."""
 
 
 class Recorder:
-    """Measure a backbone as it is trained: hand it to `train` as `on_epoch`.
+    """Measure a backbone during training; pass it to `train` as `on_epoch`.
 
-    Writes measures.csv and measures.svg into a folder: RLD, class homogeneity among cosine neighbors,
-    Calinski-Harabasz, and the k-NN accuracy on one half of the images from the other (k = 20, cosine). A training that
-    is taken up again continues them.
+    Writes measures.csv and measures.svg: RLD, class homogeneity among cosine neighbors, Calinski-Harabasz, and the k-NN
+    accuracy on one half of the images, with the other half as training set (k = 20, cosine). A resumed training
+    continues both files.
 
     Parameters
     ----------
     images
-        What is measured; not what is trained on, if it is to mean something.
+        Images to measure, other than those of the training.
     out
         Folder for the two files.
     every
         Epochs between measurements; the first and the last epoch are always measured.
     n_images
-        How many images, drawn at random. All measures depend on it, so compare at equal numbers only.
+        Number of images, drawn at random. All measures depend on it, so compare equal numbers only.
     epochs
-        Of the training, to know the last one.
+        Epochs of the training; the last one is measured.
     batch_size
-        Images at once.
+        Images in a batch.
     seed
-        Of the choice of images.
+        Seed of the choice of images.
 
     Attributes
     ----------
     rows
-        The table so far: one dictionary an epoch.
+        Table of the measures so far, one dictionary for each epoch.
 
     Raises
     ------
     InputError
-        If there are too few images or classes, the folder holds measures of another number of images, or it cannot be
-        written.
+        If there are too few images or classes, a number is out of range, the folder holds measures of another number of
+        images, or it cannot be written.
     """
 
     def __init__(
@@ -77,25 +78,27 @@ class Recorder:
         batch_size: int = 256,
         seed: int = 0,
     ) -> None:
-        if every < 1:
-            raise InputError(f"every must be at least 1 epoch, not {every}.")
-        n = min(n_images, len(images))
+        every = whole_number("every", every, 1)
+        epochs = None if epochs is None else whole_number("epochs", epochs, 1)
+        batch_size = whole_number("batch_size", batch_size, 1)
+        seed = whole_number("seed", seed, 0)
+        n = min(whole_number("n_images", n_images, 1), len(images))
         if n < 2 * VOTERS:
             raise InputError(f"At least {2 * VOTERS} images are needed to measure embeddings, not {n}.")
         self.images, self.every, self.epochs, self.batch_size = images, every, epochs, batch_size
         self.folder = Path(out)
         self._chosen = np.random.default_rng(seed).permutation(len(images))[:n]
         if len(np.unique(images.labels[self._chosen])) < 2:
-            raise InputError(f"The {n} images to measure are all of one class; at least two classes are needed.")
+            raise InputError(f"The {n} images to measure all belong to one class; at least two classes are needed.")
         self.rows = _read(self.folder / "measures.csv")
         if self.rows and self.rows[-1].get("n_images") != n:
             raise InputError(
                 f"{self.folder / 'measures.csv'} has measures of {self.rows[-1].get('n_images', 0):g} images, not of "
-                f"{n}; choose another folder, or move that file away."
+                f"{n}; choose another folder, or remove that file."
             )
 
     def __call__(self, backbone: Backbone, epoch: Epoch) -> None:
-        """Measure after an epoch, if it is its turn."""
+        """Measure after an epoch that is due."""
         if epoch.epoch % self.every and epoch.epoch not in (1, self.epochs):
             return
         embeddings, labels = self._embeddings(backbone), self.images.labels[self._chosen]
@@ -113,7 +116,7 @@ class Recorder:
         self._write()
 
     def _embeddings(self, backbone: Backbone) -> npt.NDArray[np.float32]:
-        """(n, d) float32 of the chosen images."""
+        """Embeddings (n, d) float32 of the chosen images."""
         device = next(backbone.parameters()).device
         batches = features_of(backbone, self.images, self._chosen, self.batch_size, device)
         return torch.cat(list(batches)).numpy()
@@ -142,11 +145,11 @@ class Recorder:
 
 
 def _read(path: Path) -> list[dict[str, float]]:
-    """The table of an earlier run; empty where there is none."""
+    """Read the table of an earlier run; empty where there is none."""
     if not path.exists():
         return []
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     except (ValueError, TypeError, OSError) as error:
-        raise InputError(f"{path} is no table of measures of a training; move it away.") from error
+        raise InputError(f"{path} is no table of measures of a training; remove it.") from error

@@ -178,7 +178,7 @@ def _require_torch(purpose: str) -> None:
 
 
 def _say(epoch: Any) -> None:
-    from clorg_scale.backbones.training import duration
+    from clorg_scale.backbones.timing import duration
 
     left = f"  {duration(epoch.remaining_seconds)} left" if epoch.remaining_seconds else ""
     print(

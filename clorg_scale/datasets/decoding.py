@@ -1,4 +1,4 @@
-"""One image file as a square of 8-bit colors."""
+"""Decoding of an image file to a square of 8-bit colors."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["decode_square"]
 
 LARGE_PIXELS = 1 << 26
-"""Images of more pixels are decoded one at a time."""
+"""Images with more pixels than this are decoded one at a time."""
 
 DECODING_BYTES = 8
-"""Memory that decoding takes for each pixel: four bytes as read, and as many for the copy in RGB."""
+"""Memory that decoding takes per pixel: four bytes as read, and four for the copy in RGB."""
 
 LONGEST = 16
-"""An image is cut to so many times its shorter side before it is resized."""
+"""Longest side of an image, in units of its shorter side; longer ones are cropped before resizing."""
 
 _ONE_LARGE = threading.Lock()
 
@@ -37,10 +37,10 @@ _limit_before: int | None = None
 
 
 def decode_square(path: str, size: int) -> npt.NDArray[np.uint8]:
-    """Decode an image: its shorter side resized to `size` pixels, the square in the middle.
+    """Decode an image, resize its shorter side to `size` pixels and crop the square in the middle.
 
-    Images of 16 bits are scaled by the range that the file gives them. Integers of 32 bits and floats have no range
-    that the file tells and are refused.
+    Unsigned integers of 12 and 16 bits are scaled by the range that the file declares. Signed integers, integers of 32
+    bits and floats are refused: the file does not say which values are black and white.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def decode_square(path: str, size: int) -> npt.NDArray[np.uint8]:
     Raises
     ------
     InputError
-        If the file cannot be read, holds numbers without a range, or is larger than the free memory; names it.
+        If the file cannot be read, holds values without a range, or does not fit in the free memory; names it.
     """
     from PIL import Image
 
@@ -65,13 +65,13 @@ def decode_square(path: str, size: int) -> npt.NDArray[np.uint8]:
     except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise InputError(
-            f"The image {path} cannot be read ({reason}); mend or remove it, or leave out such images with "
-            "--skip-unreadable (skip_unreadable=True of load_images)."
+            f"The image {path} cannot be read ({reason}); repair or remove it, or leave out such images with "
+            "--skip-unreadable (load_images(..., skip_unreadable=True))."
         ) from error
 
 
 def _square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
-    """(3, size, size) from the middle of an image."""
+    """Resize an image and crop its middle to (3, size, size)."""
     from PIL import Image
 
     image = _shortened(image)
@@ -83,7 +83,7 @@ def _square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
 
 
 def _shortened(image: Image.Image) -> Image.Image:
-    """The middle of an image that is very long: resized as a whole, it would take a multiple of its memory."""
+    """Crop a very long image to its middle: resized as a whole, it would take a multiple of its memory."""
     longest = LONGEST * min(image.size)
     if max(image.size) <= longest:
         return image
@@ -93,17 +93,21 @@ def _shortened(image: Image.Image) -> Image.Image:
 
 
 def _in_rgb(file: Image.Image) -> Image.Image:
-    """The image in 8 bits a channel; what has more is scaled by its range, not cut off at 255."""
+    """Convert an image to 8 bits per channel; values of more bits are scaled by their range, not clipped."""
     from PIL import Image
 
     mode = file.mode
     if mode == "F":
-        raise InputError("it holds floats, whose black and white are not known; save it with 8 or 16 bits")
+        raise InputError("it holds floats, whose black and white are not known; save it as unsigned 8 or 16 bits")
     if mode != "I" and not mode.startswith("I;"):
         return file.convert("RGB")
     tags: Any = getattr(file, "tag_v2", {})
     if mode == "I" and file.format not in ("PNG", "PPM"):  # these two have 16 bits at most
-        raise InputError("it holds integers of 32 bits, whose black and white are not known; save it with 8 or 16 bits")
+        kind = "signed integers" if np.max(tags.get(339, 1)) == 2 else "integers"  # SampleFormat
+        n_bits = int(np.max(tags.get(258, 32)))  # BitsPerSample
+        raise InputError(
+            f"it holds {kind} of {n_bits} bits, whose black and white are not known; save it as unsigned 8 or 16 bits"
+        )
     n_bits = int(np.max(tags.get(258, 16)))  # BitsPerSample
     values = np.asarray(file).astype(np.float32) * (255 / (2**n_bits - 1))
     if tags.get(262) == 0:  # PhotometricInterpretation: white is zero
@@ -113,7 +117,7 @@ def _in_rgb(file: Image.Image) -> Image.Image:
 
 @contextmanager
 def _memory_for(shape: tuple[int, int]) -> Iterator[None]:
-    """Let large images in one at a time, and none that the memory does not hold."""
+    """Admit large images one at a time; refuse those that do not fit in memory."""
     n_pixels = shape[0] * shape[1]
     if n_pixels <= LARGE_PIXELS:
         yield
@@ -122,16 +126,16 @@ def _memory_for(shape: tuple[int, int]) -> Iterator[None]:
         needed, free = n_pixels * DECODING_BYTES, available_memory()
         if needed > free:
             raise InputError(
-                f"its {shape[0]} x {shape[1]} pixels take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+                f"its {shape[0]} x {shape[1]} pixels need {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free"
             )
         yield
 
 
 @contextmanager
 def _without_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's limit on pixels, which refuses valid images; `_memory_for` has one that fits the machine.
+    """Lift Pillow's limit on pixels, which refuses valid images; `_memory_for` limits them by the free memory instead.
 
-    It is one for the whole process: it is lifted by the first thread that comes, and put back by the last that goes.
+    The limit is global: the first thread that enters lifts it, and the last one that leaves restores it.
     """
     global _limit_users, _limit_before
     from PIL import Image

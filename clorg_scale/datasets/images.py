@@ -19,6 +19,7 @@ from clorg_scale.datasets.fashion_mnist import FASHION_MNIST_CLASSES, load_fashi
 from clorg_scale.datasets.folders import ClassFolders, find_split, read_class_folders
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import progress_bar
+from clorg_scale.whole import whole_number
 
 __all__ = ["IMAGE_SETS", "ImageFiles", "ImageSet", "Images", "load_images"]
 
@@ -104,13 +105,13 @@ class Images:
         return self.pixels[rows]
 
     def first(self, n: int) -> Images:
-        """The first n images."""
-        _check_first(n, len(self))
+        """Take the first n images."""
+        n = _check_count(n, len(self))
         return replace(self, pixels=self.pixels[:n], labels=self.labels[:n])
 
     def spread(self, n: int) -> Images:
-        """N images at equal distances: of a set that lies class by class, as many of each."""
-        _check_first(n, len(self))
+        """Take n images at equal distances: equally many of each class where the images are ordered by class."""
+        n = _check_count(n, len(self))
         rows = np.arange(n) * len(self) // n
         return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
 
@@ -151,13 +152,13 @@ class ImageFiles:
         return np.stack(list(self._threads.map(self._decoded, rows.tolist())))
 
     def first(self, n: int) -> ImageFiles:
-        """The first n images."""
-        _check_first(n, len(self))
+        """Take the first n images."""
+        n = _check_count(n, len(self))
         return replace(self, paths=self.paths[:n], labels=self.labels[:n])
 
     def spread(self, n: int) -> ImageFiles:
-        """N images at equal distances: of a set that lies class by class, as many of each."""
-        _check_first(n, len(self))
+        """Take n images at equal distances: equally many of each class where the images are ordered by class."""
+        n = _check_count(n, len(self))
         rows = np.arange(n) * len(self) // n
         return replace(self, paths=[self.paths[row] for row in rows], labels=self.labels[rows])
 
@@ -168,7 +169,7 @@ class ImageFiles:
         """
         digest = hashlib.blake2b(f"{self.image_size} {self.classes}".encode(), digest_size=16)
         digest.update(np.ascontiguousarray(self.labels, dtype=np.int64).data)
-        states = [_state(path) for path in self.paths]
+        states = self.states()
         if sum(size for size, _ in states) <= HASHED_BYTES:
             for part in self._threads.map(_file_digest, self.paths):
                 digest.update(part)
@@ -176,6 +177,10 @@ class ImageFiles:
             for path, state in zip(self.paths, states, strict=True):
                 digest.update(f"{os.path.realpath(path)} {state}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+    def states(self) -> list[tuple[int, int]]:
+        """Size and time of change (ns) of each file; zeros for a file that does not exist."""
+        return [_state(path) for path in self.paths]
 
     def without_unreadable(self, *, progress: bool = False) -> ImageFiles:
         """Leave out the images that cannot be read, after reading every one of them; `skipped` names them.
@@ -211,10 +216,9 @@ class ImageFiles:
 ImageSet = Images | ImageFiles
 
 
-def _check_first(n: int, there: int) -> None:
-    """Refuse to take none, or more than there are."""
-    if not 1 <= n <= there:
-        raise InputError(f"{n} images cannot be taken; there are {there}.")
+def _check_count(n: int, n_images: int) -> int:
+    """Check how many images are to be taken."""
+    return whole_number("The number of images to take", n, 1, n_images)
 
 
 def _check_labels(labels: npt.NDArray[np.int64], classes: list[str], name: str) -> None:
@@ -226,7 +230,7 @@ def _check_labels(labels: npt.NDArray[np.int64], classes: list[str], name: str) 
 
 
 def _state(path: str) -> tuple[int, int]:
-    """Size and time of the last change; zeros for a file that is not there."""
+    """Size and time of the last change; zeros for a file that does not exist."""
     try:
         found = Path(path).stat()
     except OSError:
@@ -285,8 +289,7 @@ def load_images(
     """
     if split not in ("train", "test"):
         raise InputError(f"The split must be 'train' or 'test', not {split!r}.")
-    if image_size < 1:
-        raise InputError(f"image_size must be at least 1 pixel, not {image_size}.")
+    image_size = whole_number("image_size", image_size, 1)
     if name == "fashion-mnist":
         pixels, labels = load_fashion_mnist(split, root=root, download=download)
         return Images(pixels[:, None], labels, list(FASHION_MNIST_CLASSES), name)

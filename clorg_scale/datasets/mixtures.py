@@ -1,4 +1,4 @@
-"""Synthetic embeddings of any size whose organization is known: locally dense, or compact classes."""
+"""Synthetic embeddings of any size and known organization: locally dense or compact classes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import Array
-from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
 from clorg_scale.store.endings import check_ending
 from clorg_scale.store.readers.npy import open_npy
+from clorg_scale.whole import real_number, whole_number
 
 __all__ = ["Mixture", "compact_mixture", "locally_dense_mixture"]
 
 _CHUNK = 4096
-"""Points drawn from one seed. Fixed, so that the data do not depend on the blocks they are asked for in."""
+"""Points drawn from one seed; fixed, so that the data do not depend on the size of the blocks asked for."""
 
-_CENTRES, _BASIS = 1, 2
-"""Kinds of random stream next to the chunks (kind 0)."""
+_CENTERS, _BASIS = 1, 2
+"""Keys of the random streams beside that of the chunks, 0."""
 
 
 @dataclass(frozen=True)
 class Mixture:
     """Gaussian clusters of equal spread, each of one class, in a random subspace of the features.
 
-    A point is drawn in q dimensions around the center of a random cluster of its class, mapped into the d
-    features by q orthonormal rows, and a little noise is added in all of them. Real embeddings are of that
-    kind: many features, few dimensions in which the points differ. Point i depends on `seed` and i alone: the
-    first points of a larger set are the smaller set.
+    A point is drawn in q dimensions around the center of a random cluster of its class and mapped to the d
+    features by q orthonormal rows; a little noise is added to every feature. Real embeddings are similar: they have
+    many features, but differ in few dimensions. Point i depends on `seed` and i alone, so the first points of a
+    larger set are the smaller set.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Mixture:
     noise
         Standard deviation of the noise in each of the d features.
     seed
-        Of the points.
+        Seed of the points.
     """
 
     centers: npt.NDArray[np.float32]
@@ -62,7 +62,13 @@ class Mixture:
         Returns
         -------
         (stop - start, d) float32 points and (stop - start,) int64 labels.
+
+        Raises
+        ------
+        InputError
+            If one of them is not a whole number of 0 or more.
         """
+        start, stop = whole_number("start", start, 0), whole_number("stop", stop, 0)
         points = np.empty((stop - start, self.basis.shape[1]), np.float32)
         labels = np.empty(stop - start, np.int64)
         for chunk in range(start // _CHUNK, -(-stop // _CHUNK)):
@@ -75,7 +81,7 @@ class Mixture:
         return points, labels
 
     def _chunk(self, chunk: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Draw one chunk, always all of it, so that every product of matrices has one shape."""
+        """Draw a whole chunk, so that every matrix product has the same shape."""
         random = _stream(self.seed, 0, chunk)
         labels = random.choice(len(self.class_shares), size=_CHUNK, p=self.class_shares)
         clusters = random.integers(self.centers.shape[1], size=_CHUNK)
@@ -89,7 +95,15 @@ class Mixture:
     def blocks(
         self, n_points: int, block_rows: int = _CHUNK
     ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
-        """Draw the first `n_points` points in blocks of `block_rows`."""
+        """Draw the first `n_points` points in blocks of `block_rows`.
+
+        Raises
+        ------
+        InputError
+            If one of them is not a positive whole number.
+        """
+        n_points = whole_number("n_points", n_points, 1)
+        block_rows = whole_number("block_rows", block_rows, 1)
         for start in range(0, n_points, block_rows):
             yield self.rows(start, min(n_points, start + block_rows))
 
@@ -101,11 +115,11 @@ class Mixture:
         Parameters
         ----------
         n_points
-            n.
+            Number of points, n.
         dtype
             Float type of the points.
         output
-            ``.npy`` file to write; the points are never in memory as a whole then.
+            ``.npy`` file to write; the points are then never in memory as a whole.
 
         Returns
         -------
@@ -114,8 +128,9 @@ class Mixture:
         Raises
         ------
         InputError
-            If `output` cannot be written.
+            If `n_points` is not a positive whole number, or `output` cannot be written.
         """
+        n_points = whole_number("n_points", n_points, 1)
         shape, dtype = (n_points, self.basis.shape[1]), np.dtype(dtype)
         labels = np.empty(n_points, np.int64)
         if output is None:
@@ -147,28 +162,29 @@ def locally_dense_mixture(
     seed: int = 0,
     output: Path | str | None = None,
 ) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Draw classes that are dense only locally: each is many tight clusters, spread over the whole space.
+    """Draw classes that are dense only locally: each consists of many tight clusters, spread over the whole space.
 
-    The clusters of all classes are mixed: neighbors agree in class, distant points do not, as in contrastive
+    The clusters of all classes are mixed, so neighbors agree in class and distant points do not, as in contrastive
     embeddings. RLD is high at low temperatures and near 0 at high ones.
 
     Parameters
     ----------
     n_points, n_features
-        n and d.
+        Number of points n and of features d.
     n_classes, clusters_per_class
-        Classes, and clusters of each.
+        Number of classes, and of clusters in each.
     spread
-        Standard deviation of a cluster, where that of the centers is 1.
+        Standard deviation of a cluster; that of the centers is 1.
     n_dimensions
         Dimensions in which the points differ, apart from noise; at most `n_features`.
     class_exponent
-        The share of class c is proportional to (c + 1) to the power of minus this: 0 for equal classes, 1 for
-        Zipf's law.
+        Exponent a of the class sizes: the share of class c is proportional to (c + 1)^-a. 0 gives equal classes,
+        1 Zipf's law.
     dtype
         Float type of the points.
     seed
-        Same seed, same points: independent of `output`, and for any larger `n_points` the first ones.
+        Seed of the points: the same seed gives the same points, whatever `output` is, and a larger `n_points` begins
+        with them.
     output
         ``.npy`` file to write block by block, for more points than memory holds.
 
@@ -180,10 +196,18 @@ def locally_dense_mixture(
     Raises
     ------
     InputError
-        If a number makes no sense or `output` cannot be written.
+        If a number is out of range or `output` cannot be written.
     """
     mixture = _mixture(
-        n_points, n_features, n_classes, clusters_per_class, spread, n_dimensions, class_exponent, seed, separation=1.0
+        n_points,
+        n_features,
+        n_classes=n_classes,
+        n_clusters=clusters_per_class,
+        spread=spread,
+        separation=1.0,
+        n_dimensions=n_dimensions,
+        class_exponent=class_exponent,
+        seed=seed,
     )
     return mixture.points(n_points, dtype=dtype, output=output)
 
@@ -201,7 +225,7 @@ def compact_mixture(
     seed: int = 0,
     output: Path | str | None = None,
 ) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Draw classes that are globally dense: each is one cluster apart from the others, as supervised training makes.
+    """Draw classes that are globally dense: each is one separate cluster, as supervised training produces.
 
     RLD is high at all temperatures.
 
@@ -221,10 +245,18 @@ def compact_mixture(
     Raises
     ------
     InputError
-        If a number makes no sense or `output` cannot be written.
+        If a number is out of range or `output` cannot be written.
     """
     mixture = _mixture(
-        n_points, n_features, n_classes, 1, spread, n_dimensions, class_exponent, seed, separation=separation
+        n_points,
+        n_features,
+        n_classes=n_classes,
+        n_clusters=1,
+        spread=spread,
+        separation=separation,
+        n_dimensions=n_dimensions,
+        class_exponent=class_exponent,
+        seed=seed,
     )
     return mixture.points(n_points, dtype=dtype, output=output)
 
@@ -232,46 +264,39 @@ def compact_mixture(
 def _mixture(
     n_points: int,
     n_features: int,
+    *,
     n_classes: int,
     n_clusters: int,
     spread: float,
+    separation: float,
     n_dimensions: int,
     class_exponent: float,
     seed: int,
-    *,
-    separation: float,
 ) -> Mixture:
     """Draw what all points share: the centers and the subspace."""
-    sizes = {
-        "n_points": n_points,
-        "n_features": n_features,
-        "n_classes": n_classes,
-        "clusters_per_class": n_clusters,
-        "n_dimensions": n_dimensions,
-    }
-    for name, size in sizes.items():
-        if size < 1:
-            raise InputError(f"{name} must be at least 1, not {size}.")
-    if not (spread > 0 and separation > 0 and class_exponent >= 0):
-        raise InputError(
-            f"spread ({spread}) and separation ({separation}) must be positive, class_exponent ({class_exponent}) "
-            "at least 0."
-        )
-    dimensions = min(n_dimensions, n_features)
+    whole_number("n_points", n_points, 1)
+    n_features = whole_number("n_features", n_features, 1)
+    n_classes = whole_number("n_classes", n_classes, 1)
+    n_clusters = whole_number("clusters_per_class", n_clusters, 1)
+    n_dimensions = min(whole_number("n_dimensions", n_dimensions, 1), n_features)
+    seed = whole_number("seed", seed, 0)
+    spread = real_number("spread", spread, positive=True)
+    separation = real_number("separation", separation, positive=True)
+    class_exponent = real_number("class_exponent", class_exponent)
     shares = np.arange(1, n_classes + 1, dtype=np.float64) ** -class_exponent
-    centers = _stream(seed, _CENTRES).standard_normal((n_classes, n_clusters, dimensions), dtype=np.float32)
-    basis, _ = np.linalg.qr(_stream(seed, _BASIS).standard_normal((n_features, dimensions)))
+    centers = _stream(seed, _CENTERS).standard_normal((n_classes, n_clusters, n_dimensions), dtype=np.float32)
+    basis, _ = np.linalg.qr(_stream(seed, _BASIS).standard_normal((n_features, n_dimensions)))
     return Mixture(
         centers * np.float32(separation),
         np.ascontiguousarray(basis.T, dtype=np.float32),
         shares / shares.sum(),
         spread,
         # All noise together is a tenth of the spread of a cluster.
-        0.1 * spread * float(np.sqrt(dimensions / n_features)),
+        0.1 * spread * float(np.sqrt(n_dimensions / n_features)),
         seed,
     )
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:
-    """Give the random stream of that key, independent of those of other keys."""
+    """Random stream of a key, independent of those of other keys."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

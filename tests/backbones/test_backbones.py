@@ -23,7 +23,7 @@ from fashion_images import SHIPPED, first_images, has_all_images
 import clorg_scale as cs
 from clorg_scale import backbones
 from clorg_scale.backbones.architectures import rebuild
-from clorg_scale.backbones.augmentation import Augmentation, turned
+from clorg_scale.backbones.augmentation import Augmentation, rotate_hue
 from clorg_scale.backbones.losses import QueueContrast
 from clorg_scale.backbones.memory import memory_format
 from clorg_scale.backbones.methods import METHODS, build_method
@@ -241,11 +241,11 @@ def test_a_crop_is_a_part_of_the_image_enlarged():
 def test_a_turn_of_the_hue_takes_one_color_to_the_next_and_leaves_grays():
     colors = torch.rand(2, 3, 4, 4)
     third = torch.full((2, 1, 1, 1), 2 * np.pi / 3)
-    torch.testing.assert_close(turned(colors, third), colors.roll(1, dims=1))
-    torch.testing.assert_close(turned(colors, 0 * third), colors)
-    torch.testing.assert_close(turned(turned(colors, third / 5), -third / 5), colors)
+    torch.testing.assert_close(rotate_hue(colors, third), colors.roll(1, dims=1))
+    torch.testing.assert_close(rotate_hue(colors, 0 * third), colors)
+    torch.testing.assert_close(rotate_hue(rotate_hue(colors, third / 5), -third / 5), colors)
     grays = torch.rand(2, 1, 4, 4).expand(-1, 3, -1, -1)
-    torch.testing.assert_close(turned(grays, third / 7), grays)
+    torch.testing.assert_close(rotate_hue(grays, third / 7), grays)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -619,7 +619,7 @@ def test_folders_of_images(tmp_path):
     assert len(images.first(2)) == 2
     assert images.spread(4).labels.tolist() == [0, 0, 1, 1]
     np.testing.assert_array_equal(images.spread(2).batch(np.array([1])), images.batch(np.array([3])))
-    with pytest.raises(InputError, match="7 images cannot be taken; there are 6"):
+    with pytest.raises(InputError, match="images to take must be a whole number from 1 to 6, not 7"):
         images.spread(7)
     (tmp_path / "train" / "cat" / "0.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"0\.png cannot be read"):
@@ -691,7 +691,7 @@ def test_the_command_line_from_images_to_embeddings(tmp_path):
         (("embed", "--dtype", "int8"), "int8"),
         (("embed", "--layer", "head"), "'head'"),
         (("embed", "--split", "middle"), "middle"),
-        (("embed", "--first", "0"), "0 images cannot be taken"),
+        (("embed", "--first", "0"), "images to take must be a whole number from 1"),
     ],
 )
 def test_mistakes_on_the_command_line_get_one_sentence_and_write_nothing(arguments, word, tmp_path, monkeypatch):

@@ -122,8 +122,8 @@ def test_digits():
 
 def mixture(**changes):
     """A small locally dense mixture, before its points are drawn."""
-    options = {"spread": 0.1, "n_dimensions": 3, "class_exponent": 1.0, "seed": 5, "separation": 1.0} | changes
-    return mixtures._mixture(1, 6, 4, 10, **options)
+    options = {"n_classes": 4, "n_clusters": 10, "spread": 0.1, "n_dimensions": 3, "class_exponent": 1.0}
+    return mixtures._mixture(1, 6, **options | {"seed": 5, "separation": 1.0} | changes)
 
 
 @settings(max_examples=15, deadline=None)
@@ -220,11 +220,23 @@ def test_the_two_kinds_are_told_apart_by_rld():
 
 
 def test_numbers_that_make_no_sense():
-    with pytest.raises(InputError, match="n_classes must be at least 1, not 0"):
+    with pytest.raises(InputError, match="n_classes must be a whole number of 1 or more, not 0"):
         compact_mixture(10, 2, n_classes=0)
-    with pytest.raises(InputError, match="clusters_per_class must be at least 1"):
+    with pytest.raises(InputError, match="clusters_per_class must be a whole number of 1 or more, not -1"):
         locally_dense_mixture(10, 2, clusters_per_class=-1)
-    with pytest.raises(InputError, match="must be positive"):
+    with pytest.raises(InputError, match=r"spread must be a positive number, not 0\.0"):
         locally_dense_mixture(10, 2, spread=0.0)
-    with pytest.raises(InputError, match="must be positive"):
+    with pytest.raises(InputError, match="separation must be a positive number, not nan"):
         compact_mixture(10, 2, separation=float("nan"))
+    with pytest.raises(InputError, match="class_exponent must be a number of 0 or more, not '1'"):
+        compact_mixture(10, 2, class_exponent="1")
+    drawn = mixtures._mixture(
+        10, 3, n_classes=2, n_clusters=1, spread=1, separation=1, n_dimensions=2, class_exponent=0, seed=0
+    )
+    for numbers in ((0, 3.0), ("a", 3), (-1, 3), (0, None)):
+        with pytest.raises(InputError, match="must be a whole number of 0 or more"):
+            drawn.rows(*numbers)
+    for numbers in ((None,), (5, 2.5)):
+        with pytest.raises(InputError, match="must be a whole number of 1 or more"):
+            next(drawn.blocks(*numbers))
+    np.testing.assert_array_equal(drawn.rows(np.uint8(0), np.uint8(200))[0], drawn.rows(0, 200)[0])

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from dense_rld import dense_rld
+from clorg_scale.rld.definition import dense_rld
 from gpu_data import TEMPERATURES, clustered
 
 from clorg_scale.rld.modularity import label_modularity

@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import re
+import signal
+import subprocess
 
 import numpy as np
 import pytest
@@ -9,13 +13,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
-from command_line import assert_one_sentence, run, tree
+from command_line import CONSOLE_SCRIPT, assert_one_sentence, run, tree
+from fashion_images import FOLDER as FASHION
 from PIL import Image
 from small_networks import cut_off_after, flat, noise, save_images, small
 
 import clorg_scale as cs
 from clorg_scale import backbones
-from clorg_scale.backbones.training import duration
+from clorg_scale.backbones.timing import duration
 from clorg_scale.datasets import Images, load_images
 from clorg_scale.errors import InputError
 
@@ -136,6 +141,71 @@ def test_the_same_is_continued(tmp_path):
     assert stored.class_names == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("change", ["contents", "time", "removed", "two"])
+def test_images_that_change_while_they_are_embedded_leave_no_embeddings(tmp_path, change):
+    images = load_images(str(save_images(tmp_path / "images" / "train", n=10).parent), image_size=8)
+    out = tmp_path / "out"
+    backbones.embed(flat(), images, out=out, device="cpu")
+    before = tree(out)
+    cat = tmp_path / "images" / "train" / "cat"
+    model, n_batches = flat(), 0
+
+    def overwrite(*_):
+        nonlocal n_batches
+        n_batches += 1
+        if n_batches == 3:  # the first one is for the width
+            if change == "removed":
+                (cat / "0.png").unlink()
+            elif change == "time":
+                os.utime(cat / "0.png", ns=(1, 1))
+            else:
+                save_images(cat.parent, n=2 if change == "two" else 1, names=["cat"], seed=1)
+
+    handle = model.register_forward_pre_hook(overwrite)
+    sentence = {
+        "two": r"^2 images were written to or removed .*cat/0\.png and 1 more\)",
+    }.get(change, r"^1 image was written to or removed .*cat/0\.png\)")
+    with pytest.raises(InputError, match=sentence):
+        backbones.embed(model, images, out=out, device="cpu", batch_size=4, dtype="float32")
+    handle.remove()
+    assert tree(out) == before
+
+
+def test_no_rows_of_images_that_changed_are_kept_for_a_later_run(tmp_path):
+    """An interrupted run, and an image that is put back as it was afterward."""
+    images = load_images(str(save_images(tmp_path / "images" / "train", n=10).parent), image_size=8)
+    first = tmp_path / "images" / "train" / "cat" / "0.png"
+    original = first.read_bytes()
+    model, handle = cut_off_after(flat(), 3)
+
+    def overwrite(*_):
+        save_images(first.parents[1], n=1, names=["cat"], seed=1)
+
+    watched = model.register_forward_pre_hook(overwrite)
+    with pytest.raises(KeyboardInterrupt):
+        backbones.embed(model, images, out=tmp_path / "out", device="cpu", batch_size=4)
+    handle.remove()
+    watched.remove()
+    assert not (tmp_path / "out").exists()
+    first.write_bytes(original)
+    stored = backbones.embed(flat(), images, out=tmp_path / "out", device="cpu", batch_size=4)
+    whole = backbones.embed(flat(), images, out=tmp_path / "w", device="cpu")
+    np.testing.assert_array_equal(stored.embeddings, whole.embeddings)
+
+
+def test_pixels_in_a_mapped_file_are_watched_too(tmp_path):
+    plain = noise()
+    np.save(tmp_path / "x.npy", plain.pixels)
+    pixels = np.load(tmp_path / "x.npy", mmap_mode="r")
+    images = Images(pixels, plain.labels, plain.classes, "mapped")
+    assert backbones.embed(flat(), images, out=tmp_path / "before", device="cpu").embeddings.shape == (24, 8)
+    model = flat()
+    model.register_forward_pre_hook(lambda *_: np.lib.format.open_memmap(tmp_path / "x.npy", "r+").fill(3))
+    with pytest.raises(InputError, match=r"images of mapped in .*x\.npy were written to"):
+        backbones.embed(model, images, out=tmp_path / "e", device="cpu")
+    assert not (tmp_path / "e").exists()
+
+
 # ---- the command line ----------------------------------------------------------------------------------------------
 
 
@@ -150,8 +220,48 @@ def test_a_training_says_early_how_long_it_takes(trained):
     assert " left" in done.out.splitlines()[0]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), marks=pytest.mark.slow, id="defaults"),
+        pytest.param(("--method", "supervised", "--width", 4, "--stem", "strided"), id="narrow"),
+    ],
+)
+def test_a_training_on_a_cpu_can_be_given_up_after_its_estimate(tmp_path, options):
+    """The default batch size and number of epochs: long before the first epoch ends, it is said how long all take."""
+    command = ["train", "--device", "cpu", "--root", FASHION, "--measure-every", 0, "--out", tmp_path / "t", *options]
+    process = subprocess.Popen(
+        [*CONSOLE_SCRIPT, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        told = next(line for line in process.stderr if line.startswith("Estimated time"))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    found = re.fullmatch(
+        r"Estimated time: about ([\d.]+) (second|minute|hour|day)s? for 200 epochs of 11 steps, (\S+) s each, "
+        r"without measurements(; a narrower network \(width 16\), .* or a GPU take less)?\.\n",
+        told,
+    )
+    assert found, told
+    seconds = float(found[1]) * {"second": 1, "minute": 60, "hour": 3600, "day": 86400}[found[2]]
+    assert seconds == pytest.approx(200 * 11 * float(found[3]), rel=0.1)
+    assert bool(found[4]) == (seconds > 3600)
+    assert process.returncode == 130
+    assert err.endswith("Interrupted; what was finished is kept, run the same command again to go on.\n")
+    assert "Traceback" not in err
+    assert out.count("epoch") <= 1
+    left = tree(tmp_path)
+    assert left == {} or set(left) == {"t", "t/checkpoint.pt"}
+
+
 def test_the_estimate_does_not_wait_for_the_end_of_an_epoch(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("clorg_scale.backbones.training.FORECAST_STEPS", 1)
+    monkeypatch.setattr("clorg_scale.backbones.timing.FORECAST_STEPS", 1)
     seen = []
 
     class Watched(torch.nn.Module):
@@ -204,6 +314,30 @@ def test_embedding_on_the_command_line_is_checked_before_anything_is_touched(tra
     for wrong in (("--batch-size", -1), ("--batch-size", 0), ("--dtype", "int8"), ("--first", 0), ("--device", "tpu")):
         assert_one_sentence(run(*command, *wrong))
         assert tree(tmp_path) == before
+
+
+def test_the_command_says_that_images_changed(trained, tmp_path, monkeypatch):
+    root, _ = trained
+    for split in ("train", "test"):
+        save_images(tmp_path / "images" / split, n=10)
+    load = load_images
+
+    def load_and_watch(*arguments, **options):
+        images = load(*arguments, **options)
+        read = type(images).batch
+
+        def batch(self, rows):
+            save_images(tmp_path / "images" / "test", n=1, names=["dog"], seed=5)
+            return read(self, rows)
+
+        monkeypatch.setattr(type(images), "batch", batch)
+        return images
+
+    monkeypatch.setattr("clorg_scale.datasets.load_images", load_and_watch)
+    done = run("embed", "--checkpoint", root / "t", "--data", tmp_path / "images", "--device", "cpu",
+               "--out", tmp_path / "e")  # fmt: skip
+    assert_one_sentence(done, "1 image was written to or removed", "dog/0.png", "run the same again")
+    assert not (tmp_path / "e").exists()
 
 
 def test_unreadable_images_are_left_out_on_request(trained, tmp_path):

@@ -54,12 +54,70 @@ def test_every_depth_goes_from_black_to_white(tmp_path, file, values, dtype):
     np.testing.assert_allclose(pixels, np.broadcast_to(np.round(RAMP * 255), (3, 32, 32)), atol=1)
 
 
-def test_twelve_bits_and_an_inverted_scale_are_what_the_tags_say(tmp_path):
-    save(tmp_path / "ramp" / "a.tif", RAMP * 65535, np.uint16, tiffinfo={262: 0})
-    with Image.open(tmp_path / "ramp" / "a.tif") as file:
-        if file.tag_v2.get(262) != 0:
-            pytest.skip("this Pillow does not write inverted scales")
-    np.testing.assert_allclose(read(tmp_path / "ramp" / "a.tif")[0], 255 - np.round(RAMP * 255), atol=1)
+def tiff(path, bits, *, inverted=False, signed=False, order="<", n_channels=1):
+    """Write the ramp as an uncompressed TIFF, of kinds that Pillow reads but does not write."""
+    values = np.round(RAMP * (2 ** (bits - signed) - 1)).astype(np.int64)
+    if bits == 12:
+        a, b = values[:, 0::2], values[:, 1::2]
+        data = np.stack([a >> 4, (a & 15) << 4 | b >> 8, b & 255], -1).astype(np.uint8).tobytes()
+    else:
+        data = np.repeat(values, n_channels, axis=1).astype(f"{order}{'i' if signed else 'u'}{bits // 8}").tobytes()
+    photometric = 2 if n_channels == 3 else 0 if inverted else 1
+    tags = {256: 32, 257: 32, 258: bits, 259: 1, 262: photometric, 273: 0, 277: n_channels, 278: 32, 279: len(data),
+            339: 1 + signed}  # fmt: skip
+    end = 8 + 2 + 12 * len(tags) + 4
+    every = struct.pack(f"{order}3H", bits, bits, bits) if n_channels == 3 else b""
+    entries = b""
+    for tag, value in (tags | {273: end + len(every)}).items():
+        if tag == 258 and every:
+            entries += struct.pack(f"{order}HHII", tag, 3, 3, end)
+        else:
+            entries += struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
+    path.write_bytes(start + entries + bytes(4) + every + data)
+
+
+@pytest.mark.parametrize(
+    ("bits", "options"),
+    [
+        (12, {}),
+        (16, {}),
+        (16, {"order": ">"}),
+        (16, {"inverted": True}),
+        (16, {"n_channels": 3}),
+        (16, {"n_channels": 3, "order": ">"}),
+    ],
+)
+def test_depth_and_scale_of_a_tiff_are_those_of_its_tags(tmp_path, bits, options):
+    tiff(tmp_path / "ramp" / "a.tif", bits, **options)
+    expected = 255 - RAMP * 255 if options.get("inverted") else RAMP * 255
+    np.testing.assert_allclose(read(tmp_path / "ramp" / "a.tif"), np.broadcast_to(expected, (3, 32, 32)), atol=1)
+
+
+@pytest.mark.parametrize(
+    ("bits", "options", "word"),
+    [
+        (16, {"signed": True}, "signed integers of 16 bits"),
+        (16, {"signed": True, "order": ">"}, "signed integers of 16 bits"),
+        (32, {}, "it holds integers of 32 bits"),
+        (12, {"order": ">"}, "cannot identify"),  # Pillow knows none of these
+        (12, {"inverted": True}, "cannot identify"),
+        (16, {"inverted": True, "order": ">"}, "cannot identify"),
+    ],
+)
+def test_other_depths_of_tiffs_are_refused(tmp_path, bits, options, word):
+    tiff(tmp_path / "ramp" / "a.tif", bits, **options)
+    with pytest.raises(InputError, match=rf"ramp/a\.tif cannot be read.*{word}"):
+        read(tmp_path / "ramp" / "a.tif")
+
+
+@pytest.mark.parametrize("most", [1000, 4095])
+def test_a_gray_map_is_scaled_by_its_largest_value(tmp_path, most):
+    (tmp_path / "ramp").mkdir()
+    data = np.round(RAMP * most).astype(">u2").tobytes()
+    (tmp_path / "ramp" / "a.pgm").write_bytes(f"P5 32 32 {most}\n".encode() + data)
+    np.testing.assert_allclose(read(tmp_path / "ramp" / "a.pgm")[0], RAMP * 255, atol=1)
 
 
 @pytest.mark.parametrize(

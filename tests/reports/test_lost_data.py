@@ -1,5 +1,6 @@
 """Data that are not there, which HDF5 and Zarr would read as zeros without a word."""
 
+import json
 import os
 import warnings
 
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 from command_line import assert_one_sentence, run
 
-from clorg_scale.arrays import as_embeddings
+from clorg_scale.arrays import as_array, as_embeddings
+from clorg_scale.arrays.zarr_chunks import count_stored_chunks
 from clorg_scale.errors import InputError
 from clorg_scale.store import load_embeddings, load_labels
 
 h5py = pytest.importorskip("h5py")
 zarr = pytest.importorskip("zarr")
+google_crc32c = pytest.importorskip("google_crc32c")  # which Zarr needs
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
 Y = np.arange(20) % 3
@@ -164,9 +167,159 @@ def test_zarr_chunks_of_zeros_that_were_left_out_are_read(tmp_path):
 def test_zarr_shards_that_are_gone(tmp_path):
     zarr.create_array(tmp_path / "x.zarr", data=X, chunks=(5, 2), shards=(10, 4))
     assert np.array_equal(load_embeddings(tmp_path / "x.zarr").embeddings, X)
-    (tmp_path / "x.zarr" / "c" / "1" / "0").unlink()
-    with pytest.raises(InputError, match="1 of the 2 chunks"):
+    shard = tmp_path / "x.zarr" / "c" / "1" / "0"
+    shard.write_bytes(b"")  # read like one that is not there
+    with pytest.raises(InputError, match="4 of the 8 chunks"):
         load_embeddings(tmp_path / "x.zarr")
+    shard.unlink()
+    with pytest.raises(InputError, match="4 of the 8 chunks"):
+        load_embeddings(tmp_path / "x.zarr")
+
+
+def lose_chunks(shard, index, lost, index_codecs=("bytes", "crc32c"), start=False, endian="<"):
+    """Strike chunks from the index of a shard of `index` chunks, as a writer does that never wrote them."""
+    checked = "crc32c" in index_codecs
+    data = bytearray(shard.read_bytes())
+    n_bytes = 16 * int(np.prod(index))
+    at = 0 if start else len(data) - n_bytes - 4 * checked
+    table = np.frombuffer(data[at : at + n_bytes], f"{endian}u8").reshape(*index, 2).copy()
+    for position in lost:
+        table[position] = 2**64 - 1
+    data[at : at + n_bytes] = table.tobytes()
+    if checked:
+        data[at + n_bytes : at + n_bytes + 4] = google_crc32c.value(table.tobytes()).to_bytes(4, "little")
+    shard.write_bytes(data)
+
+
+def sharded(path, shape, *, chunks, shards, index_location="end", index_codecs=None, inner=None, before=()):
+    """An array of ones in shards."""
+    index_codecs = index_codecs or [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+    inner = inner or [{"name": "bytes", "configuration": {"endian": "little"}}]
+    codec = {
+        "chunk_shape": list(chunks), "codecs": inner, "index_codecs": index_codecs, "index_location": index_location,
+    }  # fmt: skip
+    metadata = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": "float32",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(shards)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0.0,
+        "codecs": [*before, {"name": "sharding_indexed", "configuration": codec}],
+        "attributes": {},
+    }
+    path.mkdir()
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    array = zarr.open_array(path, mode="r+")
+    array[...] = 1
+    return array
+
+
+@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("endian", ["<", ">"])
+@pytest.mark.parametrize("checked", [True, False])
+def test_chunks_missing_in_a_shard_are_counted(tmp_path, start, endian, checked):
+    words = {"<": "little", ">": "big"}
+    index_codecs = [{"name": "bytes", "configuration": {"endian": words[endian]}}, {"name": "crc32c"}][: 1 + checked]
+    location = "start" if start else "end"
+    sharded(tmp_path / "x.zarr", (20, 4), chunks=(5, 2), shards=(10, 4), index_location=location,
+            index_codecs=index_codecs)  # fmt: skip
+    names = [codec["name"] for codec in index_codecs]
+    shard = tmp_path / "x.zarr" / "c" / "1" / "0"
+    assert (load_embeddings(tmp_path / "x.zarr").embeddings == 1).all()
+    lose_chunks(shard, (2, 2), [(1, 0)], names, start, endian)
+    with pytest.warns(UserWarning, match=r"1 of the 8 chunks of the .* are not there and would be read as 0"):
+        found = load_embeddings(tmp_path / "x.zarr").embeddings
+    assert np.argwhere(found == 0).tolist() == [[row, column] for row in range(15, 20) for column in (0, 1)]
+    lose_chunks(shard, (2, 2), [(1, 1)], names, start, endian)
+    assert_one_sentence(run("knn", tmp_path / "x.zarr"), "2 of the 8 chunks", "x.zarr", "would be read as 0.0")
+
+
+def test_labels_missing_in_a_shard_are_warned_of(tmp_path):
+    root = zarr.open_group(tmp_path / "x.zarr", mode="w")
+    root.create_array("embeddings", data=X)
+    root.create_array("labels", data=Y + 1, chunks=(2,), shards=(8,))
+    lose_chunks(tmp_path / "x.zarr" / "labels" / "c" / "2", (4,), [(1,), (2,)])
+    with pytest.warns(UserWarning, match=r"1 of the 10 chunks of the .*labels.* would be read as 0"):
+        assert load_labels(tmp_path / "x.zarr").tolist() == [*(Y + 1)[:18], 0, 0]
+
+
+def test_chunks_of_a_shard_beyond_the_end_of_the_array_are_not_missing(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number, shape in enumerate([(13, 7), (5, 3), (20, 9), (1, 1), (16, 8)]):
+            sharded(tmp_path / f"{number}.zarr", shape, chunks=(2, 2), shards=(8, 4))
+            assert as_array(zarr.open_array(tmp_path / f"{number}.zarr")).shape == shape
+    # Rows 8 to 13 of columns 4 to 7: 3 x 2 chunks of the 4 x 2 of the shard.
+    lose_chunks(tmp_path / "0.zarr" / "c" / "1" / "1", (4, 2), [(3, 0), (3, 1), (2, 1)])
+    with pytest.warns(UserWarning, match="1 of the 28 chunks"):
+        as_array(zarr.open_array(tmp_path / "0.zarr"))
+
+
+def test_chunks_missing_in_shards_of_shards(tmp_path):
+    codecs = [{"name": "bytes", "configuration": {"endian": "little"}}]
+    index = [*codecs, {"name": "crc32c"}]
+    inner = {"chunk_shape": [2, 1], "codecs": codecs, "index_codecs": index, "index_location": "start"}
+    array = sharded(tmp_path / "x.zarr", (11, 3), chunks=(4, 2), shards=(8, 4),
+                    inner=[{"name": "sharding_indexed", "configuration": inner}])  # fmt: skip
+    assert count_stored_chunks(array) == (18, 18, 0, 0)
+    shard = tmp_path / "x.zarr" / "c" / "1" / "0"
+    whole = shard.read_bytes()
+    lose_chunks(shard, (2, 2), [(0, 1)])  # rows 8 to 10, column 2: two chunks that lie in the array
+    assert count_stored_chunks(array) == (18, 16, 0, 0)
+    with pytest.warns(UserWarning, match="2 of the 18 chunks"):
+        assert np.count_nonzero(as_embeddings(array) == 0) == 3
+    # The index of the first inner shard lies at its start: strike rows 10 and 11, where 11 is beyond the end.
+    shard.write_bytes(whole)
+    outer = np.frombuffer(whole[-68:-4], "<u8").reshape(2, 2, 2)
+    at, length = outer[0, 0].tolist()
+    part = tmp_path / "part"
+    part.write_bytes(whole[at : at + length])
+    lose_chunks(part, (2, 2), [(1, 0), (1, 1)], start=True)
+    shard.write_bytes(whole[:at] + part.read_bytes() + whole[at + length :])
+    assert count_stored_chunks(array) == (18, 16, 0, 0)
+    lose_chunks(shard, (2, 2), [(0, 1)])
+    assert count_stored_chunks(array) == (18, 14, 1, 0)
+    with pytest.raises(InputError, match="4 of the 18 chunks"):
+        as_embeddings(array)
+
+
+def test_chunks_missing_in_a_transposed_shard(tmp_path):
+    """The shapes and the index of the shard are those of the transposed array."""
+    before = [{"name": "transpose", "configuration": {"order": [1, 0]}}]
+    array = sharded(tmp_path / "x.zarr", (16, 8), chunks=(2, 4), shards=(8, 8), before=before)
+    assert count_stored_chunks(array) == (16, 16, 0, 0)
+    lose_chunks(tmp_path / "x.zarr" / "c" / "1" / "0", (4, 2), [(column, 1) for column in range(4)])
+    assert count_stored_chunks(array) == (16, 12, 1, 0)
+    assert np.flatnonzero((array[:] == 0).all(axis=1)).tolist() == list(range(12, 16))
+    with pytest.raises(InputError, match="4 of the 16 chunks"):
+        as_embeddings(array)
+
+
+def test_chunks_beyond_the_end_of_a_shard_are_missing(tmp_path):
+    """A file that was cut off where its index lies at the start: Zarr reads zeros for some of the chunks."""
+    array = sharded(tmp_path / "x.zarr", (20, 4), chunks=(5, 4), shards=(20, 4), index_location="start")
+    shard = tmp_path / "x.zarr" / "c" / "0" / "0"
+    os.truncate(shard, 68 + 2 * 80)
+    assert count_stored_chunks(array) == (4, 2, 2, 0)
+    with pytest.raises(InputError, match="2 of the 4 chunks"):
+        as_embeddings(array)
+
+
+@pytest.mark.filterwarnings("ignore:Combining a .sharding_indexed. codec")
+def test_an_index_that_cannot_be_read_is_warned_of(tmp_path):
+    array = sharded(tmp_path / "x.zarr", (20, 4), chunks=(5, 2), shards=(10, 4))
+    metadata = json.loads((tmp_path / "x.zarr" / "zarr.json").read_text())
+    metadata["codecs"].append({"name": "gzip", "configuration": {"level": 1}})
+    (tmp_path / "x.zarr" / "zarr.json").write_text(json.dumps(metadata))
+    array = zarr.open_array(tmp_path / "x.zarr", mode="r+")
+    array[...] = 1
+    with pytest.warns(UserWarning, match="2 shards of the .* have an index in an encoding that is not known"):
+        assert (as_embeddings(array) == 1).all()
+    (tmp_path / "x.zarr" / "c" / "1" / "0").unlink()
+    with pytest.warns(UserWarning, match="1 shards"), pytest.raises(InputError, match="4 of the 8 chunks"):
+        as_embeddings(array)
 
 
 def test_zarr_arrays_handed_in(tmp_path):

@@ -5,13 +5,14 @@ import pytest
 
 import clorg_scale as cs
 from clorg_scale import demo
+from clorg_scale.datasets import Images, compact_mixture, locally_dense_mixture
 from clorg_scale.errors import InputError
 from clorg_scale.layout import lay_out
 from clorg_scale.probes import KNNProbe, LabelPropagationProbe, LinearProbe
 from clorg_scale.studies import modality, temperature
 from clorg_scale.studies.measures import measure
 from clorg_scale.studies.trainings import Setting
-from clorg_scale.whole import whole_number
+from clorg_scale.whole import real_number, whole_number
 
 LABELS = np.arange(90) % 3
 POINTS = np.random.default_rng(0).normal(size=(90, 4)) + 2.0 * (LABELS == 1)[:, None]
@@ -53,6 +54,20 @@ CALLS = {
 }
 
 
+def mixture(draw, **numbers):
+    return draw(**{"n_points": 30, "n_features": 4} | numbers)[0].sum()
+
+
+CALLS |= {
+    f"{draw.__name__} {name}": lambda value, draw=draw, name=name: mixture(draw, **{name: value})
+    for draw in (compact_mixture, locally_dense_mixture)
+    for name in ("n_points", "n_features", "n_classes", "n_dimensions", "seed")
+}
+CALLS["locally_dense_mixture clusters_per_class"] = lambda value: mixture(
+    locally_dense_mixture, clusters_per_class=value
+)
+
+
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_integers_of_numpy_are_integers(call):
     assert call(3) == call(np.int64(3)) == call(np.uint8(3)) == call(np.array(3))
@@ -63,6 +78,12 @@ def test_integers_of_numpy_are_integers(call):
 def test_nothing_else_is(call, value):
     with pytest.raises(InputError, match="must be a whole number"):
         call(value)
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if "mixture" in name])
+def test_none_is_no_number_of_a_mixture(name):
+    with pytest.raises(InputError, match=f"{name.split()[1]} must be a whole number of . or more, not None"):
+        CALLS[name](None)
 
 
 def test_analyze_keeps_plain_numbers(tmp_path):
@@ -148,3 +169,78 @@ def test_seeds_of_studies_and_the_demo(function, room, computation, tmp_path, mo
         with pytest.raises(InputError, match="seed must be a whole number from 0 to 4294967295"):
             function(out=tmp_path / "out", seed=wrong)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_real_numbers():
+    assert real_number("x", np.float32(0.5)) == real_number("x", np.array(0.5)) == 0.5
+    assert type(real_number("x", np.int64(2))) is float
+    for wrong in (True, "1", "a", None, np.nan, np.inf, -1, [1, 2], 10**400):
+        with pytest.raises(InputError, match="x must be a number of 0 or more, not "):
+            real_number("x", wrong)
+    for wrong in (0, -0.1, None, np.inf):
+        with pytest.raises(InputError, match="x must be a positive number, not "):
+            real_number("x", wrong, positive=True)
+    with pytest.raises(InputError, match=r"x must be a number from 0 to 2, not 2\.5"):
+        real_number("x", 2.5, most=2)
+
+
+NOISE = np.random.default_rng(0).integers(0, 255, (48, 1, 8, 8)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("value", [True, 1.5, 3.0, "a", None])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "build n_channels", "build image_size", "build width", "build seed", "train epochs", "train batch_size",
+        "train checkpoint_every", "train seed", "train learning_rate", "embed batch_size", "Recorder every",
+        "Recorder n_images", "Recorder batch_size", "Recorder seed", "first", "spread", "load_images image_size",
+    ],
+)  # fmt: skip
+def test_backbones(tmp_path, name, value):
+    pytest.importorskip("torchvision")
+    from clorg_scale import backbones
+    from clorg_scale.datasets import load_images
+
+    images = Images(NOISE, np.arange(48) % 3, ["a", "b", "c"], "noise")
+    small = {"n_channels": 1, "image_size": 8, "width": 2, "seed": 3}
+    settings = {"epochs": 1, "batch_size": 8, "checkpoint_every": 1, "seed": 3, "learning_rate": 1e-3}
+    function, _, option = name.partition(" ")
+
+    def call(number):
+        if function == "build":
+            return backbones.build("resnet18", **small | {option: number}).settings
+        if function == "train":
+            training = settings | {option: number}
+            network = backbones.train(
+                images, backbones.build("resnet18", **small), method="supervised", device="cpu", **training
+            )
+            return float(sum(weights.double().sum() for weights in network.state_dict().values()))
+        if function == "embed":
+            network = backbones.build("resnet18", **small)
+            stored = backbones.embed(network, images, out=tmp_path / "e", device="cpu", **{option: number})
+            return len(stored.embeddings)
+        if function == "Recorder":
+            numbers = {"every": 1, "n_images": 48, "batch_size": 8, "seed": 3} | {option: number}
+            return backbones.Recorder(images, out=tmp_path / "r", **numbers).every
+        if function == "load_images":
+            return load_images("fashion-mnist", image_size=number)
+        return len(getattr(images, function)(number))
+
+    kind = "a positive" if option == "learning_rate" else "a whole"
+    if not (option == "learning_rate" and value in (1.5, 3.0)):
+        with pytest.raises(InputError, match=f"must be {kind} number"):
+            call(value)
+    usual = (small | settings | {"every": 2, "n_images": 48}).get(option, 8)
+    if value is None and function != "load_images":
+        assert call(usual) == call(np.array(usual)[()])
+
+
+def test_a_number_of_epochs_is_optional(tmp_path):
+    pytest.importorskip("torchvision")
+    from clorg_scale import backbones
+
+    images = Images(NOISE, np.arange(48) % 3, ["a", "b", "c"], "noise")
+    assert backbones.Recorder(images, out=tmp_path, epochs=np.uint8(3)).epochs == 3
+    assert backbones.Recorder(images, out=tmp_path).epochs is None
+    with pytest.raises(InputError, match="epochs must be a whole number"):
+        backbones.Recorder(images, out=tmp_path, epochs=2.5)
