@@ -1,32 +1,45 @@
 # make demo: a report on real images.   make test: every check.   Both set up .venv by themselves.
 PYTHON ?= python3
+# Packages for the tests; EXTRA=test-core leaves out PyTorch, and the tests that need it skip themselves.
+EXTRA ?= test
+# More options for pytest, such as PYTEST_ARGS="-m 'not slow'".
+PYTEST_ARGS ?=
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint positional sdist clean
 
 demo: .venv/core
 	$(BIN)/clorg-scale demo --out demo-report
 
-test: .venv/test
+test: .venv/$(EXTRA)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist worksteal  # threads that wait do not spin
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)  # waiting threads do not spin
 
-lint: .venv/test
+lint: .venv/$(EXTRA)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python -m mypy
 
+# Functions with more than five positional arguments, which the house's rules forbid (ruff's preview rule PLR0917).
+positional: .venv/$(EXTRA)
+	$(BIN)/ruff check --preview --select PLR0917 --config 'lint.pylint.max-positional-args = 5' .
+
+sdist: .venv/core
+	$(PIP) build
+	$(BIN)/python -m build --sdist
+
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("clorg-scale needs Python 3.11 or newer; set PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(PIP) -c constraints.txt -e .
 	touch $@
 
-.venv/test: .venv/core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+.venv/$(EXTRA): .venv/core
+	$(PIP) -c constraints.txt -e '.[$(EXTRA)]'
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info demo-report
+	rm -rf .venv build dist *.egg-info demo-report

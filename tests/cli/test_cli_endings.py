@@ -63,7 +63,7 @@ def large(n, d):
 
 def test_interrupted_analysis(here):
     large(6_000, 60)
-    arguments = ("analyze", "large.npy", "--labels", "many.npy", "--out", "results")
+    arguments = ("analyze", "large.npy", "--labels", "many.npy", "--out", "results", "--probes", "linear")
     code, err = interrupted(arguments, lambda _: any(Path("results").glob("Calinski*.npz")))
     assert re.fullmatch(r"\n?Interrupted; [^\n]+\.\n", err), err
     assert code == 130

@@ -4,9 +4,9 @@ from functools import cache
 
 import numpy as np
 import pytest
-from clorg_scale.rld.definition import dense_rld
 from gpu_data import TEMPERATURES, clustered
 
+from clorg_scale.rld.definition import dense_rld
 from clorg_scale.rld.modularity import label_modularity
 from clorg_scale.rld.points import ClassOrderedPoints
 

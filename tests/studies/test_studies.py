@@ -14,6 +14,8 @@ from clorg_scale.datasets import compact_mixture, load_images, locally_dense_mix
 from clorg_scale.studies.measures import measure
 from clorg_scale.studies.sentences import HOW_TO_GET, embed_sentences, has_sentence_model
 from clorg_scale.studies.table import read_rows, write_study
+
+pytest.importorskip("torch", reason="torch is not installed")
 from clorg_scale.studies.trainings import Setting, study_trainings, summarize
 
 
