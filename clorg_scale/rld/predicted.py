@@ -50,7 +50,7 @@ def memory_needed(
         As for `clorg_scale.rld`; "auto" counts as "exact".
     """
     from clorg_scale.neighbors.memory import memory_needed as memory_of_search
-    from clorg_scale.rld.exact.passes import exact_bytes
+    from clorg_scale.rld.exact.cpu import exact_bytes
     from clorg_scale.rld.points import computing_dtype
 
     n, d = shape
