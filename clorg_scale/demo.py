@@ -1,4 +1,4 @@
-"""The demonstration: the same images embedded by two small networks, one contrastive, one supervised, compared."""
+"""Demonstration: the same images embedded by two small networks, one contrastive, one supervised, compared."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def _stratified_sample(codes: npt.NDArray[np.int64], n_points: int, rng: np.rand
 
 
 def _host_rows(embeddings: Any, index: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """The sampled rows, centered in float64, in main memory; scaled where float32 would not hold their squares."""
+    """Sampled rows, centered in float64, in main memory; scaled where float32 would not hold their squares."""
     found = column_range(embeddings)
     block = on_host(row_block(embeddings, index, dtype=np.float64, mean=found.mean))
     exponent = spread_exponent(found)

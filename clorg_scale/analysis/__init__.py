@@ -1,4 +1,4 @@
-"""The whole way from embeddings to a report, and models side by side."""
+"""Analyses of embeddings, from the arrays to a report, and comparisons of several models."""
 
 from clorg_scale.analysis.comparison import Comparison, compare
 from clorg_scale.analysis.pipeline import analyze

@@ -1,4 +1,4 @@
-"""The record of an analysis, put together from the results of its stages."""
+"""Assembly of the record of an analysis from the results of its stages."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Results:
 def assemble(
     name: str, data: Inputs, results: Results, settings: Mapping[str, Any], notes: list[StageNote]
 ) -> Analysis:
-    """Put the record together.
+    """Assemble the record.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What an array holds, in 32 hexadecimal digits: the name under which results are kept for it."""
+"""Fingerprints of arrays: their contents in 32 hexadecimal digits, and a watch on arrays in files."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def fingerprint(array: Array) -> str:
 
 
 class Unchanged:
-    """Watch arrays that others can change while they are computed on: those in memory-mapped files.
+    """Watch arrays that another process can change during a computation: those in memory-mapped files.
 
-    As a context manager it looks again when the block ends, also where it raises: what a computation says of contents
-    that nobody handed in would mislead.
+    As a context manager it checks them when the block ends, also where the block raises: an error about contents that
+    the user never handed in would mislead.
 
     Parameters
     ----------
     arrays
-        By what an error sentence calls them; None and arrays that lie in no file are not watched.
+        Arrays by their name in error messages; None and arrays that lie in no file are not watched.
     fingerprints
-        Of those arrays whose fingerprint is known already, by the same names.
+        Known fingerprints of the arrays, by the same names.
     """
 
     def __init__(self, arrays: dict[str, Array | None], fingerprints: dict[str, str] | None = None) -> None:
@@ -54,9 +54,9 @@ class Unchanged:
             self.check()
 
     def check(self) -> None:
-        """Look again: at size and time of the files, and at what the arrays hold.
+        """Check size and time of the files, and the contents of the arrays.
 
-        What was computed since the last look is of the old contents only if this raises nothing.
+        If nothing is raised, everything computed so far was computed on the same contents.
 
         Raises
         ------
@@ -74,14 +74,14 @@ class _Watched:
     fingerprint: str
     path: Path | None
     state: tuple[int, ...] | None
-    """Device, number, size and time of the file."""
+    """Device, inode, size and time of the file."""
 
     def check(self) -> None:
-        """Look again."""
+        """Check this array."""
         now = None if self.path is None else _state(self.path)
-        # A file of another number took the name only: the array still lies in the old one.
+        # A file of another inode took over the name: the array still lies in the old one.
         written = now is not None and self.state is not None and now[:2] == self.state[:2] and now != self.state
-        # Not read where it was written to: what lies beyond the end of a file that was shortened ends the process.
+        # A file that was written to is not read: reading beyond the end of a shortened file kills the process.
         if written or fingerprint(self.array) != self.fingerprint:
             where = "" if self.path is None else f" in {self.path}"
             raise InputError(
@@ -100,8 +100,8 @@ def _is_mapped(array: Array) -> bool:
 
 def _file_of(array: Array) -> tuple[Path | None, tuple[int, ...] | None]:
     """Path and state of the file that an array lies in."""
-    place = mapped_array(array)
-    path = None if place is None else Path(place.path)
+    mapped = mapped_array(array)
+    path = None if mapped is None else Path(mapped.path)
     return path, None if path is None else _state(path)
 
 

@@ -60,7 +60,7 @@ class LabeledPoints(NamedTuple):
 
     @classmethod
     def handed_in(cls, embeddings: Any, labels: Any, class_names: Sequence[str] | None) -> LabeledPoints:
-        """Take labels and names out of a store where none are handed in beside it."""
+        """Take labels and names from `StoredEmbeddings` unless others are handed in."""
         if not isinstance(embeddings, StoredEmbeddings):
             return cls(embeddings, labels, class_names, {})
         columns = {
@@ -79,7 +79,7 @@ class LabeledPoints(NamedTuple):
 
 
 def _is_column_record(value: Any) -> bool:
-    """Tell whether metadata hold columns of a table, and not something of the user's by the same name."""
+    """Tell whether an entry of the metadata is a record of columns, not the user's own entry of that name."""
     try:
         build(TableColumns, value, "metadata")
     except ValueError:
@@ -123,7 +123,7 @@ class Inputs:
 
     @property
     def coded(self) -> ClassLabels:
-        """The classes by their numbers, for stages whose results do not depend on the names."""
+        """Classes by their numbers, for stages whose results do not depend on the names."""
         return ClassLabels(self.classes.codes, np.arange(len(self.classes.classes)))
 
     @property
@@ -133,13 +133,13 @@ class Inputs:
 
 
 def named_classes(classes: npt.NDArray[Any], class_names: Sequence[str] | None) -> list[str]:
-    """(C,) classes by name: those of integers out of `class_names`, else as they are written."""
+    """(C,) names of classes: from `class_names` for integer labels, else the labels as text."""
     known = [] if class_names is None or classes.dtype.kind not in "iu" else class_names
     return [known[label] if known and 0 <= label < len(known) else str(label) for label in classes.tolist()]
 
 
 def writable(text: str) -> str:
-    """Text without what UTF-8 cannot say: halves of surrogate pairs, from names of files in another encoding."""
+    """Escape what UTF-8 cannot encode: halves of surrogate pairs, from names of files in another encoding."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -156,7 +156,7 @@ def check_inputs(given: LabeledPoints, test: LabeledPoints, *, unlabelled: int |
     Raises
     ------
     InputError
-        For arrays that some stage would refuse.
+        If some stage would refuse the arrays.
     """
     if given.labels is None:
         raise InputError("There are no labels; hand in one for each embedding.")
@@ -209,7 +209,7 @@ def check_settings(
     Raises
     ------
     InputError
-        For what some stage would refuse.
+        If some stage would refuse one of them.
     """
     check_choice("method", method, get_args(Method))
     check_choice("community_method", community_method, get_args(CommunityMethod))
@@ -281,7 +281,7 @@ def _check_directions(points: Array) -> None:
 
 
 def _checked_names(names: Sequence[str] | None, labels: npt.NDArray[Any], argument: str, what: str) -> list[str] | None:
-    """Names of integer labels; None for labels that are names themselves.
+    """Check names of integer labels; None for labels that are names themselves.
 
     Raises
     ------
@@ -305,19 +305,19 @@ def _checked_names(names: Sequence[str] | None, labels: npt.NDArray[Any], argume
 def _matched_by_name(
     labels: npt.NDArray[Any], names: list[str] | None, classes: npt.NDArray[Any], class_names: list[str] | None
 ) -> npt.NDArray[Any]:
-    """(m,) labels of test points as the labels of the others are, where names tell how these go together.
+    """(m,) test labels in the labels of the points, where names say which belong together.
 
     Parameters
     ----------
     labels, names
-        Of the test points.
+        Labels and class names of the test points.
     classes, class_names
-        Of the others.
+        Labels and class names of the points.
 
     Raises
     ------
     InputError
-        If classes occur whose names the others do not have; lists these.
+        If the test points have classes that the points lack; lists them.
     """
     if names is not None and class_names is None and classes.dtype.kind == "U":
         texts: npt.NDArray[Any] = np.array([*names, str(UNLABELLED)])
@@ -335,7 +335,7 @@ def _matched_by_name(
 
 
 def _foreign_classes(names: Sequence[Any]) -> InputError:
-    """The error for classes that only the test labels have."""
+    """Error about classes that only the test labels have."""
     listed = ", ".join(repr(name) for name in names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
     what = "a class" if len(names) == 1 else f"{len(names)} classes"
     return InputError(

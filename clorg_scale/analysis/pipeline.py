@@ -148,6 +148,7 @@ def analyze(
         seed=seed,
     )
     k, map_points, seed = int(k), int(map_points), int(seed)
+    target_error, resolution = float(target_error), float(resolution)
     n_asked, chi_k = _homogeneity_size(data, chi_points)
     resources.check_memory(_memory_needed(data, k, n_asked, chi_k, n_temperatures=len(scales), method=method))
     unchanged = Unchanged(data.arrays, data.fingerprints)
@@ -158,16 +159,16 @@ def analyze(
         lock_folder(folder)
 
     points, classes = data.points, data.coded
-    drawn: dict[str, Any] = {"seed": seed, "resources": resources}
+    common: dict[str, Any] = {"seed": seed, "resources": resources}
     rld_settings: dict[str, Any] = {"temperatures": scales, "method": method}
     rld_settings["approximation"] = {} if method == "exact" else {"target_error": target_error, "k": k}
     spread = stage(steps.spread_ratio, points, classes)
-    chi = stage(steps.homogeneity, points, classes, n_asked=n_asked, k=chi_k, **drawn)
-    density = stage(steps.density, points, classes, **rld_settings, **drawn)
-    table = stage(steps.neighbors, points, k=k, **drawn)
+    chi = stage(steps.homogeneity, points, classes, n_asked=n_asked, k=chi_k, **common)
+    density = stage(steps.density, points, classes, **rld_settings, **common)
+    table = stage(steps.neighbors, points, k=k, **common)
     mu = density.mean_distance
     graph = stage.derived(affinity_graph, table, temperature=AFFINITY_TEMPERATURE, mean_distance=mu)
-    found = stage(steps.partition, graph, method=community_method, resolution=resolution, **drawn)
+    found = stage(steps.partition, graph, method=community_method, resolution=resolution, **common)
     spectrum = stage(steps.spectral, graph, classes, n_vectors=_spectrum_size(data), resources=resources)
     probing = Probing(points, classes, data.test, data.test_codes, chosen, k, mu, seed, resources)
     scores = stage(probe_scores, probing, left_out=left_out)
@@ -175,7 +176,7 @@ def analyze(
     if probe_study and scores.rows:
         wide = stage(study_neighbors, probing, k=int(max(k, *VARIED["neighbors"])))
         studies = [stage(study_scores[varied], probing, wide, varied=varied, tried=VARIED[varied]) for varied in VARIED]
-    layout = stage(steps.point_layout, points, data.classes.codes, n_points=map_points, **drawn)
+    layout = stage(steps.point_layout, points, data.classes.codes, n_points=map_points, **common)
 
     settings = {
         "k": k,

@@ -1,4 +1,4 @@
-"""The probes of an analysis: on one split and one graph, and in a study of what they depend on."""
+"""Probes of an analysis: on one split and one graph, and in a study of what they depend on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HELD_OUT = 0.2
 """Share of the points held out for the probes where no test points are handed in."""
 
 FEWEST_TEST_POINTS = 3
-"""With fewer held out, no probe is trained."""
+"""Fewest held-out points with which probes are trained."""
 
 Varied = Literal["labels", "neighbors", "temperature"]
 
@@ -53,7 +53,7 @@ VARIED: dict[Varied, tuple[float, ...]] = {
     "neighbors": (5, 50),
     "temperature": (0.05, 0.5),
 }
-"""What a study tries beside the probes' own setting: all labels, k, and the temperature of the affinity graph."""
+"""Values that a study tries beside the probes' own setting: all labels, k, the temperature of the affinity graph."""
 
 
 def choose_probes(names: Iterable[str] | None) -> tuple[list[str], str]:
@@ -85,7 +85,7 @@ def choose_probes(names: Iterable[str] | None) -> tuple[list[str], str]:
 
 @dataclass(frozen=True)
 class Probing:
-    """Points of the probes, split when the first probe asks for them, and what all probes are trained with.
+    """Points and settings of the probes; the points are split when a probe first needs them.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The record of an analysis: every number of one model's embeddings, as plain data that goes to JSON and back."""
+"""Record of an analysis: every number of one model's embeddings, as plain data that goes to JSON and back."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class AnalysisRecord(Plain):
     settings: dict[str, str | int | float | bool | None]
     versions: dict[str, str]
     probe_study: list[StudyRow] = field(default_factory=list)
-    """The probes at other shares of labels, numbers of neighbors and temperatures; empty where no study was made."""
+    """Probes at other shares of labels, numbers of neighbors and temperatures; empty where no study was made."""
     spectrum: SpectrumSummary | None = None
     """None in records of versions that had no spectrum."""
     class_homogeneity_points: int | None = None

@@ -1,4 +1,4 @@
-"""What a computation may use, which decides how long it takes and not what it returns."""
+"""Resources of the stages: they decide how long a computation takes, not what it returns."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Resources:
     Attributes
     ----------
     device
-        Where the stages compute; the only field that two devices' rounding makes part of a stage's key.
+        Device of the stages: the only field in a stage's key, as devices round differently.
     requested
-        The device as it was asked for.
+        The device as given, possibly "auto".
     memory_limit
         Bytes that may be taken beside the embeddings; None for what is available.
     client
@@ -49,7 +49,7 @@ class Resources:
         Raises
         ------
         InputError
-            If there is no such device or amount.
+            If the device does not exist or the limit is no amount of memory.
         """
         return cls(resolve_device(device), device, parse_memory(memory_limit), client, progress)
 
@@ -79,7 +79,7 @@ class Resources:
         Raises
         ------
         InputError
-            If one does not fit; says what would do for all.
+            If one does not fit; says how much memory would do for all.
         """
         what = max(needs, key=needs.__getitem__)
         limit, name = self.memory_limit, "memory limit"

@@ -25,7 +25,7 @@ class ProbeSplit:
     codes
         (n_train + n_test,) class codes, -1 where unlabelled.
     n_train
-        Where the test points begin.
+        Number of training points: the row of the first test point.
     """
 
     points: Array
@@ -36,13 +36,13 @@ class ProbeSplit:
 def given_split(
     train: Array, codes: npt.NDArray[np.int64], test: Array, test_codes: npt.NDArray[np.int64]
 ) -> ProbeSplit:
-    """The user's own test points behind the training points."""
+    """Put the user's own test points after the training points."""
     points = _stacked([train, test], [np.arange(len(train)), np.arange(len(test))])
     return ProbeSplit(points, np.concatenate([codes, test_codes]), len(train))
 
 
 def held_out_split(embeddings: Array, codes: npt.NDArray[np.int64], *, fraction: float, seed: int) -> ProbeSplit:
-    """A stratified share of the labeled points held out as test points; the unlabelled ones are training points."""
+    """Hold out a stratified share of the labeled points as test points; the unlabelled ones are training points."""
     from clorg_scale.probes.splits import stratified_hold_out
 
     _, test = stratified_hold_out(codes, fraction, np.random.default_rng(seed))
@@ -53,22 +53,22 @@ def held_out_split(embeddings: Array, codes: npt.NDArray[np.int64], *, fraction:
     return ProbeSplit(points, codes[np.concatenate([train, test])], len(train))
 
 
-def _stacked(parts: list[Array], chosen: list[npt.NDArray[np.int64]]) -> Array:
-    """Rows of several arrays in one: where it is large against the free memory, in an unnamed file."""
-    dtype = np.result_type(*(part.dtype for part in parts)).newbyteorder("=")
-    shape = (sum(map(len, chosen)), parts[0].shape[1])
-    xp = array_module(*parts)
+def _stacked(arrays: list[Array], chosen: list[npt.NDArray[np.int64]]) -> Array:
+    """Stack rows of several arrays; an array that is large against the free memory lies in an unnamed file."""
+    dtype = np.result_type(*(array.dtype for array in arrays)).newbyteorder("=")
+    shape = (sum(map(len, chosen)), arrays[0].shape[1])
+    xp = array_module(*arrays)
     if xp is np:
-        return gather_blocks(_blocks(parts, chosen), shape, dtype)
+        return gather_blocks(_blocks(arrays, chosen), shape, dtype)
     stacked, start = xp.empty(shape, dtype), 0
-    for block in _blocks(parts, chosen):
+    for block in _blocks(arrays, chosen):
         stacked[start : start + len(block)] = xp.asarray(block)
         start += len(block)
     return stacked
 
 
-def _blocks(parts: list[Array], chosen: list[npt.NDArray[np.int64]]) -> Iterator[Array]:
-    """The rows block by block; parts in main memory too where the whole is on a GPU."""
-    for part, rows in zip(parts, chosen, strict=True):
-        for block in row_slices(len(rows), part.shape[1], itemsize=part.dtype.itemsize):
-            yield part[rows[block]]
+def _blocks(arrays: list[Array], chosen: list[npt.NDArray[np.int64]]) -> Iterator[Array]:
+    """Yield the rows block by block, each where its array is: in main memory or on a GPU."""
+    for array, rows in zip(arrays, chosen, strict=True):
+        for block in row_slices(len(rows), array.shape[1], itemsize=array.dtype.itemsize):
+            yield array[rows[block]]

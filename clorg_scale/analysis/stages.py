@@ -1,4 +1,4 @@
-"""Stages that are kept: each finished one lies in a file named by its key, and is read from there."""
+"""Stages with a cache: the result of each lies in a file named by its key, and is read from it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FILE_NAMES = re.compile(r"[\w-]+-[0-9a-f]{16}\.npz|analysis\.json|report\.html"
 
 @dataclass(frozen=True)
 class Stage(Generic[P, Result]):
-    """A function whose result is kept.
+    """A function whose result is cached.
 
     Attributes
     ----------

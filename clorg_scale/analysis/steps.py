@@ -1,4 +1,4 @@
-"""The stages of an analysis but for the probes: a function each, and the sentence that says how it computed."""
+"""Stages of an analysis, except the probes: one function each, with the sentence on how it was computed."""
 
 from __future__ import annotations
 

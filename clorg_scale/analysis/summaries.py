@@ -44,7 +44,7 @@ class RLDSummary(Plain):
 
 @dataclass(frozen=True)
 class NeighborSummary(Plain):
-    """The k-NN table of the graph stages (`clorg_scale.KNN` without the table)."""
+    """k-NN table of the graph stages (`clorg_scale.KNN` without the table)."""
 
     k: int
     metric: str
@@ -87,7 +87,7 @@ class SpectrumSummary(Plain):
     per_class: list[float | None]
     """(C,) share of each class's indicator that all of them hold; None for a class without an edge."""
     how: str
-    """What found them, or why nothing did."""
+    """Solver and residual, or the reason why no solver converged."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Suspect(Plain):
     index: int
     label: str
     suggested_label: str
-    """The class with the largest share of the point's affinity."""
+    """Class with the largest share of the point's affinity."""
     local_density: float
 
 

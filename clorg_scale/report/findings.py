@@ -1,4 +1,4 @@
-"""What the numbers say, in plain sentences: each is computed, none goes beyond its numbers."""
+"""Findings in plain sentences, each computed from the numbers of a record."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PROBE_TITLES = {
 
 
 def probe_title(name: str) -> str:
-    """What a probe is called in print."""
+    """Name of a probe in print."""
     return _PROBE_TITLES.get(name, name)
 
 
 def headline(analysis: AnalysisRecord) -> str:
-    """The answer in one sentence: at which scales the classes are dense."""
+    """Answer in one sentence at which scales the classes are dense."""
     (far, at_far), (near, at_near) = _ends(analysis)
     bound = 1 - sum((size / sum(analysis.class_sizes)) ** 2 for size in analysis.class_sizes)
     numbers = (
@@ -46,7 +46,7 @@ def headline(analysis: AnalysisRecord) -> str:
 
 
 def findings(analysis: AnalysisRecord) -> list[str]:
-    """The other results, a sentence each."""
+    """State the other results, a sentence each."""
     sentences = []
     chi = analysis.class_homogeneity
     if len(chi) > 1:
@@ -86,7 +86,7 @@ def _basis(size: int, n_labeled: int) -> str:
 
 
 def comparison_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
-    """Which model's classes are denser near, and which far."""
+    """Answer in one sentence which model's classes are denser near, and which far."""
     (far, _), (near, _) = _ends(next(iter(analyses.values())))
     at_far = {name: _ends(analysis)[0][1] for name, analysis in analyses.items()}
     at_near = {name: _ends(analysis)[1][1] for name, analysis in analyses.items()}
@@ -106,7 +106,7 @@ def comparison_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
 
 
 def comparison_findings(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
-    """How class homogeneity falls, and which probe reads which model best."""
+    """State how class homogeneity falls, and which probe is most accurate on each model."""
     sentences = []
     for name, analysis in analyses.items():
         chi = analysis.class_homogeneity
@@ -131,7 +131,7 @@ def _listed(values: Mapping[str, float]) -> str:
 
 
 def _probe_sentence(probes: list[ProbeResult]) -> str:
-    """The best probe, and the best graph probe against the linear one where both ran."""
+    """Name the best probe, and compare the best graph probe with the linear one where both ran."""
     best = max(probes, key=lambda probe: probe.accuracy)
     sentence = f"The most accurate probe is {probe_title(best.name)} ({best.accuracy:.3f})"
     linear = next((probe for probe in probes if probe.name == "linear"), None)

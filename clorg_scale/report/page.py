@@ -1,4 +1,4 @@
-"""The HTML page: template, style, scripts and data in one file."""
+"""HTML page: template, style, scripts and data in one file."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def _render(analyses: Mapping[str, AnalysisRecord], title: str, lead: str, sente
 
 
 def _script() -> str:
-    """The scripts in a scope of their own."""
-    parts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    return f'"use strict";\n(() => {{\n{parts}}})();\n'
+    """All scripts in one function scope."""
+    scripts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return f'"use strict";\n(() => {{\n{scripts}}})();\n'
 
 
 def _script_json(data: Any) -> str:

@@ -1,4 +1,4 @@
-"""The numbers by which studies compare embeddings."""
+"""Measures by which studies compare embeddings."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Setting:
 
     @property
     def _summary(self) -> str:
-        """The settings as text for a file name."""
+        """Settings as text for a file name."""
         named = (
             self.data[-40:],
             self.method,
