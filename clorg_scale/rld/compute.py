@@ -22,7 +22,7 @@ from clorg_scale.arrays import (
     resolve_device,
     to_unit_range,
 )
-from clorg_scale.distributed import device_of_workers, mapped, within_reach
+from clorg_scale.distributed import device_of_workers, ordered_map, share_with_workers
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
 from clorg_scale.rld.modularity import label_modularity, shuffled_labels
@@ -128,7 +128,7 @@ def rld(
         scaled = to_unit_range(on_host(array) if place == "cpu" else array)
     else:
         place, scaled = device_of_workers(client, device), to_unit_range(on_host(array))
-        scaled = scaled._replace(embeddings=within_reach(client, scaled.embeddings))
+        scaled = scaled._replace(embeddings=share_with_workers(client, scaled.embeddings))
     points = ClassOrderedPoints(scaled.embeddings, classes.codes, len(classes.classes), mean=scaled.mean)
     options = _Options(place, k, parse_memory(memory_limit), target_error, seed, progress, client)
     why = {}
@@ -217,7 +217,7 @@ def _exact(
 
 def _exact_engine(options: _Options, precision: str) -> Callable[..., Any]:
     """What sums the affinities of all pairs: loops of the CPU or kernels of a GPU, here or on a cluster."""
-    run = mapped(options.client)
+    run = ordered_map(options.client)
     if options.device == "cpu":
         from clorg_scale.rld.exact import passes as exact
 
@@ -249,7 +249,7 @@ def _sampled(
     sums = sampled_sums(
         points, classes.codes, near_field, temperatures, target_error=options.target_error,
         seed=options.seed, device="cuda" if options.device == "cuda" else None, precision="fp16",
-        memory_limit=options.memory_limit, progress=options.progress, run=mapped(options.client),
+        memory_limit=options.memory_limit, progress=options.progress, run=ordered_map(options.client),
     )  # fmt: skip
     details = {
         "device": options.device, "precision": sums.precision, "landmarks": sums.n_landmarks, "k": table.k,

@@ -190,7 +190,7 @@ def exact_sums(
     points, temperatures, seed, memory_limit, advance, precision, engine, device
         As there.
     run
-        Maps the parts on the workers (`clorg_scale.distributed.mapped`).
+        Maps the parts on the workers (`clorg_scale.distributed.ordered_map`).
 
     Raises
     ------

@@ -116,7 +116,7 @@ def exact_sums(
     advance
         Told the number of pairs done.
     run
-        What maps the pairs of panels (`clorg_scale.distributed.mapped`); None does it here.
+        What maps the pairs of panels (`clorg_scale.distributed.ordered_map`); None does it here.
 
     Raises
     ------
