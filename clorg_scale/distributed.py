@@ -1,11 +1,11 @@
 """Work on a Dask cluster.
 
-A stage is a *task*, a callable that holds what all parts of the work need, and its *parts*. Here `map` runs them; on
-a cluster every worker gets the task once, the parts run wherever a worker is free, and results come back in the order
-of the parts. What is made of them does not depend on the number of workers, nor on those that are lost on the way:
-their parts run again elsewhere.
+A stage is a *task*, a callable with the data that all of its work needs, and *chunks* of work. Without a cluster, `map`
+applies the task to the chunks. On a cluster every worker receives the task once, chunks run on whichever worker is
+free, and results are returned in the order of the chunks. Results depend neither on the number of workers nor on
+workers that are lost, whose chunks run again on others.
 
-Embeddings in a file that every worker can read are mapped by each of them; others are sent to every worker.
+Embeddings in a file that every worker can read are memory-mapped by each of them; others are sent to every worker.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from clorg_scale.arrays import Device, on_host, resolve_device
 from clorg_scale.arrays.mapped import MappedArray, mapped_array
 from clorg_scale.errors import InputError, require
 
-__all__ = ["Map", "connect", "device_of_workers", "mapped", "within_reach"]
+__all__ = ["Map", "connect", "device_of_workers", "ordered_map", "share_with_workers"]
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-"""(task, parts) -> results in the order of the parts."""
+"""(task, chunks) -> results in the order of the chunks."""
 
 AHEAD = 3
-"""Parts handed out for each worker before the first of them is back."""
+"""Chunks submitted per worker before the first result is awaited."""
 
 PATIENCE = 60.0
-"""Seconds without any worker after which the work is given up."""
+"""Seconds without any worker after which the work fails."""
 
 LOOK_EVERY = 5.0
-"""Seconds between two looks at whether there are workers."""
+"""Seconds between two checks that there are workers."""
 
 _NOBODY = f"All workers of the Dask cluster have been gone for {PATIENCE:.0f} s; start new ones."
 
 LARGEST_SHARE = 0.5
-"""Of a worker's memory, what embeddings that are sent to it may take."""
+"""Largest share of a worker's memory that embeddings sent to it may take."""
 
 MOST_LOSSES = 5
-"""Times that all copies of a task may be lost with the workers that held them."""
+"""Times that all copies of a task may be lost with their workers."""
 
 _ONE_AT_A_TIME = threading.Lock()
-"""Compiled loops use all threads of a worker; several at once would use them several times over."""
+"""Compiled loops use all threads of a worker, so several at once would oversubscribe it."""
 
 _LOST = (concurrent.futures.CancelledError, asyncio.CancelledError)
 
@@ -63,13 +63,13 @@ def connect(address: str | None) -> Iterator[Any]:
     Parameters
     ----------
     address
-        Of a scheduler (``"tcp://host:8786"``); ``"local"`` starts workers on this machine, ``"cuda"`` one for each of
-        its GPUs; None gives None.
+        Address of a scheduler (``"tcp://host:8786"``); ``"local"`` starts workers on this machine, ``"cuda"`` one for
+        each of its GPUs; None gives None.
 
     Raises
     ------
     InputError
-        If nobody answers there, or no worker does.
+        If no scheduler answers at the address, or it has no workers.
     MissingDependencyError
         If Dask is not installed.
     """
@@ -83,16 +83,16 @@ def connect(address: str | None) -> Iterator[Any]:
 
 
 def _cluster(distributed: Any, address: str) -> Any:
-    """Workers of this machine, or nothing where a scheduler runs already."""
-    how = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": "CRITICAL"}
+    """Workers on this machine, or nothing where a scheduler already runs."""
+    options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": "CRITICAL"}
     if address == "local":
-        with _deaf_to_interrupts():
-            return distributed.LocalCluster(**how)
+        with _ignore_sigint():
+            return distributed.LocalCluster(**options)
     if address == "cuda":
         resolve_device("cuda")
         dask_cuda = require("dask_cuda", extra="rapids13", purpose="A Dask worker for each GPU")
-        with _deaf_to_interrupts():
-            return dask_cuda.LocalCUDACluster(**how)
+        with _ignore_sigint():
+            return dask_cuda.LocalCUDACluster(**options)
     if "://" not in address:
         raise InputError(
             f"{address!r} is no Dask cluster; give the scheduler's address such as tcp://host:8786, or 'local', or "
@@ -102,8 +102,8 @@ def _cluster(distributed: Any, address: str) -> Any:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Start processes that leave Ctrl-C to this one, which ends them."""
+def _ignore_sigint() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C; this process handles it and ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -135,37 +135,37 @@ def _wait_for_workers(client: Any, address: str) -> None:
 
 
 def device_of_workers(client: Any, device: Device) -> Any:
-    """Where every worker of a cluster can compute.
+    """Device that every worker of a cluster has.
 
     Raises
     ------
     InputError
         If ``"cuda"`` is asked for and some worker has no GPU.
     """
-    places = set(client.run(resolve_device, device).values())
-    return "cuda" if places == {"cuda"} else "cpu"
+    devices = set(client.run(resolve_device, device).values())
+    return "cuda" if devices == {"cuda"} else "cpu"
 
 
-def within_reach(client: Any, array: Any) -> Any:
-    """Embeddings in main memory or in a file that every worker sees as this process does.
+def share_with_workers(client: Any, array: Any) -> Any:
+    """Embeddings in main memory, or in a file that every worker can read.
 
     Raises
     ------
     InputError
-        If the workers do not see the file and have no memory for what it holds.
+        If the workers cannot read the file and have too little memory for its contents.
     """
     array = on_host(array)
-    place = mapped_array(array)
-    if place is not None and all(client.run(MappedArray.is_here, place.signature()).values()):
+    file = mapped_array(array)
+    if file is not None and all(client.run(MappedArray.is_here, file.signature()).values()):
         return array
     limits = [limit for limit in client.run(_memory_limit).values() if limit]
     if limits and array.nbytes > LARGEST_SHARE * min(limits):
-        where = "are not in a file" if place is None else f"are in {place.path}, which not every worker can read,"
+        where = "are not in a file" if file is None else f"are in {file.path}, which not every worker can read,"
         raise InputError(
             f"The embeddings take {array.nbytes / 1e9:.2f} GB and {where} and do not fit half the memory of a Dask "
-            f"worker ({min(limits) / 1e9:.2f} GB); put them as .npy in a folder that all workers see."
+            f"worker ({min(limits) / 1e9:.2f} GB); store them as .npy in a folder that all workers can read."
         )
-    return array if place is None else array.copy()
+    return array if file is None else array.copy()
 
 
 def _memory_limit(dask_worker: Any) -> int | None:
@@ -173,25 +173,25 @@ def _memory_limit(dask_worker: Any) -> int | None:
     return limit
 
 
-def mapped(client: Any) -> Map | None:
-    """`map` on the workers of a cluster; None where there is no client."""
+def ordered_map(client: Any) -> Map | None:
+    """A `map` over the workers of a cluster, with results in order; None without a client."""
     return None if client is None else partial(_map_in_order, client)
 
 
-def _map_in_order(client: Any, task: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
-    """Results of `task(part)`, in the order of the parts.
+def _map_in_order(client: Any, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
+    """Results of `task(chunk)`, in the order of the chunks.
 
     Raises
     ------
     InputError
-        If all workers are gone, or a part ends one worker after another; whatever the task raises.
+        If all workers are gone, or a chunk ends one worker after another. Errors of the task are raised as they are.
     """
     shared = _Shared(client, task)
     n_ahead = AHEAD * max(1, len(client.nthreads()))
     out: deque[tuple[Any, Any]] = deque()
     try:
-        for part in parts:
-            out.append((part, shared.submit(part)))
+        for chunk in chunks:
+            out.append((chunk, shared.submit(chunk)))
             if len(out) >= n_ahead:
                 yield _next(shared, out)
         while out:
@@ -200,22 +200,22 @@ def _map_in_order(client: Any, task: Callable[[Any], Any], parts: Iterable[Any])
         client.cancel([future for _, future in out])
 
 
-class _Own:
-    """An object whose arrays are writable wherever it arrives: compiled loops are made anew for read-only ones."""
+class _WritableCopy:
+    """An object whose arrays are writable after pickling; compiled loops would be compiled again for read-only ones."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
     def __reduce__(self) -> Any:
-        return _own, (pickle.dumps(self.value, protocol=5),)
+        return _writable_copy, (pickle.dumps(self.value, protocol=5),)
 
 
-def _own(pickled: bytes) -> _Own:
-    return _Own(pickle.loads(pickled))  # noqa: S301  by this module, from the client
+def _writable_copy(pickled: bytes) -> _WritableCopy:
+    return _WritableCopy(pickle.loads(pickled))  # noqa: S301  pickled by this module, on the client
 
 
 class _Shared:
-    """A task that every worker holds; sent again when all who held it are gone."""
+    """A task that every worker has a copy of; sent again when all copies are lost."""
 
     def __init__(self, client: Any, task: Callable[[Any], Any]) -> None:
         self.client, self.task, self.losses = client, task, 0
@@ -223,24 +223,24 @@ class _Shared:
 
     def _send(self) -> None:
         try:
-            self.held = self.client.scatter(_Own(self.task), broadcast=True, hash=False, timeout=PATIENCE)
+            self.copies = self.client.scatter(_WritableCopy(self.task), broadcast=True, hash=False, timeout=PATIENCE)
         except TimeoutError:
             raise InputError(_NOBODY) from None
 
-    def submit(self, part: Any) -> Any:
-        """Future of `task(part)`."""
-        return self.client.submit(_run, self.held, _Own(part), pure=False)
+    def submit(self, chunk: Any) -> Any:
+        """Future of `task(chunk)`."""
+        return self.client.submit(_apply, self.copies, _WritableCopy(chunk), pure=False)
 
     def renew(self) -> None:
         """Send the task again."""
         self.losses += 1
         if self.losses > MOST_LOSSES:
-            raise InputError("The Dask workers are lost again and again; give them more memory, or look at their logs.")
+            raise InputError("Dask workers keep being lost; give them more memory, or check their logs.")
         self._send()
 
 
 def _next(shared: _Shared, out: deque[tuple[Any, Any]]) -> Any:
-    """Result of the first part; parts whose task was lost with its workers are handed out again."""
+    """Result of the first chunk; chunks whose task was lost with its workers are submitted again."""
     import distributed
 
     while True:
@@ -248,21 +248,21 @@ def _next(shared: _Shared, out: deque[tuple[Any, Any]]) -> Any:
             result = _result(shared.client, out[0][1])
         except _LOST:
             shared.renew()
-            for i, (part, future) in enumerate(out):
+            for i, (chunk, future) in enumerate(out):
                 if future.status != "finished":
-                    out[i] = part, shared.submit(part)
+                    out[i] = chunk, shared.submit(chunk)
             continue
         except distributed.KilledWorker as error:
             raise InputError(
-                f"A part of the work ended {error.allowed_failures + 1} Dask workers one after another, most likely "
-                "for want of memory; give the workers more, or work with a smaller memory limit."
+                f"A chunk of the work ended {error.allowed_failures + 1} Dask workers one after another, most likely "
+                "because they ran out of memory; give them more, or set a smaller memory limit."
             ) from None
         out.popleft()
         return result
 
 
 def _result(client: Any, future: Any) -> Any:
-    """What a future gives, as long as there are workers."""
+    """Result of a future, as long as there are workers."""
     from distributed import wait
 
     last_seen = time.monotonic()
@@ -277,8 +277,8 @@ def _result(client: Any, future: Any) -> Any:
     raise InputError(_NOBODY)
 
 
-def _run(task: _Own, part: _Own) -> Any:
-    """One part on a worker, with the threads that the worker was given."""
+def _apply(task: _WritableCopy, chunk: _WritableCopy) -> Any:
+    """Apply the task to one chunk on a worker, with the threads that the worker was given."""
     import numba
     from distributed import get_worker
 
@@ -287,6 +287,6 @@ def _run(task: _Own, part: _Own) -> Any:
         before = numba.get_num_threads()
         numba.set_num_threads(n_threads)
         try:
-            return task.value(part.value)
+            return task.value(chunk.value)
         finally:
             numba.set_num_threads(before)

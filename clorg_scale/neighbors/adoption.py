@@ -1,26 +1,33 @@
-"""Taking over a k-NN table that another program made."""
+"""Cleaning a k-NN table that another program made."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.errors import InputError
-from clorg_scale.neighbors.points import distance_dtype
+from clorg_scale.neighbors.metric import Metric, distance_dtype, id_dtype
 from clorg_scale.neighbors.ranking import sort_rows
-from clorg_scale.neighbors.result import KNN, Metric, check_metric, id_dtype
 from clorg_scale.whole import whole_number
 
-__all__ = ["adopt_table"]
+__all__ = ["CleanTable", "clean_table"]
 
 
-def adopt_table(indices: Any, distances: Any, metric: Metric, n_points: int | None, queries: Any) -> KNN:
-    """Clean a table (see `KNN.from_arrays`)."""
-    check_metric(metric)
-    ids, keys = _taken(indices, np.int64), _taken(distances, np.float64)
+class CleanTable(NamedTuple):
+    """Fields of a `KNN`."""
+
+    indices: Array
+    distances: Array
+    n_points: int
+    queries: Array | None
+
+
+def clean_table(indices: Any, distances: Any, metric: Metric, n_points: int | None, queries: Any) -> CleanTable:
+    """Check and clean a table (see `KNN.from_arrays`)."""
+    ids, keys = _converted(indices, np.int64), _converted(distances, np.float64)
     xp = array_module(ids, keys)
     ids, keys = xp.asarray(ids), xp.asarray(keys)
     if ids.ndim != 2 or ids.shape != keys.shape or 0 in ids.shape:
@@ -31,31 +38,29 @@ def adopt_table(indices: Any, distances: Any, metric: Metric, n_points: int | No
     if queries is not None and n_points is None:
         raise InputError("A k-NN table of a sample needs n_points, the number of points that were searched.")
     n = len(ids) if n_points is None else whole_number("n_points", n_points, 1)
-    owners = xp.arange(n) if queries is None else xp.asarray(_taken(queries, np.int64))
+    owners = xp.arange(n) if queries is None else xp.asarray(_converted(queries, np.int64))
     if owners.shape != (len(ids),):
-        raise InputError(f"The k-NN table has {len(ids)} rows, but {len(owners)} points are to have one each.")
+        raise InputError(f"The k-NN table has {len(ids)} rows, but {len(owners)} points need one each.")
     if metric != "inner_product" and bool((keys < -1e-5).any()):
         raise InputError(f"The k-NN table holds negative distances, which {metric} distances cannot be.")
-    ids, keys, dropped = _without_wrong(ids, keys, owners, n)
+    ids, keys, dropped = _without_invalid(ids, keys, owners, n)
     if metric != "inner_product":
         keys = xp.maximum(keys, 0)
     k = int((ids >= 0).sum(axis=1).min())
     if k == 0:
         raise InputError("The k-NN table has rows without any valid neighbor; search again with a larger k.")
-    _tell(dropped, len(ids), ids.shape[1], k)
+    _warn_of_dropped(dropped, len(ids), ids.shape[1], k)
     keys = keys[:, :k]
-    return KNN(
+    return CleanTable(
         xp.ascontiguousarray(ids[:, :k].astype(id_dtype(n))),
         xp.ascontiguousarray(keys.astype(distance_dtype(float(xp.abs(keys).max())))),
-        metric,
-        "from arrays",
         n,
         None if queries is None else owners,
     )
 
 
-def _taken(data: Any, dtype: Any) -> Array:
-    """Any array as NumPy or CuPy of this type; float ids must be whole numbers."""
+def _converted(data: Any, dtype: Any) -> Array:
+    """Any array as one of NumPy or CuPy of this type."""
     if array_module(data) is np:
         if hasattr(data, "__cuda_array_interface__"):
             import cupy
@@ -70,8 +75,8 @@ def _taken(data: Any, dtype: Any) -> Array:
     return data.astype(dtype)
 
 
-def _without_wrong(ids: Array, keys: Array, owners: Array, n: int) -> tuple[Array, Array, dict[str, int]]:
-    """Rows sorted by key, ties by id, with -1 at their ends, and how many entries went for which reason."""
+def _without_invalid(ids: Array, keys: Array, owners: Array, n: int) -> tuple[Array, Array, dict[str, int]]:
+    """Rows sorted by key, ties by id, with -1 at their ends, and how many entries were dropped for each reason."""
     xp = array_module(ids)
     missing = (ids < 0) | (ids >= n)
     infinite = ~xp.isfinite(keys) & ~missing
@@ -92,7 +97,7 @@ def _without_wrong(ids: Array, keys: Array, owners: Array, n: int) -> tuple[Arra
     return ids, keys, {reason: int(marks.sum()) for reason, marks in dropped.items()}
 
 
-def _tell(dropped: dict[str, int], n_rows: int, width: int, k: int) -> None:
+def _warn_of_dropped(dropped: dict[str, int], n_rows: int, width: int, k: int) -> None:
     """Warn of what was dropped, unless it is just every point's own entry."""
     reasons = {reason: count for reason, count in dropped.items() if count}
     if not reasons or (list(reasons.values()) == [n_rows] and k == width - 1):

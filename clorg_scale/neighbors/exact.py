@@ -2,8 +2,8 @@
 
 Distances first come from matrix products (squared norms expanded), whose rounding can swap neighbors that
 are nearly equally far. So a few candidates more than k are kept and measured exactly (`neighbors.pairs`), and
-a row counts as settled when no point outside its candidates can belong to the k nearest even if all
-rounding errors conspired. The few rows that are not settled (many near-duplicates) are searched again: all
+a row counts as settled when no point outside its candidates can belong to the k nearest under the worst
+rounding errors. The few rows that are not settled (many near-duplicates) are searched again: all
 points within reach of the k-th distance are measured exactly.
 
 Work 2 q n d FLOP; memory: one block of queries, one block of points, and the table.
@@ -17,19 +17,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module, row_slices
-from clorg_scale.neighbors.pairs import pair_keys
-from clorg_scale.neighbors.points import Points
-from clorg_scale.neighbors.ranking import rank_candidates, sort_rows
+from clorg_scale.neighbors.plan import SearchPlan
+from clorg_scale.neighbors.ranking import rank_candidates
+from clorg_scale.neighbors.within_reach import ROUNDING, bytes_per_point, key_error, search_within_reach
 
-__all__ = ["BlockSearch", "PairSearch", "merge_candidates", "search_exact"]
+__all__ = ["BlockSearch", "Blocks", "PairSearch", "merge_candidates", "search_exact"]
 
 PairSearch = Callable[[Array, Array, int, bool], tuple[Array, Array]]
 """(queries (b, d), points (m, d), k, inner_product) -> keys (b, k) float32, ids (b, k) int64: the k smallest
 squared distances, or minus the inner products, in any order; k <= m."""
 
-ROUNDING = 4 * float(np.finfo(np.float32).eps)
-"""Error of a squared distance expanded in float32, relative to the squared lengths it is expanded into. Four
-units of rounding cover the cast of the coordinates and the blocked sums of BLAS at thousands of features."""
+Blocks = Iterable[tuple[int, Array]]
+"""Row number of the first point of a block, and its points (m, d) float32."""
+
+BYTES_PER_CANDIDATE = 64
+"""Memory of one candidate of a query at most, while candidates are checked, measured and sorted."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,13 @@ class BlockSearch:
     Attributes
     ----------
     name
-        Of the library.
+        Name of the engine in results.
     find
         The k best pairs of two blocks.
     rounding
         Error of a squared distance relative to the squared lengths of both points.
     margin
-        Candidates more than k, at least.
+        Least number of candidates beyond k.
     stage
         Brings blocks to where `find` wants them, ahead of their turn.
     """
@@ -60,78 +62,60 @@ class BlockSearch:
         """k, the query itself, and a margin against rounding."""
         return min(n, k + 1 + max(self.margin, k // 16))
 
+    def search(self, queries: Array, blocks: Blocks, c: int, inner_product: bool) -> tuple[Array, Array]:  # noqa: FBT001
+        """(b, c) keys and row numbers of the best candidates in all blocks, in any order."""
+        keys, ids = None, None
+        for first, block in blocks:
+            more_keys, more_ids = self.find(queries, block, min(c, len(block)), inner_product)
+            keys, ids = merge_candidates(keys, ids, more_keys, more_ids + first, c)
+        assert keys is not None
+        return keys, ids
 
-def search_exact(
-    queries: Points,
-    points: Points,
-    rows: Array,
-    k: int,
-    *,
-    exclude: Array | None,
-    engine: BlockSearch,
-    block_bytes: int,
-) -> Iterator[tuple[slice, Array, Array]]:
-    """Find the k nearest points of some queries, a block of queries at a time.
+
+def search_exact(plan: SearchPlan, rows: Array, engine: BlockSearch) -> Iterator[tuple[slice, Array, Array]]:
+    """Find the nearest points of some queries, a block of queries at a time.
 
     Parameters
     ----------
+    plan
+        The search.
     rows
-        (q,) rows of `queries`.
-    exclude
-        (q,) point that each query must not find (itself), or None.
+        (q,) rows of the queries.
     engine
         Finds the best pairs of two blocks.
-    block_bytes
-        Memory that the blocks may take.
 
     Yields
     ------
-    part, keys, ids
+    chunk, keys, ids
         Positions in `rows`; (b, k) float64 and int64, ascending, ties by row number.
     """
-    xp = array_module(points.embeddings)
-    per_query = 20 * points.d + 48 * engine.n_candidates(points.n, k)
-    for part in row_slices(len(rows), per_query, itemsize=1, block_bytes=block_bytes // 4):
-        left_out = None if exclude is None else exclude[part]
-        keys, ids, settled = _search_rows(queries, points, rows[part], k, left_out, engine, block_bytes // 4)
+    xp = array_module(plan.points.embeddings)
+    per_query = 20 * plan.points.d + BYTES_PER_CANDIDATE * engine.n_candidates(plan.points.n, plan.k)
+    for chunk in row_slices(len(rows), per_query, itemsize=1, block_bytes=plan.budget.blocks // 4):
+        keys, ids, settled = _search_rows(plan, rows[chunk], engine)
         unsettled = xp.flatnonzero(~settled)
         if unsettled.size:
-            keys[unsettled], ids[unsettled] = _search_within_reach(
-                queries, points, rows[part][unsettled], keys[unsettled], ids[unsettled],
-                None if left_out is None else left_out[unsettled], block_bytes // 2,
-            )  # fmt: skip
-        yield part, keys, ids
+            keys[unsettled], ids[unsettled] = search_within_reach(
+                plan, rows[chunk][unsettled], keys[unsettled], ids[unsettled]
+            )
+        yield chunk, keys, ids
 
 
-def _search_rows(
-    queries: Points,
-    points: Points,
-    rows: Array,
-    k: int,
-    exclude: Array | None,
-    engine: BlockSearch,
-    block_bytes: int,
-) -> tuple[Array, Array, Array]:
-    """(b, k) keys and ids, and whether each row is settled."""
+def _search_rows(plan: SearchPlan, rows: Array, engine: BlockSearch) -> tuple[Array, Array, Array]:
+    """(b, k) keys and ids, and (b,) whether each row is settled."""
+    points = plan.points
     xp = array_module(points.embeddings)
-    c = engine.n_candidates(points.n, k)
-    (query,) = engine.stage([queries.block(rows)])
-    best_keys, best_ids = None, None
-    parts = list(row_slices(points.n, _bytes_per_point(points, len(rows)), itemsize=1, block_bytes=block_bytes))
-    for part, block in zip(parts, engine.stage(map(points.block, parts)), strict=True):
-        keys, ids = engine.find(query, block, min(c, len(block)), points.inner_product)
-        best_keys, best_ids = merge_candidates(best_keys, best_ids, keys, ids + part.start, c)
-    assert best_keys is not None
-    farthest = best_keys.max(axis=1).astype(np.float64)
-    keys, ids = rank_candidates(queries, points, rows, best_ids, exclude=exclude)
-    keys, ids = keys[:, :k], ids[:, :k]
-    settled = keys[:, -1] <= farthest - _key_error(queries, points, rows, keys[:, -1], engine.rounding)
+    c = engine.n_candidates(points.n, plan.k)
+    (query,) = engine.stage([plan.queries.block(rows)])
+    per_point = bytes_per_point(points.d, len(rows))
+    columns = list(row_slices(points.n, per_point, itemsize=1, block_bytes=plan.budget.blocks // 4))
+    blocks = zip((block.start for block in columns), engine.stage(map(points.block, columns)), strict=True)
+    keys, ids = engine.search(query, blocks, c, points.inner_product)
+    farthest = keys.max(axis=1).astype(np.float64)
+    keys, ids = rank_candidates(plan, rows, ids)
+    keys, ids = keys[:, : plan.k], ids[:, : plan.k]
+    settled = keys[:, -1] <= farthest - key_error(plan, rows, keys[:, -1], engine.rounding)
     return keys, ids, settled | xp.asarray(c == points.n)
-
-
-def _bytes_per_point(points: Points, n_queries: int) -> int:
-    """Memory of one point of a block: its coordinates in float64 and float32, and a column of scores."""
-    return 20 * points.d + 4 * min(n_queries, 4096)
 
 
 def merge_candidates(
@@ -147,94 +131,3 @@ def merge_candidates(
         return keys, ids
     kept = xp.argpartition(keys, c - 1, axis=1)[:, :c]
     return xp.take_along_axis(keys, kept, axis=1), xp.take_along_axis(ids, kept, axis=1)
-
-
-def _key_error(queries: Points, points: Points, rows: Array, keys: Array, rounding: float) -> Array:
-    """Bound of the rounding error of a key near `keys`, for any point that has such a key."""
-    xp = array_module(points.embeddings)
-    lengths = queries.key_lengths(rows)
-    if points.inner_product:
-        return rounding * lengths * points.lengths.max()
-    reach = lengths + xp.sqrt(xp.maximum(keys, 0))  # the longest a point at that distance can be
-    return rounding * (lengths**2 + reach**2)
-
-
-def _search_within_reach(
-    queries: Points,
-    points: Points,
-    rows: Array,
-    keys: Array,
-    ids: Array,
-    exclude: Array | None,
-    block_bytes: int,
-) -> tuple[Array, Array]:
-    """Search unsettled rows again: every point that may be as near as the k-th is measured.
-
-    `keys` and `ids` are the (b, k) best found so far; the k-th key bounds the true one from above.
-    """
-    k = keys.shape[1]
-    step = max(1, min(len(rows), 1024))
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        best_keys, best_ids = keys[part], ids[part]
-        left_out = None if exclude is None else exclude[part]
-        query = queries.block(rows[part])
-        for columns in row_slices(
-            points.n, _bytes_per_point(points, 3 * len(query)), itemsize=1, block_bytes=block_bytes
-        ):
-            bound = best_keys[:, -1]
-            bound = bound + 2 * _key_error(queries, points, rows[part], bound, ROUNDING)
-            near = _approximate_keys(query, points.block(columns), points.inner_product) <= bound[:, None]
-            best_keys, best_ids = _measure_near(
-                queries, points, rows[part], near, columns.start, best_keys, best_ids, left_out, k
-            )
-        keys[part], ids[part] = best_keys, best_ids
-    return keys, ids
-
-
-def _approximate_keys(query: Array, block: Array, inner_product: bool) -> Array:  # noqa: FBT001
-    xp = array_module(query)
-    keys = query @ block.T
-    if inner_product:
-        return -keys
-    keys *= -2
-    keys += xp.einsum("ij,ij->i", query, query)[:, None]
-    keys += xp.einsum("ij,ij->i", block, block)[None, :]
-    return keys
-
-
-def _measure_near(
-    queries: Points,
-    points: Points,
-    rows: Array,
-    near: Array,
-    first: int,
-    best_keys: Array,
-    best_ids: Array,
-    exclude: Array | None,
-    k: int,
-) -> tuple[Array, Array]:
-    """Merge the points marked in `near` (b, m) into the (b, k) best; column j is point first + j."""
-    xp = array_module(near)
-    counts = near.sum(axis=1)
-    while int(counts.max()):
-        # Up to 4 k marked points of every row at a time, so that rows full of duplicates stay within memory.
-        width = min(int(counts.max()), 4 * k + 64)
-        order = xp.cumsum(near, axis=1)
-        taken = near & (order <= width)
-        i, j = xp.nonzero(taken)
-        some = xp.full((len(rows), width), -1, dtype=np.int64)
-        some[i, order[i, j] - 1] = first + j
-        near &= ~taken
-        counts = near.sum(axis=1)
-        known = (some[:, :, None] == best_ids[:, None, :]).any(axis=2) if width * k < 4096 else None
-        if known is None:
-            known = xp.stack([xp.isin(a, b) for a, b in zip(some, best_ids, strict=True)])
-        wrong = known if exclude is None else known | (some == exclude[:, None])
-        some = xp.where(wrong, -1, some)
-        keys = xp.concatenate([best_keys, pair_keys(queries, points, rows, some)], axis=1)
-        ids = xp.concatenate([best_ids, some], axis=1)
-        by_id = xp.argsort(ids, axis=1, kind="stable")
-        keys, ids = sort_rows(xp.take_along_axis(keys, by_id, axis=1), xp.take_along_axis(ids, by_id, axis=1))
-        best_keys, best_ids = keys[:, :k], ids[:, :k]
-    return best_keys, best_ids

@@ -1,4 +1,4 @@
-"""What a search will need, said before anything is built."""
+"""Memory of a search, estimated before anything is built."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from clorg_scale.errors import InputError
 __all__ = ["Budget", "flat_bytes", "index_bytes", "memory_needed", "search_budget"]
 
 LEAST_BLOCKS = 48 << 20
-"""Bytes that blocks of queries and points need to be worth their while: the pass that finds the means, FAISS's
-own tiles (16 MB), a block of queries and one of points."""
+"""Least bytes for blocks that are worth it: the pass that finds the means, FAISS's own tiles (16 MB), a block of
+queries and one of points."""
 
 MOST_BLOCKS = {"cpu": 1 << 30, "cuda": 16 << 30}
 """Bytes of blocks beyond which a search gets no faster. A GPU multiplies two blocks of 10^5 points in a tenth of a
@@ -23,7 +23,7 @@ SHARE_OF_AVAILABLE = 0.8
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes for blocks of queries and points, and bytes to spare for holding the embeddings as float32."""
+    """Bytes for blocks of queries and points, and bytes to spare for a float32 copy of the embeddings."""
 
     blocks: int
     spare: int
@@ -73,18 +73,18 @@ def search_budget(
     needed
         Memory of the search as asked for, its smallest blocks included.
     least
-        Memory of the most modest search that would do (exact, streamed).
+        Memory of the smallest search that would do (exact, streamed).
     memory_limit
-        As the user gave it; None stands for most of what is available.
+        The argument of the user; None stands for most of what is available.
     what
-        The search, for the error sentence.
+        The search, for the error message.
     device, on_device
-        Where the search runs, and whether the embeddings lie there: it then works in the memory of the GPU.
+        Device of the search, and whether the embeddings are on a GPU, in whose memory the search then works.
 
     Raises
     ------
     InputError
-        If it does not fit; says what would.
+        If it does not fit; the message says what would.
     """
     limit = parse_memory(memory_limit)
     free = free_device_memory() if device == "cuda" else 0

@@ -1,4 +1,4 @@
-"""Exact distances of given pairs, from the embeddings as they were handed in.
+"""Exact distances of given pairs, from the embeddings as the user gave them.
 
 GEMM searches expand |x - y|^2 = |x|^2 + |y|^2 - 2 x.y, which loses every digit when x and y nearly coincide;
 differences taken coordinate by coordinate in float64 lose none, and give equal rows equal distances.
@@ -6,13 +6,14 @@ differences taken coordinate by coordinate in float64 lose none, and give equal 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import prange
 
 from clorg_scale.arrays import Array, array_module
+from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.points import Points
 from clorg_scale.numerics.compiler import njit
 
@@ -26,53 +27,63 @@ RANDOM_POINTS, RANDOM_PARTNERS = 8192, 8
 """Random pairs for the mean distance: 65,536, a standard error of about 0.2 %."""
 
 
-def pair_keys(queries: Points, points: Points, rows: Array, ids: Array) -> Array:
+def pair_keys(plan: SearchPlan, rows: Array, ids: Array) -> Array:
     """Search keys (see `Points.distances`) of the pairs (rows[i], ids[i, j]).
 
     Parameters
     ----------
+    plan
+        The search.
     rows
-        (b,) rows of `queries`.
+        (b,) rows of the queries.
     ids
-        (b, k) rows of `points`; -1 gives infinity.
+        (b, k) rows of the points; -1 gives infinity.
 
     Returns
     -------
     (b, k) float64: squared distance, or minus the inner product, of the prepared vectors.
     """
+    queries, points = plan.queries, plan.points
     xp = array_module(points.embeddings)
     if xp is np and _compiled_loop_reads(queries.embeddings) and _compiled_loop_reads(points.embeddings):
-        query_factors, factors = _factors(queries, rows), _factors(points, None)
+        keys = np.empty(ids.shape, dtype=np.float64)
         loop = _inner_product_keys if points.inner_product else _squared_distance_keys
-        return loop(
-            np.asarray(queries.embeddings), np.asarray(points.embeddings),
-            np.asarray(rows, dtype=np.int64), np.asarray(ids, dtype=np.int64), query_factors, factors,
-        )  # fmt: skip
+        vectors = _Vectors(np.asarray(queries.embeddings), np.asarray(points.embeddings))
+        factors = _Vectors(_factors(queries, rows), _factors(points, None))
+        loop(vectors, factors, np.asarray(rows, dtype=np.int64), np.asarray(ids, dtype=np.int64), keys)
+        return keys
     keys = xp.empty(ids.shape, dtype=np.float64)
     step = max(1, PAIR_BYTES["cpu" if xp is np else "cuda"] // (8 * points.d * ids.shape[1]))
     for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        keys[part] = _gathered_keys(queries, points, rows[part], ids[part])
+        chunk = slice(start, start + step)
+        keys[chunk] = _gathered_keys(plan, rows[chunk], ids[chunk])
     return keys
 
 
-def mean_pair_distance(points: Points, seed: int) -> float | None:
+def mean_pair_distance(plan: SearchPlan) -> float | None:
     """Mean distance of random pairs of points, of all pairs where these are no more; None for inner products."""
+    n, points = plan.points.n, plan.points
     if points.inner_product:
         return None
     xp = array_module(points.embeddings)
-    rng = np.random.default_rng(seed)
-    if points.n * (points.n - 1) <= RANDOM_POINTS * RANDOM_PARTNERS:
-        rows, shifts = np.arange(points.n), np.arange(1, points.n)
+    rng = np.random.default_rng(plan.seed)
+    if n * (n - 1) <= RANDOM_POINTS * RANDOM_PARTNERS:
+        rows, shifts = np.arange(n), np.arange(1, n)
     else:
-        rows = rng.permutation(points.n)[:RANDOM_POINTS]
-        shifts = rng.integers(1, points.n, (len(rows), RANDOM_PARTNERS))
-    partners = (rows[:, None] + shifts) % points.n
-    keys = pair_keys(points, points, xp.asarray(rows), xp.asarray(partners))
-    distances = points.distances(keys)
+        rows = rng.permutation(n)[:RANDOM_POINTS]
+        shifts = rng.integers(1, n, (len(rows), RANDOM_PARTNERS))
+    partners = (rows[:, None] + shifts) % n
+    distances = points.distances(pair_keys(plan, xp.asarray(rows), xp.asarray(partners)))
     # In float64 their sum may exceed its range.
     unit = float(distances.max()) if distances.dtype == np.float64 else 1.0
     return unit * float((distances / unit).mean(dtype=np.float64)) if unit > 0 else 0.0
+
+
+class _Vectors(NamedTuple):
+    """The same of the queries and of the points."""
+
+    queries: Any
+    points: Any
 
 
 def _compiled_loop_reads(embeddings: Array) -> bool:
@@ -80,7 +91,7 @@ def _compiled_loop_reads(embeddings: Array) -> bool:
 
 
 def _factors(points: Points, rows: Array | None) -> npt.NDArray[np.float64]:
-    """Give what each raw vector is multiplied with; one shared number except for the cosine."""
+    """Factors of the raw vectors; one shared number except for the cosine."""
     if points.metric == "cosine":
         lengths: npt.NDArray[np.float64] = points.lengths if rows is None else points.lengths[rows]
         return 1.0 / lengths
@@ -90,48 +101,45 @@ def _factors(points: Points, rows: Array | None) -> npt.NDArray[np.float64]:
 # Reassociation lets the sum use vector registers. Contraction into fused multiply-adds must stay off: it
 # rounds a * x and b * y differently, and equal rows would get a distance.
 @njit(parallel=True, cache=True, fastmath={"reassoc"})
-def _squared_distance_keys(queries: Any, points: Any, rows: Any, ids: Any, query_factors: Any, factors: Any) -> Any:
-    keys = np.empty(ids.shape, dtype=np.float64)
+def _squared_distance_keys(vectors: Any, factors: Any, rows: Any, ids: Any, keys: Any) -> None:
     for i in prange(len(rows)):
-        query = queries[rows[i]]
-        a = query_factors[i % len(query_factors)]
+        query = vectors.queries[rows[i]]
+        a = factors.queries[i % len(factors.queries)]
         for j in range(ids.shape[1]):
             if ids[i, j] < 0:
                 keys[i, j] = np.inf
                 continue
-            point = points[ids[i, j]]
-            b = factors[ids[i, j] % len(factors)]
+            point = vectors.points[ids[i, j]]
+            b = factors.points[ids[i, j] % len(factors.points)]
             total = 0.0
             for f in range(len(query)):
                 difference = a * np.float64(query[f]) - b * np.float64(point[f])
                 total += difference * difference
             keys[i, j] = total
-    return keys
 
 
 @njit(parallel=True, cache=True, fastmath={"reassoc"})
-def _inner_product_keys(queries: Any, points: Any, rows: Any, ids: Any, query_factors: Any, factors: Any) -> Any:
-    keys = np.empty(ids.shape, dtype=np.float64)
+def _inner_product_keys(vectors: Any, factors: Any, rows: Any, ids: Any, keys: Any) -> None:
     for i in prange(len(rows)):
-        query = queries[rows[i]]
-        factor = -query_factors[0] * factors[0]
+        query = vectors.queries[rows[i]]
+        factor = -factors.queries[0] * factors.points[0]
         for j in range(ids.shape[1]):
             if ids[i, j] < 0:
                 keys[i, j] = np.inf
                 continue
-            point = points[ids[i, j]]
+            point = vectors.points[ids[i, j]]
             total = 0.0
             for f in range(len(query)):
                 total += np.float64(query[f]) * np.float64(point[f])
             keys[i, j] = factor * total
-    return keys
 
 
-def _gathered_keys(queries: Points, points: Points, rows: Array, ids: Array) -> Array:
-    """Do the same in array operations: for CuPy, and for dtypes that the compiled loops do not read.
+def _gathered_keys(plan: SearchPlan, rows: Array, ids: Array) -> Array:
+    """Search keys in array operations: for CuPy, and for dtypes that the compiled loops do not read.
 
-    In place, so that one copy of the gathered points in float64 is all that there is of them.
+    In place, so that there is only one float64 copy of the gathered points.
     """
+    queries, points = plan.queries, plan.points
     xp = array_module(points.embeddings)
     found = xp.where(ids < 0, 0, ids)
     x = queries.embeddings[rows].astype(np.float64)

@@ -16,10 +16,10 @@ import numpy as np
 from clorg_scale.arrays import Array, array_module, column_means, row_block, row_slices
 from clorg_scale.arrays.mapped import by_place
 from clorg_scale.errors import InputError
-from clorg_scale.neighbors.result import Metric
+from clorg_scale.neighbors.metric import Metric, distance_dtype
 from clorg_scale.numerics.compiled import has_compiled_path, row_lengths
 
-__all__ = ["Points", "distance_dtype", "hold", "prepare", "prepare_pair"]
+__all__ = ["Points", "cache_float32", "prepare", "prepare_pair"]
 
 SHORTEST = 2.0**-1020
 """Shorter vectors have lost digits in float64, and their direction with them."""
@@ -29,9 +29,6 @@ SMALLEST_FOR_PRODUCTS = 1e-140
 
 FARTHEST_QUERY = 1e15
 """Length of a query, where the longest of the points is 1, whose square is in the range of float32."""
-
-FLOAT32_SIZES = 2.0**-100, 2.0**125
-"""Sizes of distances that float32 holds, and those fifty million times smaller."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,8 @@ class Points:
     lengths
         (n,) float64 Euclidean lengths: of x - mean times `scale` (Euclidean), of x (cosine), of x times
         `scale` (inner product).
-    held
-        (n, d) float32 that `block` reads from instead of converting again, or None (see `hold`).
+    cached
+        (n, d) float32 that `block` reads instead of converting again, or None (see `cache_float32`).
     distance_dtype
         What `distances` gives: float32, or float64 where float32 does not hold them.
     """
@@ -62,7 +59,7 @@ class Points:
     mean: Array | None
     scale: float
     lengths: Array
-    held: Array | None = None
+    cached: Array | None = None
     distance_dtype: type[np.floating[Any]] = np.float32
 
     def __getstate__(self) -> dict[str, Any]:
@@ -85,8 +82,8 @@ class Points:
 
     def block(self, rows: slice | Array) -> Array:
         """(b, d) float32: centered (Euclidean) or normalized (cosine), scaled; in the embeddings' library."""
-        if self.held is not None:
-            return self.held[rows]
+        if self.cached is not None:
+            return self.cached[rows]
         xp = array_module(self.embeddings)
         if self.metric == "euclidean" and self.scale == 1.0:
             return row_block(self.embeddings, rows, mean=self.mean)
@@ -110,11 +107,6 @@ class Points:
         else:
             keys = keys / self.scale / self.scale
         return keys.astype(self.distance_dtype)
-
-
-def distance_dtype(largest: float) -> type[np.floating[Any]]:
-    """Give float32 for distances up to this size, float64 where float32 does not hold them or much smaller ones."""
-    return np.float32 if largest == 0 or FLOAT32_SIZES[0] <= largest <= FLOAT32_SIZES[1] else np.float64
 
 
 def prepare(embeddings: Array, metric: Metric, *, name: str = "embeddings") -> Points:
@@ -156,17 +148,17 @@ def prepare_pair(
     return replace(points, distance_dtype=np.promote_types(points.distance_dtype, others.distance_dtype).type), others
 
 
-def hold(points: Points, n_bytes: int) -> Points:
+def cache_float32(points: Points, n_bytes: int) -> Points:
     """Points that keep what `block` gives in memory, if that takes no more than `n_bytes`.
 
     Worth it where blocks are read several times, as every conversion goes through float64.
     """
     if 4 * points.n * points.d > n_bytes:
         return points
-    held = array_module(points.embeddings).empty((points.n, points.d), dtype=np.float32)
+    cached = array_module(points.embeddings).empty((points.n, points.d), dtype=np.float32)
     for rows in row_slices(points.n, points.d, itemsize=20):
-        held[rows] = points.block(rows)
-    return replace(points, held=held)
+        cached[rows] = points.block(rows)
+    return replace(points, cached=cached)
 
 
 def _measured(embeddings: Array, metric: Metric, mean: Array | None, scale: float | None, name: str) -> Points:

@@ -1,4 +1,4 @@
-"""From the candidates that an index hands over to a clean row of neighbors."""
+"""Candidates checked, measured and sorted."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import numpy as np
 
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.neighbors.pairs import pair_keys
-from clorg_scale.neighbors.points import Points
+from clorg_scale.neighbors.plan import SearchPlan
 
 __all__ = ["rank_candidates", "sort_rows"]
 
 
-def rank_candidates(
-    queries: Points, points: Points, rows: Array, ids: Array, *, exclude: Array | None
-) -> tuple[Array, Array]:
+def rank_candidates(plan: SearchPlan, rows: Array, ids: Array) -> tuple[Array, Array]:
     """Remove what is no neighbor, measure the rest exactly, and sort.
 
     Indexes pad short answers with -1, repeat neighbors, and do not always return a point as its own nearest
@@ -21,27 +19,26 @@ def rank_candidates(
 
     Parameters
     ----------
+    plan
+        The search.
     rows
-        (b,) rows of `queries`.
+        (b,) rows of the queries; where these are points, none is its own neighbor.
     ids
         (b, c) candidates; numbers outside 0 .. n - 1 stand for none.
-    exclude
-        (b,) the point that must not be among the row's neighbors (the query itself), or None.
 
     Returns
     -------
     keys, ids
         (b, c) ascending by key, ties by row number; infinity and -1 at the end of rows that lost candidates.
     """
-    xp = array_module(points.embeddings)
+    xp = array_module(plan.points.embeddings)
     ids = xp.sort(xp.asarray(ids, dtype=np.int64), axis=1)
-    wrong = (ids < 0) | (ids >= points.n)
+    wrong = (ids < 0) | (ids >= plan.points.n)
     wrong[:, 1:] |= ids[:, 1:] == ids[:, :-1]
-    if exclude is not None:
-        wrong |= ids == xp.asarray(exclude)[:, None]
+    if plan.others is None:
+        wrong |= ids == xp.asarray(rows)[:, None]
     ids = xp.where(wrong, -1, ids)
-    keys = pair_keys(queries, points, rows, ids)
-    return sort_rows(keys, ids)
+    return sort_rows(pair_keys(plan, rows, ids), ids)
 
 
 def sort_rows(keys: Array, ids: Array) -> tuple[Array, Array]:

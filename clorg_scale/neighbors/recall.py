@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays import Array, Device, array_module, as_embeddings, on_host
+from clorg_scale.errors import InputError
+from clorg_scale.neighbors import engines
 from clorg_scale.neighbors.exact import BlockSearch, search_exact
-from clorg_scale.neighbors.points import Points
+from clorg_scale.neighbors.metric import Metric
+from clorg_scale.neighbors.pairs import pair_keys
+from clorg_scale.neighbors.plan import SearchPlan, match_device, plan_search
+from clorg_scale.whole import whole_number
 
-__all__ = ["SAMPLE", "Truth", "recall_of", "sample_truth"]
+__all__ = ["SAMPLE", "Truth", "recall_of", "sample_truth", "table_recall"]
 
 SAMPLE = 500
 """Points whose exact neighbors are sought; the standard error of a recall of .99 is then at most .0045
@@ -36,27 +43,10 @@ class Truth:
     bounds: Array
 
 
-def sample_truth(
-    points: Points,
-    table_points: Array,
-    k: int,
-    *,
-    size: int,
-    seed: int,
-    engine: BlockSearch,
-    block_bytes: int,
-) -> Truth:
-    """Search a random sample of the points in `table_points` (q,) exactly."""
-    xp = array_module(points.embeddings)
-    rng = np.random.default_rng(seed)
-    rows = xp.asarray(np.sort(rng.choice(len(table_points), size=min(size, len(table_points)), replace=False)))
-    queries = xp.asarray(table_points)[rows]
-    bounds = xp.empty(len(rows), dtype=np.float64)
-    for part, keys, _ in search_exact(
-        points, points, queries, k, exclude=queries, engine=engine, block_bytes=block_bytes
-    ):
-        bounds[part] = keys[:, -1]
-    return Truth(rows, bounds)
+def sample_truth(plan: SearchPlan, size: int, engine: BlockSearch) -> Truth:
+    """Search a random sample of all points exactly."""
+    rows = array_module(plan.points.embeddings).asarray(_sample(plan.points.n, size, plan.seed))
+    return Truth(rows, _bounds(plan, rows, engine))
 
 
 def recall_of(keys: Array, bounds: Array) -> float:
@@ -66,3 +56,50 @@ def recall_of(keys: Array, bounds: Array) -> float:
     """
     xp = array_module(keys)
     return float((keys <= (bounds + TIE * xp.abs(bounds))[:, None]).mean())
+
+
+def table_recall(
+    embeddings: Any, indices: Array, table_points: Array, *, n_points: int, metric: Metric, sample: int, seed: int
+) -> float:
+    """Recall of a table of neighbors (see `KNN.recall`).
+
+    Parameters
+    ----------
+    embeddings
+        (n, d) that were searched.
+    indices
+        (q, k) neighbors.
+    table_points
+        (q,) point that each row belongs to; -1 where it is none of them.
+    n_points
+        Points that the table was made from.
+    metric, sample, seed
+        As for `KNN.recall`.
+    """
+    embeddings = as_embeddings(embeddings)
+    if embeddings.shape[0] != n_points:
+        raise InputError(f"The k-NN table was made from {n_points} embeddings, not from these {embeddings.shape[0]}.")
+    if bool((table_points < 0).any()):
+        raise InputError("The recall of neighbors of other points (knn_between) is not measured: they are exact.")
+    sample, seed = whole_number("sample", sample, 1), whole_number("seed", seed, 0)
+    device: Device = "cpu" if array_module(indices) is np else "cuda"
+    sampled = _sample(len(indices), sample, seed)
+    points = np.unique(on_host(table_points)[sampled])
+    plan = plan_search(embeddings, indices.shape[1], metric=metric, device=device, memory_limit=None, rows=points)
+    xp = array_module(plan.points.embeddings)
+    rows, ids = (match_device(array[sampled], plan.points.embeddings) for array in (table_points, indices))
+    bounds = _bounds(plan, rows, engines.exact_engine(plan))
+    return recall_of(pair_keys(plan, rows, xp.asarray(ids, dtype=np.int64)), bounds)
+
+
+def _sample(n: int, size: int, seed: int) -> npt.NDArray[np.int64]:
+    """Random row numbers below n, ascending."""
+    return np.sort(np.random.default_rng(seed).choice(n, size=min(size, n), replace=False))
+
+
+def _bounds(plan: SearchPlan, rows: Array, engine: BlockSearch) -> Array:
+    """(b,) float64 search key of the exact k-th neighbor of each row."""
+    bounds = array_module(plan.points.embeddings).empty(len(rows), dtype=np.float64)
+    for chunk, keys, _ in search_exact(plan, rows, engine):
+        bounds[chunk] = keys[:, -1]
+    return bounds

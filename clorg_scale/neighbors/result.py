@@ -1,19 +1,18 @@
-"""The table that every k-NN search gives, and every later stage reads."""
+"""The table that every k-NN search returns and every later stage reads."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.errors import InputError
+from clorg_scale.neighbors.metric import Metric, check_metric
 
-__all__ = ["KNN", "Metric", "check_metric", "id_dtype"]
-
-Metric = Literal["euclidean", "cosine", "inner_product"]
+__all__ = ["KNN", "Metric", "check_metric"]
 
 
 @dataclass(frozen=True)
@@ -31,18 +30,18 @@ class KNN:
     metric
         ``"euclidean"``, ``"cosine"`` or ``"inner_product"``.
     index
-        What found them, with its parameters.
+        Index that found them, with its parameters.
     n_points
-        Number of embeddings n that the neighbors were sought among.
+        Number of embeddings n that were searched.
     queries
         None where row i of the table is point i (q = n); otherwise (q,) int64, the point each row belongs to,
         -1 where it is none of the embeddings (test points against train points).
     measured_recall
         Share of true neighbors among those returned: 1.0 for an exact search, else measured against exact
-        search on a sample; None where nobody measured it.
+        search on a sample; None where it was not measured.
     mean_distance
         Mean distance of random pairs of points (0.2 % standard error), the scale that the temperatures of an
-        affinity graph refer to; None for a table that was not made here, or without a scale (inner products).
+        affinity graph refer to; None for a table from another program, or without a scale (inner products).
     """
 
     indices: Array
@@ -64,7 +63,7 @@ class KNN:
             )
         rows = self.n_points if self.queries is None else len(self.queries)
         if shape[0] != rows:
-            raise InputError(f"The k-NN table has {shape[0]} rows, but {rows} points are to have one each.")
+            raise InputError(f"The k-NN table has {shape[0]} rows, but {rows} points need one each.")
         if shape[1] < 1:
             raise InputError("The k-NN table has no column; k must be at least 1.")
 
@@ -89,7 +88,7 @@ class KNN:
         sample
             Rows of the table that are checked, drawn at random.
         seed
-            For the sample.
+            Seed of the sample.
 
         Returns
         -------
@@ -100,9 +99,17 @@ class KNN:
         InputError
             If the embeddings are not those of the table, or its rows are not among them.
         """
-        from clorg_scale.neighbors.search import measure_recall
+        from clorg_scale.neighbors.recall import table_recall
 
-        return measure_recall(self, embeddings, sample, seed)
+        return table_recall(
+            embeddings,
+            self.indices,
+            self.query_points(),
+            n_points=self.n_points,
+            metric=self.metric,
+            sample=sample,
+            seed=seed,
+        )
 
     def to_scipy(
         self, mode: Literal["distance", "connectivity"] = "distance", *, include_self: bool | None = None
@@ -129,9 +136,13 @@ class KNN:
             For an unknown mode, "distance" of inner products, which are none, or `include_self` for a table whose
             rows are not among the points.
         """
-        from clorg_scale.neighbors.sparse import table_matrix
+        from clorg_scale.neighbors.sparse import check_mode, table_matrix
 
-        return table_matrix(self, mode, include_self=include_self)
+        check_mode(mode, self.metric)
+        if include_self is None:
+            include_self = mode == "distance" and self.queries is None
+        points = self.query_points() if include_self else None
+        return table_matrix(self.indices, self.distances if mode == "distance" else None, points, self.n_points)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the table itself, as numbers and strings that JSON can hold."""
@@ -146,9 +157,9 @@ class KNN:
 
     def save(self, path: str | Path) -> None:
         """Write the table as one .npz file, whole or not at all."""
-        from clorg_scale.neighbors.storage import save_knn
+        from clorg_scale.neighbors.storage import write_fields
 
-        save_knn(self, path)
+        write_fields({field.name: getattr(self, field.name) for field in fields(self)}, path)
 
     @classmethod
     def load(cls, path: str | Path) -> KNN:
@@ -159,9 +170,9 @@ class KNN:
         InputError
             If the file is missing, truncated, foreign, or its contents contradict each other.
         """
-        from clorg_scale.neighbors.storage import load_knn
+        from clorg_scale.neighbors.storage import read_fields
 
-        return load_knn(path)
+        return cls(**read_fields(path))
 
     @classmethod
     def from_arrays(
@@ -186,7 +197,7 @@ class KNN:
         distances
             (q, k) as in `KNN.distances` (Euclidean distances, not their squares).
         metric
-            What the distances are.
+            Metric of the distances.
         n_points
             Number of points searched; default: the number of rows.
         queries
@@ -202,17 +213,8 @@ class KNN:
         UserWarning
             If anything but one self-neighbor per row was dropped.
         """
-        from clorg_scale.neighbors.adoption import adopt_table
+        from clorg_scale.neighbors.adoption import clean_table
 
-        return adopt_table(indices, distances, metric, n_points, queries)
-
-
-def check_metric(metric: str) -> None:
-    """Refuse a metric that is not one of the three."""
-    if metric not in get_args(Metric):
-        raise InputError(f"metric must be one of {', '.join(map(repr, get_args(Metric)))}, not {metric!r}.")
-
-
-def id_dtype(n_points: int) -> type[np.signedinteger[Any]]:
-    """Integer type that holds row numbers: int32 while n < 2^31, int64 beyond."""
-    return np.int32 if n_points < 2**31 else np.int64
+        check_metric(metric)
+        table = clean_table(indices, distances, metric, n_points, queries)
+        return cls(table.indices, table.distances, metric, "from arrays", table.n_points, table.queries)

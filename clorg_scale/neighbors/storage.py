@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from clorg_scale.arrays import on_host, row_slices
 from clorg_scale.errors import InputError
-from clorg_scale.neighbors.result import KNN, id_dtype
+from clorg_scale.neighbors.metric import id_dtype
 
-__all__ = ["load_knn", "save_knn"]
+__all__ = ["read_fields", "write_fields"]
 
 FORMAT = "clorg-scale k-NN table 1"
 
+ARRAYS = ("indices", "distances", "queries")
+NUMBERS = ("measured_recall", "mean_distance")
 
-def save_knn(knn: KNN, path: str | Path) -> None:
-    """Write the table (see `KNN.save`)."""
+
+def write_fields(table: dict[str, Any], path: str | Path) -> None:
+    """Write the fields of a table (see `KNN.save`); absent numbers are stored as NaN."""
     from clorg_scale.store.atomic import write_whole
     from clorg_scale.store.endings import check_ending
 
     check_ending(path, (".npz",))
-    arrays = {"indices": on_host(knn.indices), "distances": on_host(knn.distances)}
-    if knn.queries is not None:
-        arrays["queries"] = on_host(knn.queries)
-    recall = np.nan if knn.measured_recall is None else knn.measured_recall
-    mean = np.nan if knn.mean_distance is None else knn.mean_distance
+    stored = {name: on_host(value) if name in ARRAYS else value for name, value in table.items() if value is not None}
+    stored |= {name: np.nan for name in NUMBERS if table[name] is None}
     with write_whole(path) as file:
-        np.savez(
-            file, allow_pickle=False, format=FORMAT, metric=knn.metric, index=knn.index,
-            n_points=knn.n_points, measured_recall=recall, mean_distance=mean, **arrays,
-        )  # fmt: skip
+        np.savez(file, allow_pickle=False, format=FORMAT, **stored)
 
 
-def load_knn(path: str | Path) -> KNN:
-    """Read and check a table (see `KNN.load`)."""
+def read_fields(path: str | Path) -> dict[str, Any]:
+    """Read and check the fields of a table (see `KNN.load`)."""
     from clorg_scale.store.regular import check_regular_file
 
     path = Path(path)
@@ -46,21 +44,23 @@ def load_knn(path: str | Path) -> KNN:
     except FileNotFoundError as error:
         raise InputError(f"There is no k-NN table at {path}.") from error
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:
-        raise InputError(f"{path} is not a k-NN table, or only a part of one ({error}).") from error
+        raise InputError(f"{path} is not a k-NN table, or a truncated one ({error}).") from error
     needed = {"format", "metric", "index", "n_points", "measured_recall", "mean_distance", "indices", "distances"}
     if not needed <= set(stored) or str(stored["format"]) != FORMAT:
         raise InputError(f"{path} is not a k-NN table of clorg-scale.")
-    recall, mean = float(stored["measured_recall"]), float(stored["mean_distance"])
     _check_contents(stored, path)
-    return KNN(
-        stored["indices"], stored["distances"], str(stored["metric"]), str(stored["index"]),  # type: ignore[arg-type]
-        int(stored["n_points"]), stored.get("queries"), None if np.isnan(recall) else recall,
-        None if np.isnan(mean) else mean,
-    )  # fmt: skip
+    numbers = {name: float(stored[name]) for name in NUMBERS}
+    return {
+        **{name: stored.get(name) for name in ARRAYS},
+        **{name: None if np.isnan(value) else value for name, value in numbers.items()},
+        "metric": str(stored["metric"]),
+        "index": str(stored["index"]),
+        "n_points": int(stored["n_points"]),
+    }
 
 
 def _check_contents(stored: dict[str, np.ndarray], path: Path) -> None:
-    """Refuse a table whose parts contradict each other; shapes are checked by `KNN` itself."""
+    """Refuse a table whose arrays contradict each other; shapes are checked by `KNN` itself."""
     n = int(stored["n_points"])
     indices, distances, queries = stored["indices"], stored["distances"], stored.get("queries")
     if indices.dtype != id_dtype(n) or distances.dtype not in (np.float32, np.float64):

@@ -22,7 +22,7 @@ from clorg_scale.arrays import (
     resolve_device,
     to_unit_range,
 )
-from clorg_scale.distributed import device_of_workers, mapped, within_reach
+from clorg_scale.distributed import device_of_workers, ordered_map, share_with_workers
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import progress_bar
 from clorg_scale.rld.modularity import label_modularity, shuffled_labels
@@ -128,7 +128,7 @@ def rld(
         scaled = to_unit_range(on_host(array) if used == "cpu" else array)
     else:
         used, scaled = device_of_workers(client, device), to_unit_range(on_host(array))
-        scaled = scaled._replace(embeddings=within_reach(client, scaled.embeddings))
+        scaled = scaled._replace(embeddings=share_with_workers(client, scaled.embeddings))
     points = ClassOrderedPoints(scaled.embeddings, classes.codes, len(classes.classes), mean=scaled.mean)
     options = _Options(used, k, parse_memory(memory_limit), target_error, seed, progress, client)
     why = {}
@@ -220,19 +220,19 @@ def _exact(
 
 def _exact_engine(options: _Options, precision: str) -> Callable[..., Any]:
     """Sum of the affinities of all pairs by the loops of the CPU or the kernels of a GPU, here or on a cluster."""
-    ordered_map = mapped(options.client)
+    mapper = ordered_map(options.client)
     if options.device == "cpu":
         from clorg_scale.rld.exact import cpu
 
-        return partial(cpu.exact_sums, ordered_map=ordered_map)
-    if ordered_map is None:
+        return partial(cpu.exact_sums, ordered_map=mapper)
+    if mapper is None:
         require("torch", extra="cuda13", purpose="Exact RLD on a GPU")
         from clorg_scale.rld.exact import gpu
 
         return partial(gpu.exact_sums, precision=precision)
     from clorg_scale.rld.exact import gpu_cluster
 
-    return partial(gpu_cluster.exact_sums, precision=precision, ordered_map=ordered_map)
+    return partial(gpu_cluster.exact_sums, precision=precision, ordered_map=mapper)
 
 
 def _sampled(
@@ -254,7 +254,7 @@ def _sampled(
     sums = sampled_sums(
         points, classes.codes, near_field, temperatures, target_error=options.target_error,
         seed=options.seed, device="cuda" if options.device == "cuda" else None, precision="fp16",
-        memory_limit=options.memory_limit, progress=options.progress, run=mapped(options.client),
+        memory_limit=options.memory_limit, progress=options.progress, run=ordered_map(options.client),
     )  # fmt: skip
     details = {
         "device": options.device, "precision": sums.precision, "landmarks": sums.n_landmarks, "k": table.k,

@@ -17,7 +17,7 @@ from command_line import assert_one_sentence, run_process
 import clorg_scale as cs
 from clorg_scale.arrays.mapped import by_place, mapped_array
 from clorg_scale.communities.cugraph_dask import edge_blocks
-from clorg_scale.distributed import connect, mapped, within_reach
+from clorg_scale.distributed import connect, ordered_map, share_with_workers
 from clorg_scale.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -64,7 +64,7 @@ def test_exact_rld_of_workers_with_gpus_is_the_same(client, precision, n, monkey
     points, temperatures, done = ClassOrderedPoints(X, codes, 4), np.array([0.02, 1.0, 0.5, 0.1]), []
     how = {"precision": precision, "device": "cpu", "kernels": "torch"}
     alone = gpu.exact_sums(points, temperatures, advance=lambda _: None, **how)
-    together = gpu_cluster.exact_sums(points, temperatures, advance=done.append, ordered_map=mapped(client), **how)
+    together = gpu_cluster.exact_sums(points, temperatures, advance=done.append, ordered_map=ordered_map(client), **how)
     assert sum(done) == n * (n - 1)
     assert len(done) > 2
     same(together, alone, ("k", "w", "log_r", "mean_distance", "spread"), rtol=1e-9 if precision == "fp64" else 2e-5)
@@ -153,7 +153,7 @@ def test_workers_that_die_cost_no_result(tmp_path, n_workers):
 
         killer = threading.Thread(target=strike)
         killer.start()
-        assert list(mapped(client)(Slow(tmp_path), range(40))) == [number**2 for number in range(40)]
+        assert list(ordered_map(client)(Slow(tmp_path), range(40))) == [number**2 for number in range(40)]
         killer.join()
         assert victim not in client.run(os.getpid).values()
     repeated = len(list(tmp_path.iterdir())) - 40
@@ -167,14 +167,14 @@ def test_rld_is_the_same_to_the_last_bit_where_a_worker_dies(client):
     X, codes = blobs(9_000)
     points, temperatures = ClassOrderedPoints(X, codes, 4), np.array([1.0, 0.1])
     alive = list(client.run(os.getpid).values())
-    undisturbed = exact_sums(points, temperatures, ordered_map=mapped(client), advance=lambda _: None)
+    undisturbed = exact_sums(points, temperatures, ordered_map=ordered_map(client), advance=lambda _: None)
 
     def strike(_):
         if alive:
             os.kill(alive.pop(), signal.SIGKILL)
             alive.clear()
 
-    disturbed = exact_sums(points, temperatures, ordered_map=mapped(client), advance=strike)
+    disturbed = exact_sums(points, temperatures, ordered_map=ordered_map(client), advance=strike)
     for name in ("k", "w", "log_r", "mean_distance", "squares"):
         np.testing.assert_array_equal(getattr(disturbed, name), getattr(undisturbed, name))
 
@@ -184,7 +184,7 @@ def test_an_error_of_a_worker_is_the_users(client):
     with pytest.raises(InputError, match="Searching 10 neighbors"):
         cs.knn(X, 10, index="flat", memory_limit="1MB", client=client)
     with pytest.raises(ZeroDivisionError):
-        list(mapped(client)(inverse, [1, 0]))
+        list(ordered_map(client)(inverse, [1, 0]))
 
 
 def test_embeddings_that_fit_no_worker(monkeypatch):
@@ -195,18 +195,18 @@ def test_embeddings_that_fit_no_worker(monkeypatch):
         distributed.Client(cluster) as client,
         pytest.raises(InputError, match=r"are not in a file and do not fit half the memory .*0\.30 GB"),
     ):
-        within_reach(client, np.zeros((50_000, 1_000), np.float32))
+        share_with_workers(client, np.zeros((50_000, 1_000), np.float32))
 
 
 def test_a_file_that_workers_do_not_see_is_sent(client, tmp_path, monkeypatch):
     X, _ = blobs(100)
     np.save(tmp_path / "X.npy", X)
     on_disk = np.load(tmp_path / "X.npy", mmap_mode="r")
-    assert np.shares_memory(within_reach(client, on_disk), on_disk)
+    assert np.shares_memory(share_with_workers(client, on_disk), on_disk)
     place = mapped_array(on_disk)
     signature = type(place).signature
     monkeypatch.setattr(type(place), "signature", lambda self: (signature(self)[0] + ".other", *signature(self)[1:]))
-    sent = within_reach(client, on_disk)
+    sent = share_with_workers(client, on_disk)
     assert mapped_array(sent) is None
     np.testing.assert_array_equal(sent, X)
 

@@ -19,7 +19,7 @@ def test_searches(cupy, is_stand_in, metric, monkeypatch):
     """Candidates checked, measured and sorted in CuPy give the table that NumPy gives."""
     if is_stand_in:
         monkeypatch.setattr(
-            "clorg_scale.neighbors.search.exact_engine", lambda *_: BlockSearch("flat(test)", brute_force)
+            "clorg_scale.neighbors.engines.exact_engine", lambda _: BlockSearch("flat(test)", brute_force)
         )
     X, _ = points()
     X[50:90] = X[50]  # more duplicates than candidates: rows that are searched again

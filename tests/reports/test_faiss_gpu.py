@@ -1,11 +1,12 @@
-"""FAISS on the GPU: arrays handed over by pointer, the rule that chooses it, and builds that overwrote each other.
+"""FAISS on the GPU: arrays passed by pointer, the rule that chooses it, and builds that overwrote each other.
 
-Where there is no GPU, memory is NumPy's: `FakeFaiss` reads and writes it through the pointers that it is handed.
+Without a GPU, memory is NumPy's: `FakeFaiss` reads and writes it through the pointers that it receives.
 """
 
 import ctypes
 import sys
 import types
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 
 import numpy as np
@@ -13,13 +14,15 @@ import pytest
 
 from clorg_scale import doctor
 from clorg_scale.neighbors.algorithms import faiss_gpu_ivf_flat, flat_faiss_gpu, flat_torch, streaming
-from clorg_scale.neighbors.engines import approximate_index, exact_engine
+from clorg_scale.neighbors.engines import _builder, exact_engine
+from clorg_scale.neighbors.memory import Budget
 from clorg_scale.neighbors.pairs import pair_keys
+from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.points import prepare
 
 
 class DeviceArray(np.ndarray):
-    """NumPy's memory that says where it lies as CuPy's does."""
+    """NumPy's memory that gives its address as CuPy's does."""
 
     __module__ = "cupy"
 
@@ -36,7 +39,7 @@ def on_device(array):
 
 
 def memory(pointer, kind, *shape):
-    """What lies at an address."""
+    """Array at an address."""
     c_type = {"f": ctypes.c_float, "i": ctypes.c_int64}[kind]
     return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(c_type)), shape)
 
@@ -77,7 +80,7 @@ class FakeFaiss(types.ModuleType):
         assert job.queriesRowMajor
         assert (job.vectorType, job.queryType, job.outIndicesType) == (1, 1, 0)
         self.calls.append(job.numQueries)
-        kinds = [part[0] for part in (job.queries, job.vectors, job.outDistances, job.outIndices)]
+        kinds = [pointer[0] for pointer in (job.queries, job.vectors, job.outDistances, job.outIndices)]
         assert kinds == ["f", "f", "f", "i"]
         queries = memory(job.queries[1], "f", job.numQueries, job.dims)
         points = memory(job.vectors[1], "f", job.numVectors, job.dims)
@@ -116,15 +119,14 @@ class FakeLists:
 
 @pytest.fixture
 def faiss(monkeypatch):
-    """FAISS's and CuPy's places taken."""
+    """Stand-ins for FAISS and CuPy."""
     fake = FakeFaiss()
     cupy = types.ModuleType("cupy")
     cupy.__spec__ = ModuleSpec("cupy", None)
     null = types.SimpleNamespace()
-    cupy.cuda = types.SimpleNamespace(
-        Stream=types.SimpleNamespace(null=null), get_current_stream=lambda: null,
-        runtime=types.SimpleNamespace(getDevice=lambda: 0, memGetInfo=lambda: (1 << 30, 1 << 30)),
-    )  # fmt: skip
+    runtime = types.SimpleNamespace(getDevice=lambda: 0, memGetInfo=lambda: (1 << 30, 1 << 30))
+    stream = types.SimpleNamespace(null=null)
+    cupy.cuda = types.SimpleNamespace(Stream=stream, get_current_stream=lambda: null, runtime=runtime)
     cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
     cupy.empty = lambda *a, **k: np.empty(*a, **k).view(DeviceArray)
     cupy.asarray = lambda array, **k: np.asarray(array, **k).view(DeviceArray)
@@ -137,8 +139,12 @@ def faiss(monkeypatch):
     flat_faiss_gpu.gpu_resources.cache_clear()
 
 
+def plan_of(points, k, **options):
+    return SearchPlan(points, k, budget=Budget(1 << 20, 0), **{"device": "cuda", **options})
+
+
 @pytest.mark.parametrize("inner_product", [False, True])
-def test_blocks_are_searched_where_they_lie(faiss, inner_product, monkeypatch):
+def test_blocks_are_searched_in_place(faiss, inner_product, monkeypatch):
     monkeypatch.setattr(flat_faiss_gpu, "MAX_QUERIES", 20)
     rng = np.random.default_rng(0)
     queries, points = (rng.standard_normal((n, 7)).astype(np.float32) for n in (45, 60))
@@ -156,7 +162,8 @@ def test_lists_on_the_device_find_more_when_they_try_harder(faiss, metric):
     rng = np.random.default_rng(1)
     embeddings = rng.standard_normal((1500, 6)).astype(np.float32)
     points = prepare(embeddings, metric)
-    index = faiss_gpu_ivf_flat.build(points, 5, seed=3)
+    plan = plan_of(points, 5, seed=3)
+    index = faiss_gpu_ivf_flat.build(plan, None)
     assert index.index.cp.seed == 3
     index._set(1)
     rows = np.arange(0, 1500, 10)
@@ -173,34 +180,36 @@ def test_lists_on_the_device_find_more_when_they_try_harder(faiss, metric):
     assert recalls[0] < 0.95
     assert recalls[-1] == 1  # all lists
     assert sum(advanced) == len(rows) * len(recalls)
-    assert np.isfinite(pair_keys(points, points, rows, found)).all()
+    assert np.isfinite(pair_keys(plan, rows, found)).all()
 
 
 def test_rule_takes_cuvs_before_faiss_and_tensor_cores_for_many_features(faiss, monkeypatch):
     pytest.importorskip("torch")  # before CuPy and others seem to be installed
-    few, many = (prepare(np.random.default_rng(0).standard_normal((50, d)).astype(np.float32), "euclidean")
-                 for d in (8, 300))  # fmt: skip
+    rng = np.random.default_rng(0)
+    few, many = (
+        plan_of(prepare(rng.standard_normal((50, d)).astype(np.float32), "euclidean"), 5, index="ivf") for d in (8, 300)
+    )
     monkeypatch.setattr(flat_torch, "has_tensor_cores", lambda: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "cuvs" else True)
-    engine = exact_engine(few, 5, "cuda")
+    engine = exact_engine(few)
     assert engine.name == "flat(faiss-gpu)"
     assert engine.stage is streaming.on_device  # embeddings in main memory are copied ahead, as for the other engines
-    assert exact_engine(few, 1500, "cuda").name == "flat(torch)"  # more neighbors than FAISS selects
-    assert exact_engine(many, 5, "cuda").name == "flat(torch)"
-    assert approximate_index("ivf", "cuda", engine.find, 0) is faiss_gpu_ivf_flat.build
-    assert approximate_index("ivf", "cpu", engine.find, 0) is not faiss_gpu_ivf_flat.build
+    assert exact_engine(replace(few, k=1500)).name == "flat(torch)"  # more neighbors than FAISS selects
+    assert exact_engine(many).name == "flat(torch)"
+    assert _builder(few) is faiss_gpu_ivf_flat.build
+    assert _builder(replace(few, device="cpu")) is not faiss_gpu_ivf_flat.build
     monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
-    assert exact_engine(few, 5, "cuda").name == "flat(cuvs)"
-    assert approximate_index("ivf", "cuda", engine.find, 0) is not faiss_gpu_ivf_flat.build
+    assert exact_engine(few).name == "flat(cuvs)"
+    assert _builder(few) is not faiss_gpu_ivf_flat.build
 
 
 def test_names_and_attributes_of_the_gpu_build():
-    """Against the library itself, which imports without a GPU."""
+    """Checked against the library itself, which imports without a GPU."""
     faiss = pytest.importorskip("faiss")
     if not hasattr(faiss, "GpuDistanceParams"):
         pytest.skip("this FAISS is built without GPUs")
-    arrays = [on_device(np.ones(shape, kind)) for shape, kind in
-              (((5, 4), "f4"), ((9, 4), "f4"), ((5, 3), "f4"), ((5, 3), "i8"))]  # fmt: skip
+    shapes = ((5, 4), "f4"), ((9, 4), "f4"), ((5, 3), "f4"), ((5, 3), "i8")
+    arrays = [on_device(np.ones(shape, kind)) for shape, kind in shapes]
     job = flat_faiss_gpu._distance_job(faiss, *arrays)
     assert (job.k, job.dims, job.numQueries, job.numVectors, job.device) == (3, 4, 5, 9, -1)
     job.metric = faiss.METRIC_L2
@@ -223,7 +232,7 @@ def test_names_and_attributes_of_the_gpu_build():
         ({"faiss-cpu"}, True, False, "overwritten by a GPU build"),
     ],
 )
-def test_doctor_tells_builds_that_overwrote_each_other(installed, for_gpus, ok, said, monkeypatch):
+def test_doctor_reports_builds_that_overwrote_each_other(installed, for_gpus, ok, said, monkeypatch):
     fake = types.ModuleType("faiss")
     fake.__version__ = "1.15.1"
     if for_gpus:

@@ -1,5 +1,5 @@
 """Search algorithms, one a file.
 
-Exact ones are a function `search_block` (`clorg_scale.neighbors.exact.PairSearch`): the k best pairs of two
-blocks. Approximate ones are a function `build` that returns `Candidates`.
+An exact one is a function `search_block` (`clorg_scale.neighbors.exact.PairSearch`): the k best pairs of two blocks.
+An approximate one is a function `build` (`clorg_scale.neighbors.engines.Build`) that returns `Candidates`.
 """

@@ -1,4 +1,4 @@
-"""What every approximate index can do."""
+"""The interface of every approximate index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Candidates"]
 
 
 class Candidates(Protocol):
-    """An index over all points that proposes neighbors; they are checked and measured elsewhere."""
+    """An index over all points that proposes neighbors; the caller checks and measures them."""
 
     @property
     def description(self) -> str:
@@ -19,12 +19,12 @@ class Candidates(Protocol):
 
     @property
     def order(self) -> Array | None:
-        """(n,) the order of queries in which memory is read from nearby; None where there is none."""
+        """(n,) order of the queries in which successive ones read the same memory; None if any order does."""
 
     def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
         """(b, c) int64, about k points likely to be nearest to each of the points `rows` (b,).
 
-        Rows may hold -1, repetitions and the point itself. `advance` is told of `len(rows)` points in all.
+        Rows may hold -1, repetitions and the point itself. `advance` is called with `len(rows)` points in all.
         """
 
     def try_harder(self) -> bool:

@@ -19,11 +19,11 @@ FAR = 1e4
 squares expanded in float32 (1e-6 of the squared lengths, at sums of some length) is no longer small beside it."""
 
 CHECKED = 2048
-"""Points on which that is looked at."""
+"""Points that are checked for it."""
 
 
 def n_training_points(n: int) -> int:
-    """How many of n points suffice to find the centroids."""
+    """Number of points, of n, that suffice to find the centroids."""
     return min(n, TRAINING_POINTS_PER_LIST * _n_lists(n))
 
 
@@ -38,11 +38,11 @@ def cluster(coordinates: Array, seed: int, search_block: PairSearch, *, n_points
     coordinates
         (m, p) float32 points, all or a random sample.
     seed
-        Of the sample and the first centroids.
+        Seed of the sample and the first centroids.
     search_block
-        The engine.
+        Exact search of two blocks.
     n_points
-        Points of which `coordinates` are a sample; default m.
+        Number of points that `coordinates` are a sample of; default m.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def cluster(coordinates: Array, seed: int, search_block: PairSearch, *, n_points
 
 
 def are_far_apart(coordinates: Array, centroids: Array) -> bool:
-    """Whether float32 cannot tell which centroid is nearest to a point, as the points are so far from their mean."""
+    """Whether the points are so far from their mean that float32 cannot tell which centroid is nearest."""
     xp = array_module(coordinates)
     some = coordinates[:: max(1, len(coordinates) // CHECKED)]
     nearest = search_precisely(some, centroids, 1, False)[0][:, 0]

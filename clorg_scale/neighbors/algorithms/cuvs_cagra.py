@@ -5,7 +5,8 @@ from __future__ import annotations
 from clorg_scale.arrays import Array, on_default_stream
 from clorg_scale.errors import require
 from clorg_scale.neighbors.algorithms.on_device import float32_copy, search_in_chunks
-from clorg_scale.neighbors.points import Points
+from clorg_scale.neighbors.exact import PairSearch
+from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.progress import Advance
 
 __all__ = ["Cagra", "build"]
@@ -14,13 +15,13 @@ MAX_ITOPK = 1024
 
 
 @on_default_stream()
-def build(points: Points, k: int, *, seed: int) -> Cagra:
+def build(plan: SearchPlan, search_block: PairSearch) -> Cagra:
     """Build a graph of 64 neighbors a node out of one of 128 (cuVS takes no seed)."""
     cagra = require("cuvs.neighbors.cagra", extra="cuda13", purpose="CAGRA")
-    metric = "inner_product" if points.inner_product else "sqeuclidean"
-    data = float32_copy(points)
+    metric = "inner_product" if plan.points.inner_product else "sqeuclidean"
+    data = float32_copy(plan.points)
     index = cagra.build(cagra.IndexParams(metric=metric), data)
-    return Cagra(index, data, k)
+    return Cagra(index, data, plan.k)
 
 
 class Cagra:
@@ -40,7 +41,7 @@ class Cagra:
 
     @on_default_stream()
     def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
-        """(b, k) what the index returns (uint32 row numbers; what is out of range is dropped later)."""
+        """(b, k) row numbers that the index returns (uint32; those out of range are dropped later)."""
         from cuvs.neighbors import cagra
 
         parameters = cagra.SearchParams(itopk_size=max(self.itopk, _rounded(k)))

@@ -7,21 +7,23 @@ import math
 from clorg_scale.arrays import Array, on_default_stream
 from clorg_scale.errors import require
 from clorg_scale.neighbors.algorithms.on_device import float32_copy, search_in_chunks
-from clorg_scale.neighbors.points import Points
+from clorg_scale.neighbors.exact import PairSearch
+from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.progress import Advance
 
 __all__ = ["CuvsIVFFlat", "build"]
 
 
 @on_default_stream()
-def build(points: Points, k: int, *, seed: int) -> CuvsIVFFlat:
+def build(plan: SearchPlan, search_block: PairSearch) -> CuvsIVFFlat:
     """Cluster the points into about 2 sqrt(n) lists (cuVS takes no seed; its k-means has a fixed one)."""
     ivf_flat = require("cuvs.neighbors.ivf_flat", extra="cuda13", purpose="IVF-Flat on the GPU")
+    points = plan.points
     n_lists = max(1, min(round(2 * math.sqrt(points.n)), points.n // 39))
     metric = "inner_product" if points.inner_product else "sqeuclidean"
     data = float32_copy(points)
     index = ivf_flat.build(ivf_flat.IndexParams(n_lists=n_lists, metric=metric), data)
-    return CuvsIVFFlat(index, data, n_lists, k)
+    return CuvsIVFFlat(index, data, n_lists, plan.k)
 
 
 class CuvsIVFFlat:
@@ -43,7 +45,7 @@ class CuvsIVFFlat:
 
     @on_default_stream()
     def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
-        """(b, k) what the index returns."""
+        """(b, k) row numbers that the index returns."""
         from cuvs.neighbors import ivf_flat
 
         parameters = ivf_flat.SearchParams(n_probes=self.n_probes)

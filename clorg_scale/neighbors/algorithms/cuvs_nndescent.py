@@ -8,6 +8,8 @@ from clorg_scale.arrays import free_device_memory, on_default_stream, on_host, r
 from clorg_scale.errors import InputError, require
 from clorg_scale.neighbors.algorithms.nndescent import Graph
 from clorg_scale.neighbors.algorithms.on_device import float32_copy
+from clorg_scale.neighbors.exact import PairSearch
+from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.points import Points
 
 __all__ = ["build"]
@@ -17,16 +19,17 @@ HEADROOM = 0.25
 
 
 @on_default_stream()
-def build(points: Points, k: int, *, seed: int) -> Graph:
+def build(plan: SearchPlan, search_block: PairSearch) -> Graph:
     """All-neighbors NN-descent with an intermediate graph of twice the degree (cuVS takes no seed)."""
     all_neighbors = require("cuvs.neighbors.all_neighbors", extra="cuda13", purpose="NN-descent on the GPU")
     nn_descent = require("cuvs.neighbors.nn_descent", extra="cuda13", purpose="NN-descent on the GPU")
     import cupy
 
+    points = plan.points
     if points.inner_product:
-        # The batched build may be wrong for negative inner products (cuVS issue 2313).
+        # The batched build may be wrong for negative inner products (a known fault of cuVS).
         raise InputError("NN-descent on the GPU does not search inner products; use metric='cosine' or index='cagra'.")
-    degree = min(points.n - 1, max(k + 1, 32))
+    degree = min(points.n - 1, max(plan.k + 1, 32))
     n_clusters = _clusters(points, degree)
     parameters = all_neighbors.AllNeighborsParams(
         algo="nn_descent",
@@ -46,7 +49,7 @@ def build(points: Points, k: int, *, seed: int) -> Graph:
 
 
 def _clusters(points: Points, degree: int) -> int:
-    """1 where data and graph fit the GPU, else enough that a cluster, twice overlapping, does."""
+    """Number of clusters: 1 where data and graph fit the GPU, else enough that a cluster, twice overlapping, fits."""
     usable = free_device_memory() * (1 - HEADROOM) - points.n * degree * 12
     needed = points.n * (4 * points.d + 24 * degree)
     if usable <= 0:
@@ -58,6 +61,6 @@ def _clusters(points: Points, degree: int) -> int:
 
 def _host_copy(points: Points) -> np.ndarray:
     data = np.empty((points.n, points.d), dtype=np.float32)
-    for part in row_slices(points.n, points.d):
-        data[part] = on_host(points.block(part))
+    for rows in row_slices(points.n, points.d):
+        data[rows] = on_host(points.block(rows))
     return data

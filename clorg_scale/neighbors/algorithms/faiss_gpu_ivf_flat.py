@@ -11,33 +11,35 @@ import numpy as np
 from clorg_scale.arrays import Array, on_default_stream
 from clorg_scale.neighbors.algorithms.flat_faiss_gpu import MAX_K, device_pointer, gpu_resources
 from clorg_scale.neighbors.algorithms.on_device import float32_copy, search_in_chunks
-from clorg_scale.neighbors.points import Points
+from clorg_scale.neighbors.exact import PairSearch
+from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.progress import Advance
 
 __all__ = ["FaissGpuIVFFlat", "build"]
 
 TRAINING_POINTS_PER_LIST = 128
-"""Of which k-means needs no more than some dozens."""
+"""Points of a list that k-means sees; it needs no more than some dozens."""
 
 
 @on_default_stream()
-def build(points: Points, k: int, *, seed: int) -> FaissGpuIVFFlat:
-    """Cluster the points into about 2 sqrt(n) lists and fill them; FAISS reads the points where they lie."""
+def build(plan: SearchPlan, search_block: PairSearch) -> FaissGpuIVFFlat:
+    """Cluster the points into about 2 sqrt(n) lists and fill them; FAISS reads the points where they are."""
     faiss = importlib.import_module("faiss")
     cupy = importlib.import_module("cupy")
+    points = plan.points
     n_lists = max(1, min(round(2 * math.sqrt(points.n)), points.n // 39))
     data = float32_copy(points)
     settings = faiss.GpuIndexIVFFlatConfig()
     settings.device = cupy.cuda.runtime.getDevice()
     metric = faiss.METRIC_INNER_PRODUCT if points.inner_product else faiss.METRIC_L2
     index = faiss.GpuIndexIVFFlat(gpu_resources(), points.d, n_lists, metric, settings)
-    index.cp.seed = seed % 2**31
+    index.cp.seed = plan.seed % 2**31
     size = min(points.n, TRAINING_POINTS_PER_LIST * n_lists)
-    rows = np.sort(np.random.default_rng(seed).choice(points.n, size, replace=False))
+    rows = np.sort(np.random.default_rng(plan.seed).choice(points.n, size, replace=False))
     sample = cupy.ascontiguousarray(data[cupy.asarray(rows)])
     index.train_c(size, device_pointer(faiss, sample))
     index.add_c(points.n, device_pointer(faiss, data))
-    return FaissGpuIVFFlat(index, data, n_lists, k)
+    return FaissGpuIVFFlat(index, data, n_lists, plan.k)
 
 
 class FaissGpuIVFFlat:
@@ -59,7 +61,7 @@ class FaissGpuIVFFlat:
 
     @on_default_stream()
     def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
-        """(b, k) what the index returns; at most 2,048, as many as FAISS selects on a GPU."""
+        """(b, k) row numbers that the index returns; at most 2,048, as many as FAISS selects on a GPU."""
         k = min(k, MAX_K)
         return search_in_chunks(lambda queries: self._search(queries, k), self.data, rows, k, advance)
 
@@ -75,9 +77,8 @@ class FaissGpuIVFFlat:
         cupy = importlib.import_module("cupy")
         queries = cupy.ascontiguousarray(queries)
         keys, ids = cupy.empty((len(queries), k), dtype="float32"), cupy.empty((len(queries), k), dtype="int64")
-        pointers = (device_pointer(faiss, array) for array in (queries, keys, ids))
-        asked = next(pointers)
-        self.index.search_c(len(queries), asked, k, *pointers, None)
+        pointers = [device_pointer(faiss, array) for array in (queries, keys, ids)]
+        self.index.search_c(len(queries), pointers[0], k, *pointers[1:], None)
         return keys, ids
 
     def _set(self, n_probes: int) -> None:

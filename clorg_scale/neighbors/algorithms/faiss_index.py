@@ -1,13 +1,16 @@
-"""Any FAISS index by its factory string, HNSW among them, fed block by block."""
+"""Any FAISS index by its factory string, HNSW among them, filled block by block."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from clorg_scale.arrays import Array, row_slices
 from clorg_scale.errors import InputError
+from clorg_scale.neighbors.exact import PairSearch
+from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.points import Points
 from clorg_scale.progress import Advance
 
@@ -19,17 +22,17 @@ TRAINING_POINTS = 1 << 18
 QUERY_BLOCK = 4096
 
 
-def build_hnsw(points: Points, k: int, *, seed: int) -> FaissIndex:
+def build_hnsw(plan: SearchPlan, search_block: PairSearch) -> FaissIndex:
     """Hierarchical navigable small world graph, 32 links a node (64 at the bottom).
 
     Threads insert points concurrently, so with several threads two builds can differ in a few links, and
     their tables in a few neighbors.
     """
-    return build(points, k, seed=seed, factory=f"HNSW{HNSW_LINKS},Flat")
+    return build(replace(plan, index=f"HNSW{HNSW_LINKS},Flat"), search_block)
 
 
-def build(points: Points, k: int, *, seed: int, factory: str) -> FaissIndex:
-    """Train and fill the index that a factory string describes.
+def build(plan: SearchPlan, search_block: PairSearch) -> FaissIndex:
+    """Train and fill the index that the plan names by its factory string.
 
     Raises
     ------
@@ -38,26 +41,27 @@ def build(points: Points, k: int, *, seed: int, factory: str) -> FaissIndex:
     """
     import faiss
 
+    points, factory = plan.points, plan.index
     metric = faiss.METRIC_INNER_PRODUCT if points.inner_product else faiss.METRIC_L2
     try:
         index = faiss.index_factory(points.d, factory, metric)
-        _seed(faiss, index, seed)
+        _seed(faiss, index, plan.seed)
         graph: Any = faiss.downcast_index(index)
         if hasattr(graph, "hnsw"):
             graph.hnsw.efConstruction = HNSW_EF_CONSTRUCTION
         if not index.is_trained:
-            rows = np.random.default_rng(seed).permutation(points.n)[:TRAINING_POINTS]
-            index.train(points.block(np.sort(rows)))
-        for part in row_slices(points.n, points.d):
-            index.add(points.block(part))
+            sample = np.random.default_rng(plan.seed).permutation(points.n)[:TRAINING_POINTS]
+            index.train(points.block(np.sort(sample)))
+        for rows in row_slices(points.n, points.d):
+            index.add(points.block(rows))
     except RuntimeError as error:
-        # FAISS puts its function, file and line before what it has to say.
+        # FAISS puts its function, file and line before its message.
         reason = str(error).strip().splitlines()[-1].rpartition("cpp:")[2].partition(": ")[2]
         raise InputError(
             f"FAISS cannot build the index {factory!r} on {points.n} points of {points.d} features ({reason.strip()}); "
             "known by name are 'auto', 'flat', 'ivf', 'hnsw', 'nndescent' and, on a GPU, 'cagra'."
         ) from error
-    return FaissIndex(points, factory, index, k)
+    return FaissIndex(points, factory, index, plan.k)
 
 
 def _seed(faiss: Any, index: Any, seed: int) -> None:
@@ -107,13 +111,13 @@ class FaissIndex:
         return f"{self.factory}({self.effort}={self.value})" if self.effort else self.factory
 
     def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
-        """(b, c) what the index returns; compressed ones are asked for more, as they mix up ranks."""
+        """(b, c) row numbers that the index returns; a compressed one, whose ranks are inexact, returns more."""
         k = min(self.points.n, k if "Flat" in self.factory else 2 * k + 16)
         ids = np.empty((len(rows), k), dtype=np.int64)
         for start in range(0, len(rows), QUERY_BLOCK):
-            part = slice(start, start + QUERY_BLOCK)
-            ids[part] = self.index.search(self.points.block(rows[part]), k)[1]
-            advance(len(rows[part]))
+            chunk = rows[start : start + QUERY_BLOCK]
+            ids[start : start + len(chunk)] = self.index.search(self.points.block(chunk), k)[1]
+            advance(len(chunk))
         return ids
 
     def try_harder(self) -> bool:

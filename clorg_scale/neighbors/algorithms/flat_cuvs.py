@@ -8,7 +8,7 @@ from clorg_scale.errors import require
 __all__ = ["search_block"]
 
 MAX_QUERIES = 1 << 14
-"""Queries of one call; its distances to a whole block are held at once."""
+"""Queries of one call; its distances to a whole block are in memory at once."""
 
 
 @on_default_stream()
@@ -20,6 +20,6 @@ def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> 
     keys = xp.empty((len(queries), k), dtype="float32")
     ids = xp.empty((len(queries), k), dtype="int64")
     for start in range(0, len(queries), MAX_QUERIES):
-        part = slice(start, start + MAX_QUERIES)
-        brute_force.search(index, queries[part], k, neighbors=ids[part], distances=keys[part])
+        chunk = slice(start, start + MAX_QUERIES)
+        brute_force.search(index, queries[chunk], k, neighbors=ids[chunk], distances=keys[chunk])
     return (-keys if inner_product else keys), ids

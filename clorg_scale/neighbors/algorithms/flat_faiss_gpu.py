@@ -1,4 +1,4 @@
-"""Exact search of blocks with a GPU build of FAISS, which reads and writes CuPy's memory where it lies.
+"""Exact search of blocks with a GPU build of FAISS, which reads and writes CuPy's memory in place.
 
 `faiss.bfKnn` ends the process where there is no GPU, so callers ask `usable` first.
 """
@@ -38,15 +38,15 @@ def search_block(queries: Array, points: Array, k: int, inner_product: bool) -> 
     keys = xp.empty((len(queries), k), dtype="float32")
     ids = xp.empty((len(queries), k), dtype="int64")
     for start in range(0, len(queries), MAX_QUERIES):
-        part = slice(start, start + MAX_QUERIES)
-        job = _distance_job(faiss, queries[part], points, keys[part], ids[part])
+        chunk = slice(start, start + MAX_QUERIES)
+        job = _distance_job(faiss, queries[chunk], points, keys[chunk], ids[chunk])
         job.metric = faiss.METRIC_INNER_PRODUCT if inner_product else faiss.METRIC_L2
         faiss.bfKnn(gpu_resources(), job)
     return (-keys if inner_product else keys), ids
 
 
 def _distance_job(faiss: Any, queries: Array, points: Array, keys: Array, ids: Array) -> Any:
-    """Describe one search: where its arrays lie on the current device, and their sizes."""
+    """Describe one search: the addresses of its arrays on the current device, and their sizes."""
     job = faiss.GpuDistanceParams()
     job.k, job.dims = keys.shape[1], points.shape[1]
     job.vectors, job.numVectors = device_pointer(faiss, points), len(points)
@@ -55,7 +55,7 @@ def _distance_job(faiss: Any, queries: Array, points: Array, keys: Array, ids: A
     job.queryType, job.queriesRowMajor = faiss.DistanceDataType_F32, True
     job.outDistances, job.outIndices = device_pointer(faiss, keys), device_pointer(faiss, ids)
     job.outIndicesType = faiss.IndicesDataType_I64
-    job.device = -1  # the current one, where the arrays lie
+    job.device = -1  # the current one, which holds the arrays
     return job
 
 

@@ -1,8 +1,8 @@
 """Exact search of blocks with torch: one matrix product and a top-k, on any device torch knows.
 
-The way of a GPU where neither cuVS nor a GPU build of FAISS is installed, and wherever there are many features. There
-the product is one of tensor cores, in fp16 or tf32: the search keeps more candidates, knows how far their keys may be
-off, and measures them (`neighbors.exact`).
+Used on a GPU where neither cuVS nor a GPU build of FAISS is installed, and wherever there are many features. Tensor
+cores then compute the product, in fp16 or tf32: the search keeps more candidates, knows the bound of the error of their
+keys, and measures them (`neighbors.exact`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCORES = 1 << 28
 """Entries of one tile of scores (1 GiB of float32)."""
 
 GROUP = 64
-"""Scores of a group, of which only the smallest is looked at first: about the root of the scores of a row over k."""
+"""Scores of a group, of which only the smallest is compared at first: about the root of the scores of a row over k."""
 
 KEY_ROUNDING = 2.1 * TF32_ROUNDING
 """Error of |y|^2 - 2 x.y, relative to |x|^2 + |y|^2, of coordinates rounded to 11 bits (tf32 and fp16 alike):
@@ -37,21 +37,21 @@ KEY_ROUNDING = 2.1 * TF32_ROUNDING
 below."""
 
 MARGIN = 32
-"""Candidates beyond k of a search on tensor cores: in most data they span more than its rounding."""
+"""Candidates beyond k of a search on tensor cores; in most data they span more than its rounding errors."""
 
 LONGEST = 14
 """The longest vector is scaled to a length of 2^14 to 2^15 for fp16, whose largest number is just below 2^16."""
 
 LEAST_LENGTH = 2.0**-12
-"""Of a scaled vector, over the root of its features: below it coordinates that fp16 holds as subnormal numbers, to
-2^-25, would err by more than 11 bits allow."""
+"""Least length of a scaled vector over the root of its features: below it coordinates that fp16 holds as subnormal
+numbers, to 2^-25, would err by more than 11 bits allow."""
 
-PARTS = (2.0**14, 2.0**3, 2.0**-8)
+PIECES = (2.0**14, 2.0**3, 2.0**-8)
 """Half a squared length, below 2^29, is the sum of fp16 numbers times these: 33 bits of it."""
 
 
 def has_tensor_cores() -> bool:
-    """Whether torch is there and the GPU multiplies tf32: from compute capability 8.0 on."""
+    """Whether torch is installed and the GPU multiplies tf32: from compute capability 8.0 on."""
     if importlib.util.find_spec("torch") is None:
         return False
     import torch
@@ -118,14 +118,14 @@ def smallest(torch: Any, scores: Any, k: int) -> tuple[Any, Any]:
     chosen = groups.amin(2).topk(k, dim=1, largest=False, sorted=False).indices
     some = groups.gather(1, chosen[:, :, None].expand(-1, -1, GROUP)).flatten(1)
     some = torch.cat([some, scores[:, whole:]], dim=1)
-    keys, places = some.topk(k, dim=1, largest=False, sorted=False)
-    within = (places // GROUP).clamp_(max=k - 1)
-    columns = chosen.gather(1, within) * GROUP + places % GROUP
-    return keys, torch.where(places < k * GROUP, columns, places + (whole - k * GROUP))
+    keys, positions = some.topk(k, dim=1, largest=False, sorted=False)
+    within = (positions // GROUP).clamp_(max=k - 1)
+    columns = chosen.gather(1, within) * GROUP + positions % GROUP
+    return keys, torch.where(positions < k * GROUP, columns, positions + (whole - k * GROUP))
 
 
 def _tensor(torch: Any, block: Array) -> Any:
-    """Share the block's memory with a tensor; read-only memory is copied, as torch knows no such thing."""
+    """Share the block's memory with a tensor; read-only memory is copied, as torch does not support it."""
     if isinstance(block, np.ndarray) and not block.flags.writeable:
         block = block.copy()
     # DLPack orders the streams of the two libraries; `as_tensor` would not.
@@ -133,7 +133,7 @@ def _tensor(torch: Any, block: Array) -> Any:
 
 
 def _products(torch: Any, x: Any, y: Any, *, inner_product: bool, tensor_cores: bool) -> tuple[Scores, float]:
-    """What computes the scores of some of x against y, (b, m) float32, and the unit they come in.
+    """Function that computes the scores of some of x against y, (b, m) float32, and their unit.
 
     They are -x.y, or |y|^2 - 2 x.y, which orders a row as the squared distance does.
     """
@@ -162,13 +162,13 @@ def _half_products(torch: Any, y: Any, norms: Any, scale: float) -> tuple[Scores
     pieces: list[Any] = []
     if norms is not None:
         rest = norms.double() * (scale**2 / 2)
-        for part in PARTS:
-            pieces.append((rest / part).half())
-            rest = rest - pieces[-1].double() * part
+        for unit in PIECES:
+            pieces.append((rest / unit).half())
+            rest = rest - pieces[-1].double() * unit
     factor = half(y, pieces).T
-    parts = list(PARTS[: len(pieces)])
-    unit = scale**-2 * (1 if norms is None else 2)
-    return lambda some: torch.mm(half(-some, parts), factor, out_dtype=torch.float32), unit
+    units = list(PIECES[: len(pieces)])
+    unit_of_scores = scale**-2 * (1 if norms is None else 2)
+    return lambda some: torch.mm(half(-some, units), factor, out_dtype=torch.float32), unit_of_scores
 
 
 def _half_scale(torch: Any, x: Any, y: Any) -> float | None:

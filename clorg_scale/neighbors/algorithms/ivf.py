@@ -3,7 +3,8 @@
 k-means cuts the points into lists; a query looks into the `n_probe` lists whose centroids are nearest. Since
 every point is a query here, the queries that look into one list are gathered and meet the list's points in
 one matrix product, 5 to 8 times faster than scanning lists per query (as FAISS's `big_batch_search` does).
-Each list is gathered from the embeddings when its turn comes, so they need not fit memory. Deterministic for a seed.
+Each list is gathered from the embeddings only when it is searched, so they need not fit memory. Deterministic for a
+seed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy as np
 from clorg_scale.arrays import Array, array_module, row_slices
 from clorg_scale.neighbors.algorithms.clustering import are_far_apart, cluster, n_training_points, search_precisely
 from clorg_scale.neighbors.exact import PairSearch, merge_candidates
-from clorg_scale.neighbors.points import Points
+from clorg_scale.neighbors.plan import SearchPlan
+from clorg_scale.neighbors.points import Points, cache_float32
 from clorg_scale.progress import Advance
 
 __all__ = ["ClusteredLists", "build"]
@@ -27,12 +29,14 @@ VISITOR_BYTES = 64 << 20
 """Bytes of the queries that meet a list at a time, conversion through float64 included."""
 
 
-def build(points: Points, k: int, *, seed: int, search_block: PairSearch) -> ClusteredLists:
-    """Cluster the points into about sqrt(n) lists."""
+def build(plan: SearchPlan, search_block: PairSearch) -> ClusteredLists:
+    """Cluster the points into about sqrt(n) lists; in memory as float32 where they fit."""
+    points = cache_float32(plan.points, plan.budget.spare)
     xp = array_module(points.embeddings)
-    chosen = np.random.default_rng(seed).choice(points.n, size=n_training_points(points.n), replace=False)
+    chosen = np.random.default_rng(plan.seed).choice(points.n, size=n_training_points(points.n), replace=False)
     sample = points.block(xp.asarray(np.sort(chosen)))
-    return ClusteredLists(points, k, cluster(sample, seed, search_block, n_points=points.n), search_block)
+    centroids = cluster(sample, plan.seed, search_block, n_points=points.n)
+    return ClusteredLists(points, plan.k, centroids, search_block)
 
 
 class ClusteredLists:
@@ -41,9 +45,9 @@ class ClusteredLists:
     Parameters
     ----------
     points
-        What is searched.
+        The points that are searched.
     k
-        Neighbors that will be asked for; sets the first guess of `n_probe`.
+        Neighbors that will be asked for; sets the initial `n_probe`.
     centroids
         (n_lists, d) float32.
     search_block
@@ -108,8 +112,8 @@ class ClusteredLists:
         """(b, n) lists whose centroids are nearest to each of the points `rows`."""
         xp = array_module(rows)
         nearest = xp.empty((len(rows), n), dtype=np.int64)
-        for part in row_slices(len(rows), 3 * self.points.d + self.n_lists):
-            block = self.points.block(rows[part])
+        for chunk in row_slices(len(rows), 3 * self.points.d + self.n_lists):
+            block = self.points.block(rows[chunk])
             search = search_precisely if self.far_apart and not inner_product else self.search_block
-            nearest[part] = search(block, self.centroids, n, inner_product)[1]
+            nearest[chunk] = search(block, self.centroids, n, inner_product)[1]
         return nearest

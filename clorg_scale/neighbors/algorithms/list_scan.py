@@ -9,7 +9,7 @@ query's sorted candidates.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from numba import prange
 
 from clorg_scale.numerics.compiler import njit
 
-__all__ = ["QUERIES", "scan_lists"]
+__all__ = ["QUERIES", "Lists", "Tiles", "scan_lists"]
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -32,59 +32,71 @@ LANES = 16
 """Keys that are compared at once."""
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def scan_lists(
-    queries: Floats,
-    probes: Integers,
-    tiles: Integers,
-    own_lists: Integers,
-    centroids: Floats,
-    coordinates: Floats,
-    norms: Floats,
-    starts: Integers,
-    n_candidates: int,
-) -> npt.NDArray[np.int32]:
-    """Find the nearest points of the probed lists.
+class Tiles(NamedTuple):
+    """Queries that look into the same lists.
 
-    Parameters
+    Attributes
     ----------
     queries
         (q, p) float32, those of a tile one after another; relative to the centroid of their list.
     probes
         (q, n_probe) lists to look into, the nearest first.
-    tiles
+    firsts
         (b + 1,) first query of each tile.
     own_lists
         (b,) the list that the queries of each tile belong to.
+    """
+
+    queries: Floats
+    probes: Integers
+    firsts: Integers
+    own_lists: Integers
+
+
+class Lists(NamedTuple):
+    """Points of an inverted file.
+
+    Attributes
+    ----------
     centroids
         (n_lists, p) float32.
     coordinates, norms
         (n, p), (n,) float32 the points list by list, relative to its centroid, and their squared norms.
     starts
         (n_lists + 1,) first point of each list.
-    n_candidates
-        c.
+    """
+
+    centroids: Floats
+    coordinates: Floats
+    norms: Floats
+    starts: Integers
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def scan_lists(tiles: Tiles, lists: Lists, n_candidates: int) -> npt.NDArray[np.int32]:
+    """Find the nearest points of the probed lists.
 
     Returns
     -------
-    (q, c) int32 places in `coordinates`, -1 where the lists hold fewer than c points.
+    (q, c) int32 positions in `lists.coordinates`, -1 where the lists hold fewer than c points.
     """
-    found = np.full((len(queries), n_candidates), -1, dtype=np.int32)
-    for tile in prange(len(tiles) - 1):
-        rows = slice(tiles[tile], tiles[tile + 1])
-        some = queries[rows]
+    found = np.full((len(tiles.queries), n_candidates), -1, dtype=np.int32)
+    for tile in prange(len(tiles.firsts) - 1):
+        rows = slice(tiles.firsts[tile], tiles.firsts[tile + 1])
+        some = tiles.queries[rows]
         keys = np.full((len(some), n_candidates), np.float32(np.inf), dtype=np.float32)
         moved, lengths = np.empty_like(some), np.empty(len(some), np.float32)
         buffer, line = np.empty(QUERIES * POINTS, np.float32), np.empty(POINTS + LANES, np.float32)
-        for number in _union(probes[rows], len(starts) - 1):
-            _move(some, centroids[own_lists[tile]], centroids[number], moved, lengths)
-            for first in range(starts[number], starts[number + 1], POINTS):
-                stop = min(first + POINTS, starts[number + 1])
+        for number in _union(tiles.probes[rows], len(lists.starts) - 1):
+            shift = lists.centroids[tiles.own_lists[tile]] - lists.centroids[number]
+            _move(some, shift, moved, lengths)
+            for first in range(lists.starts[number], lists.starts[number + 1], POINTS):
+                stop = min(first + POINTS, lists.starts[number + 1])
                 products = buffer[: len(some) * (stop - first)].reshape(len(some), stop - first)
-                np.dot(moved, coordinates[first:stop].T, products)
+                np.dot(moved, lists.coordinates[first:stop].T, products)
                 for i in range(len(some)):
-                    _keys(products, i, lengths[i], norms, first, line)
-                    _keep_nearest(line, stop - first, first, keys[i], found[rows.start + i])
+                    _keys(products[i], lengths[i], lists.norms[first:stop], line)
+                    _keep_nearest(line[: stop - first + LANES], first, keys[i], found[rows.start + i])
     return found
 
 
@@ -92,33 +104,33 @@ def scan_lists(
 def _union(probes: Integers, n_lists: int) -> Integers:
     """Lists that occur in (q, n_probe), the nearest ones first."""
     seen, lists, size = np.zeros(n_lists, np.bool_), np.empty(n_lists, np.int64), 0
-    for place in range(probes.shape[1]):
+    for rank in range(probes.shape[1]):
         for i in range(len(probes)):
-            if not seen[probes[i, place]]:
-                seen[probes[i, place]] = True
-                lists[size] = probes[i, place]
+            if not seen[probes[i, rank]]:
+                seen[probes[i, rank]] = True
+                lists[size] = probes[i, rank]
                 size += 1
     return lists[:size]
 
 
 @njit(fastmath={"reassoc"}, nogil=True, cache=True)
-def _move(queries: Floats, own: Floats, other: Floats, moved: Floats, lengths: Floats) -> None:
+def _move(queries: Floats, shift: Floats, moved: Floats, lengths: Floats) -> None:
     """Queries relative to another centroid, and their squared lengths."""
     for i in range(len(queries)):
         total = np.float32(0)
         for f in range(queries.shape[1]):
-            moved[i, f] = queries[i, f] + (own[f] - other[f])
+            moved[i, f] = queries[i, f] + shift[f]
             total += moved[i, f] * moved[i, f]
         lengths[i] = total
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _keys(products: Floats, i: int, length: Any, norms: Floats, first: int, line: Floats) -> None:
-    """Keys of query i into line, infinity behind them up to whole vectors."""
-    m, there = products.shape[1], np.uintp(first)
+def _keys(products: Floats, length: Any, norms: Floats, line: Floats) -> None:
+    """Keys of a query into line, the farthest key behind them up to whole vectors."""
+    m = len(products)
     for step in range(m):
         j = np.uintp(step)
-        line[j] = length + norms[there + j] - (products[i, j] + products[i, j])
+        line[j] = length + norms[j] - (products[j] + products[j])
     for step in range(m, m + LANES):
         line[step] = np.float32(3e38)
 
@@ -126,16 +138,16 @@ def _keys(products: Floats, i: int, length: Any, norms: Floats, first: int, line
 @njit(fastmath=True, nogil=True, cache=True)
 def _least(line: Floats, start: int) -> Any:
     """Smallest of sixteen keys."""
-    here, least = np.uintp(start), np.float32(3e38)
+    first, least = np.uintp(start), np.float32(3e38)
     for step in range(LANES):
-        least = min(least, line[here + np.uintp(step)])
+        least = min(least, line[first + np.uintp(step)])
     return least
 
 
 @njit(nogil=True, cache=True)
-def _keep_nearest(line: Floats, m: int, first: int, keys: Floats, found: npt.NDArray[np.int32]) -> None:
+def _keep_nearest(line: Floats, first: int, keys: Floats, found: npt.NDArray[np.int32]) -> None:
     """Insert what is nearer than the last of the sorted candidates."""
-    last = len(keys) - 1
+    m, last = len(line) - LANES, len(keys) - 1
     for start in range(0, m, LANES):
         if _least(line, start) >= keys[last]:
             continue
@@ -143,8 +155,8 @@ def _keep_nearest(line: Floats, m: int, first: int, keys: Floats, found: npt.NDA
             key = line[j]
             if key >= keys[last]:
                 continue
-            place = last
-            while place > 0 and keys[place - 1] > key:
-                keys[place], found[place] = keys[place - 1], found[place - 1]
-                place -= 1
-            keys[place], found[place] = key, first + j
+            rank = last
+            while rank > 0 and keys[rank - 1] > key:
+                keys[rank], found[rank] = keys[rank - 1], found[rank - 1]
+                rank -= 1
+            keys[rank], found[rank] = key, first + j

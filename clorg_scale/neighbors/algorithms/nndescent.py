@@ -6,7 +6,8 @@ import numpy as np
 
 from clorg_scale.arrays import Array, row_slices
 from clorg_scale.errors import InputError
-from clorg_scale.neighbors.points import Points
+from clorg_scale.neighbors.exact import PairSearch
+from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.progress import Advance
 
 __all__ = ["Graph", "build"]
@@ -15,22 +16,23 @@ MIN_POINTS = 200
 """Below this FAISS's graph cannot be filled."""
 
 
-def build(points: Points, k: int, *, seed: int) -> Graph:
-    """Refine a random graph of 1.5 k neighbors (at least 48) until it changes no more."""
+def build(plan: SearchPlan, search_block: PairSearch) -> Graph:
+    """Refine a random graph of 1.5 k neighbors (at least 48) until it no longer changes."""
     import faiss
 
+    points = plan.points
     if points.n < MIN_POINTS:
         raise InputError(
             f"NN-descent needs at least {MIN_POINTS} points, not {points.n}; use index='flat', which is fast for few."
         )
-    width = min(points.n - 2, max(48, 3 * k // 2))
+    width = min(points.n - 2, max(48, 3 * plan.k // 2))
     metric = faiss.METRIC_INNER_PRODUCT if points.inner_product else faiss.METRIC_L2
     index = faiss.IndexNNDescentFlat(points.d, width, metric)
-    index.nndescent.random_seed = seed % 2**31
+    index.nndescent.random_seed = plan.seed % 2**31
     index.nndescent.L = width + 32
     data = np.empty((points.n, points.d), dtype=np.float32)  # FAISS builds the graph at the first call of add
-    for part in row_slices(points.n, points.d):
-        data[part] = points.block(part)
+    for rows in row_slices(points.n, points.d):
+        data[rows] = points.block(rows)
     index.add(data)
     graph = faiss.vector_to_array(index.nndescent.final_graph).reshape(points.n, -1)
     return Graph(graph, f"nndescent(degree={width})")

@@ -1,4 +1,4 @@
-"""What the GPU indexes share: prepared points on the GPU, and queries in chunks."""
+"""Helpers of the GPU indexes: prepared points on the GPU, and queries in chunks."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def float32_copy(points: Points) -> Array:
     """
     import cupy
 
-    if points.held is not None and not isinstance(points.held, np.ndarray):
-        return points.held
+    if points.cached is not None and not isinstance(points.cached, np.ndarray):
+        return points.cached
     needed = 4 * points.n * points.d
     free = free_device_memory()
     if needed > 0.9 * free:
@@ -38,22 +38,22 @@ def float32_copy(points: Points) -> Array:
             "use index='flat' or 'ivf', which stream, or device='cpu'."
         )
     data = cupy.empty((points.n, points.d), dtype=np.float32)
-    for part in row_slices(points.n, points.d):
-        data[part] = cupy.asarray(points.block(part))
+    for rows in row_slices(points.n, points.d):
+        data[rows] = cupy.asarray(points.block(rows))
     return data
 
 
 def search_in_chunks(
     search: Callable[[Array], tuple[Any, Any]], data: Array, rows: Array, k: int, advance: Advance
 ) -> Array:
-    """(b, k) int64 on the GPU: what `search` (queries -> distances, ids) finds for rows of `data`."""
+    """(b, k) int64 on the GPU: ids that `search` (queries -> distances, ids) finds for rows of `data`."""
     import cupy
 
     ids = cupy.empty((len(rows), k), dtype=np.int64)
     rows = cupy.asarray(rows)
     for start in range(0, len(rows), QUERY_CHUNK):
-        part = slice(start, start + QUERY_CHUNK)
-        _, found = search(data[rows[part]])
-        ids[part] = cupy.asarray(found).astype(np.int64)
-        advance(len(ids[part]))
+        chunk = slice(start, start + QUERY_CHUNK)
+        _, found = search(data[rows[chunk]])
+        ids[chunk] = cupy.asarray(found).astype(np.int64)
+        advance(len(ids[chunk]))
     return ids

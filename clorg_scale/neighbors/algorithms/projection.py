@@ -1,4 +1,4 @@
-"""Embeddings on their principal axes: a few coordinates that propose neighbors as well as all of them."""
+"""Embeddings on their principal axes: a few coordinates that propose neighbors about as well as all."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ SAMPLE = 8192
 """Points whose covariance gives the axes."""
 
 EXPLAINED = 0.92
-"""Share of the variance to keep; the rest blurs the order of neighbors, which more candidates make up for."""
+"""Share of the variance to keep; more candidates make up for what the rest changes in the order of neighbors."""
 
 FEW_AXES = 16
-"""If no more hold most of the variance, it may be that between groups of points, not that between neighbors."""
+"""Number of axes up to which their variance may be that between groups of points, not that between neighbors."""
 
 NEAR_PAIRS = 512
-"""Points of the sample whose nearest neighbors there are found."""
+"""Points of the sample whose nearest neighbors in it are found."""
 
 LEFT_OUT = 0.6
 """Share of the squared distance of near points that axes may leave out."""
 
 LEAST_AXES, AXES_STEP = 32, 16
 LARGEST_SHARE = 1 / 3
-"""Of the features; beyond, nothing would be gained."""
+"""Largest number of axes, as a share of the features; more would save nothing."""
 
 
 def principal_axes(points: Points, seed: int) -> np.ndarray | None:
@@ -38,16 +38,16 @@ def principal_axes(points: Points, seed: int) -> np.ndarray | None:
     sample = points.block(np.sort(rng.choice(points.n, size=min(points.n, SAMPLE), replace=False)))
     sample = sample - sample.mean(axis=0)
     variances, axes = np.linalg.eigh(sample.T @ sample)
-    held = np.cumsum(variances[::-1].astype(np.float64))
-    needed = int(np.searchsorted(held, EXPLAINED * held[-1])) + 1
-    if needed <= FEW_AXES and _leaves_out_neighbors(sample, held[-1] - held[needed - 1]):
+    explained = np.cumsum(variances[::-1].astype(np.float64))
+    needed = int(np.searchsorted(explained, EXPLAINED * explained[-1])) + 1
+    if needed <= FEW_AXES and _leaves_out_neighbors(sample, explained[-1] - explained[needed - 1]):
         return None
     needed = max(LEAST_AXES, -(-needed // AXES_STEP) * AXES_STEP)
     return np.ascontiguousarray(axes[:, ::-1][:, :needed], dtype=np.float32) if needed <= most else None
 
 
 def _leaves_out_neighbors(sample: np.ndarray, left_out: float) -> bool:
-    """Whether most of what tells near points apart lies outside the axes.
+    """Whether most of the distance between near points lies outside the axes.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The inverted file of the CPU: lists of points on their principal axes, scanned for whole tiles of queries.
 
 Where few principal axes hold most of the variance, candidates are sought there, at a fraction of the work, and more of
-them, for their order is blurred; the caller measures them with all coordinates. Deterministic for a seed.
+them, as their order is inexact; the caller measures them with all coordinates. Deterministic for a seed.
 
 Points are kept relative to the centroid of their list, so that groups of points far from each other cost no digits.
 """
@@ -15,11 +15,14 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import row_slices
+from clorg_scale.neighbors.algorithms import ivf
+from clorg_scale.neighbors.algorithms.candidates import Candidates
 from clorg_scale.neighbors.algorithms.clustering import are_far_apart, cluster, search_precisely
 from clorg_scale.neighbors.algorithms.flat_faiss import search_block
-from clorg_scale.neighbors.algorithms.list_scan import QUERIES, scan_lists
+from clorg_scale.neighbors.algorithms.list_scan import QUERIES, Lists, Tiles, scan_lists
 from clorg_scale.neighbors.algorithms.projection import principal_axes
-from clorg_scale.neighbors.points import Points
+from clorg_scale.neighbors.exact import PairSearch
+from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.numerics.interrupts import held_interrupts
 from clorg_scale.progress import Advance
 
@@ -27,28 +30,29 @@ __all__ = ["ScannedLists", "build"]
 
 Integers = npt.NDArray[np.int64]
 
-BLURRED, MOST_CANDIDATES = 1.67, 16.0
-"""Candidates on the principal axes for each one wanted."""
+OVERSAMPLING, MOST_CANDIDATES = 1.67, 16.0
+"""Candidates on the principal axes for each one wanted, at first and at most."""
 
 HARDER = 1.5
 
 ROWS_AT_ONCE = 1 << 16
-"""Queries whose coordinates and candidates are held at a time."""
+"""Queries whose coordinates and candidates are in memory at a time."""
 
 
-def build(points: Points, *, seed: int, spare: int) -> ScannedLists | None:
-    """Cluster the points into about sqrt(n) lists; None where their coordinates take more than `spare` bytes."""
+def build(plan: SearchPlan, search_block: PairSearch) -> Candidates:
+    """Cluster the points into about sqrt(n) lists; lists in array code for inner products, or if memory is short."""
+    points = plan.points
     if points.inner_product:
-        return None
-    axes = principal_axes(points, seed)
+        return ivf.build(plan, search_block)
+    axes = principal_axes(points, plan.seed)
     # Twice: as computed, and list by list.
-    if 8 * points.n * (points.d if axes is None else axes.shape[1]) > spare:
-        return None
+    if 8 * points.n * (points.d if axes is None else axes.shape[1]) > plan.budget.spare:
+        return ivf.build(plan, search_block)
     coordinates = np.empty((points.n, points.d if axes is None else axes.shape[1]), dtype=np.float32)
     for rows in row_slices(points.n, points.d, itemsize=12):
         block = points.block(rows)
         coordinates[rows] = block if axes is None else block @ axes
-    return ScannedLists(coordinates, BLURRED if axes is not None else 1.0, seed)
+    return ScannedLists(coordinates, OVERSAMPLING if axes is not None else 1.0, plan.seed)
 
 
 class ScannedLists:
@@ -61,7 +65,7 @@ class ScannedLists:
     oversampling
         Candidates for each one asked for.
     seed
-        Of the clustering.
+        Seed of the clustering.
     """
 
     def __init__(self, coordinates: npt.NDArray[np.float32], oversampling: float, seed: int) -> None:
@@ -78,8 +82,8 @@ class ScannedLists:
         self.coordinates = coordinates[self.order]
         self.coordinates -= self.centroids[self.lists]
         self.norms = np.einsum("ij,ij->i", self.coordinates, self.coordinates)
-        self.place = np.empty(n, dtype=np.int64)
-        self.place[self.order] = np.arange(n)
+        self.position = np.empty(n, dtype=np.int64)
+        self.position[self.order] = np.arange(n)
 
     @property
     def description(self) -> str:
@@ -102,23 +106,22 @@ class ScannedLists:
         """(b, c) the nearest points found around each query, -1 where there are fewer."""
         wanted = min(len(self.order), math.ceil(k * self.oversampling))
         ids = np.empty((len(rows), wanted), dtype=np.int64)
-        by_place = np.argsort(self.place[rows])
+        by_position = np.argsort(self.position[rows])
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            some = by_place[start : start + ROWS_AT_ONCE]
-            ids[some] = self._scan(self.place[rows[some]], wanted)
+            some = by_position[start : start + ROWS_AT_ONCE]
+            ids[some] = self._scan(self.position[rows[some]], wanted)
             advance(len(some))
         return ids
 
-    def _scan(self, places: Integers, wanted: int) -> Integers:
+    def _scan(self, positions: Integers, wanted: int) -> Integers:
         """Candidates of queries in the order of the lists."""
-        queries, own = self.coordinates[places], self.lists[places]
+        queries, own = self.coordinates[positions], self.lists[positions]
         probes = self._nearest_lists(queries + self.centroids[own], self.n_probe)
         tiles = _tiles(own)
         with threadpool_limits(limits=1, user_api="blas"), held_interrupts():
-            found = scan_lists(
-                queries, probes, tiles, own[tiles[:-1]], self.centroids, self.coordinates, self.norms, self.starts,
-                wanted,
-            )  # fmt: skip
+            tiles_of_queries = Tiles(queries, probes, tiles, own[tiles[:-1]])
+            lists = Lists(self.centroids, self.coordinates, self.norms, self.starts)
+            found = scan_lists(tiles_of_queries, lists, wanted)
         return np.where(found < 0, -1, self.order[found])
 
     def _nearest_lists(self, coordinates: npt.NDArray[np.float32], n: int) -> Integers:
@@ -131,7 +134,7 @@ def _tiles(lists: Integers) -> Integers:
     starts = np.flatnonzero(np.concatenate([[True], lists[1:] != lists[:-1]]))
     ends = np.append(starts[1:], len(lists))
     tiles = [
-        start + (end - start) * np.arange(parts) // parts
-        for start, end, parts in zip(starts, ends, -(-(ends - starts) // QUERIES), strict=True)
+        start + (end - start) * np.arange(n_tiles) // n_tiles
+        for start, end, n_tiles in zip(starts, ends, -(-(ends - starts) // QUERIES), strict=True)
     ]
     return np.append(np.concatenate(tiles), len(lists)).astype(np.int64)

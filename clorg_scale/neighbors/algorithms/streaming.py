@@ -14,7 +14,8 @@ __all__ = ["on_device"]
 def on_device(blocks: Iterable[Array]) -> Iterator[Array]:
     """Copies on the GPU of blocks in main memory, the next one on its way while one is used.
 
-    A block's memory is taken again for the one after the next: whoever used it must have waited for the device.
+    The memory of a block is reused for the one after the next, so its user must wait for the device before asking for
+    more.
     """
     import cupy
 
@@ -22,20 +23,20 @@ def on_device(blocks: Iterable[Array]) -> Iterator[Array]:
     waiting = iter(blocks)
 
     def load() -> Array | None:
-        # What is current is so in one thread only.
+        # The current device and stream are those of one thread only.
         with cupy.cuda.Device(device), stream:
             block = next(waiting, None)
             return None if block is None else _copied(block, stream)
 
     with ThreadPoolExecutor(1) as loader:
         coming = loader.submit(load)
-        while (here := coming.result()) is not None:
+        while (block := coming.result()) is not None:
             coming = loader.submit(load)
-            yield here
+            yield block
 
 
 def _copied(block: Array, stream: Any) -> Array:
-    """A copy through pinned memory, which the device reads at several times the rate of other."""
+    """A copy through pinned memory, which the device reads several times as fast as other memory."""
     import cupy
     import cupyx
 
@@ -43,5 +44,5 @@ def _copied(block: Array, stream: Any) -> Array:
     pinned[...] = block
     copy = cupy.empty(block.shape, block.dtype)
     copy.set(pinned, stream=stream)
-    stream.synchronize()  # CuPy gives pinned memory out again without waiting for copies out of it
+    stream.synchronize()  # CuPy reuses pinned memory without waiting for copies out of it
     return copy

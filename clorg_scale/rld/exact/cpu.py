@@ -76,7 +76,7 @@ def exact_sums(
     advance
         Called with the number of pairs done.
     ordered_map
-        Maps the pairs of panels (`clorg_scale.distributed.mapped`); None computes them here.
+        Maps the pairs of panels (`clorg_scale.distributed.ordered_map`); None computes them here.
 
     Raises
     ------

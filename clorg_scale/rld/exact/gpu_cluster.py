@@ -54,7 +54,7 @@ def exact_sums(
     points, temperatures, advance, seed, memory_limit, precision, kernels, device
         As in `clorg_scale.rld.exact.gpu.exact_sums`.
     ordered_map
-        Maps the shares on the workers (`clorg_scale.distributed.mapped`).
+        Maps the shares on the workers (`clorg_scale.distributed.ordered_map`).
 
     Raises
     ------

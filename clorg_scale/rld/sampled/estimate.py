@@ -165,7 +165,7 @@ def sampled_sums(
     progress
         Show a progress bar on stderr.
     run
-        What maps the blocks of points (`clorg_scale.distributed.mapped`); None does it here.
+        What maps the blocks of points (`clorg_scale.distributed.ordered_map`); None does it here.
 
     Raises
     ------

@@ -1,0 +1,185 @@
+"""What a search has to find and with which means, settled before anything is searched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clorg_scale.arrays import (
+    Array,
+    Device,
+    array_module,
+    as_embeddings,
+    free_device_memory,
+    on_host,
+    resolve_device,
+    row_slices,
+)
+from clorg_scale.distributed import Map, device_of_workers, ordered_map, share_with_workers
+from clorg_scale.errors import InputError
+from clorg_scale.neighbors.choice import Demand, choose_index
+from clorg_scale.neighbors.memory import Budget
+from clorg_scale.neighbors.metric import Metric, check_metric
+from clorg_scale.neighbors.points import Points, prepare, prepare_pair
+from clorg_scale.whole import whole_number
+
+__all__ = ["SearchPlan", "match_device", "plan_search"]
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search: the points, how many neighbors, and the means.
+
+    Attributes
+    ----------
+    points
+        The points that are searched.
+    k
+        Neighbors of each query.
+    device
+        ``"cpu"`` or ``"cuda"``.
+    budget
+        Memory for blocks and for copies.
+    index
+        ``"flat"`` or the name of an approximate index.
+    rows
+        (q,) rows of `points` whose neighbors are sought; None for all.
+    others
+        Queries that are not among `points`; None where the queries are points themselves, which are then never
+        their own neighbors.
+    seed
+        Seed of clusterings, graphs and samples.
+    target_recall
+        Recall that an approximate index is tuned to.
+    map
+        Map over the workers of a cluster; None where this process searches.
+    worker_device
+        Device that the workers search on.
+    progress
+        Whether to show a progress bar.
+    """
+
+    points: Points
+    k: int
+    device: str
+    budget: Budget
+    index: str = "flat"
+    rows: Array | None = None
+    others: Points | None = None
+    seed: int = 0
+    target_recall: float = 1.0
+    map: Map | None = None
+    worker_device: str = "cpu"
+    progress: bool = False
+
+    @property
+    def queries(self) -> Points:
+        """Points whose neighbors are sought."""
+        return self.points if self.others is None else self.others
+
+    @property
+    def query_rows(self) -> Array:
+        """(q,) rows of `queries` whose neighbors are sought."""
+        xp = array_module(self.points.embeddings)
+        return xp.arange(self.queries.n) if self.rows is None else xp.asarray(self.rows)
+
+
+def plan_search(
+    embeddings: Any,
+    k: int,
+    *,
+    metric: Metric,
+    device: Device,
+    memory_limit: str | int | None,
+    index: str = "flat",
+    rows: Any = None,
+    others: Any = None,
+    seed: int = 0,
+    target_recall: float = 1.0,
+    client: Any = None,
+    progress: bool = False,
+) -> SearchPlan:
+    """Check what the user asked for, prepare the points and divide the memory.
+
+    Raises
+    ------
+    InputError
+        If the arguments contradict one another or the data, or memory does not suffice.
+    """
+    embeddings, device_name = _on_device(embeddings, device, client)
+    n = embeddings.shape[0]
+    if others is not None:
+        others = match_device(as_embeddings(others, name="queries"), embeddings)
+    check_metric(metric)
+    rows = None if rows is None else _check_rows(rows, n)
+    k = whole_number("k", k, 1, n - (others is None), where=f" for {n} points")
+    seed = whole_number("seed", seed, 0)
+    if not 0 < target_recall <= 1:
+        raise InputError(f"target_recall must be above 0 and at most 1, not {target_recall!r}.")
+    if others is None:
+        points = prepare(embeddings, metric)
+    else:
+        points, others = prepare_pair(embeddings, others, metric)
+    worker_device = device_name
+    if client is not None:
+        device_name = "cpu"  # of this process, which may have no GPU
+    n_queries = len(rows) if rows is not None else (points if others is None else others).n
+    what = None if rows is None and others is None else f"of {n_queries} points"
+    demand = Demand(points, k, n_queries, device_name, memory_limit)
+    name, budget = choose_index(demand, index, worker_device, what)
+    return SearchPlan(
+        points,
+        k,
+        device_name,
+        budget,
+        index=name,
+        rows=rows,
+        others=others,
+        seed=seed,
+        target_recall=target_recall,
+        map=ordered_map(client),
+        worker_device=worker_device,
+        progress=progress,
+    )
+
+
+def match_device(array: Array, model: Array) -> Array:
+    """`array` in the memory that `model` lies in."""
+    xp = array_module(model)
+    if array_module(array) is xp:
+        return array
+    return on_host(array) if xp is np else xp.asarray(array)
+
+
+def _on_device(embeddings: Any, device: Device, client: Any) -> tuple[Array, str]:
+    """Bring the embeddings to the device that searches them, if they fit there, or to the workers."""
+    embeddings = as_embeddings(embeddings)
+    if client is not None:
+        return share_with_workers(client, embeddings), device_of_workers(client, device)
+    chosen = resolve_device(device)
+    if chosen == "cpu":
+        return on_host(embeddings), chosen
+    if array_module(embeddings) is not np or embeddings.nbytes > free_device_memory() // 2:
+        return embeddings, chosen
+    import cupy
+
+    native = embeddings.dtype.newbyteorder("=")
+    data = cupy.empty(embeddings.shape, dtype=native)
+    for rows in row_slices(*embeddings.shape, itemsize=embeddings.itemsize):
+        data[rows] = cupy.asarray(np.ascontiguousarray(embeddings[rows], dtype=native))
+    return data, chosen
+
+
+def _check_rows(queries: Any, n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    rows = np.asarray(queries.get() if hasattr(queries, "get") else queries)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(rows) == 0:
+        raise InputError(
+            f"The queries must be a non-empty list of row numbers, not {rows.dtype} of shape {rows.shape}."
+        )
+    if rows.min() < 0 or rows.max() >= n:
+        raise InputError(f"The queries must be row numbers from 0 to {n - 1}; {rows.min()} .. {rows.max()} occur.")
+    if len(np.unique(rows)) != len(rows):
+        raise InputError("The queries repeat row numbers; give each point once.")
+    return rows.astype(np.int64)

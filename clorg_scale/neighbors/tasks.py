@@ -1,0 +1,72 @@
+"""Searches for the neighbors of some points, made here or by a worker of a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clorg_scale.arrays import Array, array_module
+from clorg_scale.neighbors import engines
+from clorg_scale.neighbors.algorithms.candidates import Candidates
+from clorg_scale.neighbors.approximate import ranked_candidates
+from clorg_scale.neighbors.exact import search_exact
+from clorg_scale.neighbors.plan import SearchPlan
+from clorg_scale.progress import Advance
+
+__all__ = ["CHUNK_ROWS", "CandidateSearch", "ExactSearch", "silent"]
+
+CHUNK_ROWS = 1 << 13
+"""Points whose neighbors a worker is asked for at a time."""
+
+
+def silent(done: float) -> None:
+    """Report no progress."""
+
+
+@dataclass(frozen=True)
+class ExactSearch:
+    """Exact search of some of the points.
+
+    Attributes
+    ----------
+    plan
+        The search.
+    """
+
+    plan: SearchPlan
+
+    def __call__(self, rows: Array) -> tuple[Array, Array, Array]:
+        """(b,) rows, (b, k) keys and ids of their neighbors."""
+        xp = array_module(self.plan.points.embeddings)
+        keys, ids = xp.empty((len(rows), self.plan.k)), xp.empty((len(rows), self.plan.k), dtype=np.int64)
+        for chunk, chunk_keys, chunk_ids in search_exact(self.plan, rows, engines.exact_engine(self.plan)):
+            keys[chunk], ids[chunk] = chunk_keys, chunk_ids
+        return rows, keys, ids
+
+
+@dataclass(frozen=True)
+class CandidateSearch:
+    """Search through an index; rows that lose too many candidates to the checks are searched exactly.
+
+    Attributes
+    ----------
+    plan
+        The search.
+    index
+        Proposes neighbors.
+    advance
+        Called with the number of points done.
+    """
+
+    plan: SearchPlan
+    index: Candidates
+    advance: Advance = silent
+
+    def __call__(self, rows: Array) -> tuple[Array, Array, Array]:
+        """(b,) rows, (b, k) keys and ids of their neighbors."""
+        keys, ids = ranked_candidates(self.plan, self.index, rows, self.advance)
+        short = array_module(keys).flatnonzero(ids[:, -1] < 0)
+        if short.size:
+            _, keys[short], ids[short] = ExactSearch(self.plan)(rows[short])
+        return rows, keys, ids
