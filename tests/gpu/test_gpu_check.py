@@ -146,6 +146,40 @@ def test_next(machine):
     assert {row.get("skipped") for row in rows.values()} == {"no time left"}
 
 
+ON_A_GPU = """
+import sys, types
+from pathlib import Path
+cuda = types.SimpleNamespace(
+    is_initialized=lambda: True, synchronize=lambda: None, reset_peak_memory_stats=lambda: freed.append("peak"),
+    max_memory_allocated=lambda: 2e9,
+)
+freed = []
+sys.modules["torch"] = types.SimpleNamespace(cuda=cuda)
+sys.modules["clorg_scale"] = types.SimpleNamespace(__path__=[])
+sys.modules["clorg_scale.arrays"] = types.SimpleNamespace(free_device_memory=lambda: freed.append("memory"))
+sys.path.insert(0, sys.argv[1])
+from bench.gpu.report import Report
+from bench.gpu.tests import run_tests
+run_tests(Report(Path(sys.argv[2])), folder=Path(sys.argv[3]), only=[""], seconds=100, dry=False)
+assert freed == ["memory", "peak"]
+"""
+
+
+def test_on_a_gpu_it_runs_what_is_marked_so(tmp_path):
+    """Each test with the memory that earlier ones left freed, and with its own peak."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: for a GPU\n")
+    (tmp_path / "test_d_fine.py").write_text(TESTS["test_d_fine.py"].replace('machine == "cpu"', 'machine == "gpu"'))
+    out = tmp_path / "report.json"
+    result = subprocess.run(
+        [sys.executable, "-c", ON_A_GPU, ROOT, out, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads(out.read_text())
+    (row,) = report["rows"]
+    assert (row["what"], row["peak_GB"]) == ("[test_d_fine.py::test_fine[gpu]]", 2.0)
+    assert report["finished"] == ["tests"]
+
+
 @pytest.fixture
 def timings(monkeypatch):
     """The module of the timings, and its report's class."""
