@@ -87,8 +87,8 @@ def test_streams_that_were_never_open(here):
         ("ConnectionResetError(104, 'Connection reset by peer')", 2,
          "error: The connection to another process was lost (Connection reset by peer); run the same command again to "
          "go on.\n"),
-        ("EOFError()", 2, "error: A file or a connection to another process ended before all was read from it.\n"),
-        ("KeyboardInterrupt()", 130, "Interrupted; what was finished is kept, run the same command again to go on.\n"),
+        ("EOFError()", 2, "error: A file or a connection to another process ended unexpectedly.\n"),
+        ("KeyboardInterrupt()", 130, "Interrupted; completed work is kept, run the same command again to continue.\n"),
     ],
 )  # fmt: skip
 def test_what_is_raised_is_no_success(here, raised, code, sentence):
