@@ -222,8 +222,12 @@ def _is_list(kind: Any) -> bool:
 
     kinds = pyarrow.types
     checks = (
-        kinds.is_fixed_size_list, kinds.is_list, kinds.is_large_list, kinds.is_list_view, kinds.is_large_list_view
-    )  # fmt: skip
+        kinds.is_fixed_size_list,
+        kinds.is_list,
+        kinds.is_large_list,
+        kinds.is_list_view,
+        kinds.is_large_list_view,
+    )
     return any(is_kind(kind) for is_kind in checks)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from clorg_scale.arrays.adoption import as_array
 from clorg_scale.arrays.blocks import row_slices
 from clorg_scale.arrays.device import Array, array_module
+from clorg_scale.arrays.frames import holds_vectors, stack_vectors
 from clorg_scale.errors import InputError
 
 __all__ = ["ColumnRange", "as_embeddings", "column_means", "column_range"]
@@ -57,8 +58,6 @@ def as_embeddings(embeddings: Any, *, name: str = "embeddings") -> Array:
 
 def _stacked(array: Array, name: str) -> Array:
     """Stack the vectors of an array (n,) or (n, 1) that holds one a row, as a column of a frame gives it."""
-    from clorg_scale.arrays.frames import holds_vectors, stack_vectors
-
     rows = array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
     return stack_vectors(rows, name) if rows.ndim == 1 and holds_vectors(rows) else array
 

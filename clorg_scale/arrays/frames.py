@@ -10,6 +10,7 @@ import numpy as np
 
 from clorg_scale.arrays.columns import Column, choose_columns
 from clorg_scale.arrays.device import Array
+from clorg_scale.arrays.plain import plain_array
 from clorg_scale.errors import InputError
 
 __all__ = ["from_frame", "holds_vectors", "stack_vectors"]
@@ -122,8 +123,6 @@ def stack_vectors(rows: Sequence[Any], name: str) -> Array:
     InputError
         If they differ in length, are missing or do not hold numbers.
     """
-    from clorg_scale.arrays.adoption import as_array
-
     _refuse_missing(sum(map(_is_missing, rows)), name)
     lengths = np.array([len(row) if hasattr(row, "__len__") else -1 for row in rows])
     if (lengths != lengths[0]).any():
@@ -132,7 +131,7 @@ def stack_vectors(rows: Sequence[Any], name: str) -> Array:
             f"The lists of the {name} differ in length: {max(lengths[0], 0)} numbers at row 0, "
             f"{max(lengths[first], 0)} at row {first}."
         )
-    arrays = [row if isinstance(row, (list, tuple)) else as_array(row, name=name) for row in rows]
+    arrays = [row if isinstance(row, (list, tuple)) else plain_array(row, name=name) for row in rows]
     # Python integers and floats may alternate from row to row; rows of arrays have types of their own.
     dtype = np.result_type(*{np.dtype(getattr(row, "dtype", np.float64)) for row in arrays})
     first_rows = np.asarray(arrays[:1000])
