@@ -25,7 +25,7 @@ def as_array(data: Any, *, name: str = "embeddings") -> Array:
         NumPy, CuPy, torch, pandas, cuDF, Polars, PyArrow, h5py, Zarr, Dask arrays and columns, anything with DLPack,
         ``__array_interface__``, ``__cuda_array_interface__`` or ``__arrow_c_stream__``, nested lists.
     name
-        What to call it in error messages.
+        Name used in error messages.
 
     Raises
     ------

@@ -28,7 +28,7 @@ def as_embeddings(embeddings: Any, *, name: str = "embeddings") -> Array:
         arrays, anything with DLPack or ``__cuda_array_interface__``, pandas, cuDF, Polars and PyArrow
         frames of numbers or columns of lists, HDF5, Zarr and Dask arrays, nested lists.
     name
-        What to call it in error sentences.
+        Name used in error messages.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def column_range(embeddings: Array, *, name: str = "embeddings") -> ColumnRange:
     embeddings
         (n, d) as `as_embeddings` returns.
     name
-        What to call them in error sentences.
+        Name used in error messages.
 
     Raises
     ------

@@ -24,7 +24,7 @@ def from_frame(data: Any, *, name: str) -> Array:
     data
         pandas or cuDF frame, series or index; cuDF data stay on the GPU, except strings and categories.
     name
-        What to call it in error sentences.
+        Name used in error messages.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def _from_column(column: Any, name: str) -> Array:
 
 
 def holds_vectors(rows: Any) -> bool:
-    """Tell whether all rows that are not missing are lists, small arrays or tensors, and there are such."""
+    """Whether all rows that are not missing are lists, small arrays or tensors, and there are such."""
     kinds = {type(row) for row in rows if not _is_missing(row)}
     return bool(kinds) and all(
         issubclass(kind, (list, tuple, np.ndarray)) or hasattr(kind, "__dlpack__") for kind in kinds
@@ -152,7 +152,7 @@ def stack_vectors(rows: Sequence[Any], name: str) -> Array:
 
 
 def _from_cudf(column: Any, name: str) -> Array:
-    """Give a cuDF column, on the device where CuPy can hold its type."""
+    """Return a cuDF column, on the device where CuPy can hold its type."""
     kind = type(column.dtype).__name__
     if kind == "ListDtype":
         lengths = column.list.len()
@@ -171,7 +171,7 @@ def _on_gpu(data: Any) -> bool:
 
 
 def _is_numeric(dtype: Any) -> bool:
-    """Tell whether a column type holds real numbers or booleans (NumPy's, nullable, or Arrow's)."""
+    """Whether a column type holds real numbers or booleans (NumPy's, nullable, or Arrow's)."""
     return _numpy_type(dtype).kind in "fiub"
 
 

@@ -33,7 +33,7 @@ def plain_array(data: Any, *, name: str) -> Array:
     data
         The array, or nested lists.
     name
-        What to call it in error messages.
+        Name used in error messages.
 
     Raises
     ------
