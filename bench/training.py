@@ -1,4 +1,4 @@
-"""Speed of training and embedding: images per second, and the share of the time that goes into making views.
+"""Speed of training and embedding: images per second, and the share of the time spent on augmentation.
 
 python -m bench training --method supervised simclr byol --backbone resnet18 --width 16 --threads 1
 """
@@ -32,9 +32,16 @@ def main(argv: list[str]) -> int:
         share = "" if row["augmentation"] is None else f"  {row['augmentation']:6.1%} augmentation"
         print(f"{row['task']:<12} {row['images_per_second']:10,.0f} images/s{share}", flush=True)
     if arguments.json:
-        report = {"data": arguments.data, "images": len(images), "threads": torch.get_num_threads(),
-                  "backbone": arguments.backbone, "width": arguments.width, "stem": arguments.stem,
-                  "batch_size": arguments.batch_size, "rows": rows}  # fmt: skip
+        report = {
+            "data": arguments.data,
+            "images": len(images),
+            "threads": torch.get_num_threads(),
+            "backbone": arguments.backbone,
+            "width": arguments.width,
+            "stem": arguments.stem,
+            "batch_size": arguments.batch_size,
+            "rows": rows,
+        }
         record = {"machine": machine("torch", "torchvision", "lightly")} | report
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
     return 0
@@ -57,24 +64,32 @@ def _parser() -> argparse.ArgumentParser:
 
 def _backbone(images: ImageSet, arguments: argparse.Namespace) -> backbones.Backbone:
     return backbones.build(
-        arguments.backbone, n_channels=images.n_channels, image_size=images.image_size, width=arguments.width,
+        arguments.backbone,
+        n_channels=images.n_channels,
+        image_size=images.image_size,
+        width=arguments.width,
         stem=arguments.stem,
-    )  # fmt: skip
+    )
 
 
 def _trained(method: str, images: ImageSet, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The second of two epochs; the first warms up."""
+    """Time the second of two epochs; the first warms up."""
     epochs: list[backbones.Epoch] = []
     backbones.train(
-        images, _backbone(images, arguments), method=method, epochs=2, batch_size=arguments.batch_size,
-        device=arguments.device, on_epoch=lambda _, epoch: epochs.append(epoch),
-    )  # fmt: skip
+        images,
+        _backbone(images, arguments),
+        method=method,
+        epochs=2,
+        batch_size=arguments.batch_size,
+        device=arguments.device,
+        on_epoch=lambda _, epoch: epochs.append(epoch),
+    )
     last = epochs[-1]
     return {"task": method, "images_per_second": last.images_per_second, "augmentation": last.augmentation}
 
 
 def _embedded(images: ImageSet, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Streaming to a store, files included."""
+    """Time embedding to a store, including the writing of files."""
     network = _backbone(images, arguments)
     with tempfile.TemporaryDirectory() as folder:
         options: Any = {"batch_size": arguments.batch_size, "device": arguments.device}

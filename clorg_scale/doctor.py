@@ -1,4 +1,4 @@
-"""What this machine has of what clorg-scale can use."""
+"""Check of this machine: what clorg-scale can use, and what is missing."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["Finding", "examine"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination.
+    """One line of the report.
 
     Attributes
     ----------
     name
         Package or part of the machine.
     ok
-        Whether it is there and works.
+        Whether it is present and works.
     what
         Version, size, or what is wrong.
     optional
         Whether clorg-scale works without it.
     remedy
-        What to type to get it; empty where nothing is missing.
+        Command that installs it; empty where nothing is missing.
     """
 
     name: str
@@ -68,7 +68,7 @@ RAPIDS_PACKAGES = {"cudf": "tables on the GPU", "cugraph": "graphs for RAPIDS wo
 
 
 def examine() -> list[Finding]:
-    """Look at the machine, the packages and the GPU; a GPU is believed only after a kernel has run on it."""
+    """Examine the machine, the packages and the GPU, on which a kernel must run."""
     from clorg_scale.arrays import available_memory
 
     memory = f"{available_memory() / 1e9:.1f} GB available"
@@ -99,7 +99,7 @@ def _optional(name: str, extra: str, purpose: str) -> Finding:
 
 
 def _faiss() -> Finding:
-    """FAISS, and whether two builds of it overwrote each other."""
+    """Examine FAISS, of which two builds may have overwritten each other."""
     builds = [build for build in ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "faiss-gpu-cu13-cuvs") if _version(build)]
     if len(builds) > 1:
         remedy = f"pip uninstall -y {' '.join(builds)} && pip install --no-deps {builds[-1]}"
@@ -120,7 +120,7 @@ def _faiss() -> Finding:
 
 
 def _gpu() -> Finding:
-    """Run a kernel on the GPU: only that finds a driver too old or a build without this GPU's code."""
+    """Run a kernel on the GPU: nothing else reveals an outdated driver or a build without code for this GPU."""
     from clorg_scale.arrays import resolve_device
     from clorg_scale.errors import InputError
 

@@ -1,4 +1,4 @@
-"""The two kinds of error a user can mend, each told in one sentence."""
+"""The two kinds of errors that a user can fix, each with a message of one sentence."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from clorg_scale.installation import pip_line
 __all__ = ["InputError", "MissingDependencyError", "lacks_memory", "require"]
 
 _MEMORY_REFUSED = (
-    "allocate memory", "std::bad_alloc", "unable to allocate", "failed to map segment", "can't start new thread",
-)  # fmt: skip
-"""What the loader of libraries, PyTorch, FAISS, LLVM and Python's threads say where main memory was refused."""
+    "allocate memory",
+    "std::bad_alloc",
+    "unable to allocate",
+    "failed to map segment",
+    "can't start new thread",
+)
+"""Messages of the library loader, PyTorch, FAISS, LLVM and Python's threads where main memory was refused."""
 
 _OTHERWISE_REFUSED = ("not permitted", "permission denied")
-"""The same words followed by these: a file system from which nothing may be executed."""
+"""The same messages with one of these phrases come from a file system mounted without execution."""
 
 
 class InputError(ValueError):
-    """What was handed in cannot be used; the message says what is wrong, where, and what to do."""
+    """An input cannot be used; the message says what is wrong, where, and what to do."""
 
 
 class MissingDependencyError(ImportError):
-    """An optional package is not installed; the message holds the pip command that installs it."""
+    """An optional package is not installed; the message has the pip command that installs it."""
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import an optional package where it is used.
+    """Import an optional package.
 
     Parameters
     ----------
@@ -37,14 +41,14 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     extra
         The extra of clorg-scale that brings it.
     purpose
-        What needs it, as the beginning of a sentence ("Reading .zarr stores").
+        What needs it, as the beginning of a sentence, such as "Reading .zarr stores".
 
     Raises
     ------
     MissingDependencyError
         If it cannot be imported, with the pip command.
     MemoryError
-        If it is there, but the memory does not suffice to load it.
+        If it is installed, but there is not enough memory to load it.
     """
     package = module.partition(".")[0]
     try:
@@ -58,11 +62,11 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Tell whether main memory was refused, whatever kind of error the library makes of it."""
+    """Whether main memory was refused, whatever kind of error the library makes of it."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     message = str(error).lower()
     refused = isinstance(error, (ImportError, OSError, RuntimeError)) and any(
-        words in message for words in _MEMORY_REFUSED
+        phrase in message for phrase in _MEMORY_REFUSED
     )
-    return refused and not any(words in message for words in _OTHERWISE_REFUSED)
+    return refused and not any(phrase in message for phrase in _OTHERWISE_REFUSED)

@@ -1,4 +1,4 @@
-"""What to type to get an optional package, wherever clorg-scale came from: an index, a wheel, a checkout."""
+"""Commands that install optional packages, whether clorg-scale was installed from an index, a wheel or a checkout."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ _IMPORT_SUFFIX = re.compile(r"-(cuda\d+x|cu\d+)$")
 
 
 def pip_line(extra: str, package: str | None = None) -> str:
-    """Command that installs what an extra brings.
+    """Return the command that installs the packages of an extra.
 
-    It names the packages themselves: ``clorg-scale[extra]`` is found only by whoever has clorg-scale from an index.
+    It names the packages themselves: ``clorg-scale[extra]`` only works where clorg-scale was installed from an index.
 
     Parameters
     ----------
     extra
-        The extra of clorg-scale; "" for what it always needs.
+        The extra of clorg-scale; "" for its required packages.
     package
         Only the package of this name (as it is imported or installed), if the extra has it.
 
     Returns
     -------
-    The pip command, for a shell. All packages of the extra that are not installed are in it; all of them, if none is
-    missing.
+    Shell command with all packages of the extra that are not installed, or with all packages if none is missing.
     """
     requirements = _requirements(extra)
     if package is not None:

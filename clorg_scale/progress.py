@@ -1,7 +1,7 @@
-"""Progress of every long stage: what it does, how far it is, its rate, the time left.
+"""Progress of long stages: description, share done, rate and remaining time.
 
-On a terminal that is a bar. Elsewhere (a pipe, a log file, nohup) it is a plain line on stderr now and then, and none
-for short work.
+On a terminal this is a bar. Elsewhere (a pipe, a log file, nohup) it is a line on stderr at intervals, or none for
+short work.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from dataclasses import dataclass, field
 __all__ = ["Advance", "progress_bar", "stage_progress"]
 
 Advance = Callable[[float], None]
-"""Call it with the units of work done since the last call."""
+"""Function to call with the units of work done since the last call."""
 
 FIRST_LINE, NEXT_LINE = 10.0, 20.0
 """Seconds of work before the first line off a terminal, and between lines."""
 
 PAUSE = 60.0
-"""Seconds without any stage after which work counts as new, and its first line waits again."""
+"""Seconds without a stage after which the first line is delayed again."""
 
 RATE_WINDOW, RATE_STEP = 60.0, 0.5
-"""Seconds that the rate is taken over, and between the moments kept for it."""
+"""Window in seconds over which the rate is averaged, and interval of its samples."""
 
 
 @contextmanager
 def progress_bar(description: str, total: float, *, unit: str, scale: float = 1.0, enabled: bool) -> Iterator[Advance]:
-    """Show progress on stderr while the block runs: a bar on a terminal, else a plain line now and then.
+    """Show progress on stderr while the block runs: a bar on a terminal, otherwise a line at intervals.
 
     Parameters
     ----------
     description
-        What is done, in a few words.
+        Short description of the work.
     total
-        Units of work in all.
+        Total units of work.
     unit
-        What the rate is shown in, per second ("points", "GFLOP").
+        Unit in which the rate is shown, per second ("points", "GFLOP").
     scale
         Units of work per shown `unit`.
     enabled
@@ -59,9 +59,9 @@ def progress_bar(description: str, total: float, *, unit: str, scale: float = 1.
 
 @contextmanager
 def stage_progress(description: str, *, enabled: bool) -> Iterator[None]:
-    """Name the stage that the block is, where its share is not known, in the lines that are shown off a terminal.
+    """Name a stage whose progress is unknown in the lines that are printed where stderr is not a terminal.
 
-    A progress bar within the block goes before it.
+    A progress bar within the block takes precedence.
     """
     if not enabled or _shows_bars():
         yield
@@ -72,7 +72,7 @@ def stage_progress(description: str, *, enabled: bool) -> Iterator[None]:
 
 @dataclass
 class _Work:
-    """One stage in progress; without a total its share is not known."""
+    """A stage in progress; without a total, the share done is unknown."""
 
     description: str
     total: float | None = None
@@ -86,7 +86,7 @@ class _Work:
         self._moments = deque([(self.started, 0.0)])
 
     def advance(self, done: float) -> None:
-        """Count work; any thread may."""
+        """Count work; thread-safe."""
         now = time.monotonic()
         with self._lock:
             self.done += done
@@ -94,7 +94,7 @@ class _Work:
                 self._moments.append((now, self.done))
 
     def line(self) -> str:
-        """Stage, share, rate and time left, as far as they are known."""
+        """Describe the stage: share done, rate and remaining time, as far as they are known."""
         now = time.monotonic()
         elapsed = f"{_duration(now - self.started)} so far"
         if self.total is None:
@@ -112,7 +112,7 @@ class _Work:
 
 
 class _Lines:
-    """Writes a line about the innermost stage now and then, from a thread: also while one long step takes its time."""
+    """Print lines about the innermost stage at intervals, from a thread, so also during a long step."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -122,7 +122,7 @@ class _Lines:
 
     @contextmanager
     def of(self, work: _Work) -> Iterator[None]:
-        """Write about this stage while the block runs."""
+        """Report on this stage while the block runs."""
         self._enter(work)
         try:
             yield
@@ -154,7 +154,7 @@ class _Lines:
                 line = self._stages[-1].line()
                 self._due = time.monotonic() + NEXT_LINE
                 # Within the lock: once its stage has ended, no line is written into an error message.
-                with suppress(OSError, ValueError):  # stderr is closed: the work goes on (None: print does nothing)
+                with suppress(OSError, ValueError):  # stderr is closed: continue (None: print does nothing)
                     print(f"{line}\n", end="", file=sys.stderr, flush=True)
 
 
@@ -162,7 +162,7 @@ _LINES = _Lines()
 
 
 def _duration(seconds: float) -> str:
-    """Two units at most: 45 s, 2 min 10 s, 3 h 5 min."""
+    """Format a time with two units at most: 45 s, 2 min 10 s, 3 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -172,12 +172,12 @@ def _duration(seconds: float) -> str:
 
 
 def _rate(rate: float) -> str:
-    """Whole numbers from ten on, two digits below."""
+    """Format a rate: whole numbers from ten on, two digits below."""
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def _shows_bars() -> bool:
-    """Tell whether stderr is a terminal, or a notebook, that can redraw a line."""
+    """Whether stderr is a terminal, or a notebook, that can redraw a line."""
     if sys.stderr is None or sys.stderr.closed:
         return False
     from rich.console import Console

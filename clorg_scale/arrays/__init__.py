@@ -1,7 +1,7 @@
-"""Taking what users hand in: embeddings and labels of any array library, checked once, never copied whole.
+"""Input of embeddings and labels of any array library, checked once, never copied as a whole.
 
-Every stage starts here. `as_embeddings` gives a 2-D array that can be read block by block, `row_block` turns
-rows of it into the contiguous floats that kernels want, `encode_labels` turns labels of any kind into codes.
+Every stage starts here. `as_embeddings` returns a 2-D array that can be read block by block, `row_block` converts rows
+of it to the contiguous floats that kernels need, `encode_labels` converts labels of any kind to codes.
 """
 
 from clorg_scale.arrays.adoption import as_array

@@ -1,36 +1,23 @@
-"""Arrays of other libraries as NumPy or CuPy arrays that share their memory."""
+"""Arrays, data frames and columns of other libraries as NumPy or CuPy arrays that share their memory."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from math import prod
 from typing import Any
 
-import numpy as np
-
-from clorg_scale.arrays.blocks import BLOCK_BYTES, row_slices
+from clorg_scale.arrays.arrow import from_arrow, from_arrow_stream
 from clorg_scale.arrays.device import Array
-from clorg_scale.arrays.memory import available_memory
-from clorg_scale.arrays.spool import check_in_memory, gather_blocks
-from clorg_scale.arrays.unwritten import check_written
-from clorg_scale.errors import InputError, require
+from clorg_scale.arrays.frames import from_frame
+from clorg_scale.arrays.plain import plain_array
 
 __all__ = ["as_array"]
-
-_CPU, _CUDA_DEVICES = 1, (2, 13)
-"""Device numbers of DLPack: main memory; CUDA memory, plain and managed."""
-
-_POINTER_BYTES = 8
-"""The least that a string or another Python object takes."""
 
 
 def as_array(data: Any, *, name: str = "embeddings") -> Array:
     """Take an array of any library as NumPy or CuPy, sharing memory where the libraries allow it.
 
-    Copied, block by block, are only: bfloat16 and 8-bit floats, which NumPy lacks (to float32); arrays that
-    are read slice by slice from elsewhere, such as HDF5 and Zarr datasets (see `gather_blocks`); frames with
-    columns of several types; nested lists.
+    Only these are copied, block by block: bfloat16 and 8-bit floats, which NumPy lacks (to float32); arrays that are
+    read in slices, such as HDF5 and Zarr datasets (see `gather_blocks`); frames with columns of several types; nested
+    lists.
 
     Parameters
     ----------
@@ -38,7 +25,7 @@ def as_array(data: Any, *, name: str = "embeddings") -> Array:
         NumPy, CuPy, torch, pandas, cuDF, Polars, PyArrow, h5py, Zarr, Dask arrays and columns, anything with DLPack,
         ``__array_interface__``, ``__cuda_array_interface__`` or ``__arrow_c_stream__``, nested lists.
     name
-        What to call it in error sentences.
+        Name used in error messages.
 
     Raises
     ------
@@ -46,135 +33,10 @@ def as_array(data: Any, *, name: str = "embeddings") -> Array:
         If it cannot be read as an array.
     """
     library = type(data).__module__.partition(".")[0]
-    if isinstance(data, np.ndarray):
-        return _from_numpy(data, name)
-    if library == "cupy" and hasattr(data, "dtype") and hasattr(data, "get"):
-        return data
-    if hasattr(data, "tocsr") and hasattr(data, "nnz"):
-        raise InputError(
-            f"The {name} are a sparse matrix; hand in a dense array, for example the leading components of a "
-            "truncated SVD, or .toarray() where it fits."
-        )
-    if _is_tensor(data):
-        return _from_torch(data, name)
     if library in ("pandas", "cudf"):
-        from clorg_scale.arrays.frames import from_frame
-
         return from_frame(data, name=name)
     if library == "pyarrow":
-        from clorg_scale.arrays.arrow import from_arrow
-
         return from_arrow(data, name=name)
     if library == "polars" or hasattr(data, "__arrow_c_stream__"):
-        from clorg_scale.arrays.arrow import from_arrow_stream
-
         return from_arrow_stream(data, name=name)
-    if hasattr(data, "__cuda_array_interface__"):
-        return _cupy(name).asarray(data)
-    if hasattr(data, "__dlpack__") and hasattr(data, "__dlpack_device__"):
-        return _from_dlpack(data, name)
-    if _is_sliceable(data):
-        return _from_slices(data, name)
-    try:
-        return _from_numpy(np.asarray(data), name)
-    except (ValueError, TypeError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"The {name} cannot be read as an array: {error}.") from error
-
-
-def _from_numpy(array: Array, name: str) -> Array:
-    """Check NumPy's own special cases; give everything else back unchanged."""
-    if isinstance(array, np.ma.MaskedArray):
-        n_masked = int(np.ma.getmaskarray(array).sum())
-        if n_masked:
-            raise InputError(f"The {name} hold {n_masked} masked values; remove or fill these rows.")
-        return array.data
-    if isinstance(array, np.matrix):
-        return array.A
-    if _is_foreign_float(array.dtype):  # ml_dtypes, which JAX and Zarr use
-        return gather_blocks((array[rows].astype(np.float32) for rows in _slices(array)), array.shape, np.float32)
-    return array
-
-
-def _is_foreign_float(dtype: Any) -> bool:
-    """Tell whether this is a float type that NumPy itself does not have."""
-    return str(dtype).startswith(("bfloat16", "float8", "torch.bfloat16", "torch.float8"))
-
-
-def _is_tensor(data: Any) -> bool:
-    """Tell a tensor, or an instance of a class made of it, without importing torch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(data, torch.Tensor)
-
-
-def _from_torch(tensor: Any, name: str) -> Array:
-    """Share the memory of a tensor, on its device."""
-    tensor = tensor.detach()
-    if str(tensor.layout) != "torch.strided":
-        raise InputError(f"The {name} are a sparse tensor; hand in a dense one.")
-    if tensor.device.type == "cuda":
-        # CuPy has no bfloat16; the copy stays on the device.
-        return _cupy(name).from_dlpack(tensor.float() if _is_foreign_float(tensor.dtype) else tensor)
-    if tensor.device.type == "meta":
-        raise InputError(f"The {name} are a tensor without data (device 'meta').")
-    tensor = tensor.cpu()
-    if _is_foreign_float(tensor.dtype):
-        blocks = (tensor[rows].float().numpy() for rows in _slices(tensor))
-        return gather_blocks(blocks, tuple(tensor.shape), np.float32, name=name)
-    return tensor.resolve_conj().resolve_neg().numpy()
-
-
-def _from_dlpack(data: Any, name: str) -> Array:
-    """Share the memory of an array that offers DLPack."""
-    device = int(data.__dlpack_device__()[0])
-    if device in _CUDA_DEVICES:
-        return _cupy(name).from_dlpack(data)
-    try:
-        return np.from_dlpack(data)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        if device == _CPU and hasattr(data, "__array__"):  # a type that DLPack or NumPy's side of it lacks
-            return _from_numpy(np.asarray(data), name)
-        raise InputError(f"The {name} cannot be read through DLPack: {error}.") from error
-
-
-def _cupy(name: str) -> Any:
-    """CuPy, which is needed where the data lie on a GPU."""
-    return require("cupy", extra="cuda13", purpose=f"Reading {name} that lie on a GPU")
-
-
-def _is_sliceable(data: Any) -> bool:
-    """Tell whether this is an array that is read slice by slice (HDF5, Zarr, Dask and the like)."""
-    return all(hasattr(data, part) for part in ("shape", "dtype", "ndim", "__getitem__")) and not hasattr(
-        data, "__array_interface__"
-    )
-
-
-def _from_slices(data: Any, name: str) -> Array:
-    """Read an array slice by slice, in whole chunks."""
-    dtype = data.dtype
-    if data.ndim == 0:
-        raise InputError(f"The {name} are a single value, not an array.")
-    check_written(data, name=name)
-    if not isinstance(dtype, np.dtype) or dtype.kind == "O":
-        check_in_memory(prod(data.shape) * _POINTER_BYTES, name)
-        return np.asarray(data[:])
-    target = np.float32 if _is_foreign_float(dtype) else dtype
-    blocks = (np.asarray(data[rows]).astype(target, copy=False) for rows in _slices(data))
-    return gather_blocks(blocks, tuple(data.shape), target, name=name)
-
-
-def _slices(data: Any) -> Iterator[slice]:
-    """Cut the rows into blocks; of a chunked array, into blocks of whole chunks."""
-    n_rows = int(data.shape[0])
-    row_bytes = max(1, prod(data.shape[1:]) * data.dtype.itemsize)
-    chunks = getattr(data, "chunks", None)
-    chunk = chunks[0] if isinstance(chunks, tuple) and isinstance(chunks[0], int) else 1
-    if chunk * row_bytes > max(BLOCK_BYTES, available_memory() // 4):
-        chunk = 1  # tall chunks of few columns are read several times rather than all at once
-    return row_slices(
-        n_rows,
-        1,
-        itemsize=row_bytes,
-        block_bytes=max(BLOCK_BYTES // (chunk * row_bytes), 1) * chunk * row_bytes,
-    )
+    return plain_array(data, name=name)

@@ -23,7 +23,7 @@ def from_arrow_stream(data: Any, *, name: str) -> Array:
     data
         Anything with ``__arrow_c_stream__``, the interface of Arrow between libraries, or a Polars LazyFrame.
     name
-        What to call it in error sentences.
+        Name used in error messages.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def from_arrow(data: Any, *, name: str) -> Array:
         ``pyarrow`` Array, ChunkedArray, Table or RecordBatch. One chunk of a fixed-size list is not copied. Of a
         table, the index of the pandas frame that it was is left out.
     name
-        What to call it in error sentences.
+        Name used in error messages.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def _from_lists(chunks: list[Any], kind: Any, name: str) -> Array:
 
 
 def _list_matrix(chunk: Any, name: str) -> Array:
-    """Give the lists of one chunk, which is not empty, as the rows of a matrix, sharing memory."""
+    """Return the lists of one chunk, which is not empty, as the rows of a matrix, sharing memory."""
     import pyarrow
     import pyarrow.compute
 
@@ -210,7 +210,7 @@ def _storage(kind: Any) -> Any:
 
 
 def _is_number(kind: Any) -> bool:
-    """Tell whether these are real numbers or booleans."""
+    """Whether these are real numbers or booleans."""
     import pyarrow
 
     kinds = pyarrow.types
@@ -222,8 +222,12 @@ def _is_list(kind: Any) -> bool:
 
     kinds = pyarrow.types
     checks = (
-        kinds.is_fixed_size_list, kinds.is_list, kinds.is_large_list, kinds.is_list_view, kinds.is_large_list_view
-    )  # fmt: skip
+        kinds.is_fixed_size_list,
+        kinds.is_list,
+        kinds.is_large_list,
+        kinds.is_list_view,
+        kinds.is_large_list_view,
+    )
     return any(is_kind(kind) for is_kind in checks)
 
 

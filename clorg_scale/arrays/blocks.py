@@ -1,4 +1,4 @@
-"""Reading embeddings through once, block by block."""
+"""Reading of embeddings block by block."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from clorg_scale.arrays.device import Array, array_module
 __all__ = ["BLOCK_BYTES", "row_block", "row_slices"]
 
 BLOCK_BYTES = 32 << 20
-"""Bytes of one block where embeddings are read once; large against a disk read, small against memory."""
+"""Size of a block where embeddings are read once: large for a disk read, small compared with memory."""
 
 
 def row_slices(n_rows: int, n_features: int, *, itemsize: int = 4, block_bytes: int = BLOCK_BYTES) -> Iterator[slice]:
-    """Cut `n_rows` into consecutive slices of about `block_bytes` each."""
+    """Divide `n_rows` into consecutive slices of about `block_bytes` each."""
     step = max(1, block_bytes // max(1, n_features * itemsize))
     for start in range(0, n_rows, step):
         yield slice(start, min(n_rows, start + step))
@@ -41,13 +41,13 @@ def row_block(
     dtype
         Float type of the result.
     mean
-        (d,) float64, subtracted in float64 before the cast, so that an offset common to all points costs no
-        digits in a lower precision.
+        (d,) float64, subtracted in float64 before the cast, so that a common offset of all points costs no precision
+        in the narrower type.
 
     Returns
     -------
-    (b, d) C-contiguous, aligned array of `dtype`, in native byte order; a slice of embeddings that are so
-    already is not copied.
+    (b, d) C-contiguous, aligned array of `dtype`, in native byte order; a slice of embeddings that have these
+    properties is not copied.
     """
     xp = array_module(embeddings)
     if mean is not None and xp is np:
@@ -63,5 +63,5 @@ def row_block(
         block = block.astype(np.float64)
         block -= mean
     block = xp.ascontiguousarray(block, dtype=dtype)
-    # A member of an .npz file, mapped where it lies, may start at any byte.
+    # A memory-mapped member of an .npz file may start at any byte.
     return block if xp is not np or block.flags.aligned else block.copy()

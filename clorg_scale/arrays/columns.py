@@ -1,4 +1,4 @@
-"""Which columns of a table or data frame are features."""
+"""Choice of the columns of a table or data frame that are features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clorg_scale.errors import InputError
 __all__ = ["Column", "choose_columns", "row_number_reason"]
 
 _LISTED = 5
-"""Columns that a sentence names."""
+"""Largest number of columns that a message names."""
 
 
 class Column(NamedTuple):
@@ -23,7 +23,7 @@ class Column(NamedTuple):
     name
         As the table has it.
     kind
-        What it holds, in words; "" for numbers.
+        Description of its contents; "" for numbers.
     row_shape
         () for a number a row, (d,) for a vector, (0,) for one of unknown length; None for what cannot be features.
     """
@@ -34,7 +34,7 @@ class Column(NamedTuple):
 
 
 def row_number_reason(name: str) -> str:
-    """Say why a column of this name is no feature; "" if it may be one.
+    """Reason why a column of this name is not a feature; "" if it may be one.
 
     pandas gives these names, and no others, to an index that has none: ``__index_level_0__`` in Parquet files,
     ``Unnamed: 0`` where a file of comma-separated values is read that was written with its index.
@@ -52,7 +52,7 @@ def choose_columns(columns: Sequence[Column], *, name: str) -> list[int]:
     columns
         All columns, in order.
     name
-        What to call the frame in sentences.
+        Name used in error messages.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Where arrays live and where to compute."""
+"""Devices: where arrays are stored, and where to compute."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def array_module(*arrays: Array) -> ModuleType:
-    """Name the array library of `arrays`: CuPy if any of them lives on a GPU, NumPy otherwise."""
+    """Array module of `arrays`: CuPy if any of them is on a GPU, NumPy otherwise."""
     if any(type(array).__module__.partition(".")[0] == "cupy" for array in arrays):
         return importlib.import_module("cupy")
     return np
 
 
 def on_host(array: Array) -> np.ndarray[Any, Any]:
-    """Bring an array to main memory; one that is there is not copied."""
+    """Copy an array to main memory, unless it is there already."""
     host: np.ndarray[Any, Any] = np.asarray(array) if array_module(array) is np else array.get()
     return host
 
@@ -78,7 +78,7 @@ def resolve_torch_device(device: Device = "auto") -> Literal["cpu", "cuda"]:
 
 
 def _gpu_problem() -> str | None:
-    """Why no GPU can be used, or None where one can."""
+    """Reason why no GPU can be used; None where one can."""
     if importlib.util.find_spec("cupy") is None:
         return f"CuPy is not installed ({pip_line('cuda13')})"
     try:

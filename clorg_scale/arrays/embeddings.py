@@ -9,6 +9,7 @@ import numpy as np
 from clorg_scale.arrays.adoption import as_array
 from clorg_scale.arrays.blocks import row_slices
 from clorg_scale.arrays.device import Array, array_module
+from clorg_scale.arrays.frames import holds_vectors, stack_vectors
 from clorg_scale.errors import InputError
 
 __all__ = ["ColumnRange", "as_embeddings", "column_means", "column_range"]
@@ -27,7 +28,7 @@ def as_embeddings(embeddings: Any, *, name: str = "embeddings") -> Array:
         arrays, anything with DLPack or ``__cuda_array_interface__``, pandas, cuDF, Polars and PyArrow
         frames of numbers or columns of lists, HDF5, Zarr and Dask arrays, nested lists.
     name
-        What to call it in error sentences.
+        Name used in error messages.
 
     Returns
     -------
@@ -57,8 +58,6 @@ def as_embeddings(embeddings: Any, *, name: str = "embeddings") -> Array:
 
 def _stacked(array: Array, name: str) -> Array:
     """Stack the vectors of an array (n,) or (n, 1) that holds one a row, as a column of a frame gives it."""
-    from clorg_scale.arrays.frames import holds_vectors, stack_vectors
-
     rows = array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
     return stack_vectors(rows, name) if rows.ndim == 1 and holds_vectors(rows) else array
 
@@ -92,7 +91,7 @@ def column_range(embeddings: Array, *, name: str = "embeddings") -> ColumnRange:
     embeddings
         (n, d) as `as_embeddings` returns.
     name
-        What to call them in error sentences.
+        Name used in error messages.
 
     Raises
     ------

@@ -10,6 +10,7 @@ import numpy as np
 
 from clorg_scale.arrays.columns import Column, choose_columns
 from clorg_scale.arrays.device import Array
+from clorg_scale.arrays.plain import plain_array
 from clorg_scale.errors import InputError
 
 __all__ = ["from_frame", "holds_vectors", "stack_vectors"]
@@ -23,7 +24,7 @@ def from_frame(data: Any, *, name: str) -> Array:
     data
         pandas or cuDF frame, series or index; cuDF data stay on the GPU, except strings and categories.
     name
-        What to call it in error sentences.
+        Name used in error messages.
 
     Returns
     -------
@@ -103,7 +104,7 @@ def _from_column(column: Any, name: str) -> Array:
 
 
 def holds_vectors(rows: Any) -> bool:
-    """Tell whether all rows that are not missing are lists, small arrays or tensors, and there are such."""
+    """Whether all rows that are not missing are lists, small arrays or tensors, and there are such."""
     kinds = {type(row) for row in rows if not _is_missing(row)}
     return bool(kinds) and all(
         issubclass(kind, (list, tuple, np.ndarray)) or hasattr(kind, "__dlpack__") for kind in kinds
@@ -122,8 +123,6 @@ def stack_vectors(rows: Sequence[Any], name: str) -> Array:
     InputError
         If they differ in length, are missing or do not hold numbers.
     """
-    from clorg_scale.arrays.adoption import as_array
-
     _refuse_missing(sum(map(_is_missing, rows)), name)
     lengths = np.array([len(row) if hasattr(row, "__len__") else -1 for row in rows])
     if (lengths != lengths[0]).any():
@@ -132,7 +131,7 @@ def stack_vectors(rows: Sequence[Any], name: str) -> Array:
             f"The lists of the {name} differ in length: {max(lengths[0], 0)} numbers at row 0, "
             f"{max(lengths[first], 0)} at row {first}."
         )
-    arrays = [row if isinstance(row, (list, tuple)) else as_array(row, name=name) for row in rows]
+    arrays = [row if isinstance(row, (list, tuple)) else plain_array(row, name=name) for row in rows]
     # Python integers and floats may alternate from row to row; rows of arrays have types of their own.
     dtype = np.result_type(*{np.dtype(getattr(row, "dtype", np.float64)) for row in arrays})
     first_rows = np.asarray(arrays[:1000])
@@ -153,7 +152,7 @@ def stack_vectors(rows: Sequence[Any], name: str) -> Array:
 
 
 def _from_cudf(column: Any, name: str) -> Array:
-    """Give a cuDF column, on the device where CuPy can hold its type."""
+    """Return a cuDF column, on the device where CuPy can hold its type."""
     kind = type(column.dtype).__name__
     if kind == "ListDtype":
         lengths = column.list.len()
@@ -172,7 +171,7 @@ def _on_gpu(data: Any) -> bool:
 
 
 def _is_numeric(dtype: Any) -> bool:
-    """Tell whether a column type holds real numbers or booleans (NumPy's, nullable, or Arrow's)."""
+    """Whether a column type holds real numbers or booleans (NumPy's, nullable, or Arrow's)."""
     return _numpy_type(dtype).kind in "fiub"
 
 

@@ -1,4 +1,4 @@
-"""What libraries on one GPU need of each other: an order of their streams, room, and a sentence where it runs out."""
+"""Libraries that share a GPU: order of their streams, free memory, and a message where it runs out."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from clorg_scale.errors import InputError
 __all__ = ["free_device_memory", "on_default_stream", "within_device_memory"]
 
 OUT_OF_MEMORY = ("out of memory", "out_of_memory", "bad_alloc", "memoryallocation")
-"""What messages of cuVS, cuGraph, FAISS and CUDA itself say of it; their classes do not."""
+"""Phrases by which messages of cuVS, cuGraph, FAISS and CUDA are recognized; their classes do not tell."""
 
 MAIN_MEMORY_OUT = "std::bad_alloc"
-"""What FAISS says, and nothing else, where main memory was refused; libraries of the GPU say more."""
+"""The whole message of FAISS where main memory was refused; libraries of the GPU say more."""
 
 
 def free_device_memory() -> int:
-    """Bytes free on the current GPU, once torch and CuPy have given back what each keeps for itself.
+    """Free bytes on the current GPU after torch and CuPy have released the unused memory of their pools.
 
-    Neither takes memory from the other's pool; both fill theirs again from what is free.
+    Neither takes memory from the other's pool; both allocate it again from what is free.
     """
     cupy, torch = sys.modules.get("cupy"), sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
@@ -34,10 +34,10 @@ def free_device_memory() -> int:
 
 @contextmanager
 def on_default_stream() -> Iterator[None]:
-    """Let CuPy work on the default stream, and what it was doing on another one be finished.
+    """Run CuPy on the default stream, after its work on the current stream has finished.
 
-    cuVS and cuGraph work on a stream of the thread, which CUDA keeps in order with the default stream and no other.
-    They are given no stream of CuPy's: cuVS 26.8 takes the address of the number for the stream.
+    cuVS and cuGraph use the stream of the thread, which CUDA orders with respect to the default stream only. They are
+    not passed a stream of CuPy's: cuVS 26.8 mistakes the address of the handle for the stream.
     """
     import cupy
 
@@ -53,7 +53,7 @@ def on_default_stream() -> Iterator[None]:
 
 @contextmanager
 def within_device_memory(what: str, advice: str = "use device='cpu'") -> Iterator[None]:
-    """Say in a sentence that the device ran out of memory in `what`, whichever library was refused it.
+    """Report in one sentence that the device ran out of memory in `what`, whichever library raised the error.
 
     Raises
     ------
@@ -69,10 +69,10 @@ def within_device_memory(what: str, advice: str = "use device='cpu'") -> Iterato
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Torch's and CuPy's own classes share a name; others are told by their words, main memory's own error is not."""
+    """Whether device memory ran out: by the class name of torch and CuPy, otherwise by the message."""
     if type(error).__name__ == "OutOfMemoryError":
         return True
-    told = str(error).lower()
-    if told == MAIN_MEMORY_OUT:
+    message = str(error).lower()
+    if message == MAIN_MEMORY_OUT:
         return False
-    return not isinstance(error, InputError) and any(words in told for words in OUT_OF_MEMORY)
+    return not isinstance(error, InputError) and any(phrase in message for phrase in OUT_OF_MEMORY)

@@ -27,14 +27,14 @@ _EXACT_FLOATS = 2.0**53
 
 @dataclass(frozen=True)
 class ClassLabels:
-    """Labels as codes.
+    """Class labels encoded as integers.
 
     Attributes
     ----------
     codes
         (n,) int64, position of each point's class in `classes`; -1 where unlabelled.
     classes
-        (C,) the class labels as handed in, sorted.
+        (C,) the class labels as passed, sorted.
     """
 
     codes: npt.NDArray[np.int64]
@@ -60,7 +60,7 @@ def encode_labels(
     fewest: int = 2,
     warn: bool = True,
 ) -> ClassLabels:
-    """Class labels of any kind as codes.
+    """Encode class labels of any kind as integers.
 
     Parameters
     ----------
@@ -70,12 +70,12 @@ def encode_labels(
     n_points
         Number of embeddings they belong to.
     name
-        What to call them in error sentences.
+        Name used in error messages.
     unlabelled
         The label of points that belong to no class; -1 is meant also as a float, as the string ``"-1"`` or among
         strings. None: every label is a class.
     fewest
-        Classes that must be there.
+        Least number of classes.
     warn
         Whether to warn where -1 looks like a class.
 
@@ -150,12 +150,12 @@ def _classes(
 
 
 def is_unlabelled(labels: npt.NDArray[Any], unlabelled: int | str | None) -> npt.NDArray[np.bool_]:
-    """Tell which labels, as `label_array` gives them, are of points without a class.
+    """Find the labels, as `label_array` returns them, of points without a class.
 
     Raises
     ------
     InputError
-        If `unlabelled` is no label.
+        If `unlabelled` is not a label.
     """
     if unlabelled is None:
         return np.zeros(labels.shape, dtype=bool)
@@ -172,7 +172,7 @@ def is_unlabelled(labels: npt.NDArray[Any], unlabelled: int | str | None) -> npt
 
 
 def label_array(labels: Any, n_points: int | None = None, *, name: str = "labels") -> npt.NDArray[Any]:
-    """Labels of any kind as a plain NumPy vector of integers, booleans or strings.
+    """Convert labels of any kind to a NumPy vector of integers, booleans or strings.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def label_array(labels: Any, n_points: int | None = None, *, name: str = "labels
     n_points
         Number of embeddings they belong to; None if unknown.
     name
-        What to call them in error sentences.
+        Name used in error messages.
 
     Returns
     -------
@@ -224,7 +224,7 @@ def _objects(labels: Sequence[Any]) -> npt.NDArray[Any]:
 
 
 def _is_categorical(labels: Any) -> bool:
-    """Tell whether this is a pandas or cuDF column of categories."""
+    """Whether this is a pandas or cuDF column of categories."""
     return type(getattr(labels, "dtype", None)).__name__ == "CategoricalDtype"
 
 

@@ -1,4 +1,4 @@
-"""Limits that are set on the main memory of this process: control groups, `ulimit`, the job."""
+"""Limits on the main memory of this process: control groups, `ulimit`, the job scheduler."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _PROCESS = Path("/proc/self")
 
 
 def memory_left(process: Path = _PROCESS, environment: Mapping[str, str] | None = None) -> float:
-    """Bytes that the narrowest of all limits leaves, at least 0; infinity where there is none.
+    """Bytes that the tightest limit leaves, at least 0; infinity where there is none.
 
     Parameters
     ----------
     process
-        What the kernel says of the process: its control groups, where these are mounted, what it uses.
+        Folder of the process in /proc: its control groups, where they are mounted, and its memory use.
     environment
-        Variables in which Slurm says what a job may take; default: those of this process.
+        Environment variables in which Slurm sets the limits of a job; default: those of this process.
     """
     environment = os.environ if environment is None else environment
     left = [*_left_in_groups(process), *_left_of_limits(process), *_left_in_job(process, environment)]
@@ -38,7 +38,7 @@ def memory_left(process: Path = _PROCESS, environment: Mapping[str, str] | None 
 
 
 def _left_in_groups(process: Path) -> Iterator[float]:
-    """Yield what each control group leaves: that of the process and all those it lies in."""
+    """Yield what each control group leaves: that of the process and its ancestors."""
     groups = _lines(process / "cgroup")
     for line in _lines(process / "mountinfo"):
         before, _, after = line.partition(" - ")
@@ -58,7 +58,7 @@ def _left_in_groups(process: Path) -> Iterator[float]:
 
 
 def _group_folders(mounted: Path, root: str, path: str) -> list[Path]:
-    """List the folders of a control group and of those it lies in, up to where the hierarchy is mounted."""
+    """List the folders of a control group and its ancestors, up to where the hierarchy is mounted."""
     inside = PurePosixPath()
     with suppress(ValueError):  # the group of a container, mounted there as the root
         inside = PurePosixPath(path).relative_to(root)
@@ -106,7 +106,7 @@ def _left_in_job(process: Path, environment: Mapping[str, str]) -> Iterator[floa
 
 
 def _megabytes(text: str) -> float:
-    """Bytes of so many MiB; 0 stands for all that the node has."""
+    """Convert MiB to bytes; 0 stands for all memory of the node."""
     return int(text) * 2**20 or inf
 
 
@@ -126,5 +126,5 @@ def _lines(file: Path) -> list[str]:
 
 
 def _unescaped(text: str) -> str:
-    r"""Give a path of mountinfo, in which a space is ``\040``."""
+    r"""Return a path of mountinfo, in which a space is ``\040``."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

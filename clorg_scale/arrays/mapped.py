@@ -1,4 +1,4 @@
-"""Arrays in memory-mapped files: sent to another process by their place in the file, not by their contents."""
+"""Arrays in memory-mapped files: pickled by their location in the file, not by their contents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["MappedArray", "by_place", "mapped_array"]
 
 @dataclass(frozen=True)
 class MappedArray:
-    """Where an array lies in a file; pickled, it arrives as the array, mapped from that file.
+    """Location of an array in a file; it is unpickled as the array, mapped from that file.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class MappedArray:
 
 
 def mapped_array(array: Any) -> MappedArray | None:
-    """Where an array, or a view of one, lies in a file that has a name; None where it does not."""
+    """Location of an array, or of a view of one, in a named file; None where there is none."""
     owner = array
     while isinstance(owner, np.ndarray) and not isinstance(owner, np.memmap):
         owner = owner.base
@@ -70,14 +70,14 @@ def mapped_array(array: Any) -> MappedArray | None:
     first_page = owner.offset - owner.offset % _granularity()
     start = np.frombuffer(mapping, dtype=np.uint8).ctypes.data
     offset = first_page + array.ctypes.data - start
-    place = MappedArray(str(path), offset, array.dtype, array.shape, array.strides)
+    location = MappedArray(str(path), offset, array.dtype, array.shape, array.strides)
     first, last = np.lib.array_utils.byte_bounds(array)
     ends = first_page + first - start, first_page + last - start
-    return place if 0 <= ends[0] and ends[1] <= path.stat().st_size else None
+    return location if 0 <= ends[0] and ends[1] <= path.stat().st_size else None
 
 
 def by_place(array: Any) -> Any:
-    """What stands for an array when it is pickled: its place in a file where it has one, else the array."""
+    """Return what to pickle for an array: its location in a file where it has one, otherwise the array."""
     return mapped_array(array) or array
 
 
@@ -92,5 +92,5 @@ def _state(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _open(*place: Any) -> npt.NDArray[Any]:
-    return MappedArray(*place).open()
+def _open(*location: Any) -> npt.NDArray[Any]:
+    return MappedArray(*location).open()

@@ -1,4 +1,4 @@
-"""Amounts of main memory: what a user allows and what there is."""
+"""Amounts of main memory: limits set by the user, and what is available."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def parse_memory(limit: str | int | None) -> int | None:
 
 
 def in_bytes(amount: int) -> str:
-    """Give an amount of memory or disk space as text, such as ``4.5 PB``."""
+    """Amount of memory or disk space as text, such as ``4.5 PB``."""
     if amount < 1000:
         return f"{amount} bytes"
     if amount >= _MOST_SHOWN:
@@ -60,12 +60,12 @@ def in_bytes(amount: int) -> str:
 
 
 def available_memory() -> int:
-    """Bytes of main memory that can be taken now, within every limit that is set on this process."""
+    """Bytes of main memory that can be allocated now, within all limits set on this process."""
     return int(min(_free_memory(), memory_left()))
 
 
 def _free_memory() -> int:
-    """Bytes that the machine has free or can free."""
+    """Bytes that the machine has free or can reclaim."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

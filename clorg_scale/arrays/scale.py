@@ -1,8 +1,8 @@
-"""Embeddings brought near 1 by a power of two, where their size would leave the range of the numbers computed with.
+"""Scaling of embeddings by a power of two where their squares would leave the range of floating-point numbers.
 
-Most of what is computed (RLD, Calinski-Harabasz, the map) does not change when all embeddings are multiplied by a
-common factor. A power of two changes no digit of them either; so what is very large or very small is multiplied by one
-before anything is squared, and distances that go back to the user are divided by it again.
+Most measures (RLD, Calinski-Harabasz, the map) are invariant under multiplication of all embeddings by a common factor,
+and a power of two causes no rounding error. So very large or very small embeddings are scaled before anything is
+squared, and distances that are returned to the user are scaled back.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from clorg_scale.errors import InputError
 __all__ = ["MOST_EXPONENT", "UnitRange", "computing_dtype", "spread_exponent", "to_unit_range"]
 
 MOST_EXPONENT = 30
-"""Spreads between 2^-30 and 2^30 stay as they are: squares of distances, and ratios of such squares, fit float32."""
+"""Spreads between 2^-30 and 2^30 are not scaled: squares of distances, and their ratios, fit float32."""
 
 LARGEST_OFFSET = 2.0**60
-"""Offset in units of the spread up to which it is left in place; float32 holds it after scaling."""
+"""Largest offset, in units of the spread, that is not subtracted; float32 holds it after scaling."""
 
 
 class UnitRange(NamedTuple):
@@ -34,7 +34,7 @@ class UnitRange(NamedTuple):
     Attributes
     ----------
     embeddings
-        (n, d) as handed in, or a copy that is multiplied by 2^-exponent.
+        (n, d) as passed, or a copy multiplied by 2^-exponent.
     mean
         (d,) float64 mean of the features of `embeddings`; None where they are a copy.
     exponent
@@ -46,12 +46,12 @@ class UnitRange(NamedTuple):
     exponent: int
 
     def in_user_units(self, distance: float, what: str) -> float:
-        """A distance in the units of the embeddings that were handed in.
+        """Convert a distance to the units of the user's embeddings.
 
         Raises
         ------
         InputError
-            If float64 does not hold it.
+            If it exceeds the range of float64.
         """
         try:
             return math.ldexp(distance, self.exponent)
@@ -63,14 +63,14 @@ class UnitRange(NamedTuple):
 
 
 def to_unit_range(embeddings: Array, *, name: str = "embeddings") -> UnitRange:
-    """Multiply embeddings by a power of two where their spread is beyond 2^-30 .. 2^30; else give them back.
+    """Scale embeddings by a power of two where their spread is outside 2^-30 .. 2^30; otherwise return them.
 
     Parameters
     ----------
     embeddings
-        (n, d) as `as_embeddings` returns; read through once.
+        (n, d) as `as_embeddings` returns; read once.
     name
-        What to call them in error sentences.
+        Name used in error messages.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def spread_exponent(found: ColumnRange) -> int:
 
 
 def computing_dtype(dtype: Any) -> np.dtype[Any]:
-    """Give float64 for embeddings that float32 does not hold exactly (float64, wide integers), else float32."""
+    """Return float64 for embeddings that float32 does not hold exactly (float64, wide integers), else float32."""
     wide = dtype.itemsize > (4 if dtype.kind == "f" else 2)
     return np.dtype(np.float64 if wide else np.float32)
 

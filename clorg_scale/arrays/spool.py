@@ -1,4 +1,4 @@
-"""Arrays that come in blocks, gathered where they fit: in memory, or in a temporary memory-mapped file."""
+"""Arrays collected from blocks: in memory where they fit, otherwise in a temporary memory-mapped file."""
 
 from __future__ import annotations
 
@@ -23,26 +23,25 @@ _SHARE_OF_MEMORY = 0.25
 """Share of the free memory that a gathered array may take; the stages that follow need the rest."""
 
 _ALWAYS_TRIED = 64 << 20
-"""Bytes that are not worth a refusal."""
+"""Amounts of memory up to which an allocation is always attempted."""
 
 
 def gather_blocks(
     blocks: Iterable[Array], shape: tuple[int, ...], dtype: npt.DTypeLike, *, name: str = "array"
 ) -> Array:
-    """Gather consecutive blocks of rows into one array, on disk where it is large against the free memory.
+    """Collect consecutive blocks of rows in one array, on disk where it is large compared with the free memory.
 
-    The file lies in the folder of temporary files (the environment variable ``TMPDIR`` chooses it), has no
-    name, and its space is free again when the array is. What is announced is compared with what is free before
-    the first block is read.
+    The file is in the folder of temporary files (set by the environment variable ``TMPDIR``), has no name, and is freed
+    with the array. The announced size is compared with the free space before the first block is read.
 
     Parameters
     ----------
     blocks
         (b, ...) NumPy arrays, in order, `shape[0]` rows in all.
     shape, dtype
-        Of the whole array.
+        Shape and type of the whole array.
     name
-        What to call it in error sentences.
+        Name used in error messages.
 
     Returns
     -------
@@ -51,7 +50,7 @@ def gather_blocks(
     Raises
     ------
     InputError
-        If neither memory nor disk has room for it, or the blocks hold more or fewer rows than announced.
+        If it fits neither in memory nor on the disk, or the blocks have more or fewer rows than announced.
     """
     dtype = np.dtype(dtype)
     n_bytes = prod(shape) * dtype.itemsize
@@ -67,7 +66,7 @@ def gather_blocks(
 
 
 def check_room(n_bytes: int, name: str) -> bool:
-    """Check that an array of that size can be gathered; gives True if in memory, False if in a temporary file.
+    """Check that an array of that size can be collected; True for in memory, False for in a temporary file.
 
     Raises
     ------
@@ -106,15 +105,15 @@ def check_in_memory(n_bytes: int, name: str) -> None:
 
 
 def _counted(blocks: Iterable[Array], n_rows: int, name: str) -> Iterator[Array]:
-    """The blocks, checked to hold as many rows as announced."""
-    there = 0
+    """Yield the blocks, and check that they have as many rows as announced."""
+    n_read = 0
     for block in blocks:
-        there += len(block)
-        if there > n_rows:
+        n_read += len(block)
+        if n_read > n_rows:
             raise InputError(f"The {name} hold more than the {n_rows} rows announced; the file is damaged.")
         yield block
-    if there < n_rows:
-        raise InputError(f"The {name} end after {there} of the {n_rows} rows announced; the file is damaged.")
+    if n_read < n_rows:
+        raise InputError(f"The {name} end after {n_read} of the {n_rows} rows announced; the file is damaged.")
 
 
 def _on_disk(blocks: Iterable[Array], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -122,7 +121,7 @@ def _on_disk(blocks: Iterable[Array], shape: tuple[int, ...], dtype: np.dtype[An
     from clorg_scale.store.atomic import explain_write_errors
 
     n_bytes = prod(shape) * dtype.itemsize
-    # Written, not assigned to a writable map: a full disk is then an error and not a dead process.
+    # Written, not assigned to a writable map: a full disk then raises an error instead of killing the process.
     with (
         explain_write_errors(Path(tempfile.gettempdir()) / f"a temporary file of {n_bytes} bytes"),
         tempfile.TemporaryFile() as file,

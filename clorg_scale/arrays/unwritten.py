@@ -27,7 +27,7 @@ def check_written(data: Any, *, name: str) -> None:
     data
         ``h5py.Dataset`` or ``zarr.Array``; nothing else has chunks that could be missing.
     name
-        What to call it in error sentences.
+        Name used in error messages.
 
     Raises
     ------

@@ -1,5 +1,5 @@
 """The command line."""
 
-from clorg_scale.cli.app import main
+from clorg_scale.cli.main import main
 
 __all__ = ["main"]

@@ -1,4 +1,4 @@
-"""The commands that lead to a report, and the look at the machine."""
+"""Commands that write reports, and `doctor`."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 
-@app.command(short_help="What this machine has and what is missing.")
+@app.command(short_help="List what is installed and what is missing on this machine.")
 def doctor(*, as_json: Json = False) -> None:
-    """Say what this machine has, what is missing, and the pip line for it."""
+    """List what is installed and what is missing on this machine, with the pip commands for it."""
     from clorg_scale.doctor import examine
 
     findings = examine()
@@ -58,11 +58,12 @@ def doctor(*, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command(short_help="Two networks compared, one contrastive, one supervised.")
+@app.command(short_help="Analyze and compare two networks that come with the package.")
 def demo(*, out: Out = Path("demo-report"), seed: Seed = 0) -> None:
-    """Analyse the embeddings of two networks, one contrastive, one supervised, and compare them.
+    """Analyze and compare the embeddings of two networks, one contrastive, one supervised.
 
-    They ship with the package: 10,000 training images of Fashion-MNIST, and 10,000 test images for the probes.
+    The embeddings come with the package: 10,000 training images of Fashion-MNIST, and 10,000 test images to test the
+    probes on.
     """
     from clorg_scale.demo import run_demo
     from clorg_scale.store.atomic import result_folder
@@ -72,7 +73,7 @@ def demo(*, out: Out = Path("demo-report"), seed: Seed = 0) -> None:
     print(f"\nOpen {printable(page)} in a browser.")
 
 
-@app.command(short_help="Everything about one model's embeddings, with a report.")
+@app.command(short_help="Analyze the embeddings of a model and write a report.")
 def analyze(
     embeddings: Embeddings,
     *,
@@ -81,48 +82,56 @@ def analyze(
     test_embeddings: Annotated[
         Path | None,
         typer.Option(
-            help="Points that the probes are scored on; default: a fifth of EMBEDDINGS.", metavar="EMBEDDINGS"
+            help="Points that the probes are tested on; default: a fifth of EMBEDDINGS.", metavar="EMBEDDINGS"
         ),
     ] = None,
-    test_labels: Annotated[Path | None, typer.Option(help="Their labels.", metavar="LABELS")] = None,
+    test_labels: Annotated[Path | None, typer.Option(help="Labels of the test embeddings.", metavar="LABELS")] = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the model, in the report; default: the file's.", metavar="TEXT")
+        str | None, typer.Option(help="Name of the model in the report; default: that of the file.", metavar="TEXT")
     ] = None,
     temperatures: Temperatures = DEFAULT_TEMPERATURES,
     method: Method = "auto",
     target_error: TargetError = 0.005,
     k: Neighbors = 15,
-    communities: Annotated[str, typer.Option(help="leiden or louvain.", metavar="NAME")] = "leiden",
+    communities: Annotated[
+        str, typer.Option(help="Method of finding communities: leiden or louvain.", metavar="NAME")
+    ] = "leiden",
     resolution: Resolution = 1.0,
     probes: Annotated[
         str | None,
         typer.Option(
-            help="Out of linear, knn, label_propagation, gcn and sage, separated by commas, or none; "
-            "default: all that are installed.",
+            help="Comma-separated probes (linear, knn, label_propagation, gcn, sage), or none; default: all that are "
+            "installed.",
             metavar="NAME,NAME,...",
         ),
     ] = None,
     probe_study: Annotated[
-        bool, typer.Option("--probe-study", help="Probes also by share of labels, neighbors and temperature.")
+        bool,
+        typer.Option(
+            "--probe-study",
+            help="Also score the probes for several shares of labels, numbers of neighbors and temperatures.",
+        ),
     ] = False,
-    map_points: Annotated[int, typer.Option(help="Points on the map, at most; 0 draws none.", metavar="N")] = 10_000,
+    map_points: Annotated[
+        int, typer.Option(help="Largest number of points on the map; 0: no map.", metavar="N")
+    ] = 10_000,
     chi_points: Annotated[
         str,
-        typer.Option(help="Points asked for their neighbors' classes (class homogeneity), or all.", metavar="N"),
+        typer.Option(help="Number of points that class homogeneity is measured on, or all.", metavar="N"),
     ] = "5000",
     unlabelled: Unlabelled = "-1",
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
     dask: Dask = None,
-    resume: Annotated[bool, typer.Option(help="Take finished stages of an earlier run from FOLDER.")] = True,
+    resume: Annotated[bool, typer.Option(help="Reuse the stages that an earlier run completed in FOLDER.")] = True,
     allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
-    """Compute everything that is known of how embeddings are organized.
+    """Compute all measures of how embeddings are organized.
 
-    Writes analysis.json and report.html into FOLDER, and each finished stage: the same command, run again after it
-    was stopped, goes on where it was.
+    Writes analysis.json and report.html to FOLDER, and the result of each stage when it is complete: run the same
+    command again to continue after an interruption.
     """
     from clorg_scale.analysis import analyze as run
     from clorg_scale.distributed import connect
@@ -135,13 +144,28 @@ def analyze(
     test_points = None if test_embeddings is None else read(test_embeddings, test_labels)
     with connect(dask) as client:
         result = run(
-            points, test_embeddings=test_points, name=name or embeddings.stem,
-            temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
-            community_method=communities, resolution=resolution, probes=_probes(probes),  # type: ignore[arg-type]
-            probe_study=probe_study, map_points=map_points, chi_points=_chi_points(chi_points),
-            unlabelled=read_unlabelled(unlabelled), seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
-            output=out, resume=resume, progress=True, client=client,
-        )  # fmt: skip
+            points,
+            test_embeddings=test_points,
+            name=name or embeddings.stem,
+            temperatures=chosen,
+            method=method,  # type: ignore[arg-type]
+            target_error=target_error,
+            k=k,
+            community_method=communities,  # type: ignore[arg-type]
+            resolution=resolution,
+            probes=_probes(probes),
+            probe_study=probe_study,
+            map_points=map_points,
+            chi_points=_chi_points(chi_points),
+            unlabelled=read_unlabelled(unlabelled),
+            seed=seed,
+            device=device,  # type: ignore[arg-type]
+            memory_limit=memory_limit,
+            output=out,
+            resume=resume,
+            progress=True,
+            client=client,
+        )
     if as_json:
         print_json(result.to_dict())
         return
@@ -151,7 +175,7 @@ def analyze(
 
 
 def _chi_points(text: str) -> int | None:
-    """A number of points; None for "all"."""
+    """Parse a number of points; None for "all"."""
     if text == "all":
         return None
     try:
@@ -161,14 +185,14 @@ def _chi_points(text: str) -> int | None:
 
 
 def _probes(text: str | None) -> list[str] | None:
-    """Names separated by commas; no probe for "none"."""
+    """Parse names separated by commas; an empty list for "none"."""
     if text is None:
         return None
     return [] if text == "none" else [part.strip() for part in text.split(",")]
 
 
 def _print_analysis(result: Analysis) -> None:
-    """What an analysis found, and what it took."""
+    """Print the results of an analysis, and the time and memory of its stages."""
     from clorg_scale.analysis.comparison import quantities
 
     size = f"{result.n_points:,} points of {result.n_features:,} features"
@@ -181,20 +205,20 @@ def _print_analysis(result: Analysis) -> None:
     error = max(result.class_homogeneity_stderr.values(), default=0.0)
     if error and result.class_homogeneity_points:
         asked = f"{result.class_homogeneity_points:,}"
-        print(f"\nCHI of a sample of {asked} points, standard errors up to {error:.2g}; --chi-points all asks all.")
+        print(f"\nCHI of a sample of {asked} points, standard errors up to {error:.2g}; --chi-points all takes all.")
     print()
     for stage in result.stages:
         print(f"{stage.stage:<{width}}  {stage.seconds:10.1f} s  {stage.peak_memory_bytes / 1e9:6.2f} GB peak")
 
 
-@app.command(short_help="Analyses of several models side by side.")
+@app.command(short_help="Compare the analyses of several models.")
 def compare(
-    folders: Annotated[list[Path], typer.Argument(help="Folders that 'clorg-scale analyze' wrote.", metavar="FOLDERS")],
+    folders: Annotated[list[Path], typer.Argument(help="Folders written by 'clorg-scale analyze'.", metavar="FOLDERS")],
     *,
     out: Out,
     as_json: Json = False,
 ) -> None:
-    """Put analyses of several models side by side; writes comparison.html and comparison.json."""
+    """Compare the analyses of several models; writes comparison.html and comparison.json to FOLDER."""
     from clorg_scale.analysis import Analysis
     from clorg_scale.analysis import compare as run
 
@@ -219,7 +243,7 @@ def compare(
 
 
 def _number(value: object) -> str:
-    """Four digits, none for counts; a dash where there is no value."""
+    """Format with four decimals, none for counts; a dash where there is no value."""
     if isinstance(value, float):
         return f"{value:,.4f}"
     return "-" if value is None else f"{value:,}"

@@ -1,4 +1,4 @@
-"""Results of single stages as files, in the format that the file's ending names."""
+"""Results of single stages as files, in the format given by the file extension."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 def check_file(path: Path | None, endings: tuple[str, ...]) -> None:
-    """Check, before anything is computed, that a file can be written there in the format of its ending.
+    """Check, before anything is computed, that a file can be written in the format of its extension.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def check_file(path: Path | None, endings: tuple[str, ...]) -> None:
 
 
 def write_neighbors(table: KNN, path: Path) -> None:
-    """Write a k-NN table: .npz as `KNN.save`, .csv and .tsv a line for each point and neighbor, nearest first."""
+    """Write a k-NN table: .npz as `KNN.save`; .csv and .tsv one line per point and neighbor, nearest first."""
     ending = check_ending(path, NEIGHBOR_FILES)
     if ending == ".npz":
         table.save(path)
@@ -58,7 +58,7 @@ def write_neighbors(table: KNN, path: Path) -> None:
         file.write(separator.join(("point", "neighbor", "distance")) + "\n")
         for point, (neighbors, apart) in enumerate(zip(indices, distances, strict=True)):
             file.writelines(
-                f"{point}{separator}{neighbor}{separator}{distance:.9g}\n"  # nine digits are all of a float32
+                f"{point}{separator}{neighbor}{separator}{distance:.9g}\n"  # nine digits determine a float32
                 for neighbor, distance in zip(neighbors.tolist(), apart.tolist(), strict=True)
             )
 
@@ -83,7 +83,7 @@ def write_communities(labels: npt.NDArray[np.integer[Any]], path: Path) -> None:
 
 
 def write_rld(result: RLDResult, document: dict[str, Any], path: Path) -> None:
-    """Write RLD: .json everything, .csv and .tsv a line for each temperature."""
+    """Write RLD: .json everything; .csv and .tsv one line per temperature."""
     ending = check_ending(path, RLD_FILES)
     with write_whole(path, "w") as file:
         if ending == ".json":

@@ -1,4 +1,4 @@
-"""A mapped file that is shortened while it is read: one sentence in place of the kernel's silent end of the process."""
+"""A message where a memory-mapped file is truncated while it is read; the kernel would silently kill the process."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from clorg_scale.arrays.mapped import mapped_array
 __all__ = ["explain_lost_pages"]
 
 SENTENCE = (
-    b"error: A memory-mapped file of embeddings was shortened, or can no longer be read, while it was computed on; run "
-    b"the same command again once it is complete.\n"
+    b"error: A memory-mapped file of embeddings was shortened, or became unreadable, during the computation; run the "
+    b"same command again once the file is complete.\n"
 )
 
 
 def explain_lost_pages(array: Any) -> None:
-    """If the array is mapped, end the process with the sentence and exit code 2 where a page of its file is gone.
+    """Exit with a message and code 2 when a page of a memory-mapped array can no longer be read.
 
-    The read that fails is repeated when a handler returns, so that one written in Python, which runs afterward, never
-    comes to run; this one is compiled.
+    The failing read is repeated as soon as the handler returns, so a handler in Python, which only runs later, would
+    never be called; this one is compiled.
     """
     if hasattr(signal, "SIGBUS") and mapped_array(array) is not None:
         _install()

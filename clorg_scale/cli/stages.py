@@ -1,4 +1,4 @@
-"""The commands of single stages, each a thin layer over one public function."""
+"""Commands for single stages, each a thin layer over a public function."""
 
 from __future__ import annotations
 
@@ -37,22 +37,24 @@ from clorg_scale.errors import InputError
 __all__: list[str] = []
 
 LISTED_SIZES = 15
-"""Communities whose sizes are printed."""
+"""Largest number of communities whose sizes are printed."""
 
 
-@app.command(short_help="Relative Local Density at each temperature.")
+@app.command(short_help="Compute Relative Local Density (RLD).")
 def rld(
     embeddings: Embeddings,
     *,
     labels: Labels = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="File: .json for everything, .csv or .tsv for the values.", metavar="FILE.json"),
+        typer.Option(help="File to write: .json for all results, .csv or .tsv for the values.", metavar="FILE.json"),
     ] = None,
     temperatures: Temperatures = DEFAULT_TEMPERATURES,
     method: Method = "auto",
     target_error: TargetError = 0.005,
-    k: Annotated[int, typer.Option("--k", help="Neighbors of the graph and sampled methods.", metavar="K")] = 15,
+    k: Annotated[
+        int, typer.Option("--k", help="Number of neighbors in the methods graph and sampled.", metavar="K")
+    ] = 15,
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
@@ -61,7 +63,7 @@ def rld(
     allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
-    """Compute the Relative Local Density at each temperature, beside what shuffled labels would give."""
+    """Compute Relative Local Density at each temperature, and for comparison its value for shuffled labels."""
     from clorg_scale.analysis.inputs import named_classes
     from clorg_scale.cli.files import RLD_FILES, check_file, write_rld
     from clorg_scale.distributed import connect
@@ -74,19 +76,34 @@ def rld(
         raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
     with watch_points(stored.embeddings), connect(dask) as client:
         result = run(
-            stored.embeddings, stored.labels, temperatures=chosen, method=method, target_error=target_error, k=k,  # type: ignore[arg-type]
-            seed=seed, device=device, memory_limit=memory_limit, progress=True, client=client,  # type: ignore[arg-type]
+            stored.embeddings,
+            stored.labels,
+            temperatures=chosen,
+            method=method,  # type: ignore[arg-type]
+            target_error=target_error,
+            k=k,
+            seed=seed,
+            device=device,  # type: ignore[arg-type]
+            memory_limit=memory_limit,
+            progress=True,
+            client=client,
             unlabelled=read_unlabelled(unlabelled),
-        )  # fmt: skip
+        )
     names = named_classes(result.classes, stored.class_names)
     per_class = {name: shares.tolist() for name, shares in zip(names, result.per_class.T, strict=True)}
     document = {
-        "method": result.method, "n_points": result.n_points, "n_unlabelled": result.n_unlabelled,
+        "method": result.method,
+        "n_points": result.n_points,
+        "n_unlabelled": result.n_unlabelled,
         "mean_distance": result.mean_distance,
-        "temperatures": result.temperatures.tolist(), "values": result.values.tolist(),
-        "stderr": result.stderr.tolist(), "null_mean": result.null_mean.tolist(), "per_class": per_class,
-        "details": result.details, "seconds": result.seconds,
-    }  # fmt: skip
+        "temperatures": result.temperatures.tolist(),
+        "values": result.values.tolist(),
+        "stderr": result.stderr.tolist(),
+        "null_mean": result.null_mean.tolist(),
+        "per_class": per_class,
+        "details": result.details,
+        "seconds": result.seconds,
+    }
     if out is not None:
         write_rld(result, document, out)
     if as_json:
@@ -95,25 +112,28 @@ def rld(
     beside = f" ({result.n_unlabelled:,} unlabelled)" if result.n_unlabelled else ""
     print(f"RLD of {result.n_points:,} points{beside} in {len(result.classes):,} classes, {result.method} method\n")
     print(f"{'T':>8} {'RLD':>10} {'stderr':>10} {'shuffled labels':>16}")
-    for t, value, error, null in zip(
-        result.temperatures, result.values, result.stderr, result.null_mean, strict=True
-    ):  # fmt: skip
+    columns = (result.temperatures, result.values, result.stderr, result.null_mean)
+    for t, value, error, null in zip(*columns, strict=True):
         print(f"{t:8g} {value:10.6f} {f'{error:.6f}' if error else '0':>10} {null:16.6f}")
 
 
-@app.command(short_help="The k nearest neighbors of every point.")
+@app.command(short_help="Find the k nearest neighbors of every point.")
 def knn(
     embeddings: Embeddings,
     *,
     out: Annotated[
         Path | None,
-        typer.Option(help="File for the table: .npz, or .csv or .tsv with a line a pair.", metavar="FILE.npz"),
+        typer.Option(help="File to write: .npz, or .csv or .tsv with one line per pair.", metavar="FILE.npz"),
     ] = None,
     k: Neighbors = 15,
-    metric: Annotated[str, typer.Option(help="euclidean, cosine or inner_product.", metavar="NAME")] = "euclidean",
+    metric: Annotated[
+        str, typer.Option(help="Distance: euclidean, cosine or inner_product.", metavar="NAME")
+    ] = "euclidean",
     index: Annotated[
         str,
-        typer.Option(help="auto, flat, ivf, hnsw, nndescent, cagra or a FAISS factory string.", metavar="NAME"),
+        typer.Option(
+            help="Search index: auto, flat, ivf, hnsw, nndescent, cagra or a FAISS factory string.", metavar="NAME"
+        ),
     ] = "auto",
     seed: Seed = 0,
     device: DeviceName = "auto",
@@ -122,7 +142,7 @@ def knn(
     allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
-    """Find the k nearest neighbors of every point; `clorg_scale.KNN.load` reads the table."""
+    """Find the k nearest neighbors of every point; `clorg_scale.KNN.load` reads the .npz file."""
     from clorg_scale.cli.files import NEIGHBOR_FILES, check_file, write_neighbors
     from clorg_scale.distributed import connect
     from clorg_scale.neighbors import knn as run
@@ -131,30 +151,42 @@ def knn(
     points, _ = read_points(embeddings, labels=False, allow_external=allow_external)
     with watch_points(points), connect(dask) as client:
         table = run(
-            points, k, metric=metric, index=index, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
-            progress=True, client=client,
-        )  # fmt: skip
+            points,
+            k,
+            metric=metric,  # type: ignore[arg-type]
+            index=index,
+            seed=seed,
+            device=device,  # type: ignore[arg-type]
+            memory_limit=memory_limit,
+            progress=True,
+            client=client,
+        )
     if out is not None:
         write_neighbors(table, out)
     if as_json:
-        print_json(
-            {
-                "n_points": table.n_points, "k": table.k, "metric": table.metric, "index": table.index,
-                "recall": table.measured_recall, "mean_distance": table.mean_distance,
-            }
-        )  # fmt: skip
+        document = {
+            "n_points": table.n_points,
+            "k": table.k,
+            "metric": table.metric,
+            "index": table.index,
+            "recall": table.measured_recall,
+            "mean_distance": table.mean_distance,
+        }
+        print_json(document)
         return
     recall, mean = table.measured_recall, table.mean_distance
-    print_table(
-        [
-            ("points", f"{table.n_points:,}"), ("neighbors each", f"{table.k}"), ("metric", table.metric),
-            ("index", table.index), ("recall", "not measured" if recall is None else f"{recall:.4f}"),
-            ("mean distance", "none" if mean is None else f"{mean:.6g}"), *_written(out),
-        ]
-    )  # fmt: skip
+    rows = [
+        ("points", f"{table.n_points:,}"),
+        ("neighbors each", f"{table.k}"),
+        ("metric", table.metric),
+        ("index", table.index),
+        ("recall", "not measured" if recall is None else f"{recall:.4f}"),
+        ("mean distance", "none" if mean is None else f"{mean:.6g}"),
+    ]
+    print_table(rows + _written(out))
 
 
-@app.command(short_help="Communities of the affinity graph.")
+@app.command(short_help="Find communities of the affinity graph.")
 def communities(
     embeddings: Embeddings,
     *,
@@ -162,13 +194,16 @@ def communities(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File for the community of each point: .npy, .npz, .txt, .csv, .tsv or .json.", metavar="FILE.npy"
+            help="File to write the community of each point to: .npy, .npz, .txt, .csv, .tsv or .json.",
+            metavar="FILE.npy",
         ),
     ] = None,
     k: Neighbors = 15,
     method: Annotated[str, typer.Option(help="leiden or louvain.", metavar="NAME")] = "leiden",
     resolution: Resolution = 1.0,
-    temperature: Annotated[float, typer.Option(help="Of the affinity graph's weights.", metavar="T")] = 0.1,
+    temperature: Annotated[
+        float, typer.Option(help="Temperature of the weights of the affinity graph.", metavar="T")
+    ] = 0.1,
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
@@ -177,7 +212,7 @@ def communities(
     allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
-    """Find communities of the affinity graph, and compare them with the classes where there are labels."""
+    """Find communities of the affinity graph; with labels, also compare them with the classes."""
     from clorg_scale.affinity import affinity_graph
     from clorg_scale.agreement import agreement
     from clorg_scale.analysis.inputs import check_choice, check_positive
@@ -198,16 +233,32 @@ def communities(
     encoded = None if classes is None else encode_labels(classes, len(points), unlabelled=read_unlabelled(unlabelled))
     with watch_points(points), connect(dask) as client:
         table = neighbors(
-            points, k, seed=seed, device=device, memory_limit=memory_limit,  # type: ignore[arg-type]
-            progress=True, client=client,
-        )  # fmt: skip
+            points,
+            k,
+            seed=seed,
+            device=device,  # type: ignore[arg-type]
+            memory_limit=memory_limit,
+            progress=True,
+            client=client,
+        )
         with stage_progress("communities", enabled=True):
             graph = affinity_graph(table, temperature=temperature)
-            found = run(graph, method=method, resolution=resolution, seed=seed, device=device, client=client)  # type: ignore[arg-type]
+            found = run(
+                graph,
+                method=method,  # type: ignore[arg-type]
+                resolution=resolution,
+                seed=seed,
+                device=device,  # type: ignore[arg-type]
+                client=client,
+            )
     summary: dict[str, Any] = {
-        "method": found.method, "resolution": found.resolution, "n_points": graph.n_nodes,
-        "n_communities": len(found.sizes), "modularity": found.modularity, "sizes": found.sizes.tolist(),
-    }  # fmt: skip
+        "method": found.method,
+        "resolution": found.resolution,
+        "n_points": graph.n_nodes,
+        "n_communities": len(found.sizes),
+        "modularity": found.modularity,
+        "sizes": found.sizes.tolist(),
+    }
     if encoded is not None:
         against = agreement(encoded.codes, found.labels)
         of_classes = modularity(graph, encoded, resolution=resolution)
@@ -223,16 +274,20 @@ def communities(
         print_json(summary)
         return
     rows = [
-        ("points", f"{graph.n_nodes:,}"), ("method", found.method), ("resolution", f"{resolution:g}"),
-        ("communities", f"{len(found.sizes):,}"), ("sizes", _listed(found.sizes.tolist())),
+        ("points", f"{graph.n_nodes:,}"),
+        ("method", found.method),
+        ("resolution", f"{resolution:g}"),
+        ("communities", f"{len(found.sizes):,}"),
+        ("sizes", _listed(found.sizes.tolist())),
         ("modularity", f"{found.modularity:.4f}"),
-    ]  # fmt: skip
+    ]
     if encoded is not None:
         rows += [("unlabelled points", f"{encoded.n_unlabelled:,}")] if encoded.n_unlabelled else []
         rows += [
             ("modularity of the classes", f"{summary['class_modularity']:.4f}"),
-            ("NMI with the classes", f"{summary['nmi']:.4f}"), ("ARI with the classes", f"{summary['ari']:.4f}"),
-        ]  # fmt: skip
+            ("NMI with the classes", f"{summary['nmi']:.4f}"),
+            ("ARI with the classes", f"{summary['ari']:.4f}"),
+        ]
     print_table(rows + _written(out))
 
 
@@ -241,6 +296,6 @@ def _written(out: Path | None) -> list[tuple[str, str]]:
 
 
 def _listed(sizes: list[int]) -> str:
-    """The largest ones, and how many more there are."""
+    """List the largest sizes, and count the others."""
     more = f" and {len(sizes) - LISTED_SIZES:,} smaller" if len(sizes) > LISTED_SIZES else ""
     return " ".join(f"{size:,}" for size in sizes[:LISTED_SIZES]) + more

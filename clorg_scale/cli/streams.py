@@ -1,4 +1,4 @@
-"""Standard output and error that outlast whoever reads them."""
+"""Standard output and error that survive the exit of their reader."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Streams", "lasting_streams"]
 
 
 class _Stream(FileIO):
-    """A file that drops what it is refused to write, and remembers why."""
+    """A file that drops what cannot be written, and records the first error."""
 
     refused: OSError | None = None
 
@@ -30,24 +30,24 @@ class _Stream(FileIO):
 
 
 class Streams:
-    """The two streams while a command runs."""
+    """Standard output and error of a running command."""
 
     def __init__(self) -> None:
         self._raw: _Stream | None = None
 
     @property
     def refused(self) -> OSError | None:
-        """Why the output could not be written; None where it was, or where its reader has left."""
+        """Error that prevented writing; None where there was none, or the reader has exited."""
         error = None if self._raw is None else self._raw.refused
         return None if isinstance(error, BrokenPipeError) else error
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Flush standard output."""
         if sys.stdout is not None:
             sys.stdout.flush()
 
     def lasting(self, stream: Any, *, output: bool) -> Any:
-        """Wrap a standard stream; one that is replaced (in a notebook, in a test) stays as it is."""
+        """Wrap a standard stream; one that was replaced (in a notebook, in a test) is returned unchanged."""
         if not isinstance(stream, TextIOWrapper) or stream not in (sys.__stdout__, sys.__stderr__):
             return stream
         with suppress(OSError):
@@ -58,7 +58,7 @@ class Streams:
         return TextIOWrapper(
             BufferedWriter(raw),
             encoding=stream.encoding,
-            errors="backslashreplace",  # names that the terminal's encoding lacks
+            errors="backslashreplace",  # names that the encoding of the terminal lacks
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )
@@ -66,10 +66,10 @@ class Streams:
 
 @contextmanager
 def lasting_streams() -> Iterator[Streams]:
-    """Let the block print to whom it likes: where nobody reads any more, what is printed vanishes.
+    """Keep the block running when its output cannot be written.
 
-    Neither a closed pipe nor a full disk behind the standard output stops the work; `Streams.refused` tells of the
-    latter afterward.
+    Neither a closed pipe nor a full disk behind the standard output raises; `Streams.refused` reports the latter
+    afterward.
     """
     _open_missing()
     streams, before = Streams(), (sys.stdout, sys.stderr)
@@ -86,7 +86,7 @@ def lasting_streams() -> Iterator[Streams]:
 
 
 def _open_missing() -> None:
-    """Keep files that are opened later off the numbers of standard streams that were closed (`>&-`)."""
+    """Reserve the descriptors of standard streams that were closed (`>&-`), so that no other file takes them."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

@@ -10,98 +10,125 @@ from typing import Annotated, Any
 import typer
 
 from clorg_scale.cli.app import app
+from clorg_scale.cli.image_options import (
+    BatchSize,
+    Data,
+    DataRoot,
+    Download,
+    Epochs,
+    LearningRate,
+    SkipUnreadable,
+    Stem,
+    TrainedBackbone,
+    TrainingMethod,
+    Width,
+)
 from clorg_scale.cli.options import DeviceName, Out, Seed
 from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError, require
 
 PUBLISHED_SIZE = 224
-"""Pixels that published weights are made for."""
-
-Data = Annotated[str, typer.Option(help="fashion-mnist, cifar10, cifar100, stl10, or a folder of images by class.")]
-Root = Annotated[Path | None, typer.Option(help="Data folder; default: CLORG_SCALE_DATA.", metavar="FOLDER")]
-Download = Annotated[bool, typer.Option("--download", help="Download the data set where it is not there.")]
-SkipUnreadable = Annotated[
-    bool,
-    typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and name them; reads all of them."),
-]
-BatchSize = Annotated[int, typer.Option(help="Images at once.")]
+"""Image size in pixels that published weights are made for."""
 
 
-@app.command(short_help="A backbone trained on images, with or without labels.")
+@app.command(short_help="Train a backbone on images, with or without labels.")
 def train(
     *,
     out: Out,
-    method: Annotated[
-        str, typer.Option(help="supervised, simclr, moco, mocov3, byol, simsiam, barlowtwins, vicreg or dino.")
-    ] = "simclr",
-    backbone: Annotated[str, typer.Option(help="resnet18/34/50/101, vit, or a model of torchvision or timm.")] = (
-        "resnet18"
-    ),
-    width: Annotated[int, typer.Option(help="Channels of a ResNet's first stage; 16 trains on a CPU.")] = 64,
-    stem: Annotated[
-        str, typer.Option(help="Of a ResNet: auto, cifar, strided (a quarter of the work of cifar) or imagenet.")
-    ] = "auto",
+    method: TrainingMethod = "simclr",
+    backbone: TrainedBackbone = "resnet18",
+    width: Width = 64,
+    stem: Stem = "auto",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Start from published weights.")] = False,
     data: Data = "fashion-mnist",
-    root: Root = None,
-    image_size: Annotated[int, typer.Option(help="Size that images in folders are brought to, in pixels.")] = (
-        PUBLISHED_SIZE
-    ),
+    root: DataRoot = None,
+    image_size: Annotated[
+        int, typer.Option(help="Size in pixels that images in folders are resized to.", metavar="N")
+    ] = PUBLISHED_SIZE,
     download: Download = False,
     skip_unreadable: SkipUnreadable = False,
-    epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 200,
+    epochs: Epochs = 200,
     batch_size: BatchSize = 256,
-    learning_rate: Annotated[float, typer.Option(help="Peak, after the warm-up.")] = 1e-3,
+    learning_rate: LearningRate = 1e-3,
     strength: Annotated[
-        float | None, typer.Option(help="Of the augmentation, 0 to 2; default: 1, supervised 0.4.")
+        float | None,
+        typer.Option(
+            help="Strength of the augmentation, from 0 to 2; default: 1, or 0.4 for supervised training.",
+            metavar="NUMBER",
+        ),
     ] = None,
-    checkpoint_every: Annotated[int, typer.Option(help="Epochs between checkpoints.")] = 1,
+    checkpoint_every: Annotated[int, typer.Option(help="Epochs between checkpoints.", metavar="N")] = 1,
     measure_every: Annotated[
-        int, typer.Option(help="Epochs between measurements of test images (RLD, CHI, CH, k-NN accuracy); 0: none.")
+        int,
+        typer.Option(
+            help="Epochs between measurements of the test images (RLD, class homogeneity, Calinski-Harabasz, k-NN "
+            "accuracy); 0: none.",
+            metavar="N",
+        ),
     ] = 10,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write what is logged and measured for TensorBoard, too.")
+        bool, typer.Option("--tensorboard", help="Also write losses and measurements for TensorBoard.")
     ] = False,
     device: DeviceName = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Train a backbone, contrastively or supervised; run it again to go on where it stopped."""
+    """Train a backbone, contrastively or supervised.
+
+    Run the same command again to continue an interrupted training.
+    """
     _require_torch("Training")
     from clorg_scale import backbones
     from clorg_scale.datasets import load_images
 
     loaded: dict[str, Any] = {
-        "root": root, "image_size": image_size, "download": download, "skip_unreadable": skip_unreadable,
+        "root": root,
+        "image_size": image_size,
+        "download": download,
+        "skip_unreadable": skip_unreadable,
         "progress": backbones.first_process(),
-    }  # fmt: skip
+    }
     images = load_images(data, "train", **loaded)
     if backbones.first_process():
-        _tell_skipped(images)
+        _report_skipped(images)
     watch: Callable[[Any, Any], None] | None = None
     recorder = None
     if measure_every:
         unseen = load_images(data, "test", **loaded)
         if backbones.first_process() and unseen.skipped != images.skipped:
-            _tell_skipped(unseen)
+            _report_skipped(unseen)
         watch = recorder = backbones.Recorder(unseen, out=out, every=measure_every, epochs=epochs, seed=seed)
     if tensorboard:
         watch = backbones.EventLog(out / "tensorboard", recorder)
     network = backbones.build(
-        backbone, n_channels=images.n_channels, image_size=images.image_size, width=width,
+        backbone,
+        n_channels=images.n_channels,
+        image_size=images.image_size,
+        width=width,
         stem=stem,  # type: ignore[arg-type]
-        pretrained=pretrained, seed=seed,
-    )  # fmt: skip
+        pretrained=pretrained,
+        seed=seed,
+    )
 
     def on_epoch(trained: Any, epoch: Any) -> None:
-        _say(epoch)
+        _print_epoch(epoch)
         if watch is not None:
             watch(trained, epoch)
 
     backbones.train(
-        images, network, method=method, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-        strength=strength, out=out, checkpoint_every=checkpoint_every, on_epoch=on_epoch, device=device,  # type: ignore[arg-type]
-        seed=seed, progress=True,
-    )  # fmt: skip
+        images,
+        network,
+        method=method,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        strength=strength,
+        out=out,
+        checkpoint_every=checkpoint_every,
+        on_epoch=on_epoch,
+        device=device,  # type: ignore[arg-type]
+        seed=seed,
+        progress=True,
+    )
     if backbones.first_process():
         folder = printable(out)
         print(
@@ -110,33 +137,44 @@ def train(
         )
 
 
-@app.command(short_help="Embeddings of a data set by a backbone.")
+@app.command(short_help="Embed a data set by a backbone.")
 def embed(
     *,
     out: Out,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Folder of a training; without one, --backbone as published.", metavar="FOLDER")
+        Path | None,
+        typer.Option(
+            help="Folder of a training; default: the network of --backbone with its published weights.",
+            metavar="FOLDER",
+        ),
     ] = None,
-    backbone: Annotated[str, typer.Option(help="Model of torchvision or timm with its published weights.")] = (
-        "resnet18"
-    ),
-    layer: Annotated[str, typer.Option(help="backbone or projection.")] = "backbone",
+    backbone: Annotated[
+        str, typer.Option(help="Model of torchvision or timm, used with its published weights.", metavar="NAME")
+    ] = "resnet18",
+    layer: Annotated[str, typer.Option(help="Output to store: backbone or projection.", metavar="NAME")] = "backbone",
     data: Data = "fashion-mnist",
-    split: Annotated[str, typer.Option(help="train or test.")] = "test",
-    first: Annotated[int | None, typer.Option(help="Embed so many images only, the first ones.")] = None,
-    root: Root = None,
+    split: Annotated[str, typer.Option(help="train or test.", metavar="NAME")] = "test",
+    first: Annotated[int | None, typer.Option(help="Embed only the first N images.", metavar="N")] = None,
+    root: DataRoot = None,
     image_size: Annotated[
         int | None,
-        typer.Option(help="Size that images in folders are brought to, in pixels; default: that of the training."),
+        typer.Option(
+            help="Size in pixels that images in folders are resized to; default: that of the training.", metavar="N"
+        ),
     ] = None,
     download: Download = False,
     skip_unreadable: SkipUnreadable = False,
-    dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
+    dtype: Annotated[
+        str, typer.Option(help="Type of the stored numbers: float16 or float32.", metavar="NAME")
+    ] = "float16",
     normalize: Annotated[bool, typer.Option("--normalize", help="Divide each embedding by its length.")] = False,
     batch_size: BatchSize = 256,
     device: DeviceName = "auto",
 ) -> None:
-    """Embed a data set; run it again to go on where it stopped."""
+    """Embed a data set by a trained or published network.
+
+    Run the same command again to continue after an interruption.
+    """
     _require_torch("Embedding")
     from clorg_scale import backbones
     from clorg_scale.backbones.embedding import check_batch_size
@@ -147,14 +185,19 @@ def embed(
     metadata: dict[str, Any] = {"split": split, "layer": layer}
     trained = None if checkpoint is None else backbones.load_backbone(checkpoint, layer=layer)
     if trained is None and layer != "backbone":
-        raise InputError(f"--layer {layer} needs a --checkpoint: published networks have the layer 'backbone' only.")
+        raise InputError(f"--layer {layer} needs a --checkpoint; published networks only have the layer 'backbone'.")
     if image_size is None:
         image_size = PUBLISHED_SIZE if trained is None else trained[1]["backbone"]["image_size"]
     images = load_images(
-        data, split, root=root, image_size=image_size, download=download,  # type: ignore[arg-type]
-        skip_unreadable=skip_unreadable, progress=True,
-    )  # fmt: skip
-    _tell_skipped(images)
+        data,
+        split,  # type: ignore[arg-type]
+        root=root,
+        image_size=image_size,
+        download=download,
+        skip_unreadable=skip_unreadable,
+        progress=True,
+    )
+    _report_skipped(images)
     if isinstance(images, ImageFiles) and images.unsplit:
         metadata["split"] = "all"
     images = images if first is None else images.first(first)
@@ -164,11 +207,16 @@ def embed(
     else:
         network, metadata["training"] = trained
     stored = backbones.embed(
-        network, images, out=out, dtype=dtype,  # type: ignore[arg-type]
-        normalize=normalize, batch_size=batch_size, metadata=metadata,
+        network,
+        images,
+        out=out,
+        dtype=dtype,  # type: ignore[arg-type]
+        normalize=normalize,
+        batch_size=batch_size,
+        metadata=metadata,
         device=device,  # type: ignore[arg-type]
         progress=True,
-    )  # fmt: skip
+    )
     print(f"{len(stored.embeddings):,} embeddings of {stored.embeddings.shape[1]} features: {printable(out)}")
 
 
@@ -177,7 +225,7 @@ def _require_torch(purpose: str) -> None:
         require(package, extra="train", purpose=purpose)
 
 
-def _say(epoch: Any) -> None:
+def _print_epoch(epoch: Any) -> None:
     from clorg_scale.backbones.timing import duration
 
     left = f"  {duration(epoch.remaining_seconds)} left" if epoch.remaining_seconds else ""
@@ -188,8 +236,8 @@ def _say(epoch: Any) -> None:
     )
 
 
-def _tell_skipped(images: Any) -> None:
-    """Count and name the images that were left out."""
+def _report_skipped(images: Any) -> None:
+    """Print how many images were left out, and their names."""
     if images.skipped:
         many = len(images.skipped) > 1
         print(f"Left out {len(images.skipped):,} image{'s' * many} that cannot be read:", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Data to measure on: real images that need no download, and synthetic mixtures of any size."""
+"""Data sets: real images that need no download, and synthetic mixtures of any size."""
 
 from clorg_scale.datasets.digits import load_digits
 from clorg_scale.datasets.embedded import load_fashion_mnist_embeddings

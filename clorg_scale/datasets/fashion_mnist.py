@@ -86,7 +86,7 @@ def load_fashion_mnist(
 
 
 def _data_folders(root: Path | str | None) -> list[Path]:
-    """Give the user's data folders, the one named in the call first."""
+    """Return the user's data folders, the one named in the call first."""
     named = [root, os.environ.get("CLORG_SCALE_DATA")]
     return [Path(folder).expanduser() for folder in named if folder]
 
@@ -103,8 +103,8 @@ def _how_to_get(roots: list[Path]) -> str:
     looked = ", ".join(map(str, [*roots, _DEBIAN_FOLDER]))
     return (
         f"Fashion-MNIST was not found in {looked}; install it with 'apt-get install dataset-fashion-mnist', "
-        "or place its four files (train-images-idx3-ubyte.gz and so on) in a folder and hand that in as root "
-        "or as the environment variable CLORG_SCALE_DATA, or pass download=True."
+        "or copy its four files (train-images-idx3-ubyte.gz and so on) to a folder and pass that as root or in the "
+        "environment variable CLORG_SCALE_DATA, or pass download=True."
     )
 
 

@@ -1,4 +1,4 @@
-"""Folders of images, one a class: which files are images, and what their classes are called."""
+"""Folders of images, one for each class: their files and the names of the classes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from clorg_scale.errors import InputError
 __all__ = ["IMAGE_ENDINGS", "ClassFolders", "find_split", "read_class_folders"]
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Those that torchvision's ImageFolder reads, in capitals too."""
+"""Extensions that torchvision's ImageFolder reads, in upper or lower case."""
 
 _SYSTEM_FOLDERS = ("__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "lost+found", "System Volume Information")
-"""What systems leave among a user's folders, beside the hidden ones."""
+"""Folders that operating systems create, besides hidden ones."""
 
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 
@@ -25,7 +25,7 @@ _SPLITS = {"train": ("train", "training"), "test": ("test", "val", "valid", "val
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """Images below one folder a class.
+    """Images in one folder for each class.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class ClassFolders:
     paths, names
         (n,) the images, class by class, and the class of each.
     others
-        Files that are passed over because their names do not end as an image's; hidden ones are not listed.
+        Files that are ignored because their extension is not that of an image; hidden ones are not listed.
     """
 
     classes: list[str]
@@ -44,7 +44,7 @@ class ClassFolders:
 
 
 def find_split(folder: Path, split: Literal["train", "test"]) -> Path | None:
-    """Find the folder of a split, which holds folders of classes; None where the folder is not cut into splits.
+    """Find the folder of a split, which holds folders of classes; None where the folder is not divided into splits.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def find_split(folder: Path, split: Literal["train", "test"]) -> Path | None:
     """
     known = {name for names in _SPLITS.values() for name in names}
     named = [name for name in sorted(_folders(folder), reverse=True) if name.lower() in known]
-    there = {name.lower(): name for name in named if _folders(folder / name)}  # "train" may be a class of vehicles
+    there = {name.lower(): name for name in named if _folders(folder / name)}  # "train" may also be a class of vehicles
     found = [folder / there[name] for name in _SPLITS[split] if name in there]
     if found:
         return found[0]
@@ -73,7 +73,9 @@ def read_class_folders(folder: Path) -> ClassFolders:
     """
     classes = sorted(_folders(folder))
     if not classes:
-        raise InputError(f"{folder} does not hold one folder of images a class; it has no folder that is not hidden.")
+        raise InputError(
+            f"{folder} does not hold a folder of images for each class; it has no folder that is not hidden."
+        )
     paths: list[str] = []
     names: list[str] = []
     others: list[str] = []
@@ -82,8 +84,8 @@ def read_class_folders(folder: Path) -> ClassFolders:
         images = [file for file in files if file.lower().endswith(IMAGE_ENDINGS)]
         if not images:
             raise InputError(
-                f"{folder} does not hold one folder of images a class: {folder / name} holds no image (known endings: "
-                f"{', '.join(IMAGE_ENDINGS)}); remove that folder, or put its images there."
+                f"{folder} does not hold a folder of images for each class: {folder / name} holds no image (known "
+                f"extensions: {', '.join(IMAGE_ENDINGS)}); remove that folder, or put its images there."
             )
         chosen = set(images)
         others += [file for file in files if file not in chosen]
@@ -102,16 +104,16 @@ def _folders(folder: Path) -> list[str]:
 
 def _files(folder: Path) -> Iterator[str]:
     """Paths of the files below a folder, sorted folder by folder, without hidden ones; each folder once."""
-    seen: set[tuple[int, int]] = set()  # a link may lead back to where it lies
-    for place, below, files in os.walk(folder, followlinks=True, onerror=_refuse):
-        status = Path(place).stat()
+    seen: set[tuple[int, int]] = set()  # a link may lead back to its own folder
+    for parent, below, files in os.walk(folder, followlinks=True, onerror=_refuse):
+        status = Path(parent).stat()
         if (status.st_dev, status.st_ino) in seen:
             below.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
         below[:] = sorted(name for name in below if not _is_hidden(name))
         yield from (
-            str(Path(place, name))
+            str(Path(parent, name))
             for name in sorted(files)
             if not _is_hidden(name) and name.lower() not in _SYSTEM_FILES
         )

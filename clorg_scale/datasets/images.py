@@ -1,4 +1,4 @@
-"""Labeled images by name: in memory where they are small, decoded when asked for where they are files."""
+"""Labeled images by name: in memory where they are small, decoded on demand where they are files."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from clorg_scale.whole import whole_number
 __all__ = ["IMAGE_SETS", "ImageFiles", "ImageSet", "Images", "load_images"]
 
 IMAGE_SETS = ("fashion-mnist", "cifar10", "cifar100", "stl10")
-"""Names that `load_images` takes beside folders of images."""
+"""Names that `load_images` takes in addition to folders of images."""
 
 Split = Literal["train", "test"]
 
 HASHED_BYTES = 2 << 30
-"""Up to so many bytes of image files are read for their digest; beyond, sizes and times of change stand for them."""
+"""Largest total size of image files whose bytes are hashed; beyond it, their sizes and times of change are."""
 
 _LISTED = 5
-"""Files that a sentence names."""
+"""Largest number of files that a message names."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Images:
     classes
         Name of each label.
     name
-        Of the data set.
+        Name of the data set.
 
     Raises
     ------
@@ -79,11 +79,11 @@ class Images:
 
     @property
     def skipped(self) -> list[str]:
-        """Files that were left out because they cannot be read: none, the images are here."""
+        """Files that were left out because they cannot be read: none of images in memory."""
         return []
 
     def digest(self) -> str:
-        """Name the contents, pixels and labels, by 32 hexadecimal digits."""
+        """Digest of pixels and labels, 32 hexadecimal digits."""
         digest = hashlib.blake2b(f"{self.pixels.shape}{self.classes}".encode(), digest_size=16)
         for image in self.pixels:
             digest.update(np.ascontiguousarray(image).data)
@@ -118,7 +118,7 @@ class Images:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images in files, decoded by threads when they are asked for; attributes as those of `Images`.
+    """Images in files, decoded on demand by threads; attributes as those of `Images`.
 
     Attributes
     ----------
@@ -163,9 +163,9 @@ class ImageFiles:
         return replace(self, paths=[self.paths[row] for row in rows], labels=self.labels[rows])
 
     def digest(self) -> str:
-        """Name the contents, files, labels and size, by 32 hexadecimal digits.
+        """Digest of files, labels and size, 32 hexadecimal digits.
 
-        Of more than `HASHED_BYTES` not the bytes are read, but the sizes and times of change of the files.
+        Beyond `HASHED_BYTES`, the sizes and times of change of the files are hashed, not their contents.
         """
         digest = hashlib.blake2b(f"{self.image_size} {self.classes}".encode(), digest_size=16)
         digest.update(np.ascontiguousarray(self.labels, dtype=np.int64).data)
@@ -272,7 +272,7 @@ def load_images(
     root
         Data folder; default: the environment variable CLORG_SCALE_DATA.
     image_size
-        Size that images in folders are brought to, in pixels.
+        Size in pixels that images in folders are resized to.
     download
         Let torchvision download the named sets.
     skip_unreadable
@@ -307,7 +307,7 @@ def _from_torchvision(name: str, split: Split, root: Path | str | None, *, downl
     datasets = require("torchvision.datasets", extra="train", purpose=f"Reading {name}")
     folder = root or os.environ.get("CLORG_SCALE_DATA")
     if not folder:
-        raise InputError(f"{name} is read from a data folder: name it as root, or as CLORG_SCALE_DATA.")
+        raise InputError(f"{name} is read from a data folder; pass it as root, or set CLORG_SCALE_DATA.")
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "stl10": datasets.STL10}[name]
     which: dict[str, Any] = {"split": split} if name == "stl10" else {"train": split == "train"}
     try:
@@ -325,27 +325,27 @@ def _from_torchvision(name: str, split: Split, root: Path | str | None, *, downl
 def _from_folder(folder: Path, split: Split, image_size: int) -> ImageFiles:
     """One folder of images a class."""
     require("PIL.Image", extra="train", purpose="Reading a folder of images")
-    part = find_split(folder, split)
-    found = read_class_folders(part or folder)
-    _tell_left_out(found)
-    if part is None and split == "test":
+    split_folder = find_split(folder, split)
+    found = read_class_folders(split_folder or folder)
+    _warn_of_others(found)
+    if split_folder is None and split == "test":
         warnings.warn(
-            f"{folder} has no train/ and no val/ or test/, so its test images are its training images, all of them; "
-            "numbers measured on them do not say how the network does on images that it has not seen.",
+            f"{folder} has no train/ and no val/ or test/, so its test images are its training images; measures of "
+            "them do not show how the network performs on unseen images.",
             stacklevel=3,
         )
     classes = found.classes
-    train = find_split(folder, "train") if part is not None and split == "test" else None
+    train = find_split(folder, "train") if split_folder is not None and split == "test" else None
     if train is not None:
         known = read_class_folders(train).classes
         classes = known + [name for name in classes if name not in set(known)]
     number = {name: label for label, name in enumerate(classes)}
     labels = np.array([number[name] for name in found.names], np.int64)
-    return ImageFiles(found.paths, labels, classes, folder.resolve().name, image_size, unsplit=part is None)
+    return ImageFiles(found.paths, labels, classes, folder.resolve().name, image_size, unsplit=split_folder is None)
 
 
-def _tell_left_out(found: ClassFolders) -> None:
-    """Say which files of class folders are no images."""
+def _warn_of_others(found: ClassFolders) -> None:
+    """Warn of files in class folders that are not images."""
     if found.others:
         listed = ", ".join(found.others[:_LISTED]) + (", ..." if len(found.others) > _LISTED else "")
         many = len(found.others) > 1

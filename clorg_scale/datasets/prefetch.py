@@ -19,7 +19,7 @@ def prefetched(images: ImageSet, batches: Iterable[npt.NDArray[np.int64]]) -> It
     Parameters
     ----------
     images
-        Where they come from.
+        Images to read.
     batches
         Rows of each batch.
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files: completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from clorg_scale.errors import InputError
-from clorg_scale.store.temporary import hold, remove_strays_of, temporary_name
+from clorg_scale.store.temporary import lock_temporary, remove_strays_of, temporary_name
 
 __all__ = [
     "check_target",
@@ -39,7 +39,7 @@ _REFUSED = {
     errno.ENOENT: "its folder does not exist",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.ENAMETOOLONG: "its name is too long",
-    errno.EEXIST: "a file of that name lies there",
+    errno.EEXIST: "a file of that name exists",
     errno.ELOOP: "its path is a loop of symbolic links",
 }
 
@@ -76,7 +76,7 @@ def write_whole(path: Path | str, mode: Literal["wb", "w"] = "wb") -> Iterator[I
         # os.open rather than tempfile: the umask decides who may read the file, as for any other.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         encoding, newline = ("utf-8", "\n") if mode == "w" else (None, None)
-        hold(descriptor)
+        lock_temporary(descriptor)
         complete = _CompleteFile(temporary, target, os.dup(descriptor))
         try:
             with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
@@ -95,10 +95,9 @@ def write_whole(path: Path | str, mode: Literal["wb", "w"] = "wb") -> Iterator[I
 
 @contextmanager
 def write_together() -> Iterator[None]:
-    """Let the files of one result appear together: all that `write_whole` writes in the block, when the block ends.
+    """Make all files that `write_whole` writes in the block appear together when the block ends.
 
-    Where one of them cannot be written, or the block raises otherwise, none of them appears, and all that were there
-    before stay as they were.
+    If one of them cannot be written, or the block raises, none of them appears, and existing files stay unchanged.
 
     Raises
     ------
@@ -123,7 +122,7 @@ def write_together() -> Iterator[None]:
 
 @dataclass
 class _CompleteFile:
-    """A temporary file that waits for its name; its lock is held until it has it."""
+    """A complete temporary file, locked until it is renamed."""
 
     temporary: Path
     target: Path
@@ -239,7 +238,7 @@ def explain_write_errors(path: Path | str) -> Iterator[None]:
 
 
 def _is_about(error: OSError, path: Path | str) -> bool:
-    """Tell whether the error names a file in the folder of `path` or one above (the block may read from elsewhere)."""
+    """Whether the error names a file in the folder of `path` or one above (the block may read from elsewhere)."""
     if error.filename is None:
         return True
     named, target = _real(os.fsdecode(error.filename)), _real(path)
@@ -247,12 +246,12 @@ def _is_about(error: OSError, path: Path | str) -> bool:
 
 
 def _real(path: Path | str) -> Path:
-    """Give the path without symbolic links; a loop of them stays (`Path.resolve` raises its own error for one)."""
+    """Return the path without symbolic links; a loop of them stays (`Path.resolve` raises its own error for one)."""
     return Path(os.path.realpath(path))
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in `folder` to the disk, so that a rename survives a power cut."""
+    """Flush the entries of `folder` to the disk, so that a rename survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What lies in a file of embeddings, and which of its arrays is meant."""
+"""Contents of a file of embeddings, and choice among its arrays."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class StoredEmbeddings:
     labels
         (n,) integers, booleans or strings as stored, -1 where unlabelled; None where none are stored.
     metadata
-        What was stored with them. Of a table, ``columns`` says of which columns the embeddings were ``taken``, which
-        were ``left_out``, each with the reason, and which holds the ``labels``; where the labels come from a table of
-        their own, ``label_columns`` says the same of that.
+        Metadata stored with them. For a table, ``columns`` lists the columns ``taken`` as embeddings, those
+        ``left_out`` with the reason, and the column of the ``labels``; ``label_columns`` does the same for a separate
+        table of labels.
     class_names
         Name of each label, where the labels are integers that were stored with names; else None.
     """
@@ -63,16 +63,16 @@ class StoredEmbeddings:
 
 @dataclass(frozen=True)
 class Member:
-    """One array of a file: its shape, and how it is read."""
+    """An array of a file: its shape, and a function that reads it."""
 
     shape: tuple[int, ...]
-    """Known before the array is read; () where it cannot be embeddings or labels."""
+    """Shape before the array is read; () where it cannot be embeddings or labels."""
     read: Callable[[], Any]
     elsewhere: bool = False
-    """It lies in another file, so that its shape is not known; reading it refuses, and says why."""
+    """Whether it is in another file, so that its shape is unknown; reading it raises an error that says why."""
 
     def may_have(self, n_dimensions: int) -> bool:
-        """Tell whether this may be an array of so many dimensions."""
+        """Whether this may be an array of so many dimensions."""
         return self.elsewhere or len(self.shape) == n_dimensions
 
 
@@ -95,23 +95,23 @@ class Table:
 
 @dataclass(frozen=True)
 class Contents:
-    """The arrays of a file by name, and what else is stored with them."""
+    """The arrays of a file by name, and their metadata."""
 
     path: Path
     members: dict[str, Member]
     metadata: dict[str, Any] = field(default_factory=dict)
     table: Table | None = None
-    """Where the file is a table."""
+    """Columns of a table; None for other files."""
 
     def class_names(self, labels: npt.NDArray[Any] | None) -> list[str] | None:
-        """Give the names stored with labels of this file; None where the labels are names, or none are stored."""
+        """Return the names stored with labels of this file; None where the labels are names, or none are stored."""
         names = self.metadata.get(CLASS_NAMES)
         if labels is None or labels.dtype.kind not in "iu" or not isinstance(names, list):
             return None
         return names if all(isinstance(name, str) for name in names) and len(set(names)) == len(names) else None
 
     def key(self, name: str) -> str:
-        """Give the full name of an array; the last part of a name with slashes is enough where it is unique.
+        """Return the full name of an array; the last part of a name with slashes is enough where it is unique.
 
         Raises
         ------
@@ -159,7 +159,7 @@ def _number_columns(contents: Contents, table: Table) -> list[str]:
 
 
 def choose_embeddings(contents: Contents, name: str | None) -> str:
-    """Give the name of the embeddings: of the array asked for, else of a known name, else of the only matrix.
+    """Return the name of the embeddings: of the array asked for, else of a known name, else of the only matrix.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def choose_embeddings(contents: Contents, name: str | None) -> str:
 def choose_labels(
     contents: Contents, name: str | None, *, embeddings: str | None = None, required: bool = False
 ) -> str | None:
-    """Give the name of the labels: of the array asked for, else of a known name (else, if required, the only vector).
+    """Return the name of the labels: of the array asked for, else of a known name (else, if required, the only vector).
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def _is_label(name: str) -> bool:
 
 
 def _is_column(member: Member) -> bool:
-    """Tell whether there is one value a point: (n,) or (n, 1)."""
+    """Whether there is one value a point: (n,) or (n, 1)."""
     return member.may_have(1) or (len(member.shape) == 2 and member.shape[1] == 1)
 
 

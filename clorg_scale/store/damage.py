@@ -1,4 +1,4 @@
-"""One sentence for a file that cannot be what it says it is."""
+"""One-sentence errors for damaged files."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from contextlib import contextmanager
 
 from clorg_scale.errors import InputError, MissingDependencyError, lacks_memory
 
-__all__ = ["tell_damage"]
+__all__ = ["explain_damage"]
 
 
 @contextmanager
-def tell_damage(what: str) -> Iterator[None]:
-    """Turn whatever a library raises in the block into an error for the user.
+def explain_damage(what: str) -> Iterator[None]:
+    """Turn any error of a library in the block into an `InputError`.
 
-    A damaged file makes zipfile, NumPy's parser of headers, PyArrow, HDF5 and Zarr raise a dozen kinds of errors,
-    among them some that no documentation names.
+    For a damaged file, zipfile, NumPy's header parser, PyArrow, HDF5 and Zarr raise many kinds of errors, some of them
+    undocumented.
 
     Parameters
     ----------
     what
-        Beginning of the sentence; what the library said follows in brackets.
+        Beginning of the message; that of the library follows in parentheses.
 
     Raises
     ------
     InputError
-        In place of any error but `InputError`, `MissingDependencyError` and those that say that memory was refused,
-        which pass.
+        In place of any error except `InputError`, `MissingDependencyError` and those about memory, which pass.
     """
     try:
         yield

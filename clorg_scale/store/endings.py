@@ -1,4 +1,4 @@
-"""What the ending of a file's name says is what is written to it."""
+"""File formats by the extension of the name."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from clorg_scale.errors import InputError
 __all__ = ["check_ending", "check_folder_name"]
 
 _FILES = (
-    ".npy", ".npz", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".feather", ".arrow", ".h5", ".hdf5",
-    ".h5ad", ".safetensors", ".pt", ".pth", ".pkl", ".mat", ".html", ".htm", ".pdf", ".svg", ".png", ".zip", ".gz",
-    ".xlsx", ".zarr",
-)  # fmt: skip
-"""Endings of files, and of folders in a format of their own."""
+    *(".npy", ".npz", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".feather", ".arrow", ".h5", ".hdf5"),
+    *(".h5ad", ".safetensors", ".pt", ".pth", ".pkl", ".mat", ".html", ".htm", ".pdf", ".svg", ".png", ".zip", ".gz"),
+    *(".xlsx", ".zarr"),
+)
+"""Extensions of files, and of folders in a format of their own."""
 
 
 def check_ending(path: Path | str, endings: Sequence[str]) -> str:
-    """Tell in which format a file is to be written.
+    """Return the extension that selects the format of a file to write.
 
     Parameters
     ----------
     path
         Name of the file.
     endings
-        Those that can be written, with their dots, the usual one first.
+        Extensions that can be written, with their dots, the default first.
 
     Returns
     -------
-    One of the endings; the first one for a name without any.
+    One of `endings`; the first for a name without an extension.
 
     Raises
     ------
     InputError
-        If the name has another ending.
+        If the name has another extension.
     """
     ending = Path(path).suffix.lower()
     if not ending:
@@ -51,7 +51,7 @@ def check_folder_name(path: Path | str) -> None:
     Raises
     ------
     InputError
-        If the name ends as that of a file.
+        If the name has the extension of a file.
     """
     ending = Path(path).suffix.lower()
     if ending in _FILES and not Path(path).is_dir():

@@ -18,7 +18,7 @@ class GrowingNpy:
     Parameters
     ----------
     path
-        The file; its first `rows` rows are kept if it exists, what follows them is cut off.
+        The file; of an existing one the first `rows` rows are kept, and the rest is truncated.
     row_shape
         Shape of one row: (d,) for a matrix, () for a vector.
     dtype
@@ -38,7 +38,7 @@ class GrowingNpy:
         self._file.seek(self._end)
 
     def _write_header(self) -> None:
-        """Write the header for the present number of rows; NumPy pads it so that its length does not change."""
+        """Write the header for the current number of rows; NumPy pads it to a fixed length."""
         self._file.seek(0)
         header = {"descr": self.dtype.str, "fortran_order": False}
         np.lib.format.write_array_header_1_0(self._file, {**header, "shape": (self.rows, *self.row_shape)})
@@ -58,7 +58,7 @@ class GrowingNpy:
         self.rows += len(block)
 
     def sync(self) -> None:
-        """Bring all rows to the disk."""
+        """Flush all rows to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -77,7 +77,7 @@ class GrowingNpy:
 
     @staticmethod
     def whole_rows(path: Path, row_shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
-        """Rows that the file holds in full; 0 if it is not there."""
+        """Number of complete rows in the file; 0 if it does not exist."""
         row_bytes = int(np.prod(row_shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         try:
             with path.open("rb") as file:

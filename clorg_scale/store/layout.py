@@ -1,4 +1,4 @@
-"""The folder that holds embeddings: which files it has, and which of them count.
+"""Layout of a store: which files its folder has, and which of them are valid.
 
 ``metadata.json`` is the table of contents: it names the file of the embeddings and that of the labels
 (``embeddings.npy``, ``labels.npy``; with a random part in the name where an older store is replaced). It is
@@ -56,7 +56,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _are_counts(values: Any) -> bool:
-    """Tell whether this is a list of whole numbers of a size that files have."""
+    """Whether this is a list of whole numbers of a size that files have."""
     return isinstance(values, list) and all(type(value) is int and 0 <= value < _MOST_ROWS for value in values)
 
 

@@ -18,7 +18,7 @@ from clorg_scale.store.contents import (
     columns_taken,
     with_features,
 )
-from clorg_scale.store.damage import tell_damage
+from clorg_scale.store.damage import explain_damage
 from clorg_scale.store.regular import check_regular_file
 
 __all__ = ["load_embeddings", "load_labels"]
@@ -102,7 +102,7 @@ def load_embeddings(
         label = contents.key(label)
     contents = with_features(contents, label if labels_file is None else None)
     chosen = choose_embeddings(contents, name)
-    with tell_damage(f"The embeddings in {path} cannot be read"):
+    with explain_damage(f"The embeddings in {path} cannot be read"):
         embeddings = as_embeddings(contents.members[chosen].read(), name=f"embeddings in {path}")
     metadata = dict(contents.metadata)
     stored, names = None, None
@@ -124,7 +124,7 @@ def load_embeddings(
 
 def _read_labels(contents: Contents, name: str, n_points: int | None) -> npt.NDArray[Any]:
     """Read and check the labels of that name."""
-    with tell_damage(f"The labels in {contents.path} cannot be read"):
+    with explain_damage(f"The labels in {contents.path} cannot be read"):
         return label_array(contents.members[name].read(), n_points, name=f"labels in {contents.path}")
 
 
@@ -217,7 +217,7 @@ def _contents(path: Path, formats: dict[str, str], what: str, *, allow_external:
             f"{', '.join(formats)}."
         )
     options = {"allow_external": allow_external} if reader in _LEADING_ELSEWHERE else {}
-    with tell_damage(f"{path} cannot be read"):
+    with explain_damage(f"{path} cannot be read"):
         contents: Contents = importlib.import_module(f"clorg_scale.store.readers.{reader}").contents(path, **options)
     return contents
 

@@ -1,4 +1,4 @@
-"""Folders that one run at a time writes to.
+"""Locks that let only one run at a time write to a folder.
 
 The lock is the kernel's, on the folder itself: it leaves no file behind, and the kernel lifts it when the process ends,
 however it ends. Where folders cannot be locked (NFS), a hidden file in the folder is.
@@ -24,7 +24,7 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 LOCK_FILE = ".clorg-scale-lock.tmp"
-"""Locked in place of a folder that cannot be; it stays there."""
+"""File to lock where a folder cannot be locked; it is not removed."""
 
 _scope: ContextVar[ExitStack | None] = ContextVar("_scope", default=None)
 
@@ -40,7 +40,7 @@ class FolderLock:
     Raises
     ------
     InputError
-        If somebody else is writing there.
+        If another run is writing there.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -58,14 +58,14 @@ class FolderLock:
             raise
 
     def _lock_file(self, folder: Path) -> None:
-        """Lock a file instead, which network file systems allow where it is open for writing."""
+        """Lock a file instead, which network file systems allow if it is open for writing."""
         os.close(self._descriptor)
         self._descriptor = -1
         self._descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         _locked(self._descriptor)  # False: no locks at all there
 
     def release(self) -> None:
-        """Let others write; does nothing a second time."""
+        """Release the lock; calling it again has no effect."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -77,7 +77,7 @@ class FolderLock:
 
 
 def lock_folder(folder: Path | str) -> None:
-    """Keep other writers out of a folder until the function that is decorated by `releasing_locks` returns or raises.
+    """Keep other writers out of a folder until the function decorated by `releasing_locks` returns or raises.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def lock_folder(folder: Path | str) -> None:
 
 
 def releasing_locks(function: Callable[P, Result]) -> Callable[P, Result]:
-    """Unlock, when the function returns or raises, what `lock_folder` locked in it."""
+    """Release the locks of `lock_folder` when the decorated function returns or raises."""
 
     @functools.wraps(function)
     def released(*args: P.args, **kwargs: P.kwargs) -> Result:
@@ -110,14 +110,14 @@ def _locked(descriptor: int) -> bool:
     Raises
     ------
     BlockingIOError
-        If somebody else holds it.
+        If another process holds the lock.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError as error:
-        if error.errno == errno.EACCES:  # how some network file systems say the same
+        if error.errno == errno.EACCES:  # the equivalent on some network file systems
             raise BlockingIOError(error.errno, error.strerror) from error
         return False
     return True

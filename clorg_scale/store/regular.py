@@ -1,4 +1,4 @@
-"""Files that end: what a pipe, a socket or a device offers is never read."""
+"""Checks that a path is a regular file: pipes, sockets and devices are never read."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _KINDS = {
 }
 
 OBJECTS_PER_BYTE = 10
-"""Bytes of Python objects that a byte of text may become; short numbers and strings come near it."""
+"""Bytes of Python objects per byte of text, at most; short numbers and strings come close to it."""
 
 
 def check_regular_file(path: Path | str) -> None:
-    """Check that a path, links followed, is no pipe, socket or device: reading one may wait, or never end.
+    """Check that a path, links followed, is no pipe, socket or device: reading one may block, or never end.
 
-    A folder passes, and what is not there: opening it says so.
+    Folders and missing files pass: opening them raises an error.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def check_regular_file(path: Path | str) -> None:
 
 
 def check_fits_memory(path: Path) -> None:
-    """Check that a text file, read whole, fits in the memory that is free, with the objects made of it.
+    """Check that a text file, read as a whole, and the objects made of it fit in the free memory.
 
     Raises
     ------

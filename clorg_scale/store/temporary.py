@@ -1,4 +1,4 @@
-"""Names and strays of the temporary files that `write_whole` writes to.
+"""Temporary files of `write_whole`: their names, and removal of those left by killed processes.
 
 A writer holds a lock on its temporary file, which the system lifts when the process dies: what is not locked, and
 older than this process, was left by a process that was killed.
@@ -14,10 +14,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["hold", "remove_strays", "remove_strays_of", "temporary_name"]
+__all__ = ["lock_temporary", "remove_strays", "remove_strays_of", "temporary_name"]
 
 _NAME_LENGTH = 100
-"""A longer name is shortened, so that the temporary one does not exceed the 255 bytes of a file name."""
+"""Longer names are shortened, so that the temporary name does not exceed the 255 bytes of a file name."""
 
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{12}\.tmp", re.DOTALL)
 
@@ -25,13 +25,13 @@ _STARTED = time.time()
 
 
 def temporary_name(target: Path) -> Path:
-    """Give a name that is free, in the folder of `target`, hidden and ending in ``.tmp``."""
+    """Return a name that is free, in the folder of `target`, hidden and ending in ``.tmp``."""
     return target.with_name(f".{target.name[:_NAME_LENGTH]}.{secrets.token_hex(6)}.tmp")
 
 
-def hold(descriptor: int) -> None:
-    """Lock an open temporary file, so that nobody takes it for a stray."""
-    with suppress(OSError):  # a file system without locks: strays stay there
+def lock_temporary(descriptor: int) -> None:
+    """Lock an open temporary file, so that no other process removes it as a leftover."""
+    with suppress(OSError):  # a file system without locks: leftovers are not removed
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -54,7 +54,7 @@ def _remove_stray(path: Path) -> None:
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where somebody holds it
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if a process holds it
             if os.fstat(descriptor).st_mtime < _STARTED:
                 path.unlink()
         finally:

@@ -22,16 +22,15 @@ from clorg_scale.store.locks import FolderLock
 __all__ = ["EmbeddingsWriter"]
 
 _SYNC_BYTES = 64 << 20
-"""After so many bytes the rows are brought to the disk; a crash loses at most these."""
+"""Bytes after which rows are flushed to the disk; a crash loses at most these."""
 
 
 class EmbeddingsWriter:
     """Write embeddings in order, batch by batch, into the folder that `load_embeddings` reads.
 
-    A store that is there before stays readable until `finish` replaces it in one step. A process that dies
-    leaves its rows behind: a new writer with the same settings finds `rows` of them and continues there; one
-    with other settings starts again. One writer at a time: the folder is locked until `finish` or `close`, or until
-    the process ends.
+    An existing store stays readable until `finish` replaces it in one step. The rows of a process that dies are kept:
+    a new writer with the same settings continues after the first `rows` of them; one with other settings starts again.
+    There is one writer at a time: the folder is locked until `finish` or `close`, or until the process ends.
 
     Parameters
     ----------
@@ -46,7 +45,7 @@ class EmbeddingsWriter:
     resume
         If False, a partial store is dropped.
     sync_bytes
-        After so many bytes the rows are brought to the disk; a crash loses at most these.
+        Bytes after which rows are flushed to the disk; a crash loses at most these.
 
     Attributes
     ----------
@@ -162,7 +161,7 @@ class EmbeddingsWriter:
         return self._files["embeddings"].replace("embeddings", "labels", 1)
 
     def sync(self) -> None:
-        """Bring all rows to the disk and note that they are safe."""
+        """Flush all rows to the disk and record that they are safe."""
         with explain_write_errors(self.path):
             if self._labels is not None:
                 self._labels.sync()
@@ -171,7 +170,7 @@ class EmbeddingsWriter:
         self._unsynced = 0
 
     def finish(self, labels: Any = None) -> None:
-        """Complete the store; from now on `load_embeddings` reads it.
+        """Complete the store, so that `load_embeddings` can read it.
 
         Parameters
         ----------
@@ -211,7 +210,7 @@ class EmbeddingsWriter:
         self._unlock()
 
     def discard(self) -> None:
-        """Give up: remove what this writer wrote; a store that was there before stays."""
+        """Remove what this writer wrote; an existing store is kept."""
         self._close_files()
         self._unsynced = 0
         (self.path / PROGRESS).unlink(missing_ok=True)
@@ -234,7 +233,7 @@ class EmbeddingsWriter:
         self._unlock()
 
     def _unlock(self) -> None:
-        """Let others write."""
+        """Release the lock of the folder."""
         if self._lock is not None:
             self._lock.release()
 

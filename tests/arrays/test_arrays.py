@@ -146,7 +146,7 @@ def test_what_is_no_matrix_of_numbers(data, sentence):
 def test_sparse_matrices_are_refused():
     scipy_sparse = pytest.importorskip("scipy.sparse")
     for sparse in (scipy_sparse.csr_matrix(X), scipy_sparse.coo_array(X)):
-        with pytest.raises(InputError, match="are a sparse matrix; hand in a dense array"):
+        with pytest.raises(InputError, match="are a sparse matrix; pass a dense array"):
             as_embeddings(sparse)
 
 
@@ -193,7 +193,7 @@ def test_torch_shares_memory():
 
 def test_torch_bfloat16_block_by_block(no_memory, monkeypatch):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(arrays.adoption, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(arrays.plain, "BLOCK_BYTES", 64)
     tensor = torch.from_numpy(X).bfloat16().requires_grad_()
     taken = as_embeddings(tensor)
     assert isinstance(taken, np.memmap)
@@ -257,7 +257,7 @@ def test_data_on_a_gpu_without_cupy():
         import cupy  # noqa: F401
     except ImportError:
         for data in (OnGpu(), OnGpuDLPack(X)):
-            with pytest.raises(MissingDependencyError, match=r"lie on a GPU needs .*pip install 'cupy-cuda13x"):
+            with pytest.raises(MissingDependencyError, match=r"on a GPU needs .*pip install 'cupy-cuda13x"):
                 as_embeddings(data)
 
 
@@ -352,7 +352,7 @@ def test_hdf5_and_zarr_datasets(tmp_path, monkeypatch, memory):
     h5py = pytest.importorskip("h5py")
     zarr = pytest.importorskip("zarr")
     monkeypatch.setattr(spool, "available_memory", lambda: memory)
-    monkeypatch.setattr(arrays.adoption, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(arrays.plain, "BLOCK_BYTES", 100)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         dataset = file.create_dataset("x", data=X, chunks=(3, 2), compression="gzip")
         from_hdf5 = as_embeddings(dataset)
@@ -382,7 +382,7 @@ def test_gathered_file_takes_whole_chunks_and_leaves_nothing_behind(tmp_path, mo
             self.asked.append(rows)
             return X[rows]
 
-    monkeypatch.setattr(arrays.adoption, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(arrays.plain, "BLOCK_BYTES", 100)
     monkeypatch.setattr(spool.tempfile, "tempdir", str(tmp_path))
     remote = Remote()
     taken = as_embeddings(remote)

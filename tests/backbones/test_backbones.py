@@ -172,9 +172,14 @@ def test_published_weights_are_taken_from_where_torch_keeps_them(tmp_path, monke
     network = backbones.build("mobilenet_v3_small", pretrained=True).network
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
     trained = backbones.train(
-        shapes(n=32), backbones.build("mobilenet_v3_small", n_channels=1, image_size=16, pretrained=True),
-        method="supervised", epochs=1, batch_size=16, out=tmp_path / "run", device="cpu",
-    )  # fmt: skip
+        shapes(n=32),
+        backbones.build("mobilenet_v3_small", n_channels=1, image_size=16, pretrained=True),
+        method="supervised",
+        epochs=1,
+        batch_size=16,
+        out=tmp_path / "run",
+        device="cpu",
+    )
     loaded, _ = backbones.load_backbone(tmp_path / "run")
     images = torch.rand(4, 1, 16, 16)
     with torch.inference_mode():
@@ -254,9 +259,15 @@ def test_every_method_lowers_its_loss(method):
         pytest.importorskip("lightly")
     log = []
     backbones.train(
-        shapes(), small(), method=method, epochs=6, batch_size=32, learning_rate=3e-3, device="cpu",
+        shapes(),
+        small(),
+        method=method,
+        epochs=6,
+        batch_size=32,
+        learning_rate=3e-3,
+        device="cpu",
         on_epoch=lambda _, epoch: log.append(epoch),
-    )  # fmt: skip
+    )
     assert [epoch.epoch for epoch in log] == [1, 2, 3, 4, 5, 6]
     first = 1 if method.startswith("moco") else 0  # queues start as noise or empty, which makes it easy
     assert log[-1].loss < log[first].loss
@@ -490,8 +501,9 @@ def test_two_processes_do_what_one_does(tmp_path):
             [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=200, check=False
         )
         assert done.returncode == 0, done.stderr
-    alone, first, second = (torch.load(path, weights_only=True) for path in (
-        one / "rank0.pt", two / "rank0.pt", two / "rank1.pt"))  # fmt: skip
+    alone, first, second = (
+        torch.load(path, weights_only=True) for path in (one / "rank0.pt", two / "rank0.pt", two / "rank1.pt")
+    )
     assert first["losses"] == pytest.approx(alone["losses"], rel=1e-5)
     for name, weights in alone["linear"].items():
         torch.testing.assert_close(first["linear"][name], weights, rtol=1e-4, atol=1e-6)
@@ -667,8 +679,21 @@ def test_the_command_line_from_images_to_embeddings(tmp_path):
     assert stored.metadata["training"]["method"] == "simclr"
     assert stored.metadata["training"]["epochs_done"] == 2
     first = tmp_path / "first"
-    done = run("embed", "--checkpoint", training, *data, "--layer", "projection", "--first", 5, "--normalize",
-               "--dtype", "float32", "--out", first)  # fmt: skip
+    done = run(
+        "embed",
+        "--checkpoint",
+        training,
+        *data,
+        "--layer",
+        "projection",
+        "--first",
+        5,
+        "--normalize",
+        "--dtype",
+        "float32",
+        "--out",
+        first,
+    )
     assert done.code == 0, done.err
     projected = cs.load_embeddings(first)
     assert projected.embeddings.shape == (5, 128)
@@ -704,9 +729,14 @@ def test_mistakes_on_the_command_line_get_one_sentence_and_write_nothing(argumen
         options |= {"--method": "supervised", "--epochs": "1", "--batch-size": "8", "--width": "4"}
     elif "--checkpoint" not in arguments:
         backbones.train(
-            load_images("images", image_size=16), backbones.build("resnet18", image_size=16, width=4),
-            method="supervised", epochs=1, batch_size=8, device="cpu", out="trained",
-        )  # fmt: skip
+            load_images("images", image_size=16),
+            backbones.build("resnet18", image_size=16, width=4),
+            method="supervised",
+            epochs=1,
+            batch_size=8,
+            device="cpu",
+            out="trained",
+        )
         options |= {"--checkpoint": "trained"}
         before = tree(tmp_path)
     options |= dict(zip(arguments[1::2], arguments[2::2], strict=True))
@@ -723,8 +753,24 @@ def test_images_are_embedded_in_the_size_they_were_trained_in(tmp_path):
     for split in ("train", "test"):
         save_images(tmp_path / "images" / split, 12)
     sized = ("--data", tmp_path / "images", "--device", "cpu")
-    done = run("train", "--method", "supervised", "--width", 4, *sized, "--image-size", 16, "--epochs", 1,
-               "--batch-size", 8, "--measure-every", 0, "--out", tmp_path / "trained")  # fmt: skip
+    done = run(
+        "train",
+        "--method",
+        "supervised",
+        "--width",
+        4,
+        *sized,
+        "--image-size",
+        16,
+        "--epochs",
+        1,
+        "--batch-size",
+        8,
+        "--measure-every",
+        0,
+        "--out",
+        tmp_path / "trained",
+    )
     assert done.code == 0, done.err
     done = run("embed", "--checkpoint", tmp_path / "trained", *sized, "--dtype", "float32", "--out", tmp_path / "e")
     assert done.code == 0, done.err
@@ -750,9 +796,28 @@ def test_networks_and_images_that_do_not_fit(tmp_path):
 @pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     save_images(tmp_path / "images", 24)
-    command = ["train", "--method", "supervised", "--width", "4", "--data", str(tmp_path / "images"),
-               "--image-size", "16", "--epochs", "6", "--batch-size", "12", "--measure-every", "0",
-               "--seed", "5", "--device", "cpu", "--out"]  # fmt: skip
+    command = [
+        "train",
+        "--method",
+        "supervised",
+        "--width",
+        "4",
+        "--data",
+        str(tmp_path / "images"),
+        "--image-size",
+        "16",
+        "--epochs",
+        "6",
+        "--batch-size",
+        "12",
+        "--measure-every",
+        "0",
+        "--seed",
+        "5",
+        "--device",
+        "cpu",
+        "--out",
+    ]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run_process(*command, whole).code == 0
     with subprocess.Popen([*CONSOLE_SCRIPT, *command, str(parts)], stdout=subprocess.PIPE, text=True) as process:

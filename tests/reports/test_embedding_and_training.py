@@ -253,7 +253,7 @@ def test_a_training_on_a_cpu_can_be_given_up_after_its_estimate(tmp_path, option
     assert seconds == pytest.approx(200 * 11 * float(found[3]), rel=0.1)
     assert bool(found[4]) == (seconds > 3600)
     assert process.returncode == 130
-    assert err.endswith("Interrupted; what was finished is kept, run the same command again to go on.\n")
+    assert err.endswith("Interrupted; completed work is kept, run the same command again to continue.\n")
     assert "Traceback" not in err
     assert out.count("epoch") <= 1
     left = tree(tmp_path)

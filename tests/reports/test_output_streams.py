@@ -66,7 +66,7 @@ def test_streams_that_were_never_open(here):
     assert Path("rld.json").read_text().startswith("{")
 
 
-LOST = "error: The connection to another process was lost ({}); run the same command again to go on.\n"
+LOST = "error: The connection to another process was lost ({}); run the same command again to continue.\n"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ LOST = "error: The connection to another process was lost ({}); run the same com
         (SystemExit(3), 3, ""),
         (SystemExit(), 0, ""),
         (ConnectionResetError(104, "Connection reset by peer"), 2, LOST.format("Connection reset by peer")),
-        (EOFError(), 2, "error: A file or a connection to another process ended before all was read from it.\n"),
+        (EOFError(), 2, "error: A file or a connection to another process ended unexpectedly.\n"),
     ],
     ids=repr,
 )
@@ -95,7 +95,7 @@ def test_what_is_raised_is_no_success(here, monkeypatch, raised, code, sentence)
     [
         ("SystemExit('enough')", 1, "enough\n"),
         ("BrokenPipeError(32, 'Broken pipe')", 2, LOST.format("Broken pipe")),
-        ("KeyboardInterrupt()", 130, "Interrupted; what was finished is kept, run the same command again to go on.\n"),
+        ("KeyboardInterrupt()", 130, "Interrupted; completed work is kept, run the same command again to continue.\n"),
     ],
 )
 def test_what_is_raised_is_no_success_of_the_process(here, raised, code, sentence):

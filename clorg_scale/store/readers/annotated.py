@@ -34,12 +34,12 @@ Plain = Callable[[Any, str], Member]
 
 
 def is_annotated(group: Any) -> bool:
-    """Tell whether a group of HDF5 or Zarr is an AnnData object."""
+    """Whether a group of HDF5 or Zarr is an AnnData object."""
     return text_attribute(group, "encoding-type") == "anndata" or ("obs" in group and "var" in group)
 
 
 def describes_points(group: Any, name: str, *, annotated: bool) -> bool:
-    """Tell whether a part of a group may be embeddings or labels.
+    """Whether a part of a group may be embeddings or labels.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def encoded_members(group: Any, name: str, full: str, plain: Plain, path: Path) 
     plain
         Reads arrays without an encoding.
     path
-        The file, for sentences.
+        The file, for error messages.
 
     Returns
     -------

@@ -14,7 +14,7 @@ from clorg_scale.arrays.spool import check_in_memory
 from clorg_scale.arrays.unwritten import check_written
 from clorg_scale.errors import InputError, require
 from clorg_scale.store.contents import Contents, Member
-from clorg_scale.store.damage import tell_damage
+from clorg_scale.store.damage import explain_damage
 from clorg_scale.store.readers.annotated import describes_points, encoded_members, is_annotated, table_of
 from clorg_scale.store.readers.hdf5_objects import Objects, Unfollowed, check_path, check_sources
 
@@ -40,7 +40,7 @@ def contents(path: Path, *, allow_external: bool = False) -> Contents:
     """
     h5py = require("h5py", extra="interop", purpose=f"Reading {path.suffix} files")
     members: dict[str, Member] = {}
-    with tell_damage(f"{path} is not an HDF5 file, or it is truncated"), h5py.File(path, "r") as file:
+    with explain_damage(f"{path} is not an HDF5 file, or it is truncated"), h5py.File(path, "r") as file:
         annotated = path.suffix.lower() == ".h5ad" or is_annotated(file)
         _collect(file, path, members, allow_external=allow_external)
     return Contents(path, members, table=table_of(members) if annotated else None)
@@ -89,7 +89,7 @@ def _read(path: Path, name: str, *, allow_external: bool) -> Array:
     """Map a dataset that lies in one piece; gather another one chunk by chunk."""
     import h5py
 
-    with tell_damage(f"The dataset {name!r} in {path} is damaged"), h5py.File(path, "r") as file:
+    with explain_damage(f"The dataset {name!r} in {path} is damaged"), h5py.File(path, "r") as file:
         check_path(file, name, path, allow_external=allow_external)
         dataset = file[name]
         called = f"dataset {name!r} in {path}"

@@ -1,4 +1,4 @@
-"""What an HDF5 file may lead to: its own objects, each once, and other files, which are read only on request.
+"""Objects that an HDF5 file leads to: its own, each once, and those in other files, read only on request.
 
 External links, external storage and virtual data sets make HDF5 open any file of the machine. Here they are found
 before anything is followed.
@@ -38,7 +38,7 @@ class Objects:
     file
         ``h5py.File``.
     path
-        What to call it.
+        Path of the file, for error messages.
     allow_external
         Follow links to other files.
     """
@@ -73,7 +73,7 @@ class Objects:
             yield name, item
 
     def unfollowed_part(self, group: Any, name: str, item: Any) -> Unfollowed | None:
-        """Tell whether a column or matrix, encoded as AnnData does, takes a part from where it must not be taken."""
+        """Whether a column or matrix, encoded as AnnData does, takes a part from where it must not be taken."""
         encoding = text_attribute(item, "encoding-type")
         parts = [(group, text_attribute(item, "categories")), *((group, part) for part in ("uns",) if part in group)]
         if not hasattr(item, "shape") and encoding not in ("", "anndata", "dict", "raw"):
@@ -82,7 +82,7 @@ class Objects:
         return next((foreign for foreign in found if foreign is not None), None)
 
     def _foreign(self, group: Any, name: str) -> Unfollowed | None:
-        """Tell whether a link leads to another file that must not, or cannot, be followed."""
+        """Whether a link leads to another file that must not, or cannot, be followed."""
         try:
             check_path(group, name, self._path, allow_external=self._allow_external)
         except InputError as error:
@@ -112,7 +112,7 @@ def check_path(group: Any, name: str, path: Path, *, allow_external: bool) -> No
 
 
 def leads_elsewhere(group: Any, name: str) -> bool:
-    """Tell whether a name in a group leads to another file."""
+    """Whether a name in a group leads to another file."""
     return _leaves(group, name) is not None
 
 

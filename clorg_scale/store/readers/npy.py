@@ -49,7 +49,7 @@ def open_npy(path: Path) -> Array:
 
 
 def read_header(file: IO[bytes], path: Path | str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read shape, Fortran order and dtype; the file stands at the data afterward.
+    """Read shape, Fortran order and dtype; the file is positioned at the data afterward.
 
     Raises
     ------

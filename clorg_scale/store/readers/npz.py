@@ -16,7 +16,7 @@ from clorg_scale.arrays import BLOCK_BYTES, Array
 from clorg_scale.arrays.spool import gather_blocks
 from clorg_scale.errors import InputError
 from clorg_scale.store.contents import Contents, Member
-from clorg_scale.store.damage import tell_damage
+from clorg_scale.store.damage import explain_damage
 from clorg_scale.store.readers.npy import map_npy, read_header
 
 __all__ = ["contents"]
@@ -33,7 +33,7 @@ def contents(path: Path) -> Contents:
     InputError
         If it is not a ZIP archive, or damaged.
     """
-    with tell_damage(f"{path} is not a .npz file, or it is truncated"), zipfile.ZipFile(path) as archive:
+    with explain_damage(f"{path} is not a .npz file, or it is truncated"), zipfile.ZipFile(path) as archive:
         return Contents(path, dict(_members(archive, path)))
 
 
@@ -53,7 +53,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, Member
 def _read(path: Path, info: zipfile.ZipInfo) -> Array:
     """Map an array that is stored as it is; gather a compressed one block by block."""
     label = f"{path}:{info.filename}"
-    with tell_damage(f"{label} is damaged"):
+    with explain_damage(f"{label} is damaged"):
         if info.compress_type == zipfile.ZIP_STORED:
             with path.open("rb") as file:
                 file.seek(info.header_offset)

@@ -15,7 +15,7 @@ from clorg_scale.arrays.columns import row_number_reason
 from clorg_scale.arrays.spool import check_in_memory, check_room, gather_blocks
 from clorg_scale.errors import InputError, require
 from clorg_scale.store.contents import LABEL_NAMES, Contents, Member, Table
-from clorg_scale.store.damage import tell_damage
+from clorg_scale.store.damage import explain_damage
 
 __all__ = ["contents"]
 
@@ -39,7 +39,7 @@ def contents(path: Path) -> Contents:
         If PyArrow is not installed.
     """
     parquet = require("pyarrow.parquet", extra="interop", purpose="Reading .parquet files")
-    with tell_damage(f"{path} is not a Parquet file, or it is truncated"), parquet.ParquetFile(path) as file:
+    with explain_damage(f"{path} is not a Parquet file, or it is truncated"), parquet.ParquetFile(path) as file:
         schema, n_rows = file.schema_arrow, file.metadata.num_rows
         index = index_columns(schema)
     twice = [name for position, name in enumerate(schema.names) if name in schema.names[:position]]
@@ -124,7 +124,7 @@ def _batches(path: Path, names: list[str]) -> Iterator[Any]:
     import pyarrow.parquet
 
     # One row group at a time: asked for all, PyArrow keeps what it has read until the last batch.
-    with tell_damage(f"{path} is damaged"), pyarrow.parquet.ParquetFile(path) as file:
+    with explain_damage(f"{path} is damaged"), pyarrow.parquet.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             rows = _rows_at_once(file.metadata.row_group(group), names, path)
             for batch in file.iter_batches(rows, row_groups=[group], columns=names):
@@ -136,7 +136,7 @@ def _announced(path: Path, names: list[str]) -> int:
     """Bytes that the values of some columns take, by the metadata of the file: it may be a thousandth of them."""
     import pyarrow.parquet
 
-    with tell_damage(f"{path} is damaged"), pyarrow.parquet.ParquetFile(path) as file:
+    with explain_damage(f"{path} is damaged"), pyarrow.parquet.ParquetFile(path) as file:
         groups = range(file.num_row_groups)
         announced: int = sum(_group_bytes(file.metadata.row_group(group), names) for group in groups)
         return announced

@@ -13,7 +13,7 @@ import numpy as np
 from clorg_scale.arrays import as_array
 from clorg_scale.errors import InputError, require
 from clorg_scale.store.contents import Contents, Member
-from clorg_scale.store.damage import tell_damage
+from clorg_scale.store.damage import explain_damage
 
 __all__ = ["contents"]
 
@@ -32,7 +32,9 @@ def contents(path: Path) -> Contents:
         If PyTorch is not installed.
     """
     torch = require("torch", extra="train", purpose=f"Reading {path.suffix} files")
-    with tell_damage(f"{path} cannot be read as tensors; save a tensor, or a dictionary of tensors, with torch.save"):
+    with explain_damage(
+        f"{path} cannot be read as tensors; save a tensor, or a dictionary of tensors, with torch.save"
+    ):
         stored = _load(torch, path)
     if isinstance(stored, torch.Tensor):
         return Contents(path, {path.stem: _member(path, path.stem, stored)})
@@ -82,8 +84,8 @@ def _member(path: Path, name: str, tensor: Any) -> Member:
 
 
 def _read(path: Path, name: str, tensor: Any) -> Any:
-    """Give a tensor as an array that shares its memory."""
-    with tell_damage(f"The tensor {name!r} in {path} cannot be read"):
+    """Return a tensor as an array that shares its memory."""
+    with explain_damage(f"The tensor {name!r} in {path} cannot be read"):
         return as_array(tensor, name=f"values of the tensor {name!r} in {path}")
 
 

@@ -1,4 +1,4 @@
-"""The files of a Zarr store, looked over before Zarr reads them: regular ones, and none outside."""
+"""Check of the files of a Zarr store before Zarr reads them: regular files, none of them outside."""
 
 from __future__ import annotations
 
