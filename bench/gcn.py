@@ -335,9 +335,9 @@ def _scale(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
         trainer.train_epoch()
         epoch = time.perf_counter() - start
         start = time.perf_counter()
-        logits = infer(trainer.network, trainer.matrix, trainer.nodes, trainer.nodes.shown(), whole=trainer.whole)
+        ranges = infer(trainer.network, trainer.matrix, trainer.nodes, trainer.nodes.shown(), whole=trainer.whole)
+        predicted = np.concatenate([logits.argmax(dim=1).numpy() for _, logits in ranges])
         inference = time.perf_counter() - start
-        predicted = logits.argmax(dim=1).numpy()
         report[kind] = {
             "epoch_seconds": epoch,
             "sampling_seconds": trainer.seconds["sampling"],
@@ -350,7 +350,7 @@ def _scale(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
             f"{inference:.2f} s, peak {_peak():.2f} GB, test accuracy after one epoch "
             f"{report[kind]['test_accuracy']:.3f}"
         )
-        del trainer, logits
+        del trainer
     return report, []
 
 

@@ -5,8 +5,7 @@ PyTorch is imported when `fit` is called.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,16 +21,20 @@ from clorg_scale.arrays import (
     as_embeddings,
     available_memory,
     free_device_memory,
-    on_host,
     resolve_torch_device,
-    row_slices,
     within_device_memory,
 )
 from clorg_scale.errors import InputError, require
 from clorg_scale.probes.settings import check_number, check_whole, is_number, is_whole
 from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.standardize import StandardizedReader, standardization
-from clorg_scale.probes.transductive import masked_accuracy, read_graph, training_codes
+from clorg_scale.probes.transductive import (
+    labeled_test_nodes,
+    masked_accuracy,
+    node_numbers,
+    read_graph,
+    training_codes,
+)
 from clorg_scale.progress import progress_bar
 
 __all__ = ["GCNProbe", "SAGEProbe"]
@@ -39,13 +42,19 @@ __all__ = ["GCNProbe", "SAGEProbe"]
 BATCH_SIZE = 8192
 """Seeds in a batch where the graph is too large for a full batch."""
 
+CHEAP_INFERENCE = 10_000_000
+"""Entries and logits of one inference below which every epoch is validated: some hundredths of a second."""
+
+VALIDATIONS = 5
+"""Validations within `patience` epochs, at least."""
+
 
 class GCNProbe(BaseEstimator):  # type: ignore[misc]
     """The graph classifier of the paper (arXiv 2305.10229, "GCN probe").
 
-    What a node shows is an embedding of its *label*, or of "masked" for test nodes; what an image looks like
-    enters only through the graph. Every epoch masks a random share of the training nodes and learns to predict
-    their labels from what their neighbors show. Two layers
+    The input of a node is an embedding of its *label*, or of "masked" for test nodes; the images themselves enter
+    only through the graph. Every epoch masks a random share of the training nodes and learns to predict
+    their labels from those of their neighbors. Two layers
 
         H' = act( D^-1/2 A D^-1/2 H W + s H W + b ),    s learned, 0 at first,
 
@@ -76,13 +85,21 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
     mask_share
         Range that each epoch's share of masked training nodes is drawn from.
     learning_rate, weight_decay, label_smoothing
-        Of AdamW and of the cross-entropy.
+        Settings of AdamW and of the cross-entropy.
     max_epochs
         Training stops here at the latest.
+    max_seconds
+        Training stops after the epoch in which this much time has passed; None sets no limit. Where this happens
+        depends on the machine.
     patience
         Epochs without a lower loss on the held-out nodes after which training stops; the weights of the best
         epoch are kept. The loss, not the accuracy as in the paper: on 60,000 Fashion-MNIST images it finds
         later epochs, .885 instead of .882 on the test images.
+    validate_every
+        Epochs between validations. A validation is an inference over the whole graph, which on a large graph
+        trained in batches may take longer than an epoch. ``"auto"`` validates after each epoch in full batches, and
+        in batches so rarely that the entries of the graph read by inference do not exceed those sampled in training;
+        this depends on the graph and the settings alone, never on the clock.
     validation_fraction
         Share of each class's training nodes held out for this: masked while training, shown when predicting.
         Where no node can be held out, the loss on the masked nodes decides.
@@ -112,12 +129,15 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
     validation_loss_
         On the held-out nodes, at `best_epoch_`.
     history_
-        For each epoch "loss" and "masked_accuracy", and "validation_loss" and "validation_accuracy" where nodes
-        are held out.
+        For each epoch "loss" and "masked_accuracy"; for each validated one "validation_loss" and
+        "validation_accuracy" where nodes are held out, and "test_accuracy" where there is a `test_mask`.
+    max_test_accuracy_
+        Largest accuracy on the nodes of `test_mask` over all validated epochs; None without a mask. The code of the
+        paper reports this number. It is too high, as test labels choose the epoch; `score` is what to report.
     seconds_
         Wall-clock time of "sampling" neighbors, "training" and "validation".
     full_batch_
-        Whether each step saw the whole graph.
+        True where each step was on the whole graph.
     """
 
     _layer: ClassVar[str] = "GraphConvolution"
@@ -136,7 +156,9 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         weight_decay: float = 0.01,
         label_smoothing: float = 0.0,
         max_epochs: int = 300,
+        max_seconds: float | None = None,
         patience: int = 50,
+        validate_every: int | Literal["auto"] = "auto",
         validation_fraction: float = 0.1,
         checkpoint: str | Path | None = None,
         checkpoint_every: int = 20,
@@ -155,7 +177,9 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         self.weight_decay = weight_decay
         self.label_smoothing = label_smoothing
         self.max_epochs = max_epochs
+        self.max_seconds = max_seconds
         self.patience = patience
+        self.validate_every = validate_every
         self.validation_fraction = validation_fraction
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
@@ -165,7 +189,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         self.unlabelled = unlabelled
 
     @within_device_memory("the training of the probe", "give a smaller batch_size")
-    def fit(self, graph: Any, labels: Any, train_mask: Any, features: Any = None) -> GCNProbe:
+    def fit(self, graph: Any, labels: Any, train_mask: Any, features: Any = None, *, test_mask: Any = None) -> GCNProbe:
         """Train on the training nodes of a graph.
 
         Parameters
@@ -178,6 +202,9 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
             (n,) booleans, True for training nodes.
         features
             (n, d) embeddings of all nodes, for ``inputs="features"`` or ``"both"``.
+        test_mask
+            (n,) booleans, True for test nodes whose accuracy is recorded at each validation, in `history_` and
+            `max_test_accuracy_`. Nothing else depends on it or on their labels.
 
         Raises
         ------
@@ -189,7 +216,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         """
         require("torch", extra="train", purpose=f"{type(self).__name__}")
         self._check_settings()
-        trainer, fingerprint = self._prepare(graph, labels, train_mask, features)
+        trainer, fingerprint = self._prepare(graph, labels, train_mask, features, test_mask=test_mask)
         name = "GCN probe" if self._layer == "GraphConvolution" else "GraphSAGE probe"
         with progress_bar(name, self.max_epochs, unit="epochs", enabled=self.progress) as advance:
             trainer.run(self.checkpoint, self.checkpoint_every, fingerprint, advance)
@@ -197,8 +224,11 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         self.n_epochs_, self.best_epoch_ = trainer.epoch, trainer.best_epoch
         self.validation_loss_ = trainer.best_loss
         self.history_, self.seconds_ = trainer.history, trainer.seconds
+        recorded = [record["test_accuracy"] for record in trainer.history if "test_accuracy" in record]
+        self.max_test_accuracy_ = max(recorded, default=None)
         self.full_batch_ = trainer.whole is not None
-        self._trainer, self._probabilities = trainer, None
+        self._trainer: Any = trainer
+        self._best: npt.NDArray[np.int64] | None = None
         return self
 
     def _check_settings(self) -> None:
@@ -215,6 +245,10 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
             raise InputError(f"mask_share must be a range within (0, 1), not {share!r}.")
         for name in ("hidden", "n_layers", "max_epochs", "patience", "checkpoint_every"):
             check_whole(name, getattr(self, name), least=1)
+        if self.max_seconds is not None:
+            check_number("max_seconds", self.max_seconds, "positive", lambda seconds: seconds > 0)
+        if self.validate_every != "auto":
+            check_whole("validate_every", self.validate_every, least=1)
         if self.batch_size not in ("auto", "full"):
             check_whole("batch_size", self.batch_size, least=1)
         check_whole("seed", self.seed, least=0)
@@ -228,12 +262,14 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         fanouts = self.fanout if isinstance(self.fanout, Sequence) else (self.fanout,) * int(self.n_layers)
         return tuple(int(fanout) if is_whole(fanout) else fanout for fanout in fanouts)
 
-    def _prepare(self, graph: Any, labels: Any, train_mask: Any, features: Any) -> tuple[Any, str]:
+    def _prepare(
+        self, graph: Any, labels: Any, train_mask: Any, features: Any, *, test_mask: Any = None
+    ) -> tuple[Any, str]:
         """Build the training run, and the fingerprint of what decides its course."""
         import torch
 
         from clorg_scale.probes import layers
-        from clorg_scale.probes.checkpoint import load_checkpoint
+        from clorg_scale.probes.checkpoint import load_checkpoint, run_fingerprint
         from clorg_scale.probes.nodes import Nodes
         from clorg_scale.probes.propagate import PropagationMatrix, as_tensor
         from clorg_scale.probes.training import Schedule, Trainer
@@ -247,7 +283,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         matrix = PropagationMatrix(*arrays, self._normalization)
         fingerprint, state = "", None
         if self.checkpoint:
-            fingerprint = self._fingerprint(matrix, encoded.codes, reader)
+            fingerprint = run_fingerprint(type(self).__name__, self.get_params(), matrix, encoded.codes, reader)
             state = load_checkpoint(self.checkpoint, fingerprint, device)
         full_batch = self.batch_size == "full"
         if self.batch_size == "auto":  # what a run began with it goes on with, whatever memory is free by then
@@ -257,7 +293,8 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         fitted, held_out = stratified_hold_out(encoded.codes, self.validation_fraction, rng)
         codes = torch.from_numpy(np.where(encoded.codes >= 0, encoded.codes, n_classes)).to(device)
         resident = as_tensor(reader(slice(None)), device) if reader and full_batch else None
-        nodes = Nodes(codes, fitted, held_out, n_classes, reader, resident)
+        test, test_codes = labeled_test_nodes(labels, test_mask, encoded)
+        nodes = Nodes(codes, fitted, held_out, n_classes, reader, resident, test=test, test_codes=test_codes)
         network = layers.GraphNetwork(
             getattr(layers, self._layer),
             n_classes=n_classes,
@@ -276,7 +313,9 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
             batch_size=None if full_batch else int(batch_size),
             fanouts=self._fanouts(),
             max_epochs=int(self.max_epochs),
+            max_seconds=self.max_seconds,
             patience=int(self.patience),
+            validate_every=1 if full_batch else self._validate_every(matrix, n_classes, len(fitted)),
             seed=int(self.seed),
         )
         self.classes_ = encoded.classes
@@ -297,49 +336,65 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         return StandardizedReader(X, standardization(X, np.ones(n_nodes, dtype=bool)), array_module(X))
 
     def _full_batch_fits(self, matrix: Any, n_classes: int, n_features: int, device: Any) -> bool:
-        """Whether one step over the whole graph needs less than half of the free memory."""
+        """Tell whether one step over the whole graph needs less than half of the free memory."""
         # Kept for the gradient: about five arrays a layer of the hidden width, four of the output width.
         floats = self.hidden * 5 * self.n_layers + n_classes * 4 + 2 * n_features
         needed = 4 * matrix.n * floats + 12 * matrix.nnz
         free = free_device_memory() if device.type == "cuda" else available_memory()
         return bool(needed < free / 2)
 
-    def _fingerprint(self, matrix: Any, codes: npt.NDArray[np.int64], reader: Any) -> str:
-        """Hash of everything that decides the course of training, except how long it may go on."""
-        free = ("max_epochs", "patience", "checkpoint", "checkpoint_every", "device", "progress", "unlabelled")
-        settings = {
-            name: int(value) if is_whole(value) else value
-            for name, value in self.get_params().items()
-            if name not in free
-        }
-        digest = hashlib.blake2b(repr((type(self).__name__, sorted(settings.items()))).encode())
-        for array in (matrix.indptr, matrix.indices, matrix.values, codes):
-            digest.update(np.ascontiguousarray(array).data)
-        if reader:
-            digest.update(repr(reader.X.shape).encode())
-            for rows in row_slices(*reader.X.shape):
-                digest.update(np.ascontiguousarray(on_host(reader.X[rows])).data)
-        return digest.hexdigest()
+    def _validate_every(self, matrix: Any, n_classes: int, n_fitted: int) -> int:
+        """Epochs in batches between validations: as many as cost about one inference, by entries of the graph."""
+        if self.validate_every != "auto":
+            return int(self.validate_every)
+        inference = int(self.n_layers) * matrix.nnz + matrix.n * n_classes
+        if inference < CHEAP_INFERENCE:
+            return 1
+        masked = n_fitted * sum(self.mask_share) / 2
+        epoch, targets = masked * n_classes, masked
+        for fanout in self._fanouts():
+            epoch += targets * fanout
+            targets *= 1 + fanout
+        return int(np.clip(inference / max(epoch, 1.0), 1, max(1, int(self.patience) // VALIDATIONS)))
 
     def predict(self) -> npt.NDArray[Any]:
-        """(n,) most probable class of each node."""
-        best = self.predict_proba().argmax(axis=1)
-        return np.asarray(self.classes_[best])
-
-    def predict_proba(self) -> npt.NDArray[np.float32]:
-        """(n, C) float32, probability of each class in the order of `classes_`, all training labels shown."""
+        """(n,) most probable class of each node, all training labels shown."""
         check_is_fitted(self, "classes_")
-        if self._probabilities is None:
-            from clorg_scale.probes.inference import infer
+        if self._best is None:
+            best = np.empty(self._trainer.matrix.n, dtype=np.int64)
+            for rows, logits in self._logits():
+                best[rows] = logits.argmax(dim=1).cpu().numpy()
+            self._best = best
+        return np.asarray(self.classes_[self._best])
 
-            trainer = self._trainer
-            shown = trainer.nodes.shown()
-            logits = infer(trainer.network, trainer.matrix, trainer.nodes, shown, whole=trainer.whole)
-            self._probabilities = logits.softmax(dim=1).cpu().numpy()
-        return np.asarray(self._probabilities)
+    def predict_proba(self, nodes: Any = None) -> npt.NDArray[np.float32]:
+        """(m, C) float32, probability of each class in the order of `classes_`, all training labels shown.
+
+        Parameters
+        ----------
+        nodes
+            (m,) node numbers; None takes all nodes.
+        """
+        check_is_fitted(self, "classes_")
+        n = self._trainer.matrix.n
+        wanted = np.arange(n) if nodes is None else node_numbers(nodes, n)
+        order = np.argsort(wanted, kind="stable")
+        probabilities = np.empty((len(wanted), len(self.classes_)), dtype=np.float32)
+        for rows, logits in self._logits():
+            first, last = np.searchsorted(wanted[order], [rows.start, rows.stop])
+            found = order[first:last]
+            probabilities[found] = logits.softmax(dim=1).cpu().numpy()[wanted[found] - rows.start]
+        return probabilities
+
+    def _logits(self) -> Iterator[tuple[slice, Any]]:
+        """Ranges of nodes, and their logits."""
+        from clorg_scale.probes.inference import infer
+
+        trainer = self._trainer
+        yield from infer(trainer.network, trainer.matrix, trainer.nodes, trainer.nodes.shown(), whole=trainer.whole)
 
     def score(self, labels: Any, mask: Any) -> float:
-        """Accuracy over the nodes of a mask, those labeled -1 left out."""
+        """Accuracy over the nodes of a mask, those without a label left out."""
         return masked_accuracy(self.predict(), labels, mask, self.unlabelled)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import math
+import warnings
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -23,10 +25,10 @@ from clorg_scale.arrays import (
     row_slices,
 )
 from clorg_scale.errors import InputError
+from clorg_scale.probes.fitting import FitSettings, fit_softmax
 from clorg_scale.probes.settings import check_number, check_whole
-from clorg_scale.probes.splits import stratified_hold_out
+from clorg_scale.probes.softmax import softmax
 from clorg_scale.probes.standardize import Standardization, StandardizedReader, standardization
-from clorg_scale.progress import progress_bar
 
 __all__ = ["LinearProbe"]
 
@@ -34,27 +36,37 @@ __all__ = ["LinearProbe"]
 class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Softmax regression, p(y | x) = softmax(W (x - mean) / std + b).
 
-    Trained with AdamW on minibatches under a cosine learning rate. Training stops when the loss on a
-    stratified part of the training points, set aside for this, has not fallen for `patience` epochs; the
-    weights of the best epoch are kept. Embeddings are read in blocks and may be memory maps larger than main
-    memory: each epoch reads a fresh random permutation of the rows, a few thousand rows at a time.
+    Minimizes the mean cross-entropy plus `weight_decay` / 2 times the sum of the squares of W, by L-BFGS over full
+    passes in large blocks. The weight decay is chosen on a path from strong to weak, each value starting from the
+    solution of the one before, by the loss on a stratified part of the training points that is set aside; the final
+    fit is on all training points. Where few points can be set aside, this is repeated with others.
+
+    Where a pass is expensive (ImageNet), the path is walked on a sample, its choice is carried to larger samples, and
+    the fit on all points ends as soon as the loss on the points set aside no longer falls.
+
+    Embeddings are read in blocks and may be memory maps larger than main memory.
 
     Parameters
     ----------
     learning_rate
-        Of AdamW, at the start.
+        Has no effect, as L-BFGS finds the lengths of its steps; accepted for programs written for the former
+        training by AdamW.
     weight_decay
-        Of AdamW, on W.
+        Strength of the penalty; 1 / (C n) for scikit-learn's C. None chooses it, or takes 1 / n where nothing is set
+        aside.
+    label_smoothing
+        Share of each target that is spread evenly over all classes.
     batch_size
-        Points per step; None takes about 1/200 of the points, from 32 to 1024.
+        Points of a block, which decides memory and speed only; None takes a few thousand.
     max_epochs
-        Length of the cosine schedule; None takes 30, or for few points as many as make 6,000 steps.
+        Passes over the training points at most, for each path and for the final fit; None sets no limit.
     patience
-        Epochs without a lower held-out loss after which training stops; None takes a sixth of `max_epochs`.
+        Training goes no farther once the held-out loss has not fallen for so many values of the weight decay, or
+        iterations where a pass is expensive; None takes 2.
     validation_fraction
-        Share of each class set aside; 0 trains for all `max_epochs`.
+        Share of each class set aside; 0 sets nothing aside.
     seed
-        Of the split and of the order of the points; equal seeds give equal weights on one device.
+        Seed of the choice of these points; equal seeds give equal weights on one machine.
     device
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     progress
@@ -71,21 +83,25 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         (standardization folded in).
     intercept_
         (C,) of the same type.
+    weight_decay_
+        The weight decay used.
     n_epochs_
-        Epochs trained.
+        Passes over the training points, rounded up.
     validation_loss_
-        Held-out cross-entropy after each epoch; empty where nothing was set aside.
+        Held-out cross-entropy for each weight decay tried, strongest first (the mean, where repeated), then, where a
+        pass is expensive, after each iteration on all points; empty where nothing was set aside.
 
     References
     ----------
-    Loshchilov and Hutter, Decoupled weight decay regularization, 2019 (AdamW).
+    Byrd, Lu, Nocedal, Zhu, A limited memory algorithm for bound constrained optimization, 1995 (L-BFGS-B).
     """
 
     def __init__(
         self,
         *,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.01,
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
+        label_smoothing: float = 0.0,
         batch_size: int | None = None,
         max_epochs: int | None = None,
         patience: int | None = None,
@@ -97,6 +113,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
         self.batch_size = batch_size
         self.max_epochs = max_epochs
         self.patience = patience
@@ -116,30 +133,44 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             If embeddings or labels cannot be used, or a setting is out of range.
         """
-        self._check_settings()
+        settings = self._settings()
         X = as_embeddings(X)
         labels = encode_labels(y, X.shape[0], unlabelled=self.unlabelled)
         xp = _compute_module(self.device)
         how = standardization(X, labels.codes >= 0)
-        rng = np.random.default_rng(int(self.seed))
-        kept, held_out = stratified_hold_out(labels.codes, self.validation_fraction, rng)
-        reader = StandardizedReader(X, how, xp)
-        weights = _train(reader, labels.codes, kept, held_out, len(labels.classes), rng, self)
+        found = fit_softmax(StandardizedReader(X, how, xp), labels.codes, len(labels.classes), settings)
         self.classes_ = labels.classes
-        self.coef_, self.intercept_ = _folded(weights, how)
-        self._standardization, self._weights = how, weights
+        self._standardization, self._weights = how, found.weights.astype(np.float32)
+        self.coef_, self.intercept_ = _folded(self._weights, how)
+        self.weight_decay_ = found.penalty
+        self.n_epochs_ = math.ceil(found.passes)
+        self.validation_loss_ = found.losses
         self.n_features_in_ = int(X.shape[1])
         return self
 
-    def _check_settings(self) -> None:
-        check_number("learning_rate", self.learning_rate, "positive", lambda rate: rate > 0)
-        check_number("weight_decay", self.weight_decay, "at least 0", lambda decay: decay >= 0)
-        fraction = self.validation_fraction
-        check_number("validation_fraction", fraction, "at least 0 and below 1", lambda share: 0 <= share < 1)
+    def _settings(self) -> FitSettings:
+        """Check the settings and take them together."""
+        if self.learning_rate is not None:
+            check_number("learning_rate", self.learning_rate, "positive", lambda rate: rate > 0)
+            warnings.warn("learning_rate has no effect: the linear probe is fitted by L-BFGS.", stacklevel=3)
+        if self.weight_decay is not None:
+            check_number("weight_decay", self.weight_decay, "at least 0", lambda decay: decay >= 0)
+        for name in ("label_smoothing", "validation_fraction"):
+            check_number(name, getattr(self, name), "at least 0 and below 1", lambda share: 0 <= share < 1)
         for name in ("batch_size", "max_epochs", "patience"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), least=1)
         check_whole("seed", self.seed, least=0)
+        return FitSettings(
+            validation_fraction=self.validation_fraction,
+            weight_decay=None if self.weight_decay is None else float(self.weight_decay),
+            label_smoothing=float(self.label_smoothing),
+            batch_size=None if self.batch_size is None else int(self.batch_size),
+            max_epochs=None if self.max_epochs is None else int(self.max_epochs),
+            patience=2 if self.patience is None else int(self.patience),
+            seed=int(self.seed),
+            progress=self.progress,
+        )
 
     @property
     def n_parameters(self) -> int:
@@ -149,33 +180,52 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Most probable class of each row of X (n, d)."""
-        best = self._logits(X).argmax(axis=1)
+        X = self._rows(X)
+        best = np.empty(X.shape[0], dtype=np.int64)
+        for rows, logits in self._logits(X):
+            best[rows] = logits.argmax(axis=1)
         return np.asarray(self.classes_[best])
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """(n, C) float32, probability of each class in the order of `classes_`."""
-        return np.asarray(_softmax(self._logits(X), np))
+        return softmax(self.decision_function(X))
 
     def decision_function(self, X: Any) -> npt.NDArray[np.float32]:
         """(n, C) float32, logits in the order of `classes_`."""
-        return self._logits(X)
+        X = self._rows(X)
+        found = np.empty((X.shape[0], len(self.classes_)), dtype=np.float32)
+        for rows, logits in self._logits(X):
+            found[rows] = logits
+        return found
 
-    def _logits(self, X: Any) -> npt.NDArray[np.float32]:
+    def _rows(self, X: Any) -> Array:
+        """Check embeddings to predict: any number of rows of the trained width."""
         check_is_fitted(self, "coef_")
-        X = _as_rows(X, self.n_features_in_)
+        X = X if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiub" else as_embeddings(X)
+        if X.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"The embeddings have {X.shape[1]} features; the probe was trained on {self.n_features_in_}."
+            )
+        return X
+
+    def _logits(self, X: Array) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+        """Ranges of rows, and their logits."""
         xp = _compute_module(self.device)
         reader = StandardizedReader(X, self._standardization, xp)
         weights = xp.asarray(self._weights)
-        logits = np.empty((X.shape[0], len(self.classes_)), dtype=np.float32)
-        for rows in row_slices(*X.shape, itemsize=8):
-            logits[rows] = on_host(reader(rows) @ weights[:-1] + weights[-1])
-        wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-        if len(wrong):
+        n_wrong, first_wrong = 0, -1
+        for rows in row_slices(X.shape[0], max(X.shape[1], len(self.classes_)), itemsize=8):
+            logits = on_host(reader(rows) @ weights[:-1] + weights[-1])
+            wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+            if len(wrong):
+                first_wrong = first_wrong if n_wrong else rows.start + int(wrong[0])
+                n_wrong += len(wrong)
+            yield rows, logits
+        if n_wrong:
             raise InputError(
-                f"The embeddings hold NaN or infinite values in {len(wrong)} of {len(logits)} rows "
-                f"(the first is row {wrong[0]}); remove or repair these rows."
+                f"The embeddings hold NaN or infinite values in {n_wrong} of {X.shape[0]} rows "
+                f"(the first is row {first_wrong}); remove or repair these rows."
             )
-        return logits
 
 
 def _folded(weights: npt.NDArray[np.float32], how: Standardization) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -187,125 +237,6 @@ def _folded(weights: npt.NDArray[np.float32], how: Standardization) -> tuple[npt
     return np.ascontiguousarray(coefficients.T.astype(dtype)), intercepts.astype(dtype)
 
 
-def _as_rows(X: Any, n_features: int) -> Array:
-    """Embeddings to predict: any number of rows of the trained width."""
-    X = X if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiub" else as_embeddings(X)
-    if X.shape[1] != n_features:
-        raise InputError(f"The embeddings have {X.shape[1]} features; the probe was trained on {n_features}.")
-    return X
-
-
 def _compute_module(device: Device) -> ModuleType:
     """NumPy or, on the GPU, CuPy."""
     return np if resolve_device(device) == "cpu" else importlib.import_module("cupy")
-
-
-def _train(
-    reader: StandardizedReader,
-    codes: npt.NDArray[np.int64],
-    kept: npt.NDArray[np.int64],
-    held_out: npt.NDArray[np.int64],
-    n_classes: int,
-    rng: np.random.Generator,
-    probe: LinearProbe,
-) -> npt.NDArray[np.float32]:
-    """Weights (d + 1, C), the last row the intercept, of the epoch with the lowest held-out loss."""
-    xp = reader.xp
-    weights = xp.zeros((reader.X.shape[1] + 1, n_classes), dtype=np.float32)
-    first, second = xp.zeros_like(weights), xp.zeros_like(weights)
-    batch_size = int(probe.batch_size or 0) or int(np.clip(len(kept) // 200, 32, 1024))
-    steps_per_epoch = -(-len(kept) // batch_size)
-    max_epochs = int(probe.max_epochs or 0) or max(30, -(-6000 // steps_per_epoch))
-    patience = int(probe.patience or 0) or max(5, max_epochs // 6)
-    n_steps = max_epochs * steps_per_epoch
-    step = 0
-    best, best_weights, best_epoch = np.inf, weights, 0
-    probe.validation_loss_ = []
-    with progress_bar("linear probe", max_epochs * len(kept), unit="points", enabled=probe.progress) as advance:
-        for epoch in range(1, max_epochs + 1):
-            for x, y in _batches(reader, codes, rng.permutation(kept), batch_size):
-                gradient = _gradient(weights, x, y, xp)
-                step += 1
-                rate = probe.learning_rate * 0.5 * (1 + np.cos(np.pi * (step - 1) / n_steps))
-                _adamw_step(weights, first, second, gradient, step, rate, probe.weight_decay, xp)
-                advance(len(y))
-            probe.n_epochs_ = epoch
-            if len(held_out) == 0:
-                best_weights = weights
-                continue
-            loss = _cross_entropy(weights, reader, codes, held_out, batch_size)
-            probe.validation_loss_.append(loss)
-            if loss < best:
-                best, best_weights, best_epoch = loss, weights.copy(), epoch
-            elif epoch - best_epoch >= patience:
-                break
-    return np.ascontiguousarray(on_host(best_weights))
-
-
-POOL_BYTES = 32 << 20
-"""Rows of several batches are read together, in ascending order, so that a disk is read forward."""
-
-
-def _batches(
-    reader: StandardizedReader, codes: npt.NDArray[np.int64], order: npt.NDArray[np.int64], batch_size: int
-) -> Iterator[tuple[Array, Array]]:
-    """Read standardized batches and their class codes in the given order of rows."""
-    row_bytes = 4 * reader.X.shape[1]
-    pool_size = batch_size * max(1, POOL_BYTES // (row_bytes * batch_size))
-    for start in range(0, len(order), pool_size):
-        pool = order[start : start + pool_size]
-        ascending = np.sort(pool)
-        x = reader(ascending)
-        # The rows lie in ascending order; each batch picks its own, so batches follow `order` exactly.
-        places = np.searchsorted(ascending, pool)
-        for first in range(0, len(pool), batch_size):
-            chosen = places[first : first + batch_size]
-            yield x[reader.xp.asarray(chosen)], reader.xp.asarray(codes[ascending[chosen]])
-
-
-def _gradient(weights: Array, x: Array, y: Array, xp: ModuleType) -> Array:
-    """Gradient of the mean cross-entropy with respect to the weights."""
-    error = _softmax(x @ weights[:-1] + weights[-1], xp)
-    error[xp.arange(len(y)), y] -= 1
-    error /= len(y)
-    gradient = xp.empty_like(weights)
-    gradient[:-1] = x.T @ error
-    gradient[-1] = error.sum(axis=0)
-    return gradient
-
-
-def _softmax(logits: Array, xp: ModuleType) -> Array:
-    """Softmax over the last axis."""
-    p = xp.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    return p
-
-
-def _adamw_step(
-    weights: Array, first: Array, second: Array, gradient: Array, step: int, rate: float, decay: float,
-    xp: ModuleType,
-) -> None:  # fmt: skip
-    """One step of AdamW in place (beta = 0.9, 0.999); the intercept does not decay."""
-    first += 0.1 * (gradient - first)
-    second += 0.001 * (gradient * gradient - second)
-    weights[:-1] *= 1 - rate * decay
-    root = xp.sqrt(second / (1 - 0.999**step))
-    weights -= (rate / (1 - 0.9**step)) * first / (root + 1e-8)
-
-
-def _cross_entropy(
-    weights: Array,
-    reader: StandardizedReader,
-    codes: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.int64],
-    batch_size: int,
-) -> float:
-    """Mean cross-entropy over the given rows."""
-    xp = reader.xp
-    total = 0.0
-    for x, y in _batches(reader, codes, rows, batch_size):
-        logits = x @ weights[:-1] + weights[-1]
-        top = logits.max(axis=1)
-        log_sum = top + xp.log(xp.exp(logits - top[:, None]).sum(axis=1))
-        total += float((log_sum - logits[xp.arange(len(y)), y]).sum(dtype=np.float64))
-    return total / len(rows)

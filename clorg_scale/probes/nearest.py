@@ -91,31 +91,44 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Class with the most votes for each row of X (m, d)."""
-        best = self.predict_proba(X).argmax(axis=1)
-        return np.asarray(self.classes_[best])
+        neighbors, n = self._neighbors(X)
+        best = np.empty(neighbors.indices.shape[0], dtype=np.int64)
+        for rows in row_slices(len(best), self.k, itemsize=32):
+            codes, votes = self._voters(neighbors, rows)
+            best[rows] = _most_voted(codes, votes)
+        return np.asarray(self.classes_[best[:n]])
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """(m, C) float32, share of the votes for each class in the order of `classes_`."""
+        neighbors, n = self._neighbors(X)
+        n_classes = len(self.classes_)
+        shares = np.empty((neighbors.indices.shape[0], n_classes), dtype=np.float32)
+        for rows in row_slices(len(shares), n_classes, itemsize=8):
+            codes, votes = self._voters(neighbors, rows)
+            cells = np.arange(len(codes))[:, None] * n_classes + codes
+            counts = np.bincount(cells.ravel(), votes.ravel(), minlength=len(codes) * n_classes)
+            shares[rows] = counts.reshape(-1, n_classes) / votes.sum(axis=1, keepdims=True)
+        return shares[:n]
+
+    def _neighbors(self, X: Any) -> tuple[KNN, int]:
+        """Nearest training points of X, and the number of rows that count."""
         check_is_fitted(self, "classes_")
         X, n = _at_least_three(X)
         neighbors = knn_between(
             X,
-            self._X, self.k, metric=self.metric, device=self.device, memory_limit=self.memory_limit,
+            self._X,
+            self.k,
+            metric=self.metric,
+            device=self.device,
+            memory_limit=self.memory_limit,
             progress=self.progress,
-        )  # fmt: skip
-        return self._shares(neighbors)[:n]
+        )
+        return neighbors, n
 
-    def _shares(self, neighbors: KNN) -> npt.NDArray[np.float32]:
-        """Votes of the neighbors as shares, in row blocks."""
-        n_classes = len(self.classes_)
-        shares = np.empty((neighbors.indices.shape[0], n_classes), dtype=np.float32)
-        for rows in row_slices(len(shares), n_classes, itemsize=8):
-            codes = self._codes[on_host(neighbors.indices[rows])]
-            votes = self._votes(on_host(neighbors.distances[rows]))
-            cells = np.arange(len(codes))[:, None] * n_classes + codes
-            counts = np.bincount(cells.ravel(), votes.ravel(), minlength=len(codes) * n_classes)
-            shares[rows] = counts.reshape(-1, n_classes) / votes.sum(axis=1, keepdims=True)
-        return shares
+    def _voters(self, neighbors: KNN, rows: slice) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """(b, k) class codes and votes of the neighbors of some rows."""
+        codes = self._codes[on_host(neighbors.indices[rows])]
+        return codes, self._votes(on_host(neighbors.distances[rows]))
 
     def _votes(self, distances: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Votes of each neighbor from its distance."""
@@ -126,6 +139,20 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         nearest = distances.min(axis=1, keepdims=True).astype(np.float64)
         votes = np.divide(nearest, distances, where=~coincident, out=np.zeros(distances.shape))
         return np.asarray(np.where(coincident.any(axis=1, keepdims=True), coincident, votes))
+
+
+def _most_voted(codes: npt.NDArray[np.int64], votes: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """(b,) class with the largest share of the votes (b, k), the first of equal ones, counted by sorting."""
+    n, k = codes.shape
+    order = np.argsort(codes, axis=1, kind="stable")
+    codes, votes = np.take_along_axis(codes, order, axis=1), np.take_along_axis(votes, order, axis=1)
+    begins = np.ones((n, k), dtype=bool)
+    begins[:, 1:] = codes[:, 1:] != codes[:, :-1]
+    groups = np.cumsum(begins.ravel()) - 1
+    counts = np.bincount(groups, votes.ravel())[groups].reshape(n, k)
+    # As shares of float32, as `predict_proba` has them, so that both agree on what is tied.
+    shares = (counts / votes.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(codes[np.arange(n), shares.argmax(axis=1)])
 
 
 def _at_least_three(X: Any) -> tuple[Any, int]:

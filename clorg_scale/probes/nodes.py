@@ -1,8 +1,8 @@
-"""What a graph network is told of the nodes: the labels it may see, their features."""
+"""What a graph network may know of the nodes: the labels shown to it, their features."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ class Nodes:
         Reads standardized features of nodes; None where the network sees none.
     resident
         (n, d) the same features on the device, where they fit (full-batch training); else None.
+    test, test_codes
+        Test nodes, ascending, and their classes, for the record of accuracies alone; empty as a rule.
     """
 
     codes: Tensor
@@ -42,10 +44,12 @@ class Nodes:
     n_classes: int
     features: StandardizedReader | None
     resident: Tensor | None
+    test: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    test_codes: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def device(self) -> torch.device:
-        """Where the network is trained."""
+        """Device that the network is trained on."""
         return self.codes.device
 
     def shown(self, *hidden: npt.NDArray[np.int64]) -> Tensor:

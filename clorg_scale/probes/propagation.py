@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Literal
 
@@ -12,17 +13,20 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from clorg_scale.affinity.edges import row_numbers
-from clorg_scale.arrays import UNLABELLED, Array, ClassLabels, array_module, on_host
+from clorg_scale.arrays import UNLABELLED, Array, ClassLabels, array_module, on_host, row_slices
 from clorg_scale.errors import InputError
 from clorg_scale.probes.settings import check_number, check_whole
 from clorg_scale.probes.splits import stratified_hold_out
-from clorg_scale.probes.transductive import masked_accuracy, read_graph, training_codes
-from clorg_scale.progress import progress_bar
+from clorg_scale.probes.transductive import masked_accuracy, node_numbers, read_graph, training_codes
+from clorg_scale.progress import Advance, progress_bar
 
 __all__ = ["ALPHAS", "LabelPropagationProbe"]
 
 ALPHAS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95)
 """What `alpha="auto"` chooses from."""
+
+SCORE_BYTES = 256 << 20
+"""Size of the scores (n, classes) of one block of classes; labels are spread for one block after the other."""
 
 
 class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
@@ -43,11 +47,12 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         nodes are labeled. ``"auto"`` takes the one of `ALPHAS` that best predicts a stratified tenth of the
         training nodes from the others.
     tolerance
-        Iteration stops when no entry of Y changes by more than this share of its largest entry.
+        Iteration stops when no entry of Y, or of a block of its columns where it is large, changes by more than this
+        share of its largest entry.
     max_iterations
         Iteration stops here at the latest.
     seed
-        Of the choice of that tenth.
+        Seed of the choice of that tenth.
     progress
         Show a progress bar.
     unlabelled
@@ -60,7 +65,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
     alpha_
         The alpha taken.
     n_iterations_
-        Iterations made with it.
+        Iterations made with it; the most of any block of classes.
 
     References
     ----------
@@ -115,9 +120,16 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         xp = array_module(weights)
         adjacency = _normalized_adjacency(indptr, indices, weights, xp)
         self.alpha_ = self._best_alpha(adjacency, labels, xp) if self.alpha == "auto" else float(self.alpha)
-        y0 = _one_hot(labels.codes, len(labels.classes), xp)
-        self._scores, self.n_iterations_ = self._iterate(adjacency, y0, self.alpha_, xp)
         self._prior = labels.counts / labels.counts.sum()
+        self._adjacency, self._labels, self._scores = adjacency, labels, None
+        winners = _Winners(len(labels.codes), xp)
+        self.n_iterations_ = 0
+        for first, scores, iterations in self._blocks(adjacency, labels, self.alpha_, xp):
+            winners.add(first, scores)
+            self.n_iterations_ = max(self.n_iterations_, iterations)
+            if scores.shape[1] == len(labels.classes):  # small enough to keep
+                self._scores = scores
+        self._best = np.where(on_host(winners.scores) > 0, on_host(winners.classes), np.argmax(self._prior))
         return self
 
     def _best_alpha(self, adjacency: Any, labels: ClassLabels, xp: ModuleType) -> float:
@@ -126,50 +138,85 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         kept, held_out = stratified_hold_out(labels.codes, 0.1, rng)
         if len(held_out) == 0:
             return ALPHAS[len(ALPHAS) // 2]
-        shown = np.full_like(labels.codes, -1)
-        shown[kept] = labels.codes[kept]
-        y0 = _one_hot(shown, len(labels.classes), xp)
-        rows, truth = xp.asarray(held_out), xp.asarray(labels.codes[held_out])
-        correct = [
-            int((self._iterate(adjacency, y0, alpha, xp)[0][rows].argmax(axis=1) == truth).sum()) for alpha in ALPHAS
-        ]
+        codes = np.full_like(labels.codes, -1)
+        codes[kept] = labels.codes[kept]
+        shown = ClassLabels(codes, labels.classes)
+        rows, truth = xp.asarray(held_out), labels.codes[held_out]
+        correct = []
+        for alpha in ALPHAS:
+            winners = _Winners(len(held_out), xp)
+            for first, scores, _ in self._blocks(adjacency, shown, alpha, xp):
+                winners.add(first, scores[rows])
+            correct.append(int((on_host(winners.classes) == truth).sum()))
         return ALPHAS[int(np.argmax(correct))]
 
-    def _iterate(self, adjacency: Any, y0: Array, alpha: float, xp: ModuleType) -> tuple[Array, int]:
-        """Iterate to the fixed point; returns it and the number of steps."""
-        y0 = y0 * np.float32(1 - alpha)
-        y, iteration = y0, 0
-        with progress_bar(
-            f"label propagation, alpha {alpha}",
-            self.max_iterations,
-            unit="iterations",
-            enabled=self.progress,
-        ) as advance:
-            while iteration < int(self.max_iterations):
-                iteration += 1
-                previous, y = y, adjacency @ y
-                y *= np.float32(alpha)
-                y += y0
-                advance(1)
-                # The change shrinks by alpha a step, so what is left to come is change alpha / (1 - alpha).
-                remaining = float(xp.abs(y - previous).max()) * alpha / (1 - alpha)
-                if remaining <= self.tolerance * float(y.max()):
-                    break
+    def _blocks(
+        self, adjacency: Any, labels: ClassLabels, alpha: float, xp: ModuleType
+    ) -> Iterator[tuple[int, Array, int]]:
+        """First class, scores (n, b) and iterations of each block of classes."""
+        n, n_classes = len(labels.codes), len(labels.classes)
+        width = min(n_classes, max(1, SCORE_BYTES // (4 * n)))
+        firsts = range(0, n_classes, width)
+        total = self.max_iterations * len(firsts)
+        title = f"label propagation, alpha {alpha}"
+        with progress_bar(title, total, unit="iterations", enabled=self.progress) as advance:
+            for first in firsts:
+                last = min(first + width, n_classes)
+                rows = np.flatnonzero((labels.codes >= first) & (labels.codes < last))
+                source = xp.asarray(rows), xp.asarray(labels.codes[rows] - first)
+                scores, iterations = self._iterate(adjacency, source, last - first, alpha, advance)
+                yield first, scores, iterations
+                if len(firsts) > 1:
+                    advance(self.max_iterations - iterations)
+
+    def _iterate(
+        self, adjacency: Any, source: tuple[Array, Array], width: int, alpha: float, advance: Advance
+    ) -> tuple[Array, int]:
+        """Iterate to the fixed point from the labels `source` (nodes, columns); returns it and the number of steps."""
+        xp = array_module(source[0])
+        y = xp.zeros((adjacency.shape[0], width), dtype=np.float32)
+        y[source] = np.float32(1) * np.float32(1 - alpha)
+        iteration = 0
+        while iteration < int(self.max_iterations):
+            iteration += 1
+            previous, y = y, adjacency @ y
+            y *= np.float32(alpha)
+            y[source] += np.float32(1 - alpha)
+            advance(1)
+            # The change shrinks by alpha a step, so what is left to come is change alpha / (1 - alpha).
+            remaining = _largest_change(previous, y, xp) * alpha / (1 - alpha)
+            if remaining <= self.tolerance * float(y.max()):
+                break
         return y, iteration
 
     def predict(self) -> npt.NDArray[Any]:
         """(n,) class of each node; the commonest training class where no label arrives."""
-        best = self.predict_proba().argmax(axis=1)
-        return np.asarray(self.classes_[best])
-
-    def predict_proba(self) -> npt.NDArray[np.float32]:
-        """(n, C) float32, Y with rows scaled to sum 1; the share of training labels where none arrives."""
         check_is_fitted(self, "classes_")
-        xp = array_module(self._scores)
-        total = self._scores.sum(axis=1, keepdims=True)
+        return np.asarray(self.classes_[self._best])
+
+    def predict_proba(self, nodes: Any = None) -> npt.NDArray[np.float32]:
+        """(m, C) float32, Y with rows scaled to sum 1; the share of training labels where none arrives.
+
+        Parameters
+        ----------
+        nodes
+            (m,) node numbers; None takes all nodes. Where the scores of all nodes and classes are too large to keep,
+            they are computed again for the nodes asked for.
+        """
+        check_is_fitted(self, "classes_")
+        xp = array_module(self._adjacency.data)
+        n = self._adjacency.shape[0]
+        rows = xp.asarray(np.arange(n) if nodes is None else node_numbers(nodes, n))
+        if self._scores is not None:
+            scores = self._scores[rows]
+        else:
+            scores = xp.empty((len(rows), len(self.classes_)), dtype=np.float32)
+            for first, block, _ in self._blocks(self._adjacency, self._labels, self.alpha_, xp):
+                scores[:, first : first + block.shape[1]] = block[rows]
+        total = scores.sum(axis=1, keepdims=True)
         reached = total > 0
-        shares = xp.where(reached, self._scores / xp.where(reached, total, 1), xp.asarray(self._prior))
-        return on_host(shares.astype(np.float32))
+        scores = xp.where(reached, scores / xp.where(reached, total, 1), xp.asarray(self._prior.astype(np.float32)))
+        return on_host(scores)
 
     def score(self, labels: Any, mask: Any) -> float:
         """Accuracy over the nodes of a mask, those without a label left out."""
@@ -187,9 +234,30 @@ def _normalized_adjacency(indptr: Array, indices: Array, weights: Array, xp: Mod
     return sparse.csr_matrix((values, indices, indptr), shape=(n, n))
 
 
-def _one_hot(codes: npt.NDArray[np.int64], n_classes: int, xp: ModuleType) -> Array:
-    """(n, C) float32; zero rows for code -1."""
-    y = xp.zeros((len(codes), n_classes), dtype=np.float32)
-    rows = np.flatnonzero(codes >= 0)
-    y[xp.asarray(rows), xp.asarray(codes[rows])] = 1
-    return y
+class _Winners:
+    """The class with the highest score of each row, the first of equal ones, over blocks of classes.
+
+    Parameters
+    ----------
+    n
+        Rows.
+    xp
+        Module of the scores.
+    """
+
+    def __init__(self, n: int, xp: ModuleType) -> None:
+        self.xp = xp
+        self.classes, self.scores = xp.zeros(n, dtype=np.int64), xp.full(n, -np.inf, dtype=np.float32)
+
+    def add(self, first: int, scores: Array) -> None:
+        """Take in the scores (n, b) of the classes from `first` on."""
+        best = scores.argmax(axis=1)
+        highest = scores[self.xp.arange(len(scores)), best]
+        better = highest > self.scores
+        self.classes[better] = best[better] + first
+        self.scores[better] = highest[better]
+
+
+def _largest_change(before: Array, after: Array, xp: ModuleType) -> float:
+    """Largest absolute difference, without another array of their size."""
+    return max(float(xp.abs(after[rows] - before[rows]).max()) for rows in row_slices(*after.shape))

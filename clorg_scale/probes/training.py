@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from clorg_scale.errors import InputError
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
-from clorg_scale.probes.inference import infer
+from clorg_scale.probes.inference import infer, infer_nodes
 from clorg_scale.probes.layers import GraphNetwork, Propagation
 from clorg_scale.probes.nodes import Nodes
 from clorg_scale.probes.propagate import PropagationMatrix, as_tensor, block_propagation
@@ -30,7 +30,7 @@ __all__ = ["Schedule", "Trainer"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to train: see `GCNProbe` for each setting. `batch_size` None is full batch."""
+    """Settings of training, as in `GCNProbe`. `batch_size` None is full batch."""
 
     learning_rate: float
     weight_decay: float
@@ -39,7 +39,9 @@ class Schedule:
     batch_size: int | None
     fanouts: tuple[int, ...]
     max_epochs: int
+    max_seconds: float | None
     patience: int
+    validate_every: int
     seed: int
 
 
@@ -77,14 +79,22 @@ class Trainer:
     def run(self, checkpoint: Path | str | None, checkpoint_every: int, fingerprint: str, advance: Advance) -> None:
         """Train until patience or epochs run out; leaves the best epoch's weights in the network."""
         advance(self.epoch)
+        started = time.monotonic()
+        limit = math.inf if self.schedule.max_seconds is None else self.schedule.max_seconds
         while self.epoch < self.schedule.max_epochs and self.epoch - self.best_epoch < self.schedule.patience:
             self.train_epoch()
-            self._validate()
+            if self.epoch % self.schedule.validate_every == 0:
+                self._validate()
             advance(1)
             if checkpoint and self.epoch % checkpoint_every == 0:
                 write_state(checkpoint, self._state(fingerprint))
+            if time.monotonic() - started >= limit:
+                break
         if checkpoint:
             write_state(checkpoint, self._state(fingerprint))
+        # After the state is written: a resumed run may go on past this epoch without validating it.
+        if self.epoch % self.schedule.validate_every:
+            self._validate()
         self.network.load_state_dict(self.best)
 
     def train_epoch(self) -> None:
@@ -164,14 +174,21 @@ class Trainer:
         start = time.perf_counter()
         record = self.history[-1]
         loss = record["loss"]  # where no node is held out
-        if len(self.nodes.held_out):
-            shown = self.nodes.shown(self.nodes.held_out)
-            logits = infer(self.network, self.matrix, self.nodes, shown, whole=self.whole)
-            held_out = torch.from_numpy(self.nodes.held_out).to(self.nodes.device)
-            logits, target = logits[held_out], self.nodes.codes[held_out]
-            loss = float(functional.cross_entropy(logits, target))
-            accuracy = float((logits.argmax(dim=1) == target).float().mean())
+        held_out, test = self.nodes.held_out, self.nodes.test
+        wanted = np.union1d(held_out, test)
+        if len(wanted):
+            shown = self.nodes.shown(held_out)
+            logits = infer_nodes(wanted, infer(self.network, self.matrix, self.nodes, shown, whole=self.whole))
+        if len(held_out):
+            rows = torch.from_numpy(np.searchsorted(wanted, held_out)).to(logits.device)
+            chosen, target = logits[rows], self.nodes.codes[torch.from_numpy(held_out).to(logits.device)]
+            loss = float(functional.cross_entropy(chosen, target))
+            accuracy = float((chosen.argmax(dim=1) == target).float().mean())
             record |= {"validation_loss": loss, "validation_accuracy": accuracy}
+        if len(test):
+            rows = torch.from_numpy(np.searchsorted(wanted, test)).to(logits.device)
+            predicted = logits[rows].argmax(dim=1).cpu().numpy()
+            record["test_accuracy"] = float(np.mean(predicted == self.nodes.test_codes))
         if loss < self.best_loss:
             self.best_loss, self.best_epoch, self.best = loss, self.epoch, _copy(self.network)
         self.seconds["validation"] += time.perf_counter() - start

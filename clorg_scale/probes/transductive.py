@@ -1,4 +1,4 @@
-"""What graph probes are given: a graph, labels, a mask of training nodes; checked once for all of them."""
+"""Inputs of the graph probes: a graph, labels, a mask of training nodes; checked once for all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clorg_scale.arrays import (
 )
 from clorg_scale.errors import InputError
 
-__all__ = ["masked_accuracy", "node_mask", "read_graph", "training_codes"]
+__all__ = ["labeled_test_nodes", "masked_accuracy", "node_mask", "node_numbers", "read_graph", "training_codes"]
 
 
 def read_graph(graph: Any) -> tuple[Array, Array, Array]:
@@ -72,6 +72,22 @@ def node_mask(mask: Any, n_nodes: int, *, name: str) -> npt.NDArray[np.bool_]:
     return np.asarray(mask)
 
 
+def node_numbers(nodes: Any, n_nodes: int) -> npt.NDArray[np.int64]:
+    """Check numbers of nodes.
+
+    Raises
+    ------
+    InputError
+        If they are not (m,) whole numbers from 0 to n - 1.
+    """
+    nodes = on_host(nodes)
+    if nodes.ndim != 1 or nodes.dtype.kind not in "iu":
+        raise InputError(f"nodes has shape {nodes.shape} and dtype {nodes.dtype}; node numbers (m,) are needed.")
+    if len(nodes) and not (nodes.min() >= 0 and nodes.max() < n_nodes):
+        raise InputError(f"nodes must be numbers from 0 to {n_nodes - 1}, not from {nodes.min()} to {nodes.max()}.")
+    return np.asarray(nodes, dtype=np.int64)
+
+
 def training_codes(
     labels: Any, train_mask: Any, n_nodes: int, unlabelled: int | str | None = UNLABELLED
 ) -> ClassLabels:
@@ -97,6 +113,26 @@ def training_codes(
             f"{', ...' if len(absent) > 5 else ''}); add some to train_mask, or label these nodes -1."
         )
     return ClassLabels(codes, encoded.classes)
+
+
+def labeled_test_nodes(
+    labels: Any, test_mask: Any, training: ClassLabels
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Nodes of a test mask, none without one, and their codes in the training classes' numbering; -1 for another class.
+
+    Raises
+    ------
+    InputError
+        If the mask does not fit the graph.
+    """
+    if test_mask is None:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    n_nodes = len(training.codes)
+    test = np.flatnonzero(node_mask(test_mask, n_nodes, name="test_mask"))
+    encoded = encode_labels(labels, n_nodes, unlabelled=None, warn=False)
+    known = {label: code for code, label in enumerate(training.classes.tolist())}
+    numbering = np.array([known.get(label, -1) for label in encoded.classes.tolist()], dtype=np.int64)
+    return test, numbering[encoded.codes[test]]
 
 
 def masked_accuracy(

@@ -175,8 +175,11 @@ def test_inference_in_row_ranges_equals_the_whole(blocks_graph, inputs):
     probe = GCNProbe(inputs=inputs, max_epochs=3, batch_size="full")
     trainer = probe.fit(A, labels, mask, None if inputs == "labels" else X)._trainer
     shown = trainer.nodes.shown()
-    whole = infer(trainer.network, trainer.matrix, trainer.nodes, shown, whole=trainer.whole)
-    ranges = infer(trainer.network, trainer.matrix, trainer.nodes, shown, entries=101)
+    arguments = (trainer.network, trainer.matrix, trainer.nodes, shown)
+    whole, ranges = (
+        torch.cat([logits for _, logits in infer(*arguments, **settings)])
+        for settings in ({"whole": trainer.whole}, {"entries": 101})
+    )
     torch.testing.assert_close(ranges, whole, atol=1e-5, rtol=1e-4)
     forward = trainer.network(
         [trainer.whole] * 2, trainer.network.embed(shown, trainer.nodes.read_features(slice(None)))

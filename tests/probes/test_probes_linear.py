@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -7,9 +9,23 @@ from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from clorg_scale.errors import InputError
-from clorg_scale.probes import LinearProbe
-from clorg_scale.probes.linear import _adamw_step, _gradient
+from clorg_scale.probes import LinearProbe, fitting
+from clorg_scale.probes.discriminant import class_moments, discriminant_weights
+from clorg_scale.probes.regularization import penalty_path
+from clorg_scale.probes.softmax import LabeledBlocks, SoftmaxLoss, _errors_parallel, _errors_reference, _errors_serial
 from clorg_scale.probes.splits import stratified_hold_out, stratified_share
+from clorg_scale.probes.standardize import StandardizedReader, standardization
+
+
+class _Given:
+    """A covariance estimator for scikit-learn that is given its result, to be shrunk as ours."""
+
+    def __init__(self, covariance, shrinkage):
+        d = len(covariance)
+        self.covariance_ = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / d * np.eye(d)
+
+    def fit(self, X):
+        return self
 
 
 @pytest.fixture(scope="module")
@@ -33,37 +49,121 @@ def test_accuracy_near_scikit_learn(digits, probe):
     assert abs(probe.score(X_test, y_test) - reference.score(scaler.transform(X_test), y_test)) < 0.021
 
 
-def test_gradient_is_the_derivative_of_cross_entropy():
+def blocks_of(X, codes, rows=None, block_rows=7, cached=False):
+    reader = StandardizedReader(X, standardization(X, np.ones(len(X), dtype=bool)), np)
+    rows = np.arange(len(X)) if rows is None else rows
+    return LabeledBlocks(reader, codes, rows, block_rows=block_rows, cached=cached)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_loss_and_gradient_are_those_of_the_definition(smoothing):
     rng = np.random.default_rng(1)
-    x, y, weights = rng.normal(size=(20, 4)), rng.integers(0, 3, 20), rng.normal(size=(5, 3))
+    X, y, weights = rng.normal(size=(20, 4)), rng.integers(0, 3, 20), rng.normal(size=(5, 3))
+    x = (X - X.mean(axis=0)) / X.std(axis=0)
+    targets = (1 - smoothing) * np.eye(3)[y] + smoothing / 3
 
-    def loss(w):
+    def definition(w):
         logits = x @ w[:-1] + w[-1]
-        return np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(20), y])
+        return np.mean(np.log(np.exp(logits).sum(axis=1)) - (targets * logits).sum(axis=1))
 
-    gradient = _gradient(weights, x, y, np)
+    loss = SoftmaxLoss(np, smoothing)
+    value, gradient = loss.gradient(weights, blocks_of(X, y))
+    assert value == pytest.approx(definition(weights), rel=1e-6)
     for cell in np.ndindex(weights.shape):
         step = np.zeros_like(weights)
         step[cell] = 1e-6
-        assert gradient[cell] == pytest.approx((loss(weights + step) - loss(weights - step)) / 2e-6, abs=1e-8)
+        slope = (definition(weights + step) - definition(weights - step)) / 2e-6
+        assert gradient[cell] == pytest.approx(slope, abs=1e-6)
+    smoothing, targets = 0.0, np.eye(3)[y]
+    assert loss.value(weights, blocks_of(X, y, cached=True)) == pytest.approx(definition(weights), rel=1e-6)
 
 
-def test_adamw_equals_torch():
-    torch = pytest.importorskip("torch")
+@pytest.mark.parametrize("kernel", [_errors_serial, _errors_parallel])
+def test_compiled_errors_equal_the_reference(kernel):
     rng = np.random.default_rng(2)
-    ours = rng.normal(size=(4, 3)).astype(np.float32)
-    weight = torch.nn.Parameter(torch.from_numpy(ours[:-1].copy()))
-    bias = torch.nn.Parameter(torch.from_numpy(ours[-1].copy()))
-    groups = [{"params": [weight], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=0.05)
-    first, second = np.zeros_like(ours), np.zeros_like(ours)
-    for step in range(1, 6):
-        gradient = rng.normal(size=(4, 3)).astype(np.float32)
-        weight.grad, bias.grad = torch.from_numpy(gradient[:-1].copy()), torch.from_numpy(gradient[-1].copy())
-        optimizer.step()
-        _adamw_step(ours, first, second, gradient, step, 0.05, 0.1, np)
-    np.testing.assert_allclose(ours[:-1], weight.detach().numpy(), atol=1e-6)
-    np.testing.assert_allclose(ours[-1], bias.detach().numpy(), atol=1e-6)
+    logits = rng.normal(scale=30, size=(50, 17)).astype(np.float32)
+    codes, losses = rng.integers(0, 17, 50), np.empty(50, dtype=np.float32)
+    expected = logits.astype(np.float64)
+    total = _errors_reference(expected, codes, 0.1, np)
+    kernel(logits, codes, np.float32(0.1), losses)
+    np.testing.assert_allclose(logits, expected, atol=1e-6)
+    assert losses.sum(dtype=np.float64) == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize("C", [0.01, 1.0, 30.0])
+def test_equals_scikit_learn_at_the_same_penalty(digits, C):
+    X, X_test, y, _ = digits
+    scaler = StandardScaler().fit(X)
+    oracle = LogisticRegression(C=C, max_iter=5000, tol=1e-8).fit(scaler.transform(X), y)
+    probe = LinearProbe(weight_decay=1 / (C * len(X))).fit(X, y)
+    assert probe.weight_decay_ == 1 / (C * len(X))
+    # Near the minimum of float32 losses of about 0.1, which are known to 1e-7 of that.
+    np.testing.assert_allclose(probe.predict_proba(X_test), oracle.predict_proba(scaler.transform(X_test)), atol=0.01)
+
+
+def test_discriminant_equals_scikit_learn():
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    rng = np.random.default_rng(6)
+    y = np.sort(rng.integers(0, 4, 200))
+    X = rng.normal(size=(200, 5)) @ rng.normal(size=(5, 5)) + rng.normal(size=(4, 5))[y]
+    moments = class_moments(blocks_of(X, y), 4)
+    weights = discriminant_weights(moments, shrinkage=0.1, scale=1.0)
+    x = (X - X.mean(axis=0)) / X.std(axis=0)
+    covariance = sum(np.cov(x[y == c].T, bias=True) * np.mean(y == c) for c in range(4))
+    oracle = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=_Given(covariance, 0.1)).fit(x, y)
+    ours = x @ weights[:-1] + weights[-1]
+    theirs = oracle.decision_function(x)
+    np.testing.assert_allclose(ours - ours[:, :1], theirs - theirs[:, :1], atol=1e-3)
+
+
+def test_growing_samples_reach_the_loss_of_the_whole_path(monkeypatch):
+    """Classes of several modes, which no linear discriminant finds at once."""
+    rng = np.random.default_rng(7)
+    modes, y = rng.normal(size=(10, 3, 20)), rng.integers(0, 10, 12_000)
+    X = modes[y, rng.integers(0, 3, len(y))] + rng.normal(scale=0.7, size=(len(y), 20))
+    X, X_test, y, y_test = X[:10_000], X[10_000:], y[:10_000], y[10_000:]
+    whole = LinearProbe().fit(X, y)
+    monkeypatch.setattr(fitting, "CHEAP_PASS", 500 * 20 * 10)
+    grown = LinearProbe().fit(X, y)
+    assert grown.n_epochs_ < 20 < whole.n_epochs_
+
+    def loss(probe):
+        return -np.log(probe.predict_proba(X_test)[np.arange(len(y_test)), y_test]).mean()
+
+    # 2,000 test points; losses of equally good probes differ by much less than their spread of about 1 / sqrt(2,000).
+    assert loss(grown) < loss(whole) + 0.01
+
+
+def test_label_smoothing_makes_modest_predictions(digits):
+    X, X_test, y, y_test = digits
+    plain, smooth = (LinearProbe(label_smoothing=share, weight_decay=1e-4).fit(X, y) for share in (0.0, 0.3))
+    assert smooth.score(X_test, y_test) > 0.92
+    assert plain.predict_proba(X_test).max(axis=1).mean() > smooth.predict_proba(X_test).max(axis=1).mean() + 0.1
+
+
+def test_learning_rate_of_the_former_training_is_accepted(digits):
+    X, _, y, _ = digits
+    with pytest.warns(UserWarning, match="learning_rate has no effect"):
+        LinearProbe(learning_rate=1e-3, max_epochs=1).fit(X[:200], y[:200])
+
+
+def test_progress_comes_to_the_whole(digits, monkeypatch):
+    X, _, y, _ = digits
+    reported = []
+
+    @contextmanager
+    def bar(description, total, **_):
+        reported.append([total])
+        yield reported[-1].append
+
+    monkeypatch.setattr(fitting, "progress_bar", bar)
+    LinearProbe(progress=True).fit(X, y)
+    monkeypatch.setattr(fitting, "CHEAP_PASS", 250 * 64 * 10)
+    LinearProbe(progress=True).fit(X, y)
+    for total, *steps in reported:
+        assert min(steps) >= 0
+        assert sum(steps) == pytest.approx(total)
 
 
 def test_estimator_manners(digits, probe):
@@ -110,7 +210,7 @@ def test_constant_feature_unlabelled_points_and_tiny_classes():
     assert probe.score(X[2:], y[2:]) > 0.9
 
 
-def test_held_out_part_is_stratified_and_early_stopping_keeps_the_best_epoch():
+def test_held_out_share_is_stratified():
     codes = np.repeat([-1, 0, 1, 2], [10, 100, 1, 50])
     kept, held_out = stratified_hold_out(codes, 0.1, np.random.default_rng(0))
     assert np.bincount(codes[held_out], minlength=3).tolist() == [10, 0, 5]
@@ -118,12 +218,16 @@ def test_held_out_part_is_stratified_and_early_stopping_keeps_the_best_epoch():
     share = stratified_share(codes, 0.02, np.random.default_rng(0))
     assert np.bincount(codes[share]).tolist() == [2, 1, 1]
 
+
+def test_where_there_is_nothing_to_learn_the_path_ends_early():
     rng = np.random.default_rng(4)
-    X, y = rng.normal(size=(300, 50)), rng.integers(0, 2, 300)  # nothing to learn: it can only overfit
-    probe = LinearProbe(learning_rate=0.05, max_epochs=60, patience=4).fit(X, y)
+    X, y = rng.normal(size=(12_000, 50)), rng.integers(0, 2, 12_000)  # it can only overfit
+    probe = LinearProbe(patience=3).fit(X, y)
     losses = probe.validation_loss_
-    assert len(losses) < 60
-    assert len(losses) == int(np.argmin(losses)) + 1 + 4
+    assert len(losses) <= int(np.argmin(losses)) + 1 + 3
+    assert len(losses) < len(penalty_path(len(X), 2)) / 2
+    assert min(losses) > np.log(2) - 0.01
+    assert LinearProbe(validation_fraction=0).fit(X[:100], y[:100]).validation_loss_ == []
 
 
 @pytest.mark.parametrize(
