@@ -14,7 +14,7 @@ from clorg_scale.kernels import graph as kernels
 from serial_cupy import serial_cupy
 
 from clorg_scale.affinity import AffinityGraph, affinity_graph
-from clorg_scale.affinity.edges import edges_of, row_numbers
+from clorg_scale.affinity.symmetrize import row_numbers, undirected_edges
 from clorg_scale.agreement import agreement
 from clorg_scale.analysis.fingerprint import fingerprint
 from clorg_scale.analysis.split import given_split, held_out_split
@@ -260,7 +260,7 @@ def test_sampled_rld(cupy, monkeypatch):
 def test_edges_of_both_kinds_hold_the_same_pairs(cupy):
     table, on_device, _ = tables(cupy)
     for rule in ("max", "mean", "mutual"):
-        ours, theirs = edges_of(on_device, rule), edges_of(table, rule)
+        ours, theirs = undirected_edges(on_device, rule), undirected_edges(table, rule)
         for name in ("indptr", "indices", "distances"):
             np.testing.assert_array_equal(host(getattr(ours, name)), getattr(theirs, name), err_msg=name)
         assert (ours.in_both is None) == (theirs.in_both is None) == (rule != "mean")
