@@ -1,4 +1,4 @@
-"""`python -m bench rld-coverage`: whether the error bars of sampled RLD can be believed.
+"""`python -m bench rld-coverage`: coverage of the standard errors of sampled RLD.
 
 On four data sets, many seeds each: how often the exact value lies within 3 standard errors and in the 95 % interval,
 and how often the error is below the one aimed for. In float64: some errors are not larger than the rounding of float32.
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench rld-coverage", description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=5_000)
     parser.add_argument("--seeds", type=int, default=200)
-    parser.add_argument("--landmarks", type=int, default=305, help="of the runs that look at the intervals")
+    parser.add_argument("--landmarks", type=int, default=305, help="landmarks a tile where coverage is measured")
     parser.add_argument("--target-error", type=float, default=0.005)
     parser.add_argument("--out", type=Path, default=Path("bench/results"))
     options = parser.parse_args(argv)
@@ -39,14 +39,14 @@ def main(argv: list[str]) -> int:
     for name, (X, codes) in _data(options.points).items():
         for row in _measure(name, X, codes, options):
             rows.append(row)
-            print(f"{name:<18}{row['temperature']:>6}{row['exact']:>8.4f}{row['deviation']:>9.5f}{row['stderr']:>9.5f}"
-                  f"{row['within_3']:>7.3f}{row['covered']:>7.3f}{row['below_target']:>7.3f}"
-                  f"{row['landmarks']:>11,.0f}", flush=True)  # fmt: skip
+            errors = f"{row['deviation']:>9.5f}{row['stderr']:>9.5f}{row['within_3']:>7.3f}{row['covered']:>7.3f}"
+            reached = f"{row['below_target']:>7.3f}{row['landmarks']:>11,.0f}"
+            print(f"{name:<18}{row['temperature']:>6}{row['exact']:>8.4f}{errors}{reached}", flush=True)
         here = rows[-len(TEMPERATURES) :]
         missed |= np.mean([row["within_3"] for row in here]) < 0.99 or min(row["below_target"] for row in here) < 0.9
         missed |= not 0.91 <= np.mean([row["covered"] for row in here]) <= 0.98
-    record = {"machine": machine("numpy", "numba"), "points": options.points, "seeds": options.seeds,
-              "target_error": options.target_error, "rows": rows}  # fmt: skip
+    record = {"machine": machine("numpy", "numba"), "points": options.points, "seeds": options.seeds}
+    record |= {"target_error": options.target_error, "rows": rows}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "rld_coverage.json").write_text(json.dumps(record, indent=1) + "\n")
     return int(missed)
@@ -70,18 +70,22 @@ def _measure(name: str, X: np.ndarray, codes: np.ndarray, options: argparse.Name
     exact = cs.rld(X, codes, temperatures=TEMPERATURES, method="exact").values
     points, near_field = ClassOrderedPoints(X, codes, n_classes), NearField.of(cs.knn(X, 15), tile_order(len(X), 0))
 
-    def run(seed: int, **how: float) -> tuple[np.ndarray, SampledSums]:
-        sums = sampled_sums(points, codes, near_field, TEMPERATURES, seed=seed, **{"target_error": 1.0} | how)
+    def estimate(seed: int, **settings: float) -> tuple[np.ndarray, SampledSums]:
+        settings = {"target_error": 1.0} | settings
+        sums = sampled_sums(points, codes, near_field, TEMPERATURES, seed=seed, **settings)
         return label_modularity(sums.k, sums.w, codes, n_classes).values - exact, sums
 
-    fixed = [run(seed, n_landmarks=options.landmarks) for seed in range(options.seeds)]
-    aimed = [run(seed, target_error=options.target_error) for seed in range(options.seeds // 4)]
+    fixed = [estimate(seed, n_landmarks=options.landmarks) for seed in range(options.seeds)]
+    aimed = [estimate(seed, target_error=options.target_error) for seed in range(options.seeds // 4)]
     errors, stderrs = np.array([error for error, _ in fixed]), np.array([sums.stderr for _, sums in fixed])
     covered = np.abs(errors) <= stderrs * np.array([[sums.interval] for _, sums in fixed])
     reached = np.array([np.abs(error) <= options.target_error for error, _ in aimed])
     return [
         {
-            "data": name, "temperature": float(T), "exact": float(exact[t]), "bias": float(errors[:, t].mean()),
+            "data": name,
+            "temperature": float(T),
+            "exact": float(exact[t]),
+            "bias": float(errors[:, t].mean()),
             "deviation": float(np.sqrt((errors[:, t] ** 2).mean())),
             "stderr": float(np.sqrt((stderrs[:, t] ** 2).mean())),
             "within_3": float((np.abs(errors[:, t]) <= 3 * stderrs[:, t]).mean()),
@@ -90,4 +94,4 @@ def _measure(name: str, X: np.ndarray, codes: np.ndarray, options: argparse.Name
             "landmarks": float(np.mean([sums.n_landmarks for _, sums in aimed])),
         }
         for t, T in enumerate(TEMPERATURES)
-    ]  # fmt: skip
+    ]

@@ -1,4 +1,4 @@
-"""Measures of how classes lie in embeddings: class homogeneity of neighborhoods, Calinski-Harabasz."""
+"""Measures of the classes in embeddings: class homogeneity of neighborhoods, Calinski-Harabasz."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numba import prange
 
 from clorg_scale.arrays import (
     UNLABELLED,
@@ -24,6 +25,7 @@ from clorg_scale.arrays import (
 )
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import KNN
+from clorg_scale.numerics.compiler import njit
 from clorg_scale.whole import whole_number
 
 __all__ = ["calinski_harabasz", "class_homogeneity", "class_homogeneity_stderr"]
@@ -41,10 +43,10 @@ def class_homogeneity(
     .. math:: \mathrm{CHI}(k) = \frac{1}{q} \sum_i \frac{1}{k} \sum_{j \in N_k(i)} [y_j = y_i]
 
     over the q labeled points of the table (arXiv 2305.10229, which uses cosine neighbors and k = 1, 10,
-    100, 500, 1000). All k come from one pass over the table, O(q k) time, O(block) memory.
+    100, 500, 1000). All k come from one pass over the table: O(q k) time, O(block) memory.
 
     Points without a label are left out as queries; as neighbors they count as not matching, since they
-    do take up a place among the nearest.
+    are among the nearest.
 
     Parameters
     ----------
@@ -155,12 +157,24 @@ def _match_counts(knn: KNN, classes: ClassLabels, ks: list[int]) -> Iterable[Arr
             raise InputError(str(error)) from error
         yield matches[codes[owners] >= 0].astype(np.int64)
         return
-    columns = xp.asarray(ks) - 1
     for rows in row_slices(len(owners), knn.k, itemsize=17):
         own = codes[owners[rows]]
-        labeled = own >= 0
-        matches = codes[knn.indices[rows][labeled]] == own[labeled][:, None]
-        yield matches.cumsum(axis=1, dtype=np.int64)[:, columns]
+        yield _class_matches(knn.indices[rows], own, codes, np.asarray(ks))[own >= 0]
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _class_matches(neighbors: Any, own: Any, codes: Any, ks: Any) -> Any:
+    """(q, len(ks)) neighbors of class `own` (q,) among the first k, for ascending k (`kernels/class_matches.cu`)."""
+    counts = np.empty((len(own), len(ks)), np.int64)
+    for i in prange(len(own)):
+        matches, first = 0, 0
+        for position in range(len(ks)):
+            for c in range(first, ks[position]):
+                j = neighbors[i, c]
+                matches += j >= 0 and codes[j] == own[i]
+            first = ks[position]
+            counts[i, position] = matches
+    return counts
 
 
 def _shares(counts: Array) -> tuple[np.ndarray, np.ndarray, int]:
@@ -222,7 +236,7 @@ def calinski_harabasz(embeddings: Any, labels: Any, *, unlabelled: int | str | N
     return between / within * (n - n_classes) / (n_classes - 1)
 
 
-@within_device_memory("the Calinski-Harabasz index", "hand the embeddings in from main memory")
+@within_device_memory("the Calinski-Harabasz index", "pass embeddings in main memory")
 def _means_and_squares(embeddings: Array, classes: ClassLabels, offset: Array) -> tuple[np.ndarray, float]:
     """(C, d) class means relative to `offset`, and the sum of squared distances from them, in one pass on a GPU.
 
@@ -253,7 +267,7 @@ def _means_and_squares(embeddings: Array, classes: ClassLabels, offset: Array) -
 def _class_means(embeddings: Array, classes: ClassLabels, offset: Array) -> tuple[np.ndarray, np.ndarray]:
     """(C, d) float64 the first point of each class, relative to `offset`, and the mean of the class relative to it.
 
-    So the mean of equal points is exactly where they are, and nothing is left within the class.
+    So the mean of equal points is exactly that point, and nothing is left within the class.
     """
     xp = array_module(embeddings)
     labeled = np.flatnonzero(classes.codes >= 0)

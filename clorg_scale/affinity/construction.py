@@ -7,13 +7,13 @@ from typing import Literal
 
 import numpy as np
 
-from clorg_scale.affinity.edges import EdgeBlock, Edges, Symmetrize, edges_of, log_row_sums
 from clorg_scale.affinity.graph import AffinityGraph
+from clorg_scale.affinity.symmetrize import EdgeBlock, Edges, Symmetrize, undirected_edges
 from clorg_scale.arrays import Array, array_module, within_device_memory
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN
 
-__all__ = ["affinity_graph", "rld_weights"]
+__all__ = ["affinity_graph", "log_row_sums", "rld_weights"]
 
 Weighting = Literal["rld", "laplacian", "gaussian", "cosine", "binary"]
 
@@ -50,7 +50,7 @@ def affinity_graph(
     mean_distance
         mu, the mean distance of *all* pairs of points, in the metric of the table. Default: the table's own estimate;
         for a table that has none (`KNN.from_arrays`) the mean of the kept distances, which is smaller: the same T
-        looks less far.
+        gives a smaller scale.
 
     Returns
     -------
@@ -61,10 +61,10 @@ def affinity_graph(
     ------
     InputError
         If the temperature or mean distance is not positive, a name is unknown, the metric does not fit the weighting,
-        the table is of a sample or lists what is no point, or all weights come out as 0.
+        the table is of a sample or lists neighbors that are not points, or all weights are 0.
     """
     _check(knn, temperature, weighting, mean_distance)
-    edges = edges_of(knn, symmetrize)
+    edges = undirected_edges(knn, symmetrize)
     xp = array_module(edges.distances)
     scale = temperature * _mean_distance(knn, edges, mean_distance)
     log_r = log_row_sums(edges, scale) if weighting == "rld" else None
@@ -85,7 +85,7 @@ def affinity_graph(
 
 
 def _weights(block: EdgeBlock, weighting: Weighting, scale: float, log_r: Array | None) -> Array:
-    """(b,) float64 weights of the edges of a block, before shares."""
+    """(b,) float64 weights of the edges of a block, before they are halved for one direction."""
     distances = block.distances
     xp = array_module(distances)
     if weighting == "binary":
@@ -97,8 +97,24 @@ def _weights(block: EdgeBlock, weighting: Weighting, scale: float, log_r: Array 
     return xp.exp(-distances / scale if weighting == "laplacian" else -((distances / scale) ** 2) / 2)
 
 
+def log_row_sums(edges: Edges, scale: float) -> Array:
+    """(n,) float64 log of the sum of exp(-distance / scale) over the edges of each node; -inf for one without edges.
+
+    The largest term is taken out of each sum first, so that no scale is too small.
+    """
+    xp = array_module(edges.distances)
+    result = xp.full(edges.n_nodes, -xp.inf)
+    for block in edges.blocks():
+        exponents = -block.distances / scale
+        highest = result[block.rows]
+        xp.maximum.at(highest, block.own_row, exponents)
+        sums = block.row_sums(xp.exp(exponents - highest[block.own_row]))
+        result[block.rows] = highest + xp.log(xp.maximum(sums, 1.0))
+    return result
+
+
 def rld_weights(block: EdgeBlock, scale: float, log_r: Array) -> Array:
-    """(b,) float64 n^2 E_ij^2 / (r_i r_j), computed in logarithms: no temperature is too small.
+    """(b,) float64 n^2 E_ij^2 / (r_i r_j), computed in logarithms, so that no temperature is too small.
 
     Parameters
     ----------
@@ -107,7 +123,7 @@ def rld_weights(block: EdgeBlock, scale: float, log_r: Array) -> Array:
     scale
         mu T.
     log_r
-        (n,) what `log_row_sums` gives at that scale.
+        (n,) result of `log_row_sums` at that scale.
     """
     xp = array_module(log_r)
     # One sum, whichever end comes first: the matrix is symmetric to the last bit.
@@ -124,7 +140,7 @@ def _mean_distance(knn: KNN, edges: Edges, given: float | None) -> float:
 
 
 def _check(knn: KNN, temperature: float, weighting: str, mean_distance: float | None) -> None:
-    """Refuse what has no meaning."""
+    """Refuse options that have no meaning."""
     if not (np.isfinite(temperature) and temperature > 0):
         raise InputError(f"The temperature must be a positive number, not {temperature}.")
     if weighting not in _WEIGHTINGS:

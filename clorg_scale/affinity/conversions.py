@@ -1,4 +1,4 @@
-"""An affinity graph in the terms of other libraries; each is imported when it is asked for."""
+"""Conversions of an affinity graph to the objects of other libraries, which are imported when they are needed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def to_scipy(graph: AffinityGraph) -> Any:
 
 
 def shared_scipy(graph: AffinityGraph) -> Any:
-    """(n, n) `csr_array` on the graph's own arrays where they are on the CPU; for readers only."""
+    """(n, n) `csr_array` on the graph's own arrays where they are on the CPU; not to be changed."""
     from scipy.sparse import csr_array
 
     indptr, indices, weights = (on_host(array) for array in (graph.indptr, graph.indices, graph.weights))
@@ -147,8 +147,8 @@ def to_pyg(graph: AffinityGraph, *, normalize: bool = True) -> Any:
     rows = graph.rows()
     weights = _normalized(graph, rows) if normalize else graph.weights.copy()
     # DLPack: on the CPU or the GPU. `stack` copies the indices; the weights are a copy already.
-    parts = (rows, graph.indices.astype(np.int64), weights)
-    rows, columns, weights = (torch.from_dlpack(part) for part in parts)
+    arrays = (rows, graph.indices.astype(np.int64), weights)
+    rows, columns, weights = (torch.from_dlpack(array) for array in arrays)
     return data.Data(edge_index=torch.stack([rows, columns]), edge_weight=weights, num_nodes=graph.n_nodes)
 
 
@@ -168,7 +168,7 @@ def to_anndata(graph: AffinityGraph, adata: Any = None, *, key_added: str | None
 
     _check_anndata(graph, adata, anndata.AnnData, use_rep)
     if adata is None:
-        # X stays None: tools that want centroids of the points then do without; of X with no columns they choke.
+        # X stays None: tools that take centroids of the points then do without them; on X without columns they fail.
         adata = anndata.AnnData(obs=pandas.DataFrame(index=[str(i) for i in range(graph.n_nodes)]))
     elif adata.is_view:
         adata._init_as_actual(adata.copy())  # as Scanpy does
@@ -181,10 +181,10 @@ def to_anndata(graph: AffinityGraph, adata: Any = None, *, key_added: str | None
 
 
 def _check_anndata(graph: AffinityGraph, adata: Any, kind: Any, use_rep: str | None) -> None:
-    """Refuse what the graph cannot be written into."""
+    """Refuse objects that the graph cannot be written into."""
     if adata is None:
         if use_rep is not None:
-            raise InputError(f"use_rep={use_rep!r} names a part of an AnnData; hand the AnnData in, too.")
+            raise InputError(f"use_rep={use_rep!r} names an entry of an AnnData; pass the AnnData, too.")
         return
     if not isinstance(adata, kind):
         raise InputError(f"The graph is written into an AnnData, not into a {type(adata).__name__}.")
@@ -195,7 +195,7 @@ def _check_anndata(graph: AffinityGraph, adata: Any, kind: Any, use_rep: str | N
 
 
 def _distances(graph: AffinityGraph) -> Any:
-    """Sparse (n, n) float64: distances of the k-NN table, or what stands for them where there is none."""
+    """Sparse (n, n) float64: distances of the k-NN table, or values in their place where there is none."""
     if graph.knn is not None:
         distances = graph.knn.to_scipy("distance", include_self=False)
         distances.sort_indices()
@@ -210,7 +210,7 @@ def _distances(graph: AffinityGraph) -> Any:
 
 
 def _neighbor_settings(graph: AffinityGraph, use_rep: str | None) -> dict[str, Any]:
-    """What `scanpy.pp.neighbors` leaves in `params`; it counts each point among its own neighbors."""
+    """Entries of `params` as `scanpy.pp.neighbors` writes them; it counts each point among its own neighbors."""
     settings: dict[str, Any] = {"method": "clorg-scale", "random_state": 0}
     if graph.knn is not None:
         settings |= {"n_neighbors": graph.knn.k + 1, "metric": graph.knn.metric}

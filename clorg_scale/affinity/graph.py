@@ -1,4 +1,4 @@
-"""The affinity graph: three CSR arrays and their ways out to other libraries."""
+"""The affinity graph: three CSR arrays, and its conversions to the objects of other libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clorg_scale.affinity import conversions
-from clorg_scale.affinity.edges import row_numbers
+from clorg_scale.affinity.symmetrize import row_numbers
 from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
@@ -33,12 +33,12 @@ class AffinityGraph:
     indices
         (entries,) column of each entry, sorted within a row; the dtype of `indptr`.
     weights
-        (entries,) float32, or float64 where float32 does not hold those of a graph that was handed in; finite, >= 0.
+        (entries,) float32, or float64 where float32 does not hold those of a given graph; finite, >= 0.
         Each edge is stored twice, once for either end.
     knn
-        The table that the graph was made of, whose distances `to_anndata` hands on; None for any other graph.
+        The table that the graph was made of, whose distances `to_anndata` writes; None for any other graph.
 
-    What the ``to_...`` methods hand out is a copy: a client that changes it in place does not change the graph.
+    The ``to_...`` methods return copies: changes to them in place do not change the graph.
     """
 
     indptr: Array
@@ -87,7 +87,7 @@ class AffinityGraph:
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> AffinityGraph:
-        """Take over a SciPy (or CuPy) sparse adjacency matrix.
+        """Make a graph of a SciPy (or CuPy) sparse adjacency matrix.
 
         Explicit zeros and the diagonal are dropped, duplicates summed in float64, indices sorted. Weights beyond the
         range of float32 stay float64.
@@ -109,7 +109,7 @@ class AffinityGraph:
         Raises
         ------
         InputError
-            Beyond 2^31 entries, where CuPy's sparse matrices go wrong silently.
+            Beyond 2^31 entries, where CuPy's sparse matrices are silently wrong.
         """
         return conversions.to_cupy(self)
 

@@ -17,9 +17,9 @@ __all__ = ["edge_blocks", "partition_on_gpu_cluster"]
 
 
 def partition_on_gpu_cluster(
-    graph: AffinityGraph, method: str, resolution: float, seed: int, client: Any
+    graph: AffinityGraph, method: str, resolution: float, seed: int, *, client: Any
 ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
-    """(n,) community of each node, in main memory, and what to say of how it was found."""
+    """(n,) community of each node, in main memory, and details of the search."""
     cugraph = require("cugraph", extra="rapids13", purpose="Community detection on several GPUs")
     on_cluster = require("cugraph.dask", extra="rapids13", purpose="Community detection on several GPUs")
     communicator = require("cugraph.dask.comms.comms", extra="rapids13", purpose="Community detection on several GPUs")
@@ -54,19 +54,19 @@ def partition_on_gpu_cluster(
 
 
 def edge_blocks(graph: AffinityGraph, n_blocks: int) -> list[tuple[npt.NDArray[Any], ...]]:
-    """Edges from lower to higher nodes in about equal parts: (e,) sources, (e,) destinations, (e,) weights.
+    """Edges from lower to higher nodes in blocks of about equal size: (e,) sources, (e,) destinations, (e,) weights.
 
-    cuGraph adds the other direction itself; handed both, it would have to find out which belong together.
+    cuGraph adds the other direction itself; given both, it would have to match them.
     """
     indptr, indices, weights = (on_host(array) for array in (graph.indptr, graph.indices, graph.weights))
     bounds = np.searchsorted(indptr, np.linspace(0, len(indices), n_blocks + 1))
     bounds[0], bounds[-1] = 0, graph.n_nodes
     blocks: list[tuple[npt.NDArray[Any], ...]] = []
     for start, stop in pairwise(bounds):
-        part = slice(indptr[start], indptr[stop])
+        entries = slice(indptr[start], indptr[stop])
         sources = np.repeat(np.arange(start, stop, dtype=indices.dtype), np.diff(indptr[start : stop + 1]))
-        upper = sources < indices[part]
-        blocks.append((sources[upper], indices[part][upper], weights[part][upper]))
+        upper = sources < indices[entries]
+        blocks.append((sources[upper], indices[entries][upper], weights[entries][upper]))
     return blocks
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,9 @@ class Communities:
     sizes
         (M,) nodes in each community.
     method, resolution
-        As asked for.
+        As given.
     details
-        Library, iterations, what cannot be promised.
+        Library, iterations, and whether the result is repeatable.
     """
 
     labels: npt.NDArray[np.int32]
@@ -80,12 +80,12 @@ def communities(
     resolution
         gamma > 0: larger gives more, smaller communities.
     seed
-        Of the order in which nodes are visited.
+        Seed of the order in which nodes are visited.
     device
         "auto" computes where the graph is; on the CPU where pylibcugraph is not installed.
     client
         `distributed.Client` of a Dask cluster whose workers have GPUs, which cuGraph then uses together. Without GPUs
-        no library shares this work, and it is done here.
+        no library shares this work, and this process does it.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def communities(
     Raises
     ------
     InputError
-        If the graph has no edges, an option is out of range, or the GPU asked for is not there.
+        If the graph has no edges, an option is out of range, or the requested GPU is not available.
 
     Warns
     -----
@@ -108,9 +108,10 @@ def communities(
     seed = whole_number("seed", seed, 0)
     if not len(graph.indices):
         raise InputError("The graph has no edges; there are no communities to find.")
-    of_gpu = _on_gpu(graph, method, resolution, seed, device, client)
+    settings = _Settings(method, resolution, seed)
+    of_gpu = _on_gpu(graph, settings, device, client)
     if of_gpu is not None:
-        result = _described(graph, of_gpu[0], method, resolution, of_gpu[1])
+        result = _described(graph, settings, *of_gpu)
         # All nodes in one community have modularity 1 - resolution: less is no result of a search.
         least = min(0.0, 1 - resolution)
         if len(result.sizes) < graph.n_nodes and result.modularity > least - 1e-6:
@@ -123,26 +124,34 @@ def communities(
     from clorg_scale.communities.igraph import partition_on_cpu
 
     found, details = partition_on_cpu(graph, method, resolution, seed)
-    return _described(graph, found, method, resolution, details)
+    return _described(graph, settings, found, details)
+
+
+class _Settings(NamedTuple):
+    """Arguments of the search."""
+
+    method: str
+    resolution: float
+    seed: int
 
 
 def _on_gpu(
-    graph: AffinityGraph, method: str, resolution: float, seed: int, device: Device, client: Any
+    graph: AffinityGraph, settings: _Settings, device: Device, client: Any
 ) -> tuple[npt.NDArray[np.int64], dict[str, Any]] | None:
-    """(n,) communities from one GPU, or from those of a cluster, and what to say of them; None where there is none."""
+    """(n,) communities from one GPU, or from those of a cluster, and details; None without a GPU."""
     if client is not None and device_of_workers(client, device) == "cuda":
         from clorg_scale.communities.cugraph_dask import partition_on_gpu_cluster
 
-        return partition_on_gpu_cluster(graph, method, resolution, seed, client)
-    if client is None and _where(graph, device) == "cuda":
+        return partition_on_gpu_cluster(graph, *settings, client=client)
+    if client is None and _device(graph, device) == "cuda":
         from clorg_scale.communities.pylibcugraph import partition_on_gpu
 
-        return partition_on_gpu(graph, method, resolution, seed)
+        return partition_on_gpu(graph, *settings)
     return None
 
 
-def _where(graph: AffinityGraph, device: Device) -> Literal["cpu", "cuda"]:
-    """Where to compute: a GPU is used for a graph that is there already, or where it is asked for by name."""
+def _device(graph: AffinityGraph, device: Device) -> Literal["cpu", "cuda"]:
+    """Where to compute: a GPU is used for a graph that is on it already, or if it is named."""
     chosen = resolve_device(device)
     if device == "auto" and chosen == "cuda":
         on_gpu = array_module(graph.weights) is not np
@@ -151,7 +160,7 @@ def _where(graph: AffinityGraph, device: Device) -> Literal["cpu", "cuda"]:
 
 
 def _can_import(module: str) -> bool:
-    """Whether an optional package is there and its libraries load."""
+    """Whether an optional package is installed and its libraries load."""
     try:
         importlib.import_module(module)
     except ImportError:
@@ -160,7 +169,7 @@ def _can_import(module: str) -> bool:
 
 
 def _described(
-    graph: AffinityGraph, found: npt.NDArray[np.int64], method: str, resolution: float, details: dict[str, Any]
+    graph: AffinityGraph, settings: _Settings, found: npt.NDArray[np.int64], details: dict[str, Any]
 ) -> Communities:
     """Number the communities by size and compute their modularity."""
     _, first, codes, sizes = np.unique(found, return_index=True, return_inverse=True, return_counts=True)
@@ -168,5 +177,6 @@ def _described(
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     labels = rank[codes.reshape(-1)].astype(np.int32)
-    quality = class_weights(graph, labels.astype(np.int64), len(sizes)).modularity(resolution)
-    return Communities(labels, quality, sizes[order].astype(np.int64), method, resolution, details)
+    quality = class_weights(graph, labels.astype(np.int64), len(sizes)).modularity(settings.resolution)
+    sizes = sizes[order].astype(np.int64)
+    return Communities(labels, quality, sizes, settings.method, settings.resolution, details)

@@ -19,10 +19,10 @@ LEIDEN_ITERATIONS = 4
 def partition_on_cpu(
     graph: AffinityGraph, method: str, resolution: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
-    """(n,) community of each node, and what to say of how it was found.
+    """(n,) community of each node, and details of the search.
 
-    igraph draws from one generator for the whole process: it is replaced for this call, and Python's own, the
-    one igraph starts with, is put back.
+    igraph draws from one generator for the whole process: it is replaced for this call, and Python's own, which
+    igraph starts with, is restored.
     """
     import igraph
 

@@ -16,7 +16,7 @@ __all__ = ["ClassWeights", "class_weights", "modularity"]
 
 @dataclass(frozen=True)
 class ClassWeights:
-    """What modularity is made of.
+    """Sums of weights that modularity is computed from.
 
     Attributes
     ----------

@@ -30,7 +30,7 @@ THETA = 1.0
 def partition_on_gpu(
     graph: AffinityGraph, method: str, resolution: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
-    """(n,) community of each node, in main memory, and what to say of how it was found."""
+    """(n,) community of each node, in main memory, and details of the search."""
     cupy = require("cupy", extra="cuda13", purpose="Community detection on the GPU")
     library = require("pylibcugraph", extra="cuda13", purpose="Community detection on the GPU")
     details: dict[str, Any] = {"library": f"pylibcugraph {library.__version__}"}

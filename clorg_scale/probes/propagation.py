@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from clorg_scale.affinity.edges import row_numbers
+from clorg_scale.affinity.symmetrize import row_numbers
 from clorg_scale.arrays import UNLABELLED, Array, ClassLabels, array_module, on_host, row_slices
 from clorg_scale.errors import InputError
 from clorg_scale.probes.settings import check_number, check_whole

@@ -254,7 +254,7 @@ def _sampled(
     sums = sampled_sums(
         points, classes.codes, near_field, temperatures, target_error=options.target_error,
         seed=options.seed, device="cuda" if options.device == "cuda" else None, precision="fp16",
-        memory_limit=options.memory_limit, progress=options.progress, run=ordered_map(options.client),
+        memory_limit=options.memory_limit, progress=options.progress, ordered_map=ordered_map(options.client),
     )  # fmt: skip
     details = {
         "device": options.device, "precision": sums.precision, "landmarks": sums.n_landmarks, "k": table.k,

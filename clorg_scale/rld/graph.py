@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.affinity.construction import rld_weights
-from clorg_scale.affinity.edges import edges_of, log_row_sums
+from clorg_scale.affinity.construction import log_row_sums, rld_weights
+from clorg_scale.affinity.symmetrize import undirected_edges
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.neighbors import KNN
 
@@ -39,7 +39,7 @@ def graph_sums(
     k, w
         (t, n) float64: affinity to all neighbors, and to those of the same class.
     """
-    edges = edges_of(knn, "max")
+    edges = undirected_edges(knn, "max")
     xp = array_module(edges.distances)
     codes = xp.asarray(codes)
     k = xp.empty((len(temperatures), knn.n_points))

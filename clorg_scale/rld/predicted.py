@@ -1,4 +1,4 @@
-"""What a run will take, before it starts."""
+"""Predictions of time and memory, made before the work starts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SIDE = 2048
 """Rows and columns of the matrix product that is timed."""
 
 
-def product_rate(n_features: int, dtype: np.dtype[Any], place: str) -> float:
+def product_rate(n_features: int, dtype: np.dtype[Any], device: str) -> float:
     """FLOP/s of one matrix product of this length and precision; in fp16 on a GPU, as exact RLD there."""
-    if place == "cuda":
+    if device == "cuda":
         torch = require("torch", extra="cuda13", purpose="RLD on a GPU")
         X = torch.randn(SIDE, n_features, device="cuda", dtype=torch.float64 if dtype == np.float64 else torch.float16)
         seconds = min(_timed(lambda: (X @ X.T, torch.cuda.synchronize())) for _ in range(3))
@@ -69,12 +69,12 @@ def _sampled_bytes(n: int, n_temperatures: int, k: int) -> int:
 
 
 def check_sampled_memory(points: ClassOrderedPoints, n_temperatures: int, k: int, memory_limit: int | None) -> None:
-    """Refuse a memory limit below what sampled RLD holds beside the embeddings.
+    """Refuse a memory limit below the memory that sampled RLD takes beside the embeddings.
 
     Raises
     ------
     InputError
-        If it does not suffice; says what would.
+        If it is too small; the message gives the least that suffices.
     """
     needed = _sampled_bytes(points.n_points, n_temperatures, k)
     if memory_limit is not None and needed > memory_limit:

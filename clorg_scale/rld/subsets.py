@@ -1,4 +1,4 @@
-"""RLD of random subsets beside RLD of the whole: what subsampling would have said."""
+"""RLD of random subsets beside RLD of all points: what subsampling would give."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SubsetRLD:
     stderr
         (s, t) its standard error.
     difference
-        (s, t) `values` less those of all points: what subsampling gets wrong.
+        (s, t) `values` less those of all points: the error of subsampling.
     whole
         RLD of all points.
     """
@@ -64,8 +64,8 @@ def rld_of_subsets(
 ) -> SubsetRLD:
     """Show how RLD of a random subset differs from RLD of all points.
 
-    At small temperatures RLD looks at the nearest neighbors, and in a subset these are farther away: it is another
-    number there, mostly a smaller one. Where all points are too many, ``rld(..., method="sampled")`` estimates theirs.
+    At small temperatures RLD depends on the nearest neighbors, and in a subset these are farther away: it is another
+    number, mostly a smaller one. Where all points are too many, ``rld(..., method="sampled")`` estimates theirs.
 
     Parameters
     ----------
@@ -90,22 +90,26 @@ def rld_of_subsets(
     points = as_embeddings(embeddings)
     n = points.shape[0]
     classes = encode_labels(labels, n, unlabelled=unlabelled)
-    asked_for = [max(3, n // 10), max(3, n // 5), max(3, n // 2)] if len(sizes) == 0 else sizes
-    chosen = [whole_number("The size of a subset", size, 3, n - 1, where=f" of the {n} points") for size in asked_for]
+    given = [max(3, n // 10), max(3, n // 5), max(3, n // 2)] if len(sizes) == 0 else sizes
+    chosen = [whole_number("The size of a subset", size, 3, n - 1, where=f" of the {n} points") for size in given]
     n_subsets, seed = whole_number("n_subsets", n_subsets, 2), whole_number("seed", seed, 0)
-    asked = tuple(temperatures)
-    how: dict[str, Any] = {
-        "temperatures": asked, "method": method, "device": device, "target_error": target_error,
-        "memory_limit": memory_limit, "seed": seed,
-    }  # fmt: skip
-    whole = rld(points, classes, progress=progress, **how)
+    requested = tuple(temperatures)
+    settings: dict[str, Any] = {
+        "temperatures": requested,
+        "method": method,
+        "device": device,
+        "target_error": target_error,
+        "memory_limit": memory_limit,
+        "seed": seed,
+    }
+    whole = rld(points, classes, progress=progress, **settings)
     rng = np.random.default_rng(seed)
-    values = np.empty((len(chosen), n_subsets, len(asked)))
+    values = np.empty((len(chosen), n_subsets, len(requested)))
     with progress_bar("RLD of subsets", values.shape[0] * n_subsets, unit="subsets", enabled=progress) as advance:
         for row, size in enumerate(chosen):
             for column in range(n_subsets):
                 rows = np.sort(rng.choice(n, size=size, replace=False))
-                values[row, column] = rld(points[rows], _of_subset(classes, rows), **how).values
+                values[row, column] = rld(points[rows], _of_subset(classes, rows), **settings).values
                 advance(1)
     mean = values.mean(axis=1)
     return SubsetRLD(
@@ -119,7 +123,7 @@ def rld_of_subsets(
 
 
 def _of_subset(classes: ClassLabels, rows: npt.NDArray[np.int64]) -> ClassLabels:
-    """Classes of some points, those without a point among them left out.
+    """Classes of some points, without those that have none of them.
 
     Raises
     ------
@@ -129,5 +133,5 @@ def _of_subset(classes: ClassLabels, rows: npt.NDArray[np.int64]) -> ClassLabels
     codes = classes.codes[rows]
     kept = np.unique(codes[codes >= 0])
     if len(kept) < 2:
-        raise InputError(f"A subset of {len(rows)} points holds fewer than two classes; take larger ones.")
+        raise InputError(f"A subset of {len(rows)} points has fewer than two classes; take larger subsets.")
     return ClassLabels(np.where(codes >= 0, np.searchsorted(kept, codes), UNLABELLED), classes.classes[kept])

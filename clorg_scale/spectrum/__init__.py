@@ -1,4 +1,4 @@
-"""Leading eigenpairs of the normalized affinity graph: its own clusters, and how much of the classes they hold."""
+"""Leading eigenpairs of the normalized affinity graph: its own clusters, and the share of the classes in them."""
 
 from clorg_scale.spectrum.decomposition import Spectrum, spectrum
 

@@ -4,8 +4,8 @@ S has eigenvalues in -1 .. 1, and 1 once for each connected component, with the 
 The spectrum of a graph is the union of those of its components. So each component is solved by itself: a Lanczos
 method from one start vector may miss copies of an eigenvalue, and components are where copies come from.
 
-What a solver returns is checked here, whichever it was: residuals :math:`|S u - \lambda u|`, and whether a search
-orthogonal to what was found meets a larger eigenvalue.
+The result of every solver is checked: residuals :math:`|S u - \lambda u|`, and whether a search
+orthogonal to the vectors found meets a larger eigenvalue.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class Spectrum:
     classes
         (C,) class labels; empty where no labels were given.
     class_share
-        (m,) share of the class indicators that the first 1 .. m eigenvectors hold, mean over the classes; empty
-        where no labels were given. 1 where every class is a union of the clusters that these eigenvectors are.
+        (m,) share of the class indicators in the span of the first 1 .. m eigenvectors, mean over the classes; empty
+        where no labels were given. 1 where every class is a union of the clusters that these eigenvectors describe.
     per_class
-        (C,) share of each class's indicator that all m hold; NaN for a class of isolated nodes only.
+        (C,) share of each class's indicator in the span of all m; NaN for a class of isolated nodes only.
     method
         Library and device.
     seconds
@@ -141,7 +141,7 @@ def spectrum(
 ) -> Spectrum:
     r"""Find the leading eigenpairs of the normalized affinity graph.
 
-    With labels, also the share of the class indicators that they hold: for class c with
+    With labels, also the share of the class indicators in their span: for class c with
     :math:`y_c = D^{1/2} 1_c / |D^{1/2} 1_c|`, the squared length of the projection of :math:`y_c` on the first m
     eigenvectors; the mean over classes. Contrastive learning recovers these eigenvectors (HaoChen et al. 2021), so
     this bounds what a linear classifier can read from m features. By chance it is about m / n, and at least 1 / C
@@ -152,7 +152,7 @@ def spectrum(
     graph
         The affinity graph; its weights are used.
     n_components
-        Eigenpairs m; all there are where the graph has fewer nodes with an edge.
+        Eigenpairs m; all where the graph has fewer nodes with an edge.
     labels
         (n,) class of each node, or None.
     unlabelled
@@ -165,7 +165,7 @@ def spectrum(
     Returns
     -------
     Spectrum
-        About 8 n (2 m + 1) bytes are needed meanwhile.
+        Computing it takes about 8 n (2 m + 1) bytes.
 
     Raises
     ------
@@ -186,21 +186,28 @@ def spectrum(
     isolated = components < 0
     n_isolated = int(isolated.sum())
     wanted = min(int(n_components), graph.n_nodes - n_isolated)
-    solver = _Solver(_where(graph, device), fall_back=device == "auto")
+    solver = _Solver(_device(graph, device), fall_back=device == "auto")
     values, vectors, residuals = _union(graph, components, n_connected, wanted, solver)
     share, per_class = np.empty(0), np.empty(0)
     if classes is not None:
         roots = np.sqrt(on_host(graph.degrees))
         share, per_class = _class_shares(vectors, roots, classes.codes, len(classes.classes))
     return Spectrum(
-        values, vectors, residuals, n_connected, n_isolated,
-        np.empty(0) if classes is None else classes.classes, share, per_class,
-        solver.name, time.perf_counter() - started,
-    )  # fmt: skip
+        eigenvalues=values,
+        eigenvectors=vectors,
+        residuals=residuals,
+        n_connected=n_connected,
+        n_isolated=n_isolated,
+        classes=np.empty(0) if classes is None else classes.classes,
+        class_share=share,
+        per_class=per_class,
+        method=solver.name,
+        seconds=time.perf_counter() - started,
+    )
 
 
-def _where(graph: AffinityGraph, device: Device) -> Solver:
-    """Where to compute: a GPU is used for a graph that is there already, or where it is asked for by name."""
+def _device(graph: AffinityGraph, device: Device) -> Solver:
+    """Where to compute: a GPU is used for a graph that is on it already, or if it is named."""
     chosen = resolve_device(device)
     if device == "auto" and chosen == "cuda":
         if array_module(graph.weights) is np:
@@ -213,14 +220,14 @@ def _where(graph: AffinityGraph, device: Device) -> Solver:
 
 
 class _Solver:
-    """Solves components on a device, and remembers with what.
+    """Solves components on a device, and records by which method.
 
     Parameters
     ----------
     device
-        Where large components are solved.
+        Device that solves large components.
     fall_back
-        Whether SciPy takes over what pylibraft does not solve.
+        Whether SciPy solves what pylibraft does not.
     """
 
     def __init__(self, device: Solver, *, fall_back: bool) -> None:
@@ -265,7 +272,7 @@ class _Solver:
 
     @staticmethod
     def _checked(matrix: Any, roots: Array, values: Array, vectors: Array) -> tuple[npt.NDArray[np.float64], ...]:
-        """Put in order, in main memory; the first pair is known exactly."""
+        """Pairs in order, in main memory; the first one is known exactly."""
         xp = array_module(vectors)
         values, vectors = xp.asarray(values), xp.asarray(vectors)
         order = xp.argsort(-values, kind="stable")
@@ -284,38 +291,38 @@ def _union(
     most = m - len(solved) + 1
     nodes = [np.flatnonzero(components == component) for component in solved]
     xp = array_module(graph.weights)
-    parts = []
+    solutions = []
     for members in nodes:
         mask = np.zeros(graph.n_nodes, dtype=bool)
         mask[members] = True
-        part = graph if len(members) == graph.n_nodes else graph.subgraph(xp.asarray(mask))
-        parts.append(solver.pairs(part, min(most, len(members))))
-    values = np.concatenate([part[0] for part in parts])
-    owner = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
-    column = np.concatenate([np.arange(len(part[0])) for part in parts])
+        component = graph if len(members) == graph.n_nodes else graph.subgraph(xp.asarray(mask))
+        solutions.append(solver.pairs(component, min(most, len(members))))
+    values = np.concatenate([solution[0] for solution in solutions])
+    owner = np.repeat(np.arange(len(solutions)), [len(solution[0]) for solution in solutions])
+    column = np.concatenate([np.arange(len(solution[0])) for solution in solutions])
     chosen = np.argsort(-values, kind="stable")[:m]
     vectors = np.zeros((graph.n_nodes, m))
     residuals = np.empty(m)
     for j, pick in enumerate(chosen):
-        found = parts[owner[pick]][1][:, column[pick]]
+        found = solutions[owner[pick]][1][:, column[pick]]
         vectors[nodes[owner[pick]], j] = found * np.sign(found[np.abs(found).argmax()])
-        residuals[j] = parts[owner[pick]][2][column[pick]]
+        residuals[j] = solutions[owner[pick]][2][column[pick]]
     return np.minimum(values[chosen], 1.0), vectors, residuals
 
 
 def _class_shares(
     vectors: npt.NDArray[np.float64], roots: npt.NDArray[np.float64], codes: npt.NDArray[np.int64], n_classes: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(m,) share of the indicators that the first 1 .. m vectors hold, and (C,) each class's share of all."""
+    """(m,) share of the indicators in the span of the first 1 .. m vectors, and (C,) of each class in that of all."""
     labeled = codes >= 0
     squares = np.bincount(codes[labeled], weights=roots[labeled] ** 2, minlength=n_classes)
-    held = np.empty((n_classes, vectors.shape[1]))
+    projections = np.empty((n_classes, vectors.shape[1]))
     for j, vector in enumerate(vectors.T):
-        held[:, j] = np.bincount(codes[labeled], weights=(vector * roots)[labeled], minlength=n_classes) ** 2
+        projections[:, j] = np.bincount(codes[labeled], weights=(vector * roots)[labeled], minlength=n_classes) ** 2
     present = squares > 0
     if not present.any():
         raise InputError("No node with an edge has a label; the share of the class indicators is not defined.")
-    shares = np.full(held.shape, np.nan)
-    shares[present] = held[present] / squares[present, None]
+    shares = np.full(projections.shape, np.nan)
+    shares[present] = projections[present] / squares[present, None]
     cumulative = np.minimum(shares.cumsum(axis=1), 1.0)
     return cumulative[present].mean(axis=0), cumulative[:, -1]

@@ -13,7 +13,7 @@ from clorg_scale.spectrum.normalized import NotConvergedError, check_pairs
 __all__ = ["lanczos_pairs_on_gpu"]
 
 TOLERANCE = 1e-8
-"""Residual at which it ends; it says nothing where it does not get there, so residuals are computed again."""
+"""Residual at which it ends; it does not report when it fails to reach it, so residuals are computed again."""
 
 MOST_PRODUCTS = 50_000
 """Matrix-vector products before it gives up: some ten seconds for a graph of 10^6 nodes on one H100."""
@@ -21,7 +21,7 @@ MOST_PRODUCTS = 50_000
 
 @on_default_stream()
 def lanczos_pairs_on_gpu(matrix: Any, k: int) -> tuple[Array, Array, str]:
-    """(k,) largest eigenvalues and (n, k) eigenvectors of a CuPy sparse matrix, on the GPU, and what found them.
+    """(k,) largest eigenvalues and (n, k) eigenvectors of a CuPy sparse matrix, on the GPU, and the name of the solver.
 
     Raises
     ------
@@ -37,9 +37,15 @@ def lanczos_pairs_on_gpu(matrix: Any, k: int) -> tuple[Array, Array, str]:
     name = f"pylibraft {library.__version__}, Lanczos on the GPU"
     try:
         values, vectors = solver.eigsh(
-            matrix, k=k, which="LA", v0=start, ncv=min(n - 1, max(2 * k + 1, 20)), maxiter=MOST_PRODUCTS,
-            tol=TOLERANCE, seed=0,
-        )  # fmt: skip
+            matrix,
+            k=k,
+            which="LA",
+            v0=start,
+            ncv=min(n - 1, max(2 * k + 1, 20)),
+            maxiter=MOST_PRODUCTS,
+            tol=TOLERANCE,
+            seed=0,
+        )
     except RuntimeError as error:
         raise NotConvergedError(f"{name} failed ({str(error).partition(chr(10))[0]}).") from error
     check_pairs(matrix, values, vectors, name)

@@ -12,11 +12,11 @@ from clorg_scale.spectrum.normalized import NotConvergedError, check_pairs, defl
 __all__ = ["dense_pairs", "lanczos_pairs"]
 
 TOLERANCE = 1e-8
-"""Of ARPACK and LOBPCG: weights are float32."""
+"""Tolerance of ARPACK and LOBPCG: weights are float32."""
 
 RESTARTS = 500
 COPIES = 4
-"""Times that copies of eigenvalues are sought."""
+"""Searches for copies of eigenvalues."""
 
 LOBPCG_STEPS = 300
 
@@ -31,7 +31,7 @@ def dense_pairs(matrix: Any, k: int) -> tuple[npt.NDArray[np.float64], npt.NDArr
 
 
 def lanczos_pairs(matrix: Any, k: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], str]:
-    """(k,) largest eigenvalues and (n, k) eigenvectors of a sparse symmetric matrix, and what found them.
+    """(k,) largest eigenvalues and (n, k) eigenvectors of a sparse symmetric matrix, and the name of the solver.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def lanczos_pairs(matrix: Any, k: int) -> tuple[npt.NDArray[np.float64], npt.NDA
                 check_pairs(matrix, values, vectors, "SciPy's Lanczos method")
                 return values, vectors, "SciPy, Lanczos (ARPACK) on the CPU"
             except NotConvergedError:
-                # One start vector meets one copy of an eigenvalue: others are orthogonal to what was found.
+                # One start vector meets one copy of an eigenvalue: others are orthogonal to the vectors found.
                 found = vectors
                 more, others = _arpack(deflated(matrix, values, vectors), k, rng)
                 values, vectors = _largest(np.concatenate([values, more]), np.hstack([vectors, others]), k)
@@ -83,7 +83,7 @@ def _largest(
 def _lobpcg(
     matrix: Any, k: int, found: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The block method, which finds copies of an eigenvalue, from what was found so far and random vectors."""
+    """The block method, which finds copies of an eigenvalue, from the vectors found so far and random ones."""
     import warnings
 
     from scipy.sparse.linalg import lobpcg

@@ -24,11 +24,11 @@ LARGEST_RESIDUAL = 1e-5
 """Length of S u - lambda u that is accepted: an eigenvalue is then within 1e-5, in practice within its square."""
 
 SEARCH_VECTORS, SEARCH_RESTARTS, SEARCH_TOLERANCE = 32, 5, 1e-3
-"""Of the search for eigenvalues that were missed: those of a cluster's size are met at once."""
+"""Settings of the search for eigenvalues that were missed: those of a cluster's size are met at once."""
 
 
 class NotConvergedError(RuntimeError):
-    """A solver did not find the eigenpairs; the message says which and how many, as a sentence."""
+    """A solver did not find the eigenpairs; the message says which and how many."""
 
 
 def connected_components(graph: AffinityGraph) -> tuple[npt.NDArray[np.int64], int]:
@@ -71,7 +71,7 @@ def check_pairs(matrix: Any, values: Array, vectors: Array, solver: str) -> None
     Raises
     ------
     NotConvergedError
-        If a residual is too large, or a search in the space that is left meets a larger eigenvalue.
+        If a residual is too large, or a search in the orthogonal space meets a larger eigenvalue.
     """
     xp = array_module(vectors)
     finite = bool(xp.isfinite(values).all()) and bool(xp.isfinite(vectors).all())
@@ -98,11 +98,16 @@ def _largest_left(matrix: Any, values: Array, vectors: Array) -> float:
     limit = SEARCH_RESTARTS if xp is np else SEARCH_RESTARTS * SEARCH_VECTORS  # CuPy counts products
     try:
         _, found = sparse.eigsh(
-            deflated(matrix, values, vectors), 1, which="LA", v0=start, ncv=min(n, SEARCH_VECTORS), maxiter=limit,
+            deflated(matrix, values, vectors),
+            1,
+            which="LA",
+            v0=start,
+            ncv=min(n, SEARCH_VECTORS),
+            maxiter=limit,
             tol=SEARCH_TOLERANCE,
-        )  # fmt: skip
+        )
         last = found[:, 0]
-    except ArpackNoConvergence as error:  # SciPy only: CuPy gives what it has
+    except ArpackNoConvergence as error:  # SciPy only: CuPy returns what it found
         last = error.eigenvectors[:, 0] if error.eigenvectors.shape[1] else start
     last = apart(last, vectors)
     return float((last @ (matrix @ last)) / (last @ last))
@@ -122,5 +127,5 @@ def deflated(matrix: Any, values: Array, vectors: Array) -> Any:
 
 
 def apart(vector: Array, vectors: Array) -> Array:
-    """What of a vector is orthogonal to `vectors`."""
+    """Component of a vector that is orthogonal to `vectors`."""
     return vector - vectors @ (vectors.T @ vector)

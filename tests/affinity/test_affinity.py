@@ -8,7 +8,7 @@ from scipy import sparse
 
 from clorg_scale import InputError
 from clorg_scale.affinity import AffinityGraph, affinity_graph
-from clorg_scale.affinity.edges import edges_of
+from clorg_scale.affinity.symmetrize import undirected_edges
 from clorg_scale.neighbors import KNN, knn
 
 WEIGHTINGS = ("rld", "laplacian", "gaussian", "cosine", "binary")
@@ -105,7 +105,7 @@ def test_default_scale_is_the_mean_distance_of_the_points_else_of_the_kept_pairs
     np.testing.assert_array_equal(default.weights, given.weights)
     own = KNN.from_arrays(table.indices, table.distances, metric="euclidean")
     assert own.mean_distance is None
-    edges = edges_of(own, "max")
+    edges = undirected_edges(own, "max")
     default = affinity_graph(own, weighting="laplacian", temperature=1.0)
     given = affinity_graph(
         own, weighting="laplacian", temperature=1.0, mean_distance=float(edges.distances.mean(dtype=np.float64))

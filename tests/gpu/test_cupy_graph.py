@@ -8,7 +8,7 @@ from gpu_data import assert_same_graph, tables
 from serial_cupy import host
 
 from clorg_scale.affinity import AffinityGraph, affinity_graph
-from clorg_scale.affinity.edges import edges_of, row_numbers
+from clorg_scale.affinity.symmetrize import row_numbers, undirected_edges
 from clorg_scale.communities import class_weights, modularity
 from clorg_scale.errors import InputError
 from clorg_scale.measures import class_homogeneity, class_homogeneity_stderr
@@ -127,7 +127,7 @@ def test_class_homogeneity(cupy):
 def test_edges_of_both_kinds_hold_the_same_pairs(cupy):
     table, on_device, _ = tables(cupy)
     for rule in ("max", "mean", "mutual"):
-        ours, theirs = edges_of(on_device, rule), edges_of(table, rule)
+        ours, theirs = undirected_edges(on_device, rule), undirected_edges(table, rule)
         for name in ("indptr", "indices", "distances"):
             np.testing.assert_array_equal(host(getattr(ours, name)), getattr(theirs, name), err_msg=name)
         assert (ours.in_both is None) == (theirs.in_both is None) == (rule != "mean")

@@ -10,17 +10,16 @@ from clorg_scale.errors import InputError
 from clorg_scale.rld.null import affinity_spread
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.sampled.estimate import sampled_sums
-from clorg_scale.rld.sampled.jackknife import Jackknife
+from clorg_scale.rld.sampled.jackknife import Jackknife, PointSums
 from clorg_scale.rld.sampled.landmarks import GROUPS, LandmarkPool
 from clorg_scale.rld.sampled.near_field import NearField
 from clorg_scale.rld.sampled.tile_order import BLOCK_ROWS, ROWS, RUN, tile_order
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 torch_sampled = pytest.importorskip("clorg_scale.rld.sampled.gpu")
-torch_landmarks = pytest.importorskip("clorg_scale.rld.sampled.tiles_torch")
-from clorg_scale.rld.sampled import torch_jackknife, torch_near_field
-from clorg_scale.rld.sampled.torch_pool import TorchPool
-from clorg_scale.rld.sampled.torch_segments import keyed_sums
+tiles_torch = pytest.importorskip("clorg_scale.rld.sampled.tiles_torch")
+from clorg_scale.rld.sampled import jackknife_torch, near_field_torch
+from clorg_scale.rld.sampled.segments_torch import keyed_sums
 
 TEMPERATURES = np.array([1.0, 0.5, 0.2, 0.1, 0.05])
 CPU = torch.device("cpu")
@@ -62,19 +61,21 @@ def test_the_same_landmarks_are_drawn(size, seed, wanted):
     codes = rng.choice(7, 1500, p=[0.6, 0.2, 0.1, 0.05, 0.04, 0.009, 0.001]) - 1
     pool = LandmarkPool(codes, size, abs(seed))
     pool.seed = seed
-    expected = pool.sets(range(3, 9), wanted)
-    draws = TorchPool(pool, wanted, CPU)
-    drawn = draws.draw(3, 9)
-    m = drawn.columns.shape[1]
-    np.testing.assert_array_equal(drawn.columns, expected.columns)
-    np.testing.assert_array_equal(drawn.weights, torch_landmarks._by_group(torch.as_tensor(expected.weights)))
-    assert drawn.weights.shape == (6, m, GROUPS + 1)
-    # Where each point of the pool stands, found from its number.
-    tiles, places = np.divmod(np.arange(6 * len(pool.rows)), len(pool.rows))
-    found, slots = draws.slots_of(drawn, torch.as_tensor(tiles), torch.as_tensor(places))
-    among = (expected.columns[tiles] == places[:, None]).any(axis=1)
+    expected = pool.drawing(wanted).draw(3, 9)
+    drawing = pool.drawing(wanted, CPU)
+    drawn = drawing.draw(3, 9)
+    for ours, theirs in zip(drawn, expected, strict=True):
+        assert isinstance(ours, torch.Tensor)
+        np.testing.assert_array_equal(ours, theirs)
+    # The slot of each point of the pool, found from its number.
+    tiles, positions = np.divmod(np.arange(6 * len(pool.rows)), len(pool.rows))
+    found, slots = drawing.slots_of(drawn, torch.as_tensor(tiles), torch.as_tensor(positions))
+    among = (expected.columns[tiles] == positions[:, None]).any(axis=1)
     np.testing.assert_array_equal(found, among)
-    np.testing.assert_array_equal(expected.columns[tiles[among], slots[found]], places[among])
+    np.testing.assert_array_equal(expected.columns[tiles[among], slots[found]], positions[among])
+    by_group = tiles_torch.by_group(drawn.weights)
+    assert by_group.shape == (6, drawn.columns.shape[1], GROUPS + 1)
+    np.testing.assert_array_equal(by_group.sum(2), expected.weights.sum(axis=1))
 
 
 @pytest.mark.slow
@@ -87,10 +88,10 @@ def test_the_same_landmarks_are_drawn(size, seed, wanted):
     ],
 )
 def test_sums_are_those_of_the_compiled_loops(dtype, rtol, temperatures, monkeypatch):
-    """Any order of temperatures, near pairs in several parts, tiles in several batches, strata in several parts."""
-    monkeypatch.setitem(torch_landmarks.BATCH_BYTES, "cpu", 1 << 20)
-    monkeypatch.setattr(torch_near_field, "ENTRIES", 2000)
-    monkeypatch.setattr(torch_jackknife, "POINTS", 200)
+    """Any order of temperatures, near pairs in several blocks, tiles in several batches, strata in several chunks."""
+    monkeypatch.setitem(tiles_torch.BATCH_BYTES, "cpu", 1 << 20)
+    monkeypatch.setattr(near_field_torch, "ENTRIES", 2000)
+    monkeypatch.setattr(jackknife_torch, "POINTS", 200)
     sums, points = case(temperatures, dtype=dtype)
     ours, theirs = sums(device="cpu"), sums()
     for name in ("k", "w", "log_r", "stderr", "bias", "squares", "mean_distance", "interval"):
@@ -127,10 +128,8 @@ def test_coordinates_in_sixteen_bits_move_the_values_by_a_hundredth_of_the_error
     near_field = NearField.of(table, tile_order(len(X), 0))
 
     def found(X, **options):
-        sums = sampled_sums(
-            ClassOrderedPoints(X, codes, 5), codes, near_field, TEMPERATURES, target_error=0.005, n_landmarks=305,
-            **options,
-        )  # fmt: skip
+        options |= {"target_error": 0.005, "n_landmarks": 305}
+        sums = sampled_sums(ClassOrderedPoints(X, codes, 5), codes, near_field, TEMPERATURES, **options)
         return values(sums, codes), sums
 
     expected, theirs = found(X)
@@ -165,13 +164,13 @@ def test_points_that_do_not_fit_the_device_are_streamed(dtype, monkeypatch):
     whole = sums(device="cpu")
     monkeypatch.setattr(torch_sampled, "PANEL_ROWS", 2 * ROWS)
     loaded = []
-    load = torch_sampled.TilePoints._load
+    load = torch_sampled.TileOrderedPoints._load
 
     def noted(self, start, rows):
         loaded.append(start)
         return load(self, start, rows)
 
-    monkeypatch.setattr(torch_sampled.TilePoints, "_load", noted)
+    monkeypatch.setattr(torch_sampled.TileOrderedPoints, "_load", noted)
     streamed = sums(device="cpu", memory_limit=1 << 20)
     assert sorted(set(loaded)) == list(range(0, 700, 2 * ROWS))
     for name in ("k", "w", "log_r", "stderr", "spread"):
@@ -179,7 +178,7 @@ def test_points_that_do_not_fit_the_device_are_streamed(dtype, monkeypatch):
         np.testing.assert_allclose(
             getattr(streamed, name), expected, rtol=1e-4, atol=1e-5 * abs(expected).max(), err_msg=name
         )
-    # They come as float32 whatever is made of them, so no range is lost for nothing.
+    # They are copied as float32 anyway, so fp16 would only cost range.
     assert sums(device="cpu", memory_limit=1 << 20, precision="fp16").precision in ("tf32", "float64")
 
 
@@ -211,15 +210,16 @@ def test_the_jackknife_of_the_device_is_that_of_the_compiled_loop():
     changes = rng.integers(-32767, 3000, (n, t, GROUPS)).astype(np.int16)
     codes, tiles = rng.integers(-1, n_classes, n), np.arange(n) // 50
     expected = Jackknife(t, n_classes, 3, 0.9)
-    ours = torch_jackknife.TorchJackknife(expected.empty(), CPU)
+    ours = jackknife_torch.TorchJackknife(expected.empty(), CPU)
     tensors = (torch.as_tensor(array) for array in (k.T.copy(), w.T.copy(), sums, changes, codes, tiles))
-    of_k, of_w = ours.add(*tensors)
-    expected.add(k, w, sums, changes, codes, tiles)
+    of_k, of_w = ours.add(PointSums(*tensors))
+    expected.add(PointSums(k, w, sums, changes, codes, tiles))
     np.testing.assert_allclose(of_k.T, k, rtol=1e-12)
     np.testing.assert_allclose(of_w.T, w, rtol=1e-12)
     found = ours.result()
-    for name, array in expected.__dict__.items():
-        np.testing.assert_allclose(getattr(found, name), array, rtol=1e-9, atol=1e-9, err_msg=name)
+    assert (found.n_strata, found.finite_population) == (3, 0.9)
+    for name, array in expected.sums._asdict().items():
+        np.testing.assert_allclose(getattr(found.sums, name), array, rtol=1e-9, atol=1e-9, err_msg=name)
     np.testing.assert_allclose(found.values(), expected.values(), rtol=1e-12)
 
 

@@ -170,7 +170,7 @@ def test_a_view_becomes_its_own_data(graph, embeddings):
         (lambda X: anndata.AnnData(X[:-1]), {}, "239 observations, the graph 240 nodes"),
         (lambda X: X, {}, "not into a ndarray"),
         (anndata.AnnData, {"use_rep": "X_none"}, "X_none"),
-        (lambda X: None, {"use_rep": "X"}, "hand the AnnData in"),
+        (lambda X: None, {"use_rep": "X"}, "pass the AnnData"),
     ],
 )
 def test_what_does_not_fit_is_refused(graph, embeddings, target, options, sentence):

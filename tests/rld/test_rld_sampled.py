@@ -1,4 +1,4 @@
-"""Sampled RLD against exact RLD: its values, its errors, and what it may be handed."""
+"""Sampled RLD against exact RLD: its values, its errors, and the input it accepts."""
 
 import importlib
 
@@ -12,6 +12,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.rld.definition import dense_rld
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.sampled import estimate as sampled
+from clorg_scale.rld.sampled import landmarks
 from clorg_scale.rld.sampled.estimate import sampled_sums
 from clorg_scale.rld.sampled.landmarks import GROUPS, LandmarkPool
 from clorg_scale.rld.sampled.near_field import NearField
@@ -39,10 +40,8 @@ class Prepared:
     def estimate(self, seed, n_landmarks=None, target_error=0.005):
         from clorg_scale.rld.modularity import label_modularity
 
-        sums = sampled_sums(
-            self.points, self.codes, self.near_field, TEMPERATURES, seed=seed, n_landmarks=n_landmarks,
-            target_error=target_error,
-        )  # fmt: skip
+        settings = {"seed": seed, "n_landmarks": n_landmarks, "target_error": target_error}
+        sums = sampled_sums(self.points, self.codes, self.near_field, TEMPERATURES, **settings)
         parts = label_modularity(sums.k, sums.w, self.codes, int(self.codes.max()) + 1)
         return parts.values - self.exact.values, sums.stderr, sums
 
@@ -63,19 +62,19 @@ def test_landmarks_stand_for_all_points_of_their_classes():
     np.testing.assert_array_equal(pool.codes, codes[pool.rows])
     assert set(np.flatnonzero(codes == 5)) <= set(pool.rows)  # some twenty points
     for wanted in (7, 300, 1000):
-        sets = pool.sets(range(40), wanted)
-        for places, weights in zip(sets.columns, sets.weights, strict=True):
-            there = places >= 0
-            columns, all_weights = places[there], weights.sum(axis=0)[there]
-            assert (weights[:, ~there] == 0).all()
-            assert ((weights > 0).sum(axis=0)[there] == 1).all()
+        sets = pool.drawing(wanted).draw(0, 40)
+        for positions, weights in zip(sets.columns, sets.weights, strict=True):
+            present = positions >= 0
+            columns, all_weights = positions[present], weights.sum(axis=0)[present]
+            assert (weights[:, ~present] == 0).all()
+            assert ((weights > 0).sum(axis=0)[present] == 1).all()
             assert len(set(columns)) == len(columns)
             np.testing.assert_allclose(np.bincount(pool.codes[columns] + 1, all_weights), sizes)
-            whole = set(places[weights[1] > 0])
+            whole = set(positions[weights[1] > 0])
             for code in range(-1, 6):
                 own = set(np.flatnonzero(pool.codes == code))
                 assert own <= whole or not own & whole
-        again = pool.sets(range(7, 9), wanted)
+        again = pool.drawing(wanted).draw(7, 9)
         for tile in range(2):
             for ours, theirs in (
                 (again.columns[tile], sets.columns[7 + tile]),
@@ -85,7 +84,7 @@ def test_landmarks_stand_for_all_points_of_their_classes():
     # 1,000 landmarks: as many of every group; of the class of 12,000 every one of the pool's equally likely.
     by_group = (sets.weights[:, 0, : sets.columns.shape[1] // GROUPS * GROUPS] > 0).reshape(40, -1, GROUPS).sum(axis=1)
     assert np.ptp(by_group) <= 1
-    many = pool.sets(range(4000), 300)
+    many = pool.drawing(300).draw(0, 4000)
     drawn = many.columns[many.columns >= 0]
     largest = np.bincount(drawn, minlength=len(pool.rows))[pool.codes == -1]
     largest = largest[: len(largest) // GROUPS * GROUPS]
@@ -93,9 +92,27 @@ def test_landmarks_stand_for_all_points_of_their_classes():
     np.testing.assert_allclose(largest, largest.mean(), atol=5 * np.sqrt(largest.mean()))
 
 
+def splitmix64(seed, tile, code):
+    """In unsigned Python integers, whatever their width."""
+    mask, word = 2**64 - 1, seed % 2**64
+    for number in (tile, code, 0):
+        word = ((word ^ number) + 0x9E3779B97F4A7C15) & mask
+        word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & mask
+        word ^= word >> 31
+    return word
+
+
+@pytest.mark.parametrize("seed", [0, 3, 2**64 - 1, -5])
+def test_random_words_of_tiles_and_classes_are_those_of_splitmix64(seed):
+    words = landmarks._random_words(seed, np.arange(5, 9)[:, None], np.arange(3))
+    expected = [[splitmix64(seed, tile, code) for code in range(3)] for tile in range(5, 9)]
+    np.testing.assert_array_equal(words.view(np.uint64), np.array(expected, dtype=np.uint64))
+
+
 def test_pool_of_all_points_taken_whole():
     pool = LandmarkPool(np.arange(100) % 3, 10**6, 0)
-    sets = pool.sets(range(2), 10**6)
+    sets = pool.drawing(10**6).draw(0, 2)
     np.testing.assert_array_equal(np.sort(sets.columns, axis=1), [np.arange(100)] * 2)
     np.testing.assert_array_equal(sets.weights, [[np.zeros(100), np.ones(100)]] * 2)
 
@@ -105,7 +122,7 @@ def test_with_all_points_as_landmarks_it_is_exact():
     prepared = Prepared(X, codes)
     error, stderr, sums = prepared.estimate(0, n_landmarks=10**6)
     assert sums.n_landmarks == 700
-    np.testing.assert_allclose(error, 0, atol=2e-3)  # mu is of random pairs, and its error is said
+    np.testing.assert_allclose(error, 0, atol=2e-3)  # mu is of random pairs, and its error is stated
     assert np.all(np.abs(error) < 4 * stderr + 1e-6)
     _, _, local, _ = dense_rld(X.astype(np.float64), codes, TEMPERATURES * sums.mean_distance / _mu(X))
     np.testing.assert_allclose(sums.w / sums.k, local, atol=1e-5)
@@ -245,7 +262,7 @@ def test_embeddings_on_disk_of_any_type_and_larger_than_the_limit(tmp_path):
         cs.rld(X, codes, method="sampled", memory_limit="10MB")
 
 
-def test_auto_is_exact_while_that_takes_minutes_and_says_why(monkeypatch):
+def test_auto_is_exact_while_that_takes_minutes_and_gives_the_reason(monkeypatch):
     X, codes = blobs(600)
     small = cs.rld(X, codes, method="auto")
     assert small.method == "exact"
@@ -295,10 +312,10 @@ def test_subsets_that_cannot_be(what, message):
 def test_tiles_of_torch_give_the_same_sums(n, dtype, rtol, monkeypatch):
     """Ragged last tile, unlabelled points, duplicates, near-duplicates, classes taken whole, several batches."""
     pytest.importorskip("torch", reason="torch is not installed")
-    from clorg_scale.rld.sampled import tiles_torch as torch_landmarks
+    from clorg_scale.rld.sampled import tiles_torch
 
-    monkeypatch.setitem(torch_landmarks.BATCH_BYTES, "cpu", 2 << 20)
-    monkeypatch.setattr(torch_landmarks, "NEAR_BYTES", 1 << 10)
+    monkeypatch.setitem(tiles_torch.BATCH_BYTES, "cpu", 2 << 20)
+    monkeypatch.setattr(tiles_torch, "NEAR_BYTES", 1 << 10)
     X, codes = blobs(n, 17, 6)
     X, codes = X.astype(dtype), codes - 1
     X[1], X[3], X[10:60] = X[0], X[2] + 1e-4, X[10]
@@ -317,14 +334,14 @@ def test_tiles_of_torch_give_the_same_sums(n, dtype, rtol, monkeypatch):
         )
 
 
-def test_a_device_without_memory_is_said_in_a_sentence(monkeypatch):
+def test_a_device_without_memory_gives_one_message(monkeypatch):
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from clorg_scale.rld.sampled import tiles_torch as torch_landmarks
+    from clorg_scale.rld.sampled import tiles_torch
 
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(torch_landmarks, "_recompute", full)
+    monkeypatch.setattr(tiles_torch, "_recompute", full)
     X, codes = blobs(300)
     near_field = NearField.of(cs.knn(X, 5), tile_order(len(X), 0))
     with pytest.raises(InputError, match="ran out of memory in sampled RLD"):

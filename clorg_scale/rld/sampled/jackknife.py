@@ -1,8 +1,11 @@
-"""What sampled RLD would be without each group of landmarks: its standard error and the bias of its inverse sums."""
+"""Sampled RLD without each group of landmarks: its standard error and the bias of its inverse sums.
+
+On a device `rld.sampled.jackknife_torch` makes the same sums.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +15,16 @@ from scipy.stats import t as student
 from clorg_scale.numerics.compiler import njit
 from clorg_scale.rld.sampled.landmarks import GROUPS
 
-__all__ = ["Changes", "Jackknife", "relative_changes"]
+__all__ = ["Changes", "ClassSums", "Jackknife", "PointSums", "relative_changes"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 ONE = 32767
-"""A relative change is at least -1 and held in 16 bits."""
+"""Relative changes are at least -1 and stored as 16-bit numbers in units of 1 / ONE."""
 
 LEAST = 0.1
-"""Of r, what remains at least without one group: where it is less, the jackknife says all it can anyway."""
+"""Smallest share of r that is taken to remain without one group: where less does, errors are large anyway."""
 
 SHARE = (GROUPS - 1) / GROUPS
 
@@ -36,26 +39,61 @@ class Changes:
     """
 
     def __init__(self, n_points: int, n_temperatures: int) -> None:
-        self._held = np.zeros((n_points, n_temperatures, GROUPS), dtype=np.int16)
+        self._rounded = np.zeros((n_points, n_temperatures, GROUPS), dtype=np.int16)
 
     def record(self, rows: slice, changes: npt.NDArray[np.int16]) -> None:
-        """Take over those of some points, from `relative_changes`."""
-        self._held[rows] = changes
+        """Store those of some points, from `relative_changes`."""
+        self._rounded[rows] = changes
 
     def of(self, rows: slice) -> npt.NDArray[np.int16]:
         """(p, t, 16) e in units of 1 / ONE."""
-        return self._held[rows]
+        return self._rounded[rows]
 
     def variances(self) -> Floats:
         """(t, n) v: the relative variance of r."""
-        return _variances(self._held)  # type: ignore[no-any-return]
+        return _variances(self._rounded)  # type: ignore[no-any-return]
 
 
 def relative_changes(sums: Floats, r: Floats, finite_population: float) -> npt.NDArray[np.int16]:
     """(p, t, 16) e in units of 1 / ONE, from (p, t, 17) sums over the groups and the rest, and (p, t) r."""
-    held = np.empty((*r.shape, GROUPS), dtype=np.int16)
-    _relative_changes(sums, r, finite_population, held)
-    return held
+    rounded = np.empty((*r.shape, GROUPS), dtype=np.int16)
+    _relative_changes(sums, r, finite_population, rounded)
+    return rounded
+
+
+class PointSums(NamedTuple):
+    """What the jackknife takes of some points.
+
+    `k`, `w`: (t, p) near field's share of k and w, replaced by k and w with the bias of their own r removed. `sums`:
+    (2, p, t, 17) the landmarks' share of both, by groups. `changes`: (p, t, 16) e. `codes`, `tiles`: (p,) class codes,
+    -1 where unlabelled, and numbers of their tiles.
+
+    On a device k and w are (p, t).
+    """
+
+    k: Any
+    w: Any
+    sums: Any
+    changes: Any
+    codes: Any
+    tiles: Any
+
+
+class ClassSums(NamedTuple):
+    """Sums over the classes; the last class is that of the unlabelled points.
+
+    `K`, `W`: (t, C + 1) of k and of w; `K_raw`, `W_raw`: the same before the bias was removed; `K_changes`:
+    (s, t, C + 1, 16) changes of K without each group, by strata; `changes_within`, `changes_across`: (s, t, 16) changes
+    of all affinities within and across classes.
+    """
+
+    K: Floats
+    W: Floats
+    K_raw: Floats
+    W_raw: Floats
+    K_changes: Floats
+    changes_within: Floats
+    changes_across: Floats
 
 
 class Jackknife:
@@ -76,45 +114,29 @@ class Jackknife:
     """
 
     def __init__(self, n_temperatures: int, n_classes: int, n_strata: int, finite_population: float) -> None:
-        shape = (n_temperatures, n_classes + 1)  # the last: unlabelled points
+        shape = (n_temperatures, n_classes + 1)
         self.n_strata, self.finite_population = n_strata, finite_population
-        self.K, self.W, self.raw_K, self.raw_W = (np.zeros(shape) for _ in range(4))
-        self.changes_of_K = np.zeros((n_strata, *shape, GROUPS))
-        self.changes_within, self.changes_across = np.zeros((2, n_strata, n_temperatures, GROUPS))
+        of_groups = np.zeros((2, n_strata, n_temperatures, GROUPS))
+        K, W, K_raw, W_raw = np.zeros((4, *shape))
+        self.sums = ClassSums(K, W, K_raw, W_raw, np.zeros((n_strata, *shape, GROUPS)), *of_groups)
 
     def empty(self) -> Jackknife:
         """One of the same kind without points."""
-        return Jackknife(len(self.K), self.K.shape[1] - 1, self.n_strata, self.finite_population)
+        n_temperatures, n_codes = self.sums.K.shape
+        return Jackknife(n_temperatures, n_codes - 1, self.n_strata, self.finite_population)
 
-    def add(self, k: Floats, w: Floats, sums: Floats, changes: Any, codes: Integers, tiles: Integers) -> None:
-        """Take some points.
-
-        Parameters
-        ----------
-        k, w
-            (t, p) near field's part of k and w; on return k and w, the bias of their own r removed.
-        sums
-            (2, p, t, 17) the landmarks' part, by groups.
-        changes
-            (p, t, 16) e.
-        codes
-            (p,) class codes, -1 where unlabelled.
-        tiles
-            (p,) numbers of their tiles.
-        """
-        _add_points(
-            k, w, sums, changes, codes, tiles % self.n_strata, self.finite_population, self.K, self.W, self.raw_K,
-            self.raw_W, self.changes_of_K, self.changes_within, self.changes_across,
-        )  # fmt: skip
+    def add(self, points: PointSums) -> None:
+        """Add some points; their k and w are corrected in place."""
+        strata = points.tiles % self.n_strata
+        _add_points(points._replace(tiles=strata), self.finite_population, self.sums)
 
     def merge(self, other: Jackknife) -> None:
-        """Take the points of another one."""
-        for name, sums in self.__dict__.items():
-            if isinstance(sums, np.ndarray):
-                sums += getattr(other, name)
+        """Add the points of another one."""
+        for sums, more in zip(self.sums, other.sums, strict=True):
+            sums += more
 
     def standard_error(self) -> Floats:
-        """(t,) of RLD."""
+        """(t,) standard errors of RLD."""
         return np.asarray(np.sqrt(self._variances().sum(axis=0)))
 
     def interval(self) -> float:
@@ -125,37 +147,37 @@ class Jackknife:
         return float(student.ppf(0.975, freedom))
 
     def _variances(self) -> Floats:
-        """(s, t) of RLD by each stratum."""
-        off = self.K - self.W
+        """(s, t) variances of RLD due to each stratum."""
+        K, W = self.sums.K, self.sums.W
+        off = K - W
         share = off / np.maximum(off.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        variances = np.empty((self.n_strata, len(self.K)))
+        variances = np.empty((self.n_strata, len(K)))
         for of_K, within, across, variance in zip(
-            self.changes_of_K, self.changes_within, self.changes_across, variances, strict=True
+            self.sums.K_changes, self.sums.changes_within, self.sums.changes_across, variances, strict=True
         ):
-            K = self.K[..., None] + of_K + across[:, None] * share[..., None]
-            theta = _modularity(K, self.W.sum(axis=1)[:, None] + within)
+            K_without = K[..., None] + of_K + across[:, None] * share[..., None]
+            theta = _modularity(K_without, W.sum(axis=1)[:, None] + within)
             variance[:] = SHARE * ((theta - theta.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
         return variances
 
     def values(self) -> Floats:
         """(t,) RLD."""
-        return _modularity(self.K, self.W.sum(axis=1))
+        return _modularity(self.sums.K, self.sums.W.sum(axis=1))
 
     def bias_removed(self) -> Floats:
-        """(t,) about how far RLD would be off without the correction: twice what that of the rows does."""
-        return np.asarray(
-            2 * np.abs(_modularity(self.raw_K, self.raw_W.sum(axis=1)) - _modularity(self.K, self.W.sum(axis=1)))
-        )
+        """(t,) approximate error of RLD without the correction: twice what that of the rows changes."""
+        raw = _modularity(self.sums.K_raw, self.sums.W_raw.sum(axis=1))
+        return np.asarray(2 * np.abs(raw - self.values()))
 
 
 def _modularity(K: Floats, W: Floats) -> Floats:
-    """Of K (t, C + 1, ...) of classes, of which the last, the unlabelled points, counts in 2m only, and W (t, ...)."""
+    """Modularity from K (t, C + 1, ...), whose last class, the unlabelled points, counts in 2m only, and W (t, ...)."""
     two_m = K.sum(axis=1)
     return np.asarray(W / two_m - ((K[:, :-1] / two_m[:, None]) ** 2).sum(axis=1))
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _relative_changes(sums: Any, r: Any, finite_population: Any, held: Any) -> None:
+def _relative_changes(sums: Any, r: Any, finite_population: Any, rounded: Any) -> None:
     for i in prange(len(sums)):
         for t in range(sums.shape[1]):
             sampled = 0.0
@@ -163,26 +185,26 @@ def _relative_changes(sums: Any, r: Any, finite_population: Any, held: Any) -> N
                 sampled += sums[i, t, g]
             for g in range(GROUPS):
                 change = finite_population * (sampled - GROUPS * sums[i, t, g]) / ((GROUPS - 1) * r[i, t])
-                held[i, t, g] = np.int16(np.rint(change * ONE))
+                rounded[i, t, g] = np.int16(np.rint(change * ONE))
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _variances(held: Any) -> Any:
-    variances = np.empty((held.shape[1], held.shape[0]))
-    for i in prange(held.shape[0]):
-        for t in range(held.shape[1]):
+def _variances(changes: Any) -> Any:
+    variances = np.empty((changes.shape[1], changes.shape[0]))
+    for i in prange(changes.shape[0]):
+        for t in range(changes.shape[1]):
             total = 0.0
             for g in range(GROUPS):
-                total += (held[i, t, g] / ONE) ** 2
+                total += (changes[i, t, g] / ONE) ** 2
             variances[t, i] = SHARE * total
     return variances
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _add_points(
-    k: Any, w: Any, sums: Any, changes: Any, codes: Any, strata: Any, finite_population: Any, K: Any, W: Any,
-    raw_K: Any, raw_W: Any, changes_of_K: Any, changes_within: Any, changes_across: Any,
-) -> None:  # fmt: skip
+def _add_points(points: PointSums, finite_population: Any, class_sums: ClassSums) -> None:
+    """Add points whose `tiles` are the numbers of their strata."""
+    k, w, sums, changes, codes, strata = points
+    K, W, K_raw, W_raw, K_changes, changes_within, changes_across = class_sums
     for t in prange(len(k)):
         e, f, h = np.empty(GROUPS), np.empty(GROUPS), np.empty(GROUPS)
         for i in range(len(codes)):
@@ -205,8 +227,8 @@ def _add_points(
                 variance += SHARE * e[g] * e[g]
                 covariance += SHARE * e[g] * f[g]
                 covariance_within += SHARE * e[g] * h[g]
-            raw_K[t, code] += total
-            raw_W[t, code] += within
+            K_raw[t, code] += total
+            W_raw[t, code] += within
             total *= (1 + max(covariance, -0.5)) / (1 + variance)
             within *= (1 + max(covariance_within, -0.5)) / (1 + variance)
             k[t, i], w[t, i] = total, within
@@ -215,6 +237,6 @@ def _add_points(
             for g in range(GROUPS):
                 remains = max(1 + e[g], LEAST)
                 of_columns = within * (1 / remains - 1)
-                changes_of_K[strata[i], t, code, g] += total * ((1 + f[g]) / remains - 1) + of_columns
+                K_changes[strata[i], t, code, g] += total * ((1 + f[g]) / remains - 1) + of_columns
                 changes_within[strata[i], t, g] += within * ((1 + h[g]) / remains - 1) + of_columns
                 changes_across[strata[i], t, g] += (total - within) * (1 / remains - 1)

@@ -1,13 +1,13 @@
 """Landmarks: the random points that stand for all others in sampled RLD.
 
 Every tile of points has landmarks of its own, so that the errors of the tiles average out: what is sampled is pairs
-of points, not a few points that all others are compared with.
+of points, not a few points that all others are compared with. The same ones are drawn with NumPy and, on a device, with
+torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,69 +20,47 @@ GROUPS = 16
 """Groups of landmarks that the jackknife leaves out in turn."""
 
 MOST_FOR_ALL_CLASSES = 4096
-"""Landmarks that a tile takes if that gives every class 16."""
+"""Largest number of landmarks that a tile takes in order to give every class 16."""
 
 LEAST_POOL = 2 * GROUPS
 """Points of each class in the pool, if it has so many."""
 
 
-@dataclass(frozen=True)
-class LandmarkSets:
-    """The landmarks of some tiles: groups take turns, and last are the classes taken whole, which are never left out.
+class LandmarkSets(NamedTuple):
+    """The landmarks of b tiles: the groups take turns, and last are the classes taken whole, which are never left out.
 
-    Attributes
-    ----------
-    columns
-        (b, m) their places in the pool; -1 where a group has fewer than another.
-    weights
-        (b, 2, m) how many points of its class each stands for, 0 where there is none: those of the groups, landmark s
-        of group s mod 16, and those never left out.
+    `columns`: (b, m) positions in the pool, -1 where a group has fewer landmarks than another. `weights`: (b, 2, m)
+    float64 number of points of its class that each stands for, 0 where there is none: first for the landmarks in
+    groups, landmark s in group s mod 16, then for those that are never left out. `first`: (b, C) point of its class
+    with which the drawing began. `slots`: (b, l) position among the m of each of the l landmarks, class by class.
     """
 
-    columns: Integers
-    weights: npt.NDArray[np.float64]
-
-
-class Drawing(NamedTuple):
-    """What all tiles have in common when they draw their landmarks.
-
-    `taken`, `drawn_from`, `starts`: (C,) landmarks of each class, points of the pool that they are drawn from, and the
-    first of these; `rounded`: (C,) whether they begin with a round of the groups; `of_class`, `place`: (m,) class of
-    each landmark and its number within it; `partial`, `whole`: (C,) whether the pool has but a part of the class, and
-    whether all its points are landmarks; `weights`: (m,) points that each stands for.
-    """
-
-    taken: Integers
-    drawn_from: Integers
-    starts: Integers
-    rounded: npt.NDArray[np.bool_]
-    of_class: Integers
-    place: Integers
-    partial: npt.NDArray[np.bool_]
-    whole: npt.NDArray[np.bool_]
-    weights: npt.NDArray[np.float64]
+    columns: Any
+    weights: Any
+    first: Any
+    slots: Any
 
 
 class LandmarkPool:
     """A stratified random sample from which every tile draws its landmarks; unlabelled points are a class here.
 
-    Within a class the points are in random order. A tile takes consecutive ones, from a place that is drawn anew for
-    every tile and class, and they fall to the groups in turn. Where the pool has but a part of the class, that is an
-    error which all tiles have in common: there a point of the pool falls to the same group in every tile.
+    Within a class the points are in random order. A tile takes consecutive ones, from a position that is drawn anew for
+    every tile and class, and they go to the groups in turn. Where the pool has only part of a class, all tiles have
+    that error in common: there a point of the pool goes to the same group in every tile.
 
     Parameters
     ----------
     codes
         (n,) class codes, -1 where unlabelled.
     size
-        About how many points: half in proportion to the classes, half evenly.
+        Approximate number of points: half in proportion to the classes, half evenly.
     seed
-        Of the order.
+        Seed of the order.
 
     Attributes
     ----------
     rows
-        (p,) their places in `codes` as handed in, class by class.
+        (p,) positions in `codes` of the points, class by class.
     codes
         (p,) their classes.
     """
@@ -104,78 +82,152 @@ class LandmarkPool:
         self.codes = np.repeat(classes, self.pool_sizes)
         self.starts = np.cumsum(self.pool_sizes) - self.pool_sizes
 
-    def _shares(self, wanted: int) -> npt.NDArray[np.float64]:
+    def _shares(self, n_landmarks: int) -> npt.NDArray[np.float64]:
         """(C,) landmarks of each class, half in proportion to its size and half evenly."""
         share = self.class_sizes / self.class_sizes.sum() + 1 / len(self.class_sizes)
-        return np.asarray(wanted * share / 2)
+        return np.asarray(n_landmarks * share / 2)
 
-    def counts(self, wanted: int) -> tuple[Integers, Integers]:
+    def counts(self, n_landmarks: int) -> tuple[Integers, Integers]:
         """Of each class, the landmarks that a tile takes and the points of the pool that they are drawn from.
 
         Of each class at least one, and 16 where there are not too many classes; of 16 and more as many from every
         group. With fewer, leaving out a group changes the shares of the classes, and errors come out too large.
         """
         least = np.clip(MOST_FOR_ALL_CLASSES // len(self.class_sizes), 1, GROUPS)
-        taken = np.maximum(np.ceil(self._shares(wanted)).astype(np.int64), least)
+        taken = np.maximum(np.ceil(self._shares(n_landmarks)).astype(np.int64), least)
         taken = np.where(taken >= GROUPS, -(-taken // GROUPS) * GROUPS, taken)
         rounds = self.pool_sizes // GROUPS * GROUPS
         drawn_from = np.where(self.pool_sizes < self.class_sizes, rounds, self.class_sizes)
         whole = (taken >= rounds) & (drawn_from == self.class_sizes)
         return np.where(whole, self.class_sizes, np.minimum(taken, drawn_from)), drawn_from
 
-    def share(self, wanted: int) -> float:
-        """Share of its points that a tile takes, of the class of which it takes the smallest one; 1 if it takes all."""
-        taken = self.counts(wanted)[0]
-        return float((taken / self.class_sizes).min())
+    def taken(self, n_landmarks: int) -> int:
+        """Number of landmarks that a tile takes where about `n_landmarks` are asked for."""
+        return int(self.counts(n_landmarks)[0].sum())
 
-    def drawing(self, wanted: int) -> Drawing:
-        """How tiles draw about `wanted` landmarks."""
-        taken, drawn_from = self.counts(wanted)
-        of_class = np.repeat(np.arange(len(taken)), taken)
-        place = np.arange(len(of_class)) - np.repeat(np.cumsum(taken) - taken, taken)
-        partial = self.pool_sizes < self.class_sizes
-        # From the beginning of a round of the groups, so that each is as often among those taken.
-        return Drawing(
-            taken, drawn_from, self.starts, partial & (taken >= GROUPS), of_class, place, partial,
-            taken == self.class_sizes, (self.class_sizes / taken)[of_class],
-        )  # fmt: skip
+    def share(self, n_landmarks: int) -> float:
+        """Smallest share of a class's points that a tile takes; 1 if it takes all points."""
+        return float((self.counts(n_landmarks)[0] / self.class_sizes).min())
 
-    def sets(self, tiles: range, wanted: int) -> LandmarkSets:
-        """Landmarks of each of some tiles, about `wanted`; the same for the same tile whatever the others are."""
-        how = self.drawing(wanted)
-        words = _random_words(self.seed, np.asarray(tiles)[:, None], np.arange(len(how.taken)))
-        first, turn = (words % np.uint64(1 << 40)).astype(np.int64), (words >> np.uint64(60)).astype(np.int64)
-        first = np.where(how.rounded, first // GROUPS * GROUPS, first)
-        drawn = (first[:, how.of_class] + how.place) % how.drawn_from[how.of_class]
-        groups = np.where(how.partial[how.of_class], drawn, how.place + turn[:, how.of_class]) % GROUPS
-        groups = np.where(how.whole[how.of_class], GROUPS, groups)
-        return _in_turns(drawn + how.starts[how.of_class], how.weights, groups)
+    def drawing(self, n_landmarks: int, device: Any = None) -> Drawing:
+        """How tiles draw about `n_landmarks`: with NumPy, or with torch on a device."""
+        return Drawing(self, n_landmarks, device)
 
 
-def _in_turns(columns: Integers, weights: npt.NDArray[np.float64], groups: Integers) -> LandmarkSets:
-    """Lay out (b, m) landmarks with their (m,) weights by their (b, m) groups."""
-    counts = (groups[:, :, None] == np.arange(GROUPS + 1)).sum(axis=1)
-    order = np.argsort(groups, axis=1, kind="stable")
-    first = np.take_along_axis(np.cumsum(counts, axis=1) - counts, groups, axis=1)
-    rank = np.empty_like(groups)
-    np.put_along_axis(rank, order, np.broadcast_to(np.arange(groups.shape[1]), groups.shape), axis=1)
-    rank -= first
-    n_in_turn, n_whole = GROUPS * counts[:, :GROUPS].max(), counts[:, GROUPS].max()
-    place = np.where(groups < GROUPS, rank * GROUPS + groups, n_in_turn + rank)
-    laid_out = np.full((len(groups), n_in_turn + n_whole), -1, dtype=np.int64)
-    np.put_along_axis(laid_out, place, columns, axis=1)
-    by_kind = np.zeros((len(groups), 2, laid_out.shape[1]))
-    for kind, chosen in enumerate((groups < GROUPS, groups == GROUPS)):
-        np.put_along_axis(by_kind[:, kind], place, np.where(chosen, weights, 0), axis=1)
-    return LandmarkSets(laid_out, by_kind)
+class Drawing:
+    """What all tiles have in common when they draw their landmarks.
+
+    Parameters
+    ----------
+    pool
+        Points that landmarks are drawn from.
+    n_landmarks
+        Approximate number for each tile.
+    device
+        torch device; None draws with NumPy.
+    """
+
+    def __init__(self, pool: LandmarkPool, n_landmarks: int, device: Any = None) -> None:
+        self.seed, self.device, self._xp = pool.seed, device, _array_library(device)
+        taken, drawn_from = pool.counts(n_landmarks)
+        n_classes = len(taken)
+        of_class, before = np.repeat(np.arange(n_classes), taken), np.cumsum(taken) - taken
+        partial = pool.pool_sizes < pool.class_sizes
+
+        def here(array: npt.NDArray[Any]) -> Any:
+            return self._xp.asarray(array, device=device)
+
+        # (C,) for each class.
+        self.taken, self.drawn_from, self.starts, self.before = map(here, (taken, drawn_from, pool.starts, before))
+        # Rounds of the groups are drawn from their beginning, so that each group is as often among those taken.
+        self.in_rounds = here(partial & (taken >= GROUPS))
+        # (l,) for each landmark: class, number within it, whether the pool has only part of the class or all its points
+        # are landmarks, and the points that it stands for.
+        self.of_class, self.number = here(of_class), here(np.arange(len(of_class)) - before[of_class])
+        self.partial, self.whole = here(partial[of_class]), here((taken == pool.class_sizes)[of_class])
+        self.weights = here((pool.class_sizes / taken)[of_class])
+        self.class_of = here(np.repeat(np.arange(n_classes), pool.pool_sizes))
+
+    @property
+    def n_landmarks(self) -> int:
+        """Landmarks of a tile."""
+        return len(self.of_class)
+
+    def draw(self, start: int, stop: int) -> LandmarkSets:
+        """Landmarks of the tiles start..stop; the same for the same tile whatever the others are."""
+        xp, of_class = self._xp, self.of_class
+        words = _random_words(self.seed, self._arange(start, stop)[:, None], self._arange(0, len(self.taken)))
+        first, turn = words & (2**40 - 1), (words >> 60) & (GROUPS - 1)
+        first = xp.where(self.in_rounds, first // GROUPS * GROUPS, first) % self.drawn_from
+        drawn = (first[:, of_class] + self.number) % self.drawn_from[of_class]
+        groups = xp.where(self.partial, drawn, self.number + turn[:, of_class]) % GROUPS
+        groups = xp.where(self.whole, GROUPS, groups)
+        return self._in_turns(drawn + self.starts[of_class], groups, first)
+
+    def _arange(self, start: int, stop: int) -> Any:
+        return self._xp.arange(start, stop, dtype=self._xp.int64, device=self.device)
+
+    def _in_turns(self, columns: Any, groups: Any, first: Any) -> LandmarkSets:
+        """Lay out (b, l) landmarks by their (b, l) groups."""
+        xp, (b, n) = self._xp, groups.shape
+        tiles = self._arange(0, b)[:, None]
+        counts = (groups[:, :, None] == self._arange(0, GROUPS + 1)).sum(axis=1)
+        order = xp.argsort(xp.asarray(groups, dtype=xp.uint8), stable=True)  # eight bits are sorted in linear time
+        in_order = groups[tiles, order]
+        rank = self._arange(0, n) - (counts.cumsum(axis=1) - counts)[tiles, in_order]
+        n_turns, n_whole = xp.stack([counts[:, :GROUPS].max(), counts[:, GROUPS].max()]).tolist()
+        slots, m = xp.empty_like(groups), GROUPS * n_turns + n_whole
+        slots[tiles, order] = xp.where(in_order < GROUPS, rank * GROUPS + in_order, GROUPS * n_turns + rank)
+        laid_out = xp.full((b, m), -1, dtype=xp.int64, device=self.device)
+        laid_out[tiles, slots] = columns
+        weights = xp.zeros((b, 2, m), dtype=xp.float64, device=self.device)
+        weights[tiles, groups // GROUPS, slots] = self.weights
+        return LandmarkSets(laid_out, weights, first, slots)
+
+    def slots_of(self, landmarks: LandmarkSets, tiles: Any, positions: Any) -> tuple[Any, Any]:
+        """Which pairs (e,) of a tile, counted from the first one, and a position in the pool are landmark of that tile.
+
+        Returns
+        -------
+        (e,) whether they are, and (e,) the slot of the landmark among the tile's; arbitrary where it is none.
+        """
+        owner = self.class_of[positions]
+        number = (positions - self.starts[owner] - landmarks.first[tiles, owner]) % self.drawn_from[owner]
+        # Points of the pool beyond the last whole round of the groups are never drawn.
+        drawn = (number < self.taken[owner]) & (positions - self.starts[owner] < self.drawn_from[owner])
+        landmark = self.before[owner] + self._xp.minimum(number, self.taken[owner] - 1)
+        return drawn, landmarks.slots[tiles, landmark]
 
 
-def _random_words(seed: int, tile: Integers, code: Integers) -> npt.NDArray[np.uint64]:
-    """64 random bits for each tile and class, whatever the others are: SplitMix64 of the three numbers."""
-    word = np.full(np.broadcast_shapes(tile.shape, code.shape), seed & (2**64 - 1), dtype=np.uint64)
-    for number in (tile, code, np.zeros(1, np.int64)):
-        word = (word ^ number.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
-        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        word ^= word >> np.uint64(31)
+def _array_library(device: Any) -> Any:
+    """NumPy, or torch where a device is given."""
+    if device is None:
+        return np
+    import torch
+
+    return torch
+
+
+def _random_words(seed: int, tile: Any, code: Any) -> Any:
+    """64 random bits for each tile and class, whatever the others are: SplitMix64 of the three numbers.
+
+    In signed integers, which torch has, too; their sums and products wrap around to the same bits.
+    """
+    word: Any = tile * 0 + code * 0 + _signed(seed)
+    for number in (tile, code, 0):
+        word = (word ^ number) + _signed(0x9E3779B97F4A7C15)
+        word = (word ^ _shifted(word, 30)) * _signed(0xBF58476D1CE4E5B9)
+        word = (word ^ _shifted(word, 27)) * _signed(0x94D049BB133111EB)
+        word = word ^ _shifted(word, 31)
     return word
+
+
+def _signed(word: int) -> int:
+    """The signed 64-bit number of the same bits."""
+    word &= 2**64 - 1
+    return word - 2**64 if word >= 2**63 else word
+
+
+def _shifted(word: Any, bits: int) -> Any:
+    """Unsigned shift of signed numbers to the right."""
+    return (word >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,19 +1,20 @@
 """The near field of sampled RLD: pairs of near neighbors, which are summed exactly.
 
-Made where the k-NN table is; its sums are those in main memory (on a device: `rld.sampled.torch_near_field`).
+Made in the array library of the k-NN table; its sums are computed in main memory (on a device:
+`rld.sampled.near_field_torch`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import prange
 
-from clorg_scale.affinity.edges import edges_of
+from clorg_scale.affinity.symmetrize import undirected_edges
 from clorg_scale.arrays import array_module, on_host
 from clorg_scale.neighbors import KNN
 from clorg_scale.numerics.compiler import njit
@@ -21,8 +22,8 @@ from clorg_scale.numerics.compiler import njit
 __all__ = ["NearField", "NearRows"]
 
 TIE = 2.0**-11
-"""Share of a distance, twice what rounding in float32 tiles is at most, 2 eps / `rld.exact.tiles_numba.NEAR`: of the
-points as far as the farthest neighbor, such as its duplicates, none counts as missed."""
+"""Share of a distance, twice the largest rounding error in float32 tiles, 2 eps / `rld.exact.tiles_numba.NEAR`: points
+as far as the farthest neighbor, such as its duplicates, do not count as missed."""
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -56,14 +57,14 @@ class NearField:
     @classmethod
     def of(cls, table: KNN, order: Integers) -> NearField:
         """Symmetric closure of a k-NN table, its points taken in the given order."""
-        edges = edges_of(_reordered(table, order), "max")
+        edges = undirected_edges(_reordered(table, order), "max")
         xp = array_module(table.indices)
         reach = table.distances[:, -1][xp.asarray(order)] * np.float32(1 - TIE)
         near_field = cls(order, edges.indptr, edges.indices, edges.distances, reach)
         return near_field.on_host() if xp is np else near_field
 
     def on_host(self) -> NearField:
-        """The same in main memory, as the sums here want it."""
+        """The same in main memory, in the types of the compiled sums."""
         indptr, indices = (on_host(array).astype(np.int64, copy=False) for array in (self.indptr, self.indices))
         distances = on_host(self.distances).astype(np.float64, copy=False)
         return NearField(self.order, indptr, indices, distances, on_host(self.reach))
@@ -90,20 +91,23 @@ class NearField:
         """
         total, within = np.empty_like(row_logs), np.empty_like(row_logs)
         of_squares = np.empty(len(rates))
+        pairs = _Pairs(self.indptr, self.indices, self.distances, codes)
         for t, rate in enumerate(rates):
-            of_squares[t] = _affinities(
-                self.indptr, self.indices, self.distances, codes, 2 * rate, row_logs[t], column_logs[t], total[t],
-                within[t],
-            ).sum()  # fmt: skip
+            sums = _Sums(total[t], within[t])
+            of_squares[t] = _affinities(pairs, 2 * rate, row_logs[t], column_logs[t], sums).sum()
         return total, within, of_squares
 
     def rows(self, start: int, stop: int) -> NearRows:
-        """What is near to some consecutive points."""
+        """Near pairs of some consecutive points."""
         first, last = self.indptr[start], self.indptr[stop]
         return NearRows(
-            start, self.order[start:stop], self.indptr[start : stop + 1] - first, self.indices[first:last],
-            self.reach[start:stop], len(self.order),
-        )  # fmt: skip
+            start=start,
+            rows=self.order[start:stop],
+            indptr=self.indptr[start : stop + 1] - first,
+            indices=self.indices[first:last],
+            reach=self.reach[start:stop],
+            n_points=len(self.order),
+        )
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ class NearRows:
     n_points: int
 
     def among(self, tile: int, landmarks: Integers) -> tuple[Integers, Integers]:
-        """Which of its tile's landmarks each of the points has in its near field, or is itself.
+        """Landmarks of its tile that each of the points has in its near field, or is itself.
 
         Parameters
         ----------
@@ -143,17 +147,43 @@ class NearRows:
         -------
         (p + 1,), (s,) as in a CSR matrix.
         """
-        starts, columns = _among(self.indptr, self.indices, self.start, self.n_points, tile, landmarks)
+        listing = _Listing(self.indptr, self.indices, self.start, self.n_points)
+        starts, columns = _among(listing, tile, landmarks)
         return starts, columns
 
 
+class _Listing(NamedTuple):
+    """Near pairs of consecutive points from number `first` of `n_points` on."""
+
+    indptr: Any
+    indices: Any
+    first: int
+    n_points: int
+
+
+class _Pairs(NamedTuple):
+    """All near pairs, and (n,) class codes."""
+
+    indptr: Any
+    indices: Any
+    distances: Any
+    codes: Any
+
+
+class _Sums(NamedTuple):
+    """(n,) sums that are written: over all pairs of each point, and over those of its class."""
+
+    total: Any
+    within: Any
+
+
 def _reordered(table: KNN, order: Integers) -> KNN:
-    """The table with its points numbered by their places in an order."""
+    """The table with its points numbered by their positions in an order."""
     xp = array_module(table.indices)
     order = xp.asarray(order)
-    places = xp.full(len(order) + 1, -1, dtype=table.indices.dtype)  # the last: of a neighbor that is absent, -1
-    places[order] = xp.arange(len(order), dtype=places.dtype)
-    return replace(table, indices=places[table.indices[order]], distances=table.distances[order])
+    positions = xp.full(len(order) + 1, -1, dtype=table.indices.dtype)  # the last for an absent neighbor, -1
+    positions[order] = xp.arange(len(order), dtype=positions.dtype)
+    return replace(table, indices=positions[table.indices[order]], distances=table.distances[order])
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -168,10 +198,8 @@ def _log_sums(indptr: Any, distances: Any, nearest: Any, rate: Any) -> Any:
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _affinities(
-    indptr: Any, indices: Any, distances: Any, codes: Any, rate: Any, row_logs: Any, column_logs: Any,
-    total: Any, within: Any,
-) -> Any:  # fmt: skip
+def _affinities(pairs: _Pairs, rate: Any, row_logs: Any, column_logs: Any, sums: _Sums) -> Any:
+    (indptr, indices, distances, codes), (total, within) = pairs, sums
     of_squares = np.empty(len(row_logs))
     for i in prange(len(row_logs)):
         total[i], within[i], of_squares[i] = 0.0, 0.0, 0.0
@@ -186,7 +214,8 @@ def _affinities(
 
 
 @njit(nogil=True, cache=True)
-def _among(indptr: Any, indices: Any, first: Any, n_points: Any, tile: Any, landmarks: Any) -> Any:
+def _among(listing: _Listing, tile: Any, landmarks: Any) -> Any:
+    indptr, indices, first, n_points = listing
     position = np.full(n_points, -1, np.int32)
     n = len(indptr) - 1
     starts, size = np.zeros(n + 1, np.int64), 0

@@ -1,4 +1,4 @@
-"""The order in which sampled RLD takes the points: mixed, yet read from a file about as it lies there."""
+"""The order in which sampled RLD takes the points: mixed, yet close to the order in which a file is stored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 __all__ = ["BLOCK_ROWS", "ROWS", "tile_order"]
 
 ROWS = 128
-"""Points of a tile, which share their landmarks. Their errors go together: the fewer there are, the better the errors
+"""Points of a tile, which share their landmarks. Their errors are correlated: the fewer they are, the better the errors
 of the tiles average out, and the more it costs to gather the landmarks."""
 
 BLOCK_ROWS = 64 * ROWS
@@ -21,8 +21,8 @@ RUN = 64
 def tile_order(n_points: int, seed: int) -> npt.NDArray[np.int64]:
     """(n,) rows of the embeddings, in the order in which blocks and their tiles take them.
 
-    Files are often sorted by class. Tiles of one class would all err alike, and near neighbors in one tile, whose sums
-    come from the same landmarks, would go wrong together. So every block takes short runs of rows from all over the
+    Files are often sorted by class. The tiles of one class would have similar errors, as would near neighbors in
+    one tile, whose sums come from the same landmarks. So every block takes short runs of rows from all over the
     file, each row once, and shuffles them.
     """
     n_blocks = -(-n_points // BLOCK_ROWS)

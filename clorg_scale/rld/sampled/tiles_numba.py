@@ -6,13 +6,14 @@ Distances and exponentials are those of `clorg_scale.rld.exact.tiles_numba`, but
     pass 2   k_ig = sum of v_s a_is, and of that what goes to i's class            a_is = 2^(2 c d_is - l_i - l_s)
 
 with v the weights, and b_i such that no row underflows. Every tile of points has landmarks of its own, gathered from
-the pool. Both passes skip the pairs that are known exactly. As the groups take turns, each of 16 lanes of a vector
-sums one group: a tile's 512 columns are folded in halves down to 16, without a horizontal sum.
+the pool, at most 512 at a time (a chunk). Both passes skip the pairs that are summed exactly. As the groups take turns,
+each of 16 lanes of a vector sums one group: a chunk's 512 columns are folded in halves down to 16, without a horizontal
+sum.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,45 +26,199 @@ from clorg_scale.rld.exact.tiles_numba import TILE, Tile, row_distances
 from clorg_scale.rld.sampled.landmarks import GROUPS
 from clorg_scale.rld.sampled.tile_order import ROWS
 
-__all__ = ["landmark_affinities", "landmark_sums"]
+__all__ = ["LogsAndClasses", "Scales", "TileArguments", "landmark_affinities", "landmark_sums"]
 
 Floats = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 
-AWAY = 1e15
-AWAY32 = np.float32(AWAY)
-"""Distance given to pairs that are skipped; their exponentials are the smallest there are."""
+FAR = 1e15
+FAR32 = np.float32(FAR)
+"""Distance given to pairs that are skipped; their exponentials are the smallest that `exp2` gives."""
 
 HALF = TILE // 2
 
+# The tuples are defined beside the loops: Numba compiles anew where this file changes, not where another one does.
+
+
+class TileArguments(NamedTuple):
+    """What both passes take of a block of points and of the pool that landmarks are drawn from.
+
+    `X`, `x_norms`, `x_reach`: (p, d) coordinates of the points, (p,) their squared norms, and (p,) distance of the
+    farthest neighbor that each has in the near field. Pairs nearer than the reach of either end are neighbors that were
+    missed, too few to tell their number from a sample of them, and are left out. `L`, `l_norms`, `l_reach`: the same of
+    the pool.
+
+    `columns`, `weights`: (b, m), (b, 2, m) as `rld.sampled.landmarks.LandmarkSets` has them, the weights padded with
+    zeros to whole chunks, in the dtype of the points. `skip_starts`, `skip_columns`: (p + 1,), (s,) landmarks of its
+    tile to leave out for each point, as in a CSR matrix. `near`, `floor`: as in
+    `clorg_scale.rld.exact.tiles_numba.kernel_sums`.
+    """
+
+    # Flat: a parallel loop takes tuples of arrays, but not tuples of such tuples.
+    X: Any
+    x_norms: Any
+    x_reach: Any
+    L: Any
+    l_norms: Any
+    l_reach: Any
+    columns: Any
+    weights: Any
+    skip_starts: Any
+    skip_columns: Any
+    near: Any
+    floor: Any
+
+
+class Scales(NamedTuple):
+    """Temperatures as the loops take them.
+
+    `rates`: (t,) c in pass 1, 2 c in pass 2; `square_of`: (t,) the temperature whose terms squared are this one's, or
+    -1.
+    """
+
+    rates: Any
+    square_of: Any
+
+
+class LogsAndClasses(NamedTuple):
+    """Logarithms of r and classes of some points.
+
+    `logs`: (t, p) l = log2 r; the factors of the squares where another temperature's are taken. `classes`: (p,) int32.
+    """
+
+    logs: Any
+    classes: Any
+
+
+class _Points(NamedTuple):
+    """(p, d) coordinates, (p,) squared norms and (p,) reach."""
+
+    X: Any
+    norms: Any
+    reach: Any
+
+
+class _Scratch(NamedTuple):
+    """Memory of a thread.
+
+    Landmarks of a chunk, (ROWS TILE,) products, (TILE,) distances, (t, TILE) terms, and their sums by halves.
+    """
+
+    landmarks: _Points
+    products: Any
+    distances: Any
+    terms: Any
+    halves: Any
+
+
+class _Chunk(NamedTuple):
+    """Up to `TILE` landmarks of a tile from number `first` on, against the points of the tile.
+
+    `products`: (ROWS, m) of their coordinates; `distances`: (m,) space for those of a row; `weights`, `kept`: (TILE,)
+    of the landmarks in groups, and of those that are never left out, if `any_kept`.
+    """
+
+    first: Any
+    points: _Points
+    landmarks: _Points
+    products: Any
+    distances: Any
+    weights: Any
+    kept: Any
+    any_kept: Any
+
+
+class _Exponent(NamedTuple):
+    """Of temperature t: rate d - shift."""
+
+    t: Any
+    rate: Any
+    shift: Any
+
+
+class _Square(NamedTuple):
+    """The first m terms of temperature t: `factor` times the squares of those of `root`, which are at least `floor`."""
+
+    t: Any
+    root: Any
+    m: Any
+    factor: Any
+    floor: Any
+
 
 @njit(nogil=True, cache=True)
-def _skip(d: Floats, columns: Integers, start: int, stop: int, first: int, m: int, reach: Any, reaches: Floats) -> None:
-    """Move the listed landmarks away, and those within reach; d holds those from `first` on."""
+def _scratch(tiles: TileArguments, n_temperatures: int) -> _Scratch:
+    """Uninitialized memory, but for the terms: beyond the last landmark they have to be finite."""
+    X = tiles.X
+    lines = aligned_empty(3, TILE, X)
+    landmarks = _Points(aligned_empty(TILE, X.shape[1], X), lines[1], lines[2])
+    products, terms = aligned_empty(1, ROWS * TILE, X)[0], aligned_empty(n_temperatures, TILE, X)
+    terms[:] = 0
+    return _Scratch(landmarks, products, lines[0], terms, aligned_empty(1, HALF, X)[0])
+
+
+@njit(nogil=True, cache=True)
+def _chunk(tiles: TileArguments, block: int, first: int, scratch: _Scratch) -> _Chunk:
+    """Landmarks `first` to `first + TILE` of a tile, gathered from the pool, and their products with its points."""
+    rows = slice(block * ROWS, min(len(tiles.X), (block + 1) * ROWS))
+    points = _Points(tiles.X[rows], tiles.x_norms[rows], tiles.x_reach[rows])
+    columns = tiles.columns[block, first : first + TILE]
+    m = len(columns)
+    landmarks = _Points(scratch.landmarks.X[:m], scratch.landmarks.norms[:m], scratch.landmarks.reach[:m])
+    _gather(tiles, columns, landmarks)
+    products = scratch.products[: len(points.X) * m].reshape(len(points.X), m)
+    np.dot(points.X, landmarks.X.T, products)
+    weights, kept = tiles.weights[block, 0, first : first + TILE], tiles.weights[block, 1, first : first + TILE]
+    return _Chunk(first, points, landmarks, products, scratch.distances[:m], weights, kept, kept.any())
+
+
+@njit(nogil=True, cache=True)
+def _gather(tiles: TileArguments, columns: Integers, landmarks: _Points) -> None:
+    """Copy landmarks from the pool; where there is none, all points are within reach."""
+    for s in range(len(columns)):
+        landmarks.X[s] = tiles.L[max(columns[s], 0)]
+        landmarks.norms[s] = tiles.l_norms[max(columns[s], 0)]
+        landmarks.reach[s] = tiles.l_reach[columns[s]] if columns[s] >= 0 else FAR
+
+
+@njit(forceinline=True, nogil=True, cache=True)
+def _distances(tiles: TileArguments, chunk: _Chunk, row: int, i: int) -> None:
+    """Distances of point i of the tile, row of the block, to the chunk's landmarks, `FAR` where a pair is skipped."""
+    points, landmarks, d = chunk.points, chunk.landmarks, chunk.distances
+    tile = Tile(chunk.products, points.X, landmarks.X, points.norms, landmarks.norms)
+    row_distances(tile, i, 0, tiles.near, d)
+    _skip_within_reach(d, points.reach[i], landmarks.reach)
+    for entry in range(tiles.skip_starts[row], tiles.skip_starts[row + 1]):
+        j = tiles.skip_columns[entry] - chunk.first
+        if 0 <= j < len(d):
+            d[j] = FAR
+
+
+@njit(nogil=True, cache=True)
+def _skip_within_reach(d: Floats, reach: Any, reaches: Floats) -> None:
+    """Move landmarks nearer than the reach of either end away."""
     use_wide_vectors()
-    away = reach - reach + AWAY32
-    for step in range(m):
+    far = reach - reach + FAR32
+    for step in range(len(d)):
         j = np.uintp(step)
-        d[j] = away if d[j] < max(reach, reaches[j]) else d[j]
-    for entry in range(start, stop):
-        j = columns[entry] - first
-        if 0 <= j < m:
-            d[j] = AWAY
+        d[j] = far if d[j] < max(reach, reaches[j]) else d[j]
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _exponentials(d: Floats, m: int, rate: Any, shift: Any, e: Floats, t: int) -> None:
+def _exponentials(d: Floats, exponent: _Exponent, e: Floats) -> None:
     """e_t = 2^(rate d - shift)."""
     use_wide_vectors()
-    for step in range(m):
+    t, rate, shift = exponent
+    for step in range(len(d)):
         j = np.uintp(step)
         e[t, j] = exp2(rate * d[j] - shift)
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _squares(m: int, root: int, factor: Any, floor: Any, e: Floats, t: int) -> None:
+def _squares(square: _Square, e: Floats) -> None:
     """e_t = factor times the square of another temperature's."""
     use_wide_vectors()
+    t, root, m, factor, floor = square
     for step in range(m):
         j = np.uintp(step)
         value = max(e[root, j], floor)
@@ -71,17 +226,16 @@ def _squares(m: int, root: int, factor: Any, floor: Any, e: Floats, t: int) -> N
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _add_groups(e: Floats, t: int, weights: Floats, first: int, halves: Floats, sums: Floats) -> None:
-    """Add v e of the tile that begins at landmark `first` to the (16,) sums of the groups.
+def _add_groups(e: Floats, t: int, weights: Floats, halves: Floats, sums: Floats) -> None:
+    """Add v e_t of a chunk to the (16,) sums of the groups.
 
     Beyond the last landmark v is 0 and e finite.
     """
     use_wide_vectors()
-    there = np.uintp(first)
     for step in range(HALF):
         j = np.uintp(step)
         other = j + np.uintp(HALF)
-        halves[j] = weights[there + j] * e[t, j] + weights[there + other] * e[t, other]
+        halves[j] = weights[j] * e[t, j] + weights[other] * e[t, other]
     for step in range(HALF // 2):
         j = np.uintp(step)
         halves[j] += halves[j + np.uintp(HALF // 2)]
@@ -97,240 +251,154 @@ def _add_groups(e: Floats, t: int, weights: Floats, first: int, halves: Floats, 
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _weighted(e: Floats, t: int, weights: Floats, first: int) -> Any:
-    """Sum of v e over the tile that begins at landmark `first`."""
+def _weighted(e: Floats, t: int, weights: Floats) -> Any:
+    """Sum of v e_t over a chunk."""
     use_wide_vectors()
-    there, total = np.uintp(first), weights[0] - weights[0]
+    total = weights[0] - weights[0]
     for step in range(TILE):
         j = np.uintp(step)
-        total += weights[there + j] * e[t, j]
+        total += weights[j] * e[t, j]
     return total
 
 
-@njit(nogil=True, cache=True)
-def _gather(
-    L: Floats, l_norms: Floats, l_reach: Floats, columns: Integers, other: Floats, norms: Floats, reaches: Floats
-) -> None:
-    """Coordinates, norms and reaches of landmarks of the pool; where there is none, all points are within reach."""
-    for s in range(len(columns)):
-        other[s] = L[max(columns[s], 0)]
-        norms[s] = l_norms[max(columns[s], 0)]
-        reaches[s] = l_reach[columns[s]] if columns[s] >= 0 else AWAY
-
-
 @njit(nogil=True, parallel=True, cache=True)
-def landmark_sums(
-    X: Floats,
-    L: Floats,
-    x_norms: Floats,
-    l_norms: Floats,
-    x_reach: Floats,
-    l_reach: Floats,
-    rates: Floats,
-    squared: Integers,
-    shifts: Floats,
-    gain: Any,
-    columns: Integers,
-    weights: Floats,
-    skip_starts: Integers,
-    skip_columns: Integers,
-    near: Any,
-    floor: Any,
-) -> Floats:
+def landmark_sums(tiles: TileArguments, scales: Scales, shifts: Floats, gain: Any) -> Floats:
     """Pass 1 of a block of points.
 
     Parameters
     ----------
-    X, L, x_norms, l_norms
-        (p, d) points, (l, d) pool of landmarks, and their squared norms.
-    x_reach, l_reach
-        (p,), (l,) distance of the farthest neighbor that each has in the near field: pairs nearer than that of either
-        end are neighbors that were missed, too few to tell their number from a sample of them, and are left out.
-    rates, squared
-        (t,) c, and the temperature whose squares are taken, or -1 (as in `rld.exact.tiles_numba.kernel_sums`).
+    tiles, scales
+        The block with its landmarks, and the temperatures.
     shifts
         (t, p) b.
     gain
         What a square is multiplied with to have its own b: 2^(2 b' - b).
-    columns, weights
-        (b, m), (b, 2, m) as `rld.sampled.landmarks.LandmarkSets`; with zeros behind, to a whole number of tiles, in
-        the dtype of X.
-    skip_starts, skip_columns
-        (p + 1,), (s,) which of its tile's landmarks to leave out for each point, as in a CSR matrix.
-    near, floor
-        As in `clorg_scale.rld.exact.tiles_numba.kernel_sums`.
 
     Returns
     -------
     (p, t, 17) float64 R of the groups and of the landmarks never left out.
     """
-    n_temperatures, n_landmarks = len(rates), columns.shape[1]
-    sums = np.zeros((len(X), n_temperatures, GROUPS + 1))
-    for block in prange(len(columns)):
-        rows = slice(block * ROWS, min(len(X), (block + 1) * ROWS))
-        here, lines = X[rows], aligned_empty(3, TILE, X)
-        d, norms, reaches = lines[0], lines[1], lines[2]
-        e, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, ROWS * TILE, X)[0]
-        e[:] = 0
-        halves = aligned_empty(1, HALF, X)[0]
-        others = aligned_empty(TILE, L.shape[1], X)
-        for first in range(0, n_landmarks, TILE):
-            m = min(TILE, n_landmarks - first)
-            whole = weights[block, 1, first : first + m].any()
-            other = others[:m]
-            _gather(L, l_norms, l_reach, columns[block, first : first + m], other, norms, reaches)
-            G = buffer[: len(here) * m].reshape(len(here), m)
-            np.dot(here, other.T, G)
-            tile = Tile(G, here, other, x_norms[rows], norms[:m])
-            for i in range(len(here)):
-                row = rows.start + i
-                row_distances(tile, i, 0, near, d)
-                _skip(d, skip_columns, skip_starts[row], skip_starts[row + 1], first, m, x_reach[row], reaches)
+    n_temperatures = len(scales.rates)
+    sums = np.zeros((len(tiles.X), n_temperatures, GROUPS + 1))
+    for block in prange(len(tiles.columns)):
+        scratch = _scratch(tiles, n_temperatures)
+        e, halves = scratch.terms, scratch.halves
+        for first in range(0, tiles.columns.shape[1], TILE):
+            chunk = _chunk(tiles, block, first, scratch)
+            d = chunk.distances
+            for i in range(len(chunk.points.X)):
+                row = block * ROWS + i
+                _distances(tiles, chunk, row, i)
                 for t in range(n_temperatures):
-                    if squared[t] < 0:
-                        _exponentials(d, m, rates[t], shifts[t, row], e, t)
+                    root = scales.square_of[t]
+                    if root < 0:
+                        _exponentials(d, _Exponent(t, scales.rates[t], shifts[t, row]), e)
                     else:
-                        _squares(m, squared[t], gain, floor, e, t)
-                    _add_groups(e, t, weights[block, 0], first, halves, sums[row, t])
-                    if whole:
-                        sums[row, t, GROUPS] += _weighted(e, t, weights[block, 1], first)
+                        _squares(_Square(t, root, len(d), gain, tiles.floor), e)
+                    _add_groups(e, t, chunk.weights, halves, sums[row, t])
+                    if chunk.any_kept:
+                        sums[row, t, GROUPS] += _weighted(e, t, chunk.kept)
     return sums
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _affinities(d: Floats, m: int, rate: Any, l_row: Any, logs: Floats, first: int, a: Floats, t: int) -> None:
-    """a_t = 2^(rate d - l_i - l_s)."""
+def _affinities(d: Floats, exponent: _Exponent, logs: Floats, a: Floats) -> None:
+    """a_t = 2^(rate d - l_i - l_s), the shift being l_i."""
     use_wide_vectors()
-    there = np.uintp(first)
-    for step in range(m):
+    t, rate, l_row = exponent
+    for step in range(len(d)):
         j = np.uintp(step)
-        a[t, j] = exp2(rate * d[j] - l_row - logs[t, there + j])
+        a[t, j] = exp2(rate * d[j] - l_row - logs[t, j])
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _squared_affinities(
-    m: int, root: int, factor: Any, factors: Floats, first: int, floor: Any, a: Floats, t: int
-) -> None:
-    """a_t from the squares of another temperature's."""
+def _squared_affinities(square: _Square, factors: Floats, a: Floats) -> None:
+    """a_t from the squares of another temperature's, with the factors of both ends."""
     use_wide_vectors()
-    there = np.uintp(first)
+    t, root, m, factor, floor = square
     for step in range(m):
         j = np.uintp(step)
         value = max(a[root, j], floor)
-        a[t, j] = value * value * (factor * factors[t, there + j])
+        a[t, j] = value * value * (factor * factors[t, j])
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _of_class(weights: Floats, classes: npt.NDArray[np.int32], own: Any, first: int, chosen: Floats) -> None:
-    """V of one class in the tile that begins at landmark `first`, 0 elsewhere."""
+def _of_class(weights: Floats, classes: npt.NDArray[np.int32], own: Any, chosen: Floats) -> None:
+    """V of the landmarks of one class in a chunk, 0 elsewhere."""
     use_wide_vectors()
-    there = np.uintp(first)
     for step in range(TILE):
         j = np.uintp(step)
-        chosen[j] = weights[there + j] if classes[there + j] == own else weights[there + j] * 0
+        chosen[j] = weights[j] if classes[j] == own else weights[j] * 0
 
 
 @njit(fastmath=True, nogil=True, cache=True)
-def _weighted_squares(a: Floats, t: int, weights: Floats, first: int, floor: Any) -> Any:
-    """Sum of v a^2 over the tile that begins at landmark `first`, a at least `floor` (as in `_squares`)."""
+def _weighted_squares(a: Floats, t: int, weights: Floats, floor: Any) -> Any:
+    """Sum of v a_t^2 over a chunk, a at least `floor` (as in `_squares`)."""
     use_wide_vectors()
-    there, total = np.uintp(first), weights[0] - weights[0]
+    total = weights[0] - weights[0]
     for step in range(TILE):
         j = np.uintp(step)
         value = max(a[t, j], floor)
-        total += weights[there + j] * value * value
+        total += weights[j] * value * value
     return total
 
 
 @njit(nogil=True, cache=True)
-def _of_landmarks(
-    l_logs: Floats, l_classes: npt.NDArray[np.int32], columns: Integers, width: int
-) -> tuple[Floats, npt.NDArray[np.int32]]:
-    """(t, w) logarithms and (w,) classes of a tile's landmarks, w >= m."""
-    logs, classes = np.zeros((len(l_logs), width), l_logs.dtype), np.full(width, -2, np.int32)
+def _gather_logs(pool: LogsAndClasses, columns: Integers, landmarks: LogsAndClasses) -> None:
+    """Copy logarithms and classes of a chunk's landmarks from the pool, for all of (t, TILE), (TILE,)."""
+    landmarks.logs[:] = 0
+    landmarks.classes[:] = -2
     for s in range(len(columns)):
         if columns[s] >= 0:
-            logs[:, s] = l_logs[:, columns[s]]
-            classes[s] = l_classes[columns[s]]
-    return logs, classes
+            landmarks.logs[:, s] = pool.logs[:, columns[s]]
+            landmarks.classes[s] = pool.classes[columns[s]]
 
 
 @njit(nogil=True, parallel=True, cache=True)
 def landmark_affinities(
-    X: Floats,
-    L: Floats,
-    x_norms: Floats,
-    l_norms: Floats,
-    x_reach: Floats,
-    l_reach: Floats,
-    rates: Floats,
-    squared: Integers,
-    x_logs: Floats,
-    l_logs: Floats,
-    columns: Integers,
-    weights: Floats,
-    x_classes: npt.NDArray[np.int32],
-    l_classes: npt.NDArray[np.int32],
-    skip_starts: Integers,
-    skip_columns: Integers,
-    near: Any,
-    floor: Any,
+    tiles: TileArguments, scales: Scales, points: LogsAndClasses, pool: LogsAndClasses
 ) -> tuple[Floats, Floats]:
     """Pass 2 of a block of points.
 
     Parameters
     ----------
-    X, L, x_norms, l_norms, x_reach, l_reach, squared, columns, weights, skip_starts, skip_columns, near, floor
-        As in `landmark_sums`.
-    rates
-        (t,) 2 c.
-    x_logs, l_logs
-        (t, p), (t, l) l = log2 r; where the temperature is a squared one, the factors of its squares.
-    x_classes, l_classes
-        (p,), (l,) int32 class codes.
+    tiles, scales
+        The block with its landmarks, and the temperatures.
+    points, pool
+        Logarithms of r and classes of the points of the block and of the pool.
 
     Returns
     -------
     (2, p, t, 17) float64 sums of v a over all landmarks and over those of the point's class, and (t,) the sum of v a^2.
     """
-    n_temperatures, n_landmarks = len(rates), columns.shape[1]
-    sums = np.zeros((2, len(X), n_temperatures, GROUPS + 1))
-    of_squares = np.zeros((len(columns), n_temperatures))
-    for block in prange(len(columns)):
-        rows = slice(block * ROWS, min(len(X), (block + 1) * ROWS))
-        here, lines = X[rows], aligned_empty(3, TILE, X)
-        d, norms, reaches = lines[0], lines[1], lines[2]
-        a, buffer = aligned_empty(n_temperatures, TILE, X), aligned_empty(1, ROWS * TILE, X)[0]
-        a[:] = 0
-        halves, own = aligned_empty(1, HALF, X)[0], aligned_empty(2, TILE, X)
-        others = aligned_empty(TILE, L.shape[1], X)
-        logs, classes = _of_landmarks(l_logs, l_classes, columns[block], weights.shape[2])
-        for first in range(0, n_landmarks, TILE):
-            m = min(TILE, n_landmarks - first)
-            whole = weights[block, 1, first : first + m].any()
-            other = others[:m]
-            _gather(L, l_norms, l_reach, columns[block, first : first + m], other, norms, reaches)
-            G = buffer[: len(here) * m].reshape(len(here), m)
-            np.dot(here, other.T, G)
-            tile = Tile(G, here, other, x_norms[rows], norms[:m])
-            for i in range(len(here)):
-                row = rows.start + i
-                row_distances(tile, i, 0, near, d)
-                _skip(d, skip_columns, skip_starts[row], skip_starts[row + 1], first, m, x_reach[row], reaches)
-                _of_class(weights[block, 0], classes, x_classes[row], first, own[0])
-                if whole:
-                    _of_class(weights[block, 1], classes, x_classes[row], first, own[1])
+    n_temperatures, floor = len(scales.rates), tiles.floor
+    sums = np.zeros((2, len(tiles.X), n_temperatures, GROUPS + 1))
+    of_squares = np.zeros((len(tiles.columns), n_temperatures))
+    for block in prange(len(tiles.columns)):
+        scratch = _scratch(tiles, n_temperatures)
+        a, halves, own = scratch.terms, scratch.halves, aligned_empty(2, TILE, tiles.X)
+        logs, classes = aligned_empty(n_temperatures, TILE, tiles.X), np.empty(TILE, np.int32)
+        for first in range(0, tiles.columns.shape[1], TILE):
+            chunk = _chunk(tiles, block, first, scratch)
+            _gather_logs(pool, tiles.columns[block, first : first + TILE], LogsAndClasses(logs, classes))
+            d = chunk.distances
+            for i in range(len(chunk.points.X)):
+                row = block * ROWS + i
+                _distances(tiles, chunk, row, i)
+                _of_class(chunk.weights, classes, points.classes[row], own[0])
+                if chunk.any_kept:
+                    _of_class(chunk.kept, classes, points.classes[row], own[1])
                 for t in range(n_temperatures):
-                    x_log = x_logs[t, row]
-                    if squared[t] < 0:
-                        _affinities(d, m, rates[t], x_log, logs, first, a, t)
+                    root, x_log = scales.square_of[t], points.logs[t, row]
+                    if root < 0:
+                        _affinities(d, _Exponent(t, scales.rates[t], x_log), logs, a)
                     else:
-                        _squared_affinities(m, squared[t], x_log, logs, first, floor, a, t)
-                    _add_groups(a, t, weights[block, 0], first, halves, sums[0, row, t])
-                    _add_groups(a, t, own[0], 0, halves, sums[1, row, t])
-                    of_squares[block, t] += _weighted_squares(a, t, weights[block, 0], first, floor)
-                    if whole:
-                        sums[0, row, t, GROUPS] += _weighted(a, t, weights[block, 1], first)
-                        sums[1, row, t, GROUPS] += _weighted(a, t, own[1], 0)
-                        of_squares[block, t] += _weighted_squares(a, t, weights[block, 1], first, floor)
+                        _squared_affinities(_Square(t, root, len(d), x_log, floor), logs, a)
+                    _add_groups(a, t, chunk.weights, halves, sums[0, row, t])
+                    _add_groups(a, t, own[0], halves, sums[1, row, t])
+                    of_squares[block, t] += _weighted_squares(a, t, chunk.weights, floor)
+                    if chunk.any_kept:
+                        sums[0, row, t, GROUPS] += _weighted(a, t, chunk.kept)
+                        sums[1, row, t, GROUPS] += _weighted(a, t, own[1])
+                        of_squares[block, t] += _weighted_squares(a, t, chunk.kept, floor)
     return sums, of_squares.sum(axis=0)

@@ -1,7 +1,7 @@
 r"""Tiles of all points against landmarks with torch: sampled RLD on a GPU.
 
 `landmark_sums` and `landmark_affinities` are the two functions of `clorg_scale.rld.sampled.tiles_numba`, with the same
-arguments and results, for a pool of landmarks that is a tensor on the device; what is not there yet is copied. They
+arguments and results, for a pool of landmarks that is a tensor on the device, to which other arrays are copied. They
 serve the workers of a cluster. On one device `clorg_scale.rld.sampled.gpu` calls what they are made of:
 `tile_distances`, `kernel_terms`, `affinity_terms`.
 
@@ -24,9 +24,12 @@ from clorg_scale.arrays import array_module, within_device_memory
 from clorg_scale.numerics.products import float32_products
 from clorg_scale.rld.sampled.landmarks import GROUPS
 from clorg_scale.rld.sampled.tile_order import ROWS
+from clorg_scale.rld.sampled.tiles_numba import LogsAndClasses, Scales, TileArguments
 
 __all__ = [
+    "TilePoints",
     "affinity_terms",
+    "by_group",
     "by_tile",
     "kernel_terms",
     "landmark_affinities",
@@ -38,7 +41,7 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 
 BATCH_BYTES = {"cuda": 512 << 20, "cpu": 8 << 20}
-"""Bytes of the distances and landmarks of one batch of tiles; some five times as much is in use at once."""
+"""Bytes of the distances and landmarks of one batch of tiles; about five times as much is in use at once."""
 
 NEAR_BYTES = 64 << 20
 """Bytes of coordinates of near pairs taken at once."""
@@ -47,7 +50,7 @@ OUT_OF_MEMORY = "sampled RLD, which takes about 3 GB there beside the embeddings
 
 
 def on_device(device: Any, array: Any) -> Any:
-    """The array as a tensor there; a CuPy array, or a tensor that is there already, is not copied."""
+    """The array as a tensor on the device; a CuPy array, or a tensor that is on it already, is not copied."""
     if array_module(array) is np:
         return torch.as_tensor(array, device=device)
     return torch.from_dlpack(array)  # unlike `as_tensor`, waits for CuPy's stream
@@ -56,9 +59,9 @@ def on_device(device: Any, array: Any) -> Any:
 class _Batch(NamedTuple):
     """Some tiles of a block: b of them, with m landmarks each.
 
-    `rows`: its points in the block, fewer than b ROWS where the last tile is not full; `columns`: (b, m) places in the
-    pool, any where there is no landmark; `distance`: (b, ROWS, m), infinite where a pair does not count; `weights`:
-    (b, m, 17).
+    `rows`: its points in the block, fewer than b ROWS where the last tile is not full; `columns`: (b, m) positions in
+    the pool, arbitrary where there is no landmark; `distance`: (b, ROWS, m), infinite where a pair does not count;
+    `weights`: (b, m, 17).
     """
 
     rows: slice
@@ -69,19 +72,13 @@ class _Batch(NamedTuple):
 
 @within_device_memory(OUT_OF_MEMORY)
 @float32_products("ieee")
-def landmark_sums(
-    X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, rates: Any, squared: Any, shifts: Any,
-    gain: Any, columns: Any, weights: Any, skip_starts: Any, skip_columns: Any, near: Any, floor: Any,
-) -> Floats:  # fmt: skip
+def landmark_sums(tiles: TileArguments, scales: Scales, shifts: Any, gain: Any) -> Floats:
     """Pass 1 of a block of points, as `clorg_scale.rld.sampled.tiles_numba.landmark_sums`."""
-    del floor  # numbers below the normal ones cost nothing here
-    shift = on_device(L.device, shifts).T
-    sums = np.empty((len(X), len(rates), GROUPS + 1))
-    tiles = (X, L, x_norms, l_norms, x_reach, l_reach, columns, weights, skip_starts, skip_columns, near)
-    for batch in _batches(*tiles):
-        of_batch = kernel_terms(
-            batch.distance, batch.weights, rates, squared, by_tile(shift[batch.rows], len(batch.columns)), gain
-        )
+    shift = on_device(tiles.L.device, shifts).T
+    sums = np.empty((len(tiles.X), len(scales.rates), GROUPS + 1))
+    for batch in _batches(tiles):
+        shift_of_batch = by_tile(shift[batch.rows], len(batch.columns))
+        of_batch = kernel_terms(batch.distance, batch.weights, scales, shift_of_batch, gain)
         sums[batch.rows] = _of_points(of_batch, batch).cpu().numpy()
     return sums
 
@@ -89,38 +86,33 @@ def landmark_sums(
 @within_device_memory(OUT_OF_MEMORY)
 @float32_products("ieee")
 def landmark_affinities(
-    X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, rates: Any, squared: Any, x_logs: Any,
-    l_logs: Any, columns: Any, weights: Any, x_classes: Any, l_classes: Any, skip_starts: Any,
-    skip_columns: Any, near: Any, floor: Any,
-) -> tuple[Floats, Floats]:  # fmt: skip
+    tiles: TileArguments, scales: Scales, points: LogsAndClasses, pool: LogsAndClasses
+) -> tuple[Floats, Floats]:
     """Pass 2 of a block of points, as `clorg_scale.rld.sampled.tiles_numba.landmark_affinities`."""
-    del floor
-    x_log, l_log, x_class, l_class = (on_device(L.device, array) for array in (x_logs, l_logs, x_classes, l_classes))
+    x_log, x_class, l_log, l_class = (on_device(tiles.L.device, array) for array in (*points, *pool))
     x_log, l_log = x_log.T, l_log.T.contiguous()
-    sums = np.empty((2, len(X), len(rates), GROUPS + 1))
-    of_squares = np.zeros(len(rates))
-    tiles = (X, L, x_norms, l_norms, x_reach, l_reach, columns, weights, skip_starts, skip_columns, near)
-    for batch in _batches(*tiles):
+    sums = np.empty((2, len(tiles.X), len(scales.rates), GROUPS + 1))
+    of_squares = np.zeros(len(scales.rates))
+    for batch in _batches(tiles):
         b = len(batch.columns)
         same = by_tile(x_class[batch.rows], b)[:, :, None] == l_class[batch.columns][:, None, :]
-        of_batch, squares = affinity_terms(
-            batch.distance, batch.weights, rates, squared, by_tile(x_log[batch.rows], b), l_log[batch.columns], same
-        )
+        logs = by_tile(x_log[batch.rows], b), l_log[batch.columns]
+        of_batch, squares = affinity_terms(batch.distance, batch.weights, scales, logs, same)
         for kind in range(2):
             sums[kind, batch.rows] = _of_points(of_batch[kind], batch).cpu().numpy()
         of_squares += _of_points(squares, batch).sum(0).cpu().numpy()
     return sums, of_squares
 
 
-def kernel_terms(distance: Any, weights: Any, rates: Any, squared: Any, shift: Any, gain: Any) -> Any:
+def kernel_terms(distance: Any, weights: Any, scales: Scales, shift: Any, gain: Any) -> Any:
     """Pass 1 of b tiles.
 
     Parameters
     ----------
     distance, weights
         (b, ROWS, m), infinite where a pair does not count; (b, m, 17).
-    rates, squared, gain
-        As in `clorg_scale.rld.sampled.tiles_numba.landmark_sums`.
+    scales, gain
+        As for `clorg_scale.rld.sampled.tiles_numba.landmark_sums`.
     shift
         (b, ROWS, t).
 
@@ -131,30 +123,29 @@ def kernel_terms(distance: Any, weights: Any, rates: Any, squared: Any, shift: A
     raised: dict[int, Any] = {}
     nothing = distance.new_zeros(())
     sums = distance.new_empty((*shift.shape, GROUPS + 1), dtype=torch.float64)
-    for t, (rate, root) in enumerate(zip(rates.tolist(), squared.tolist(), strict=True)):
+    for t, (rate, root) in enumerate(zip(scales.rates.tolist(), scales.square_of.tolist(), strict=True)):
         if root < 0:
             e = torch.add(-shift[:, :, t, None], distance, alpha=rate).exp2_()
         else:
             e = torch.addcmul(nothing, raised[root], raised[root], value=float(gain))  # one pass through memory
-        if t in squared:
+        if t in scales.square_of:
             raised[t] = e
         sums[:, :, t] = e @ weights
     return sums
 
 
-def affinity_terms(
-    distance: Any, weights: Any, rates: Any, squared: Any, x_log: Any, l_log: Any, same: Any
-) -> tuple[Any, Any]:
+def affinity_terms(distance: Any, weights: Any, scales: Scales, logs: tuple[Any, Any], same: Any) -> tuple[Any, Any]:
     """Pass 2 of b tiles.
 
     Parameters
     ----------
     distance, weights
         As for `kernel_terms`.
-    rates, squared
-        As in `clorg_scale.rld.sampled.tiles_numba.landmark_affinities`.
-    x_log, l_log
-        (b, ROWS, t), (b, m, t) logarithms of r, or the factors of the squares of another temperature's affinities.
+    scales
+        As for `clorg_scale.rld.sampled.tiles_numba.landmark_affinities`.
+    logs
+        (b, ROWS, t) of the points and (b, m, t) of the landmarks: logarithms of r, or the factors of the squares of
+        another temperature's affinities.
     same
         (b, ROWS, m) whether the landmark is of the point's class.
 
@@ -163,16 +154,17 @@ def affinity_terms(
     (2, b, ROWS, t, 17) float64 sums of the landmarks' a by groups, of all and of those of the point's class, and
     (b, ROWS, t) float64 sums of v a^2.
     """
+    x_log, l_log = logs
     of_all = weights.sum(2)[:, :, None]
     squares_of: dict[int, Any] = {}
     sums = distance.new_empty((2, *x_log.shape, GROUPS + 1), dtype=torch.float64)
     of_squares = torch.empty_like(x_log, dtype=torch.float64)
-    for t, (rate, root) in enumerate(zip(rates.tolist(), squared.tolist(), strict=True)):
+    for t, (rate, root) in enumerate(zip(scales.rates.tolist(), scales.square_of.tolist(), strict=True)):
         own, others = x_log[:, :, t, None], l_log[:, None, :, t]
         v, v_squares = weights, of_all
         if root < 0:
             a = torch.add(-(own + others), distance, alpha=rate).exp2_()
-        elif t in squared:
+        elif t in scales.square_of:
             a = squares_of[root] * (own * others)
         else:  # no other temperature needs it: the landmarks' factors go to their weights
             a, factors = squares_of[root] * own, l_log[:, :, t, None]
@@ -181,24 +173,30 @@ def affinity_terms(
         sums[0, :, :, t] = a @ v
         sums[1, :, :, t] = torch.where(same, a, 0) @ v
         of_squares[:, :, t] = (square @ v_squares)[:, :, 0]
-        if t in squared:
+        if t in scales.square_of:
             squares_of[t] = square
     return sums, of_squares
 
 
-def tile_distances(
-    x: Any, y: Any, x_norm: Any, y_norm: Any, x_reach: Any, y_reach: Any, near: Any, *, tf32: bool = False
-) -> Any:
+class TilePoints(NamedTuple):
+    """Points or landmarks of b tiles.
+
+    `x`: (b, p, d) coordinates, float64, float32, or float16, whose products are then summed in float32; `norms`: (b, p)
+    their squared norms; `reach`: (b, p) distances below which pairs do not count.
+    """
+
+    x: Any
+    norms: Any
+    reach: Any
+
+
+def tile_distances(points: TilePoints, landmarks: TilePoints, near: Any, *, tf32: bool = False) -> Any:
     """Distances of b tiles to their landmarks, infinite within the reach of either end.
 
     Parameters
     ----------
-    x, y
-        (b, ROWS, d), (b, m, d) coordinates, float64, float32, or float16, whose products are then summed in float32.
-    x_norm, y_norm
-        (b, ROWS), (b, m) their squared norms.
-    x_reach, y_reach
-        (b, ROWS), (b, m) distances below which pairs do not count.
+    points, landmarks
+        ROWS points of each tile, and m landmarks.
     near
         Pairs below this share of the sum of their squared norms are recomputed from their coordinates.
     tf32
@@ -208,7 +206,8 @@ def tile_distances(
     -------
     (b, ROWS, m) of the dtype of the norms.
     """
-    total = x_norm[:, :, None] + y_norm[:, None, :]
+    x, y = points.x, landmarks.x
+    total = points.norms[:, :, None] + landmarks.norms[:, None, :]
     if x.dtype == torch.float16:
         products = _products_of_halves(x, y)
         square = torch.add(total, products, alpha=-2, out=products)
@@ -217,13 +216,13 @@ def tile_distances(
             square = torch.baddbmm(total, x, y.mT, alpha=-2)
     _recompute(square, torch.nonzero(square < total.mul_(float(near))), x, y)
     distance = square.clamp_min_(0).sqrt_()
-    reach = torch.maximum(x_reach[:, :, None], y_reach[:, None, :])
+    reach = torch.maximum(points.reach[:, :, None], landmarks.reach[:, None, :])
     return distance.masked_fill_(distance < reach, torch.inf)
 
 
 @cache
 def _multiplies_halves(device: Any) -> bool:
-    """Whether torch gives float32 products of halves there."""
+    """Whether torch gives float32 products of halves on the device."""
     try:
         one = torch.ones((1, 16, 16), dtype=torch.float16, device=device)
         return bool((torch.bmm(one, one, out_dtype=torch.float32) == 16).all())
@@ -239,29 +238,27 @@ def _products_of_halves(x: Any, y: Any) -> Any:
         return torch.bmm(x.float(), y.float().mT)
 
 
-def _batches(
-    X: Any, L: Any, x_norms: Any, l_norms: Any, x_reach: Any, l_reach: Any, columns: Any, weights: Any,
-    skip_starts: Any, skip_columns: Any, near: Any,
-) -> Iterator[_Batch]:  # fmt: skip
+def _batches(tiles: TileArguments) -> Iterator[_Batch]:
     """All tiles of a block, several at a time."""
-    x_all, x_norm, x_far = (on_device(L.device, array) for array in (X, x_norms, x_reach))
-    l_norm, l_far = on_device(L.device, l_norms), on_device(L.device, l_reach)
-    n_tiles, m = columns.shape
+    L, starts = tiles.L, tiles.skip_starts
+    x_all, x_norm, x_reach, l_norm, l_reach = (
+        on_device(L.device, array) for array in (tiles.X, tiles.x_norms, tiles.x_reach, tiles.l_norms, tiles.l_reach)
+    )
+    n_tiles, m = tiles.columns.shape
     step = max(1, BATCH_BYTES[L.device.type] // (L.element_size() * m * (ROWS + L.shape[1])))
     for first in range(0, n_tiles, step):
         last = min(n_tiles, first + step)
-        rows = slice(first * ROWS, min(len(X), last * ROWS))
-        places = on_device(L.device, columns[first:last])
-        there, b = places.clamp(min=0), len(places)
-        distance = tile_distances(
-            by_tile(x_all[rows], b), L[there], by_tile(x_norm[rows], b), l_norm[there], by_tile(x_far[rows], b),
-            torch.where(places < 0, torch.inf, l_far[there]), near,
-        )  # fmt: skip
-        counts = np.diff(skip_starts[rows.start : rows.stop + 1])
+        rows = slice(first * ROWS, min(len(tiles.X), last * ROWS))
+        listed = on_device(L.device, tiles.columns[first:last])
+        columns, b = listed.clamp(min=0), len(listed)
+        points = TilePoints(*(by_tile(array[rows], b) for array in (x_all, x_norm, x_reach)))
+        reach = torch.where(listed < 0, torch.inf, l_reach[columns])
+        distance = tile_distances(points, TilePoints(L[columns], l_norm[columns], reach), tiles.near)
+        counts = np.diff(starts[rows.start : rows.stop + 1])
         owners = on_device(L.device, np.repeat(np.arange(len(counts)), counts))
-        listed = on_device(L.device, skip_columns[skip_starts[rows.start] : skip_starts[rows.stop]])
-        distance.view(-1, m)[owners, listed] = torch.inf
-        yield _Batch(rows, there, distance, _by_group(on_device(L.device, weights[first:last, :, :m])))
+        skipped = on_device(L.device, tiles.skip_columns[starts[rows.start] : starts[rows.stop]])
+        distance.view(-1, m)[owners, skipped] = torch.inf
+        yield _Batch(rows, columns, distance, by_group(on_device(L.device, tiles.weights[first:last, :, :m])))
 
 
 def _recompute(square: Any, near: Any, x: Any, y: Any) -> None:
@@ -271,7 +268,7 @@ def _recompute(square: Any, near: Any, x: Any, y: Any) -> None:
         square[tile, i, j] = (x[tile, i].to(square.dtype) - y[tile, j]).square_().sum(1)
 
 
-def _by_group(weights: Any) -> Any:
+def by_group(weights: Any) -> Any:
     """(b, m, 17): the weight of each landmark in the column of its group, or in the last."""
     b, _, m = weights.shape
     columns = weights.new_zeros((b, m, GROUPS + 1))

@@ -1,4 +1,4 @@
-"""The near field of sampled RLD on a device: what `clorg_scale.rld.sampled.near_field` does in main memory."""
+"""The near field of sampled RLD on a device: the sums of `clorg_scale.rld.sampled.near_field`, made with torch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from clorg_scale.rld.sampled import tiles_torch as torch_landmarks
+from clorg_scale.rld.sampled import tiles_torch
 from clorg_scale.rld.sampled.near_field import NearField
-from clorg_scale.rld.sampled.torch_segments import run_reduce, run_sums
+from clorg_scale.rld.sampled.segments_torch import run_reduce, run_sums
 
 __all__ = ["NearLandmarks", "TorchNearField"]
 
 ENTRIES = 1 << 21
-"""Pairs taken at once; each takes some 30 bytes a temperature."""
+"""Pairs summed at once; each takes about 30 bytes a temperature."""
 
 
 class _Entries(NamedTuple):
@@ -28,7 +28,7 @@ class _Entries(NamedTuple):
 
 
 class TorchNearField:
-    """Near pairs as a symmetric CSR matrix on a device; what is there already is not copied.
+    """Near pairs as a symmetric CSR matrix on a device; arrays that are on it already are not copied.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class TorchNearField:
 
     def __init__(self, near_field: NearField, device: Any) -> None:
         self.indptr, self.indices, self.distances, self.reach = (
-            torch_landmarks.on_device(device, array)
+            tiles_torch.on_device(device, array)
             for array in (near_field.indptr.astype("int64"), near_field.indices, near_field.distances, near_field.reach)
         )
         self.n_points = len(self.reach)
@@ -92,7 +92,7 @@ class TorchNearField:
 
 
 class NearLandmarks:
-    """Points of a landmark pool that are near to each point, or are the point itself: never summed as landmarks.
+    """Points of a landmark pool that are near each point, or are the point itself: never summed as landmarks.
 
     Parameters
     ----------
@@ -106,22 +106,22 @@ class NearLandmarks:
 
     def __init__(self, near_field: TorchNearField, pool_rows: Any, tile_rows: int) -> None:
         n, device = near_field.n_points, pool_rows.device
-        place = torch.full((n,), -1, dtype=torch.int32, device=device)
-        place[pool_rows] = torch.arange(len(pool_rows), dtype=torch.int32, device=device)
-        owners, places = [pool_rows], [place[pool_rows]]
+        position_of = torch.full((n,), -1, dtype=torch.int32, device=device)
+        position_of[pool_rows] = torch.arange(len(pool_rows), dtype=torch.int32, device=device)
+        owners, positions = [pool_rows], [position_of[pool_rows]]
         for some in near_field.blocks():
-            there = place[some.other]
-            chosen = torch.nonzero(there >= 0).flatten()
+            position = position_of[some.other]
+            chosen = torch.nonzero(position >= 0).flatten()
             owners.append(some.owner[chosen])
-            places.append(there[chosen])
+            positions.append(position[chosen])
         owner = torch.cat(owners)
         order = torch.argsort(owner, stable=True)
-        self.owner, self.place = owner[order], torch.cat(places)[order]
+        self.owner, self.position = owner[order], torch.cat(positions)[order]
         first_rows = torch.arange(0, n + tile_rows, tile_rows, device=device)
         self._starts = torch.searchsorted(self.owner, first_rows).tolist()
         self.tile_rows = tile_rows
 
     def of_tiles(self, start: int, stop: int) -> tuple[Any, Any]:
-        """(e,) points of the tiles start..stop, counted from their first, and (e,) places in the pool near to them."""
+        """(e,) points of the tiles start..stop, counted from the first, and (e,) positions in the pool near to them."""
         entries = slice(self._starts[start], self._starts[stop])
-        return self.owner[entries] - start * self.tile_rows, self.place[entries].long()
+        return self.owner[entries] - start * self.tile_rows, self.position[entries].long()

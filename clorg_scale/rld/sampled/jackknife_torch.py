@@ -1,4 +1,4 @@
-"""The jackknife of sampled RLD on a device: what `clorg_scale.rld.sampled.jackknife` does in main memory."""
+"""The jackknife of sampled RLD on a device: the sums of `clorg_scale.rld.sampled.jackknife`, made with torch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from clorg_scale.rld.sampled.jackknife import LEAST, ONE, SHARE, Jackknife
+from clorg_scale.rld.sampled.jackknife import LEAST, ONE, SHARE, ClassSums, Jackknife, PointSums
 from clorg_scale.rld.sampled.landmarks import GROUPS
-from clorg_scale.rld.sampled.torch_segments import keyed_sums
+from clorg_scale.rld.sampled.segments_torch import keyed_sums
 
 __all__ = ["TorchJackknife", "relative_changes"]
 
 POINTS = 1 << 14
-"""Points whose changes are worked on at once: about 10 KB each at five temperatures."""
+"""Points whose changes are computed at once: about 10 KB each at five temperatures."""
 
 
 def relative_changes(sums: Any, r: Any, finite_population: float) -> tuple[Any, Any]:
@@ -28,7 +28,7 @@ def relative_changes(sums: Any, r: Any, finite_population: float) -> tuple[Any, 
 
 
 def _without(sums: Any, total: Any, finite_population: float) -> Any:
-    """(p, t, 16) how a total (p, t) changes if a group's sum is left out and the others are raised by 16/15."""
+    """(p, t, 16) relative changes of a total (p, t) without a group's sum, the others raised by 16/15."""
     groups = sums[..., :GROUPS]
     sampled = groups.sum(2, keepdim=True)
     # Affinities of a point far away from all others may all be too small for float64: nothing changes there.
@@ -49,42 +49,26 @@ class TorchJackknife:
 
     def __init__(self, like: Jackknife, device: Any) -> None:
         self.like = like
-        t, n_codes = like.K.shape
-        self._sums = torch.zeros(
-            (like.n_strata * n_codes, t, 4 + 3 * GROUPS), dtype=torch.float64, device=device
-        )  # raw k, raw w, k, w, then the changes of k, within classes, across classes
+        t, n_codes = like.sums.K.shape
+        # Raw k, raw w, k, w, then the changes of k, within classes, across classes.
+        self._sums = torch.zeros((like.n_strata * n_codes, t, 4 + 3 * GROUPS), dtype=torch.float64, device=device)
 
-    def add(self, k: Any, w: Any, sums: Any, changes: Any, codes: Any, tiles: Any) -> tuple[Any, Any]:
-        """Take some points.
-
-        Parameters
-        ----------
-        k, w
-            (p, t) near field's part of k and w.
-        sums
-            (2, p, t, 17) float64 landmarks' part, by groups.
-        changes
-            (p, t, 16) e.
-        codes, tiles
-            (p,) class codes, -1 where unlabelled, and numbers of their tiles.
+    def add(self, points: PointSums) -> tuple[Any, Any]:
+        """Add some points, k and w of which are (p, t).
 
         Returns
         -------
         (p, t) k and w, the bias of their own r removed.
         """
-        found = [
-            self._add(
-                k[rows], w[rows], sums[:, rows], changes[rows].double() / ONE, codes[rows].long(), tiles[rows]
-            )
-            for rows in (slice(start, start + POINTS) for start in range(0, len(k), POINTS))
-        ]  # fmt: skip
-        of_k, of_w = zip(*found, strict=True)
-        return torch.cat(of_k), torch.cat(of_w)
+        found = [self._add(_rows(points, start, start + POINTS)) for start in range(0, len(points.k), POINTS)]
+        k, w = (torch.cat(chunks) for chunks in zip(*found, strict=True))
+        return k, w
 
-    def _add(self, k: Any, w: Any, sums: Any, e: Any, codes: Any, tiles: Any) -> tuple[Any, Any]:
-        finite_population, n_codes = self.like.finite_population, self.like.K.shape[1]
+    def _add(self, points: PointSums) -> tuple[Any, Any]:
+        finite_population, n_codes = self.like.finite_population, self.like.sums.K.shape[1]
+        sums, e, codes = points.sums, points.changes.double() / ONE, points.codes.long()
         labeled = (codes >= 0)[:, None]
-        raw_k, raw_w = k + sums[0].sum(2), torch.where(labeled, w + sums[1].sum(2), 0)
+        raw_k, raw_w = points.k + sums[0].sum(2), torch.where(labeled, points.w + sums[1].sum(2), 0)
         f = _without(sums[0], raw_k, finite_population)
         h = torch.where((raw_w > 0)[..., None], _without(sums[1], raw_w, finite_population), 0)
         variance = e.square().sum(2) * SHARE
@@ -104,18 +88,28 @@ class TorchJackknife:
             ],
             2,
         )
-        keys = tiles % self.like.n_strata * n_codes + torch.where(codes >= 0, codes, n_codes - 1)
+        keys = points.tiles % self.like.n_strata * n_codes + torch.where(codes >= 0, codes, n_codes - 1)
         self._sums += keyed_sums(values.flatten(1), keys, len(self._sums)).view_as(self._sums)
         return k, w
 
     def result(self) -> Jackknife:
         """The sums in main memory."""
-        like = self.like
-        t, n_codes = like.K.shape
+        like, found = self.like, self.like.empty()
+        t, n_codes = like.sums.K.shape
         sums = self._sums.view(like.n_strata, n_codes, t, -1).permute(0, 2, 1, 3).cpu().numpy()
-        found = like.empty()
-        found.raw_K, found.raw_W, found.K, found.W = (sums[..., i].sum(axis=0) for i in range(4))
-        found.changes_of_K = sums[..., 4 : 4 + GROUPS].copy()
-        found.changes_within = sums[..., 4 + GROUPS : 4 + 2 * GROUPS].sum(axis=2)
-        found.changes_across = sums[..., 4 + 2 * GROUPS :].sum(axis=2)
+        K_raw, W_raw, K, W = (sums[..., i].sum(axis=0) for i in range(4))
+        found.sums = ClassSums(
+            K,
+            W,
+            K_raw,
+            W_raw,
+            K_changes=sums[..., 4 : 4 + GROUPS].copy(),
+            changes_within=sums[..., 4 + GROUPS : 4 + 2 * GROUPS].sum(axis=2),
+            changes_across=sums[..., 4 + 2 * GROUPS :].sum(axis=2),
+        )
         return found
+
+
+def _rows(points: PointSums, start: int, stop: int) -> PointSums:
+    """Some of the points."""
+    return PointSums(*(array[start:stop] for array in points))._replace(sums=points.sums[:, start:stop])

@@ -1,0 +1,267 @@
+"""Sampled RLD over blocks of points: on this machine's CPU, or on the workers of a cluster and their devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from clorg_scale.arrays import array_module
+from clorg_scale.distributed import Map
+from clorg_scale.numerics.exp2 import smallest_exp2
+from clorg_scale.numerics.interrupts import held_interrupts
+from clorg_scale.progress import Advance
+from clorg_scale.rld.exact.tiles_numba import TILE
+from clorg_scale.rld.points import NEAR, pair_sample
+from clorg_scale.rld.sampled.engine import HEADROOM, AffinitySums, Data, KernelSums, Round
+from clorg_scale.rld.sampled.jackknife import Changes, Jackknife, PointSums, relative_changes
+from clorg_scale.rld.sampled.mean_distance import sum_of_squares
+from clorg_scale.rld.sampled.near_field import NearRows
+from clorg_scale.rld.sampled.tile_order import BLOCK_ROWS, ROWS
+from clorg_scale.rld.sampled.tiles_numba import LogsAndClasses, Scales, TileArguments
+
+__all__ = ["BlockEngine"]
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+class BlockEngine:
+    """The passes of sampled RLD over blocks of points; all arrays are NumPy's, (t, n) in the order of the near field.
+
+    Parameters
+    ----------
+    data
+        Points, near field and pool of landmarks.
+    device
+        torch device of the tiles; None takes the compiled loops.
+    ordered_map
+        What maps the blocks, such as `map`.
+    """
+
+    def __init__(self, data: Data, device: str | None, ordered_map: Map) -> None:
+        self.data = data._replace(near_field=data.near_field.on_host())
+        self.precision = str(data.points.dtype)
+        self._map = ordered_map
+        self._tiles = _Tiles(self.data, device)
+
+    def log2(self, values: Floats) -> Floats:
+        """Logarithms to base 2."""
+        return np.asarray(np.log2(values))
+
+    def pair_lengths(self, seed: int, n_pairs: int) -> Floats:
+        """Distances of random pairs of points."""
+        return pair_sample(self.data.points, seed, n_pairs)
+
+    def sum_of_squares(self, unit: float) -> float:
+        """Sum of the squared distances of all points from their mean."""
+        return sum_of_squares(self.data.points, unit)
+
+    def kernel_pass(self, settings: Round, advance: Advance) -> KernelSums:
+        """Pass 1: r of each point, and how it changes without each group of landmarks."""
+        near_field, rates, n = self.data.near_field, settings.rates, self.data.points.n_points
+        near_logs, log_r, changes = near_field.log_sums(rates), np.empty((len(rates), n)), Changes(n, len(rates))
+
+        def block_of(rows: slice) -> _KernelBlock:
+            shifts = rates[:, None] * near_field.nearest[rows] + HEADROOM
+            near_sums = np.exp2(near_logs[:, rows] - shifts).T.copy()
+            return _KernelBlock(near_field.rows(rows.start, rows.stop), shifts, near_sums)
+
+        task = _KernelPass(self._tiles, settings)
+        for rows, (logs, changed) in self._mapped(task, block_of, advance):
+            log_r[:, rows] = logs
+            changes.record(rows, changed)
+        return KernelSums(log_r, changes.variances(), changes)
+
+    def affinity_pass(
+        self, settings: Round, found: KernelSums, column_logs: Floats, jackknife: Jackknife, advance: Advance
+    ) -> AffinitySums:
+        """Pass 2: k and w of each point, the sum of the squares of all affinities, the jackknife's sums."""
+        near_field, pool, codes = self.data.near_field, self.data.pool, self.data.codes
+        k, w, squares = near_field.affinities(settings.rates, found.log_r, column_logs, codes)
+        row_logs = self._tile_logs(found.log_r, settings.square_of, HEADROOM)
+        pool_logs = self._tile_logs(column_logs[:, pool.rows], settings.square_of, 0)
+
+        def block_of(rows: slice) -> _AffinityBlock:
+            near, changes = near_field.rows(rows.start, rows.stop), found.changes.of(rows)
+            return _AffinityBlock(near, row_logs[:, rows], codes[rows], k[:, rows], w[:, rows], changes)
+
+        task = _AffinityPass(self._tiles, settings, pool_logs, jackknife.empty())
+        for rows, block in self._mapped(task, block_of, advance):
+            k[:, rows], w[:, rows] = block.k, block.w
+            squares += block.squares
+            jackknife.merge(block.jackknife)
+        w[:, codes < 0] = 0
+        return AffinitySums(k, w, squares, jackknife)
+
+    def _mapped(
+        self, task: _KernelPass | _AffinityPass, block_of: Callable[[slice], Any], advance: Advance
+    ) -> Iterator[tuple[slice, Any]]:
+        """Blocks of consecutive points with the results of the task, in order."""
+        n, taken = self.data.points.n_points, self.data.pool.taken(task.settings.n_landmarks)
+        blocks = [slice(start, min(n, start + BLOCK_ROWS)) for start in range(0, n, BLOCK_ROWS)]
+        results: Iterable[Any] = self._map(task, map(block_of, blocks))
+        for rows, result in zip(blocks, results, strict=True):
+            yield rows, result
+            advance((rows.stop - rows.start) * taken)
+
+    def _tile_logs(self, logs: Floats, square_of: Integers, headroom: int) -> npt.NDArray[Any]:
+        """What the tiles take: l, or the factors of the squares of another temperature's affinities."""
+        result = logs + headroom
+        for t, root in enumerate(square_of):
+            if root >= 0:
+                result[t] = np.exp2(2 * logs[root] - logs[t] + headroom)
+        return result.astype(self.data.points.dtype)
+
+    def spread(self, *_: Any) -> None:
+        """None: it is found from the squares."""
+        return
+
+    def restore_order(self, values: Floats, factor: float = 1.0) -> Floats:
+        """(t, n) in the order of the embeddings; the memory is used again."""
+        values *= factor
+        for of_temperature in values:
+            of_temperature[self.data.near_field.order] = of_temperature.copy()
+        return values
+
+
+class _Tiles:
+    """Tiles of blocks of points against landmarks of the pool.
+
+    Parameters
+    ----------
+    data, device
+        As for `BlockEngine`.
+    """
+
+    def __init__(self, data: Data, device: str | None) -> None:
+        points, pool, near_field = data.points, data.pool, data.near_field
+        self.points, self.pool, self.device = points, pool, device
+        self._pool_X = points.rows(near_field.order[pool.rows])
+        self._pool_norms = _squared_norms(self._pool_X)
+        self._pool_reach = near_field.reach[pool.rows].astype(points.dtype)
+        self._pool_on_device: Any = None
+        self._space = np.empty((0, points.n_features), points.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pool_on_device": None, "_space": self._space[:0]}
+
+    @property
+    def loops(self) -> Any:
+        """Module with `landmark_sums` and `landmark_affinities`."""
+        if self.device is None:
+            from clorg_scale.rld.sampled import tiles_numba
+
+            return tiles_numba
+        from clorg_scale.rld.sampled import tiles_torch
+
+        return tiles_torch
+
+    @contextmanager
+    def tile_arguments(self, block: NearRows, n_landmarks: int) -> Iterator[TileArguments]:
+        """What the loops take of a block of points; meanwhile matrix products have one thread."""
+        points, n = self.points, len(block.rows)
+        sets = self.pool.drawing(n_landmarks).draw(block.start // ROWS, -(-(block.start + n) // ROWS))
+        X = points.rows(block.rows, space=self._memory(n))
+        skipped = block.among(ROWS, np.where(sets.columns < 0, -1, self.pool.rows[sets.columns]))
+        near, floor = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
+        pool = self._pool_where_computed(), self._pool_norms, self._pool_reach
+        weights, reach = _padded(sets.weights, points.dtype), block.reach.astype(points.dtype)
+        with threadpool_limits(limits=1, user_api="blas"), held_interrupts():
+            yield TileArguments(X, _squared_norms(X), reach, *pool, sets.columns, weights, *skipped, near, floor)
+
+    def _pool_where_computed(self) -> Any:
+        """Coordinates of the pool on the device of the tiles."""
+        if self.device is None:
+            return self._pool_X
+        if self._pool_on_device is None:
+            self._pool_on_device = self.loops.on_device(self.device, self._pool_X)
+        return self._pool_on_device
+
+    def _memory(self, n: int) -> npt.NDArray[Any] | None:
+        """Memory of a block, used again and again; a GPU manages its own."""
+        if self.points.on_gpu:
+            return None
+        if len(self._space) < n:
+            self._space = np.empty((n, self.points.n_features), self.points.dtype)
+        return self._space
+
+
+def _squared_norms(X: Any) -> Any:
+    return array_module(X).einsum("ij,ij->i", X, X)
+
+
+def _padded(weights: Floats, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """(b, 2, m) weights with zeros behind, to whole chunks of landmarks."""
+    b, kinds, m = weights.shape
+    padded = np.zeros((b, kinds, -(-m // TILE) * TILE), dtype=dtype)
+    padded[:, :, :m] = weights
+    return padded
+
+
+class _KernelBlock(NamedTuple):
+    """Points in pass 1: their near field, (t, p) shifts of their sums, (p, t) the near field's share of the sums."""
+
+    near: NearRows
+    shifts: Floats
+    near_sums: Floats
+
+
+@dataclass(frozen=True)
+class _KernelPass:
+    """Pass 1 of a block: r of each point, and how it changes without each group."""
+
+    tiles: _Tiles
+    settings: Round
+
+    def __call__(self, block: _KernelBlock) -> tuple[Floats, npt.NDArray[np.int16]]:
+        """(t, p) log2 r, (p, t, 16) changes."""
+        settings, dtype = self.settings, self.tiles.points.dtype
+        scales = Scales(settings.rates.astype(dtype), settings.square_of)
+        with self.tiles.tile_arguments(block.near, settings.n_landmarks) as tiles:
+            sums = self.tiles.loops.landmark_sums(tiles, scales, block.shifts.astype(dtype), dtype.type(2.0**HEADROOM))
+        r = block.near_sums + sums.sum(axis=2)
+        return np.log2(r).T + block.shifts, relative_changes(sums, r, settings.finite_population)
+
+
+class _AffinityBlock(NamedTuple):
+    """Points in pass 2.
+
+    Near field, (t, p) logarithms as tiles take them, (p,) codes, (t, p) near field's share of k and w, (p, t, 16)
+    changes of r.
+    """
+
+    near: NearRows
+    logs: npt.NDArray[Any]
+    codes: Integers
+    near_k: Floats
+    near_w: Floats
+    changes: npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class _AffinityPass:
+    """Pass 2 of a block: k and w of each point, and how their sums change without each group."""
+
+    tiles: _Tiles
+    settings: Round
+    pool_logs: npt.NDArray[Any]
+    jackknife: Jackknife
+
+    def __call__(self, block: _AffinityBlock) -> AffinitySums:
+        """(t, p) k and w, (t,) sum of squares, and the sums over the classes."""
+        settings, dtype = self.settings, self.tiles.points.dtype
+        scales = Scales((2 * settings.rates).astype(dtype), settings.square_of)
+        points = LogsAndClasses(block.logs, block.codes.astype(np.int32))
+        pool = LogsAndClasses(self.pool_logs, self.tiles.pool.codes.astype(np.int32))
+        with self.tiles.tile_arguments(block.near, settings.n_landmarks) as tiles:
+            sums, squares = self.tiles.loops.landmark_affinities(tiles, scales, points, pool)
+        k, w, jackknife = block.near_k.copy(), block.near_w.copy(), self.jackknife.empty()
+        tiles_of_rows = (block.near.start + np.arange(len(block.codes))) // ROWS
+        jackknife.add(PointSums(k, w, sums * 2.0**HEADROOM, block.changes, block.codes, tiles_of_rows))
+        return AffinitySums(k, w, squares * 4.0**HEADROOM, jackknife)
