@@ -15,6 +15,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from clorg_scale.errors import InputError
+from clorg_scale.probes.result import ProbeResult as ProbeScore
 from clorg_scale.store.atomic import write_whole
 from clorg_scale.store.endings import check_ending
 from clorg_scale.store.regular import check_fits_memory
@@ -102,20 +103,6 @@ class SpectrumSummary:
     """(C,) share of each class's indicator that all of them hold; None for a class without an edge."""
     how: str
     """What found them, or why nothing did."""
-
-
-@dataclass(frozen=True)
-class ProbeScore:
-    """One classifier's accuracy on the test points."""
-
-    name: str
-    accuracy: float
-    accuracy_interval: tuple[float, float]
-    """95 % bootstrap interval over the test points."""
-    n_parameters: int
-    seconds: float
-    """Training and prediction, wall clock."""
-    settings: dict[str, str | int | float | bool]
 
 
 @dataclass(frozen=True)
