@@ -20,7 +20,8 @@ from clorg_scale.analysis.steps import describe_table
 from clorg_scale.arrays import Array, ClassLabels
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn
-from clorg_scale.probes.comparison import GRAPH_PROBES, PROBES, ProbeResult, compare_probes, installed_probes
+from clorg_scale.probes.comparison import GRAPH_PROBES, PROBES, compare_probes, installed_probes
+from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.study import StudyRow, study_probes
 
 __all__ = [

@@ -20,7 +20,7 @@ from clorg_scale.analysis.summaries import (
     TableColumns,
 )
 from clorg_scale.errors import InputError
-from clorg_scale.probes.comparison import ProbeResult
+from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.study import StudyRow
 from clorg_scale.store.atomic import write_whole
 from clorg_scale.store.endings import check_ending

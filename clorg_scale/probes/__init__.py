@@ -1,4 +1,4 @@
-"""Probes: how well simple classifiers read the classes out of embeddings or out of their affinity graph.
+"""Probes: the accuracy of simple classifiers on embeddings or on their affinity graph.
 
 `LinearProbe` and `KNNProbe` see the embeddings. `LabelPropagationProbe`, `GCNProbe` and `SAGEProbe` see the
 graph over training and test points and the training labels. `compare_probes` runs them all on one split,
@@ -11,11 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clorg_scale.probes.comparison import PROBES, ProbeResult, compare_probes
+    from clorg_scale.probes.comparison import PROBES, compare_probes
     from clorg_scale.probes.gcn import GCNProbe, SAGEProbe
     from clorg_scale.probes.linear import LinearProbe
     from clorg_scale.probes.nearest import KNNProbe
     from clorg_scale.probes.propagation import LabelPropagationProbe
+    from clorg_scale.probes.result import ProbeResult
     from clorg_scale.probes.study import StudyRow, study_probes
 
 __all__ = [
@@ -34,7 +35,7 @@ __all__ = [
 # Imported at first use: scikit-learn and FAISS take a second that `import clorg_scale` should not.
 _HOME = {
     "PROBES": "comparison",
-    "ProbeResult": "comparison",
+    "ProbeResult": "result",
     "compare_probes": "comparison",
     "GCNProbe": "gcn",
     "SAGEProbe": "gcn",

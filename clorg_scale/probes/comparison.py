@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from clorg_scale.arrays import (
 from clorg_scale.errors import InputError
 from clorg_scale.installation import pip_line
 from clorg_scale.neighbors.result import Metric
+from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.transductive import read_graph
 from clorg_scale.whole import whole_number
 
@@ -34,34 +35,6 @@ PROBES = ("linear", "knn", "label_propagation", "gcn", "sage")
 
 TORCH_PROBES = ("gcn", "sage")
 GRAPH_PROBES = ("label_propagation", "gcn", "sage")
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """One probe's accuracy on the test points.
-
-    Attributes
-    ----------
-    name
-        One of `PROBES`.
-    accuracy
-        Share of the labeled test points predicted correctly.
-    accuracy_interval
-        95 % bootstrap interval over the test points.
-    n_parameters
-        Trained numbers.
-    seconds
-        Training and prediction, wall clock; building the graph is not counted.
-    settings
-        What the probe was told, and what it chose.
-    """
-
-    name: str
-    accuracy: float
-    accuracy_interval: tuple[float, float]
-    n_parameters: int
-    seconds: float
-    settings: dict[str, str | int | float | bool]
 
 
 def compare_probes(
@@ -93,10 +66,10 @@ def compare_probes(
         `AffinityGraph` over the n training points followed by the m test points. No probe is shown a test
         label: the graph probes are handed -1 for every test node.
     probes
-        Names out of `PROBES`, in the order of the result. Those that need PyTorch are left out with a warning
-        that says why where it is not installed.
+        Names from `PROBES`, in the order of the result. Where PyTorch is not installed, those that need it are left
+        out with a warning.
     k, metric
-        Of the k-NN probe.
+        Settings of the k-NN probe.
     seed, device, memory_limit, progress
         As for the probes themselves.
     unlabelled
@@ -124,9 +97,8 @@ def compare_probes(
     codes, test_codes = joint_codes(labels, n, test_labels, m, unlabelled)
     seed = whole_number("seed", seed, 0)
     settings = _Settings(k, metric, seed, device, memory_limit, progress)
-    return [
-        _run(name, settings, X, codes, X_test, test_codes, graph) for name in _available(probes)
-    ]  # fmt: skip
+    task = _Task(X, codes, X_test, test_codes, graph)
+    return [_score(name, settings, task) for name in _available(probes)]
 
 
 def joint_codes(
@@ -145,8 +117,8 @@ def joint_codes(
     if unlabelled.all():
         raise InputError("None of the test points has a label, so no probe can be scored.")
     classes = np.unique(np.concatenate([train.classes, test[~unlabelled]]))
-    place = np.searchsorted(classes, train.classes)
-    codes = np.where(train.codes >= 0, place[train.codes], UNLABELLED)
+    numbers = np.searchsorted(classes, train.classes)
+    codes = np.where(train.codes >= 0, numbers[train.codes], UNLABELLED)
     return codes, np.where(unlabelled, UNLABELLED, np.searchsorted(classes, test)).astype(np.int64)
 
 
@@ -169,7 +141,7 @@ def installed_probes(probes: Sequence[str]) -> tuple[list[str], str]:
         return list(probes), ""
     left_out = [name for name in probes if name in TORCH_PROBES]
     sentence = (
-        f"Left out for want of PyTorch, which is not installed: {', '.join(left_out)} ({pip_line('train', 'torch')})."
+        f"Left out, as they need PyTorch, which is not installed: {', '.join(left_out)} ({pip_line('train', 'torch')})."
     )
     return [name for name in probes if name not in TORCH_PROBES], sentence if left_out else ""
 
@@ -184,24 +156,27 @@ class _Settings:
     progress: bool
 
 
-def _run(
-    name: str,
-    settings: _Settings,
-    X: Any,
-    codes: npt.NDArray[np.int64],
-    X_test: Any,
-    test_codes: npt.NDArray[np.int64],
-    graph: Any,
-) -> ProbeResult:
+class _Task(NamedTuple):
+    """Training and test points in one numbering of classes, and the graph over both."""
+
+    X: Any
+    codes: npt.NDArray[np.int64]
+    X_test: Any
+    test_codes: npt.NDArray[np.int64]
+    graph: Any
+
+
+def _score(name: str, settings: _Settings, task: _Task) -> ProbeResult:
     """Train and score one probe."""
+    X, codes, X_test, test_codes, graph = task
     probe = _build(name, settings)
     known = np.unique(codes[codes >= 0])
     start = time.perf_counter()
     if name in GRAPH_PROBES:
         hidden = np.full(len(test_codes), -1, dtype=np.int64)
         train_mask = np.arange(len(codes) + len(hidden)) < len(codes)
-        of_nodes = ClassLabels(_numbered(np.concatenate([codes, hidden]), known), known)
-        predicted = probe.fit(graph, of_nodes, train_mask).predict()[len(codes) :]
+        node_labels = ClassLabels(_numbered(np.concatenate([codes, hidden]), known), known)
+        predicted = probe.fit(graph, node_labels, train_mask).predict()[len(codes) :]
     else:
         predicted = probe.fit(X, ClassLabels(_numbered(codes, known), known)).predict(X_test)
     seconds = time.perf_counter() - start
@@ -214,7 +189,7 @@ def _run(
         accuracy_interval=accuracy_interval(n_correct, n_scored, seed=settings.seed),
         n_parameters=probe.n_parameters,
         seconds=seconds,
-        settings=_told_and_chosen(probe),
+        settings=_reported_settings(probe),
     )
 
 
@@ -249,7 +224,7 @@ def accuracy_interval(n_correct: int, n: int, *, seed: int = 0, resamples: int =
     return float(low), float(high)
 
 
-def _told_and_chosen(probe: Any) -> dict[str, str | int | float | bool]:
+def _reported_settings(probe: Any) -> dict[str, str | int | float | bool]:
     """Parameters of the probe, and the public values that training chose (`alpha_`, `n_epochs_`)."""
     chosen = {
         name.rstrip("_"): value

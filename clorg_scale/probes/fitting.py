@@ -13,13 +13,24 @@ import numpy.typing as npt
 
 from clorg_scale.arrays import available_memory, free_device_memory
 from clorg_scale.probes.discriminant import Moments, class_moments, discriminant_weights
-from clorg_scale.probes.regularization import CAREFUL, COARSE, CONVERGED, FINAL, Effort, Path, Solver, penalty_path
+from clorg_scale.probes.regularization import (
+    CAREFUL,
+    COARSE,
+    CONVERGED,
+    FINAL,
+    QUICK,
+    QUICK_FINAL,
+    Effort,
+    Path,
+    Solver,
+    penalty_path,
+)
 from clorg_scale.probes.softmax import BLOCK_NUMBERS, LabeledBlocks, SoftmaxLoss
 from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.standardize import StandardizedReader
 from clorg_scale.progress import Advance, progress_bar
 
-__all__ = ["Fit", "FitSettings", "fit_softmax"]
+__all__ = ["Fit", "FitSettings", "fit_softmax", "sample_sizes"]
 
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -36,13 +47,16 @@ CHEAP_PASS = 5e9
 INSTANT_PASS = 3e8
 """Products of a pass up to which L-BFGS goes on to full convergence."""
 
+SLOW_PASS = 1e9
+"""Products of a pass above which every other penalty is left out, and the solutions are rougher."""
+
 SAMPLE_POINTS_PER_CLASS = 24
 """Points of each class in the sample of a path, at least."""
 
 GROWTH = 4
 """Ratio of a sample to the one before it."""
 
-SAMPLE, WHOLE = Effort(1e-3, 6), Effort(1e-4, 8)
+SAMPLE, WHOLE = Effort(1e-3, 6), Effort(1e-4, 7)
 """Iterations on a larger sample, and on all points where they are many."""
 
 SHRINKAGES, SCALES = (0.01, 0.1, 0.5), (1.0, 0.5)
@@ -115,18 +129,10 @@ class _Fitting:
 
     def fit(self) -> Fit:
         kept, held_out = stratified_hold_out(self.codes, self.settings.validation_fraction, self.rng)
-        sizes = self._sample_sizes(len(kept))
+        sizes = sample_sizes(len(kept), self.n_features, self.n_classes)
         if len(held_out) == 0 or len(sizes) == 1:
             return self._on_all_points(kept, held_out)
         return self._on_growing_samples(kept, held_out, sizes)
-
-    def _sample_sizes(self, n: int) -> list[int]:
-        """Points that the path is walked on, then ever larger samples, then all."""
-        least = max(SAMPLE_POINTS_PER_CLASS * self.n_classes, int(CHEAP_PASS / (self.n_features * self.n_classes)))
-        sizes = [least]
-        while sizes[-1] * GROWTH < n / 2:
-            sizes.append(sizes[-1] * GROWTH)
-        return [*sizes, n] if least < n / 2 else [n]
 
     def _on_all_points(self, kept: Codes, held_out: Codes) -> Fit:
         """Walk the path on all points but those held out, then fit all at the penalty chosen."""
@@ -135,7 +141,12 @@ class _Fitting:
         if len(held_out):
             repeats = 1 if settings.weight_decay is not None else -(-HELD_OUT_POINTS // len(held_out))
         repeats = min(repeats, REPEATS)
-        penalties = self._penalties(len(kept))
+        penalties, effort, final = self._penalties(len(kept)), CAREFUL, FINAL
+        products = len(self.labeled) * self.n_features * self.n_classes
+        if products < INSTANT_PASS:
+            final = CONVERGED
+        elif products > SLOW_PASS:
+            penalties, effort, final = penalties[2::2] or penalties, QUICK, QUICK_FINAL
         whole, curves, passes = self.everything, [], 0.0
         path_points, final_points = EVALUATIONS * len(penalties) * len(kept), 4 * EVALUATIONS * len(self.labeled)
         with self._progress(repeats * path_points + final_points) as allotments:
@@ -146,14 +157,14 @@ class _Fitting:
                     kept, held_out = stratified_hold_out(self.codes, settings.validation_fraction, self.rng)
                 with allotments.next(path_points):
                     blocks = self._blocks(kept), self._blocks(held_out)
-                    found = solver.path(*blocks, penalties, effort=CAREFUL, patience=settings.patience)
+                    found = solver.path(*blocks, penalties, effort=effort, patience=settings.patience)
                 weights = found.weights
                 curves.append(found.losses)
                 passes, solver.used = passes + solver.used, 0.0
             losses, chosen = _strongest_good(curves)
             penalty = penalties[chosen] if curves else self._given_or_default()
             with allotments.next(final_points):
-                weights = solver.solve(whole, weights, penalty, effort=self._final_effort())
+                weights = solver.solve(whole, weights, penalty, effort=final)
         return Fit(weights, penalty, losses, passes + solver.used)
 
     def _on_growing_samples(self, kept: Codes, held_out: Codes, sizes: list[int]) -> Fit:
@@ -209,10 +220,6 @@ class _Fitting:
         given = self.settings.weight_decay
         return 1 / len(self.labeled) if given is None else given
 
-    def _final_effort(self) -> Effort:
-        products = len(self.labeled) * self.n_features * self.n_classes
-        return CONVERGED if products < INSTANT_PASS else FINAL
-
     def _scaled(self, penalty: float, n: int, larger: int) -> float:
         """The penalty that weighs as much against a larger sample's sum of losses; a given one stays."""
         return penalty * n / larger if self.settings.weight_decay is None else penalty
@@ -239,6 +246,16 @@ class _Fitting:
     def _progress(self, points: int) -> Iterator[_Allotments]:
         with progress_bar("linear probe", points, unit="points", enabled=self.settings.progress) as advance:
             yield _Allotments(advance)
+
+
+def sample_sizes(n: int, n_features: int, n_classes: int) -> list[int]:
+    """Points of the sample that the path is walked on, of ever larger ones, and n; only n where a pass is cheap."""
+    sizes = [max(SAMPLE_POINTS_PER_CLASS * n_classes, int(CHEAP_PASS / (n_features * n_classes)))]
+    if sizes[0] >= n / 2:
+        return [n]
+    while sizes[-1] * GROWTH < n / 2:
+        sizes.append(sizes[-1] * GROWTH)
+    return [*sizes, n]
 
 
 class _Allotments:

@@ -25,7 +25,18 @@ from scipy.optimize import minimize
 from clorg_scale.probes.softmax import LabeledBlocks, SoftmaxLoss
 from clorg_scale.progress import Advance
 
-__all__ = ["CAREFUL", "COARSE", "CONVERGED", "FINAL", "Effort", "Path", "Solver", "penalty_path"]
+__all__ = [
+    "CAREFUL",
+    "COARSE",
+    "CONVERGED",
+    "FINAL",
+    "QUICK",
+    "QUICK_FINAL",
+    "Effort",
+    "Path",
+    "Solver",
+    "penalty_path",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,6 +60,9 @@ class Effort(NamedTuple):
 
 CAREFUL, COARSE = Effort(1e-4, 20), Effort(1e-3, 8)
 """On a path over all points, and over a sample."""
+
+QUICK, QUICK_FINAL = Effort(1e-3, 6), Effort(1e-4, 12)
+"""On a path over all points and at its end, where a pass takes tenths of a second."""
 
 CONVERGED, FINAL = Effort(1e-9, 300), Effort(3e-5, 25)
 """At the penalty chosen, and there where a pass takes more than a few milliseconds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,14 @@ class Block:
     indptr_t: Array
     indices_t: Array
     values_t: Array
+
+
+class Rows(NamedTuple):
+    """Rows of a CSR matrix, for compiled code."""
+
+    indptr: npt.NDArray[Any]
+    indices: npt.NDArray[Any]
+    values: npt.NDArray[np.float32]
 
 
 class NeighborSampler:
@@ -103,9 +111,8 @@ class NeighborSampler:
         nodes = np.empty(indptr[-1], dtype=self.indices.dtype)
         values = np.empty(indptr[-1], dtype=np.float32)
         state = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
-        _sample_rows(
-            self.indptr, self.indices, self.values, scale, targets, state, indptr, nodes, values
-        )  # fmt: skip
+        matrix, sample = Rows(self.indptr, self.indices, self.values), Rows(indptr, nodes, values)
+        _sample_rows(matrix, scale, targets, state, sample)
         sources, indices = _renumber(targets, nodes, self._position)
         transposed = _transpose(indptr, indices, values, len(sources))
         return Block(sources, len(targets), indptr, indices, values, *transposed)
@@ -157,10 +164,10 @@ def _inclusion_scale(indptr, weights, fanout):  # type: ignore[no-untyped-def] #
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def _sample_rows(  # type: ignore[no-untyped-def] # noqa: ANN202
-    indptr, indices, weights, scale, targets, seed, starts, nodes, values  # noqa: ANN001
-):  # fmt: skip
-    """Fill in neighbors and values of every row."""
+def _sample_rows(matrix, scale, targets, seed, sample):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Fill in neighbors and values of every row of the sample."""
+    indptr, indices, weights = matrix
+    starts, nodes, values = sample
     for row in prange(len(targets)):
         node = targets[row]
         out, end, c = starts[row], starts[row + 1], scale[node]
@@ -185,18 +192,20 @@ def _sample_rows(  # type: ignore[no-untyped-def] # noqa: ANN202
             out += kept
             entry += 1
         if out < end:
-            _take_last(indices, weights, first, last, starts[row], out, nodes, values, least)
+            begin = starts[row]
+            _take_last(indices[first:last], weights[first:last], nodes[begin : out + 1], values[begin : out + 1], least)
 
 
 @njit(cache=True, nogil=True)
-def _take_last(  # type: ignore[no-untyped-def] # noqa: ANN202
-    indices, weights, first, last, start, out, nodes, values, least  # noqa: ANN001
-):  # fmt: skip
-    """Add the last entry that is not in the sample: two marks fell, by rounding, within one at the very end."""
-    for entry in range(last - 1, first - 1, -1):
-        if weights[entry] > 0 and indices[entry] not in nodes[start:out]:
-            nodes[out] = indices[entry]
-            values[out] = max(weights[entry], least)
+def _take_last(indices, weights, nodes, values, least):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Fill the last entry of a sample with the last one of the row that is not in it.
+
+    Needed where two marks fell, by rounding, within one entry at the very end.
+    """
+    for entry in range(len(indices) - 1, -1, -1):
+        if weights[entry] > 0 and indices[entry] not in nodes[:-1]:
+            nodes[-1] = indices[entry]
+            values[-1] = max(weights[entry], least)
             return
 
 
@@ -219,13 +228,13 @@ def _renumber(targets, nodes, position):  # type: ignore[no-untyped-def] # noqa:
         n_sources += 1
     local = np.empty(len(nodes), dtype=np.int32)
     for entry, node in enumerate(nodes):
-        place = position[node]
-        if place < 0:
-            place = n_sources
-            position[node] = place
-            sources[place] = node
+        number = position[node]
+        if number < 0:
+            number = n_sources
+            position[node] = number
+            sources[number] = node
             n_sources += 1
-        local[entry] = place
+        local[entry] = number
     sources = sources[:n_sources].copy()
     for node in sources:
         position[node] = -1

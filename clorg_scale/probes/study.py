@@ -13,7 +13,8 @@ from clorg_scale.arrays import UNLABELLED, ClassLabels, Device, as_embeddings
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn
 from clorg_scale.neighbors.result import Metric
-from clorg_scale.probes.comparison import GRAPH_PROBES, PROBES, ProbeResult, compare_probes, joint_codes
+from clorg_scale.probes.comparison import GRAPH_PROBES, PROBES, compare_probes, joint_codes
+from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.splits import stratified_share
 from clorg_scale.whole import whole_number
 
@@ -31,7 +32,7 @@ class StudyRow:
     k
         Neighbors of each point in the graph, or of the k-NN probe; None where it plays no part.
     temperature
-        Of the graph's weights; None where it plays no part.
+        Temperature of the graph's weights; None where it plays no part.
     result
         Name, accuracy with interval, parameters, time, settings.
     """
@@ -71,12 +72,12 @@ def study_probes(
     embeddings, labels, test_embeddings, test_labels
         As for `compare_probes`.
     probes
-        Names out of `PROBES`. The linear probe runs once a share of labels, the k-NN probe once a share and k,
+        Names from `PROBES`. The linear probe runs once a share of labels, the k-NN probe once a share and k,
         the graph probes for every combination.
     ks
         Neighbors of each point.
     temperatures
-        Of the affinity graph.
+        Temperatures of the affinity graph.
     label_fractions
         Shares of each class's training labels, in (0, 1]; at least one label of each class is shown. A larger
         share contains the smaller ones' labels only by chance.
@@ -84,13 +85,13 @@ def study_probes(
         k-NN table over the training points followed by the test points, if there is one already; otherwise the
         embeddings are stacked and searched.
     mean_distance
-        That the temperatures refer to; default: the k-NN table's.
+        Distance that the temperatures refer to; default: the k-NN table's mean.
     metric, seed, device, memory_limit, progress, unlabelled
         As for `compare_probes` and `clorg_scale.knn`.
 
     Returns
     -------
-    One `StudyRow` for each run, by share of labels, then k, then temperature.
+    One `StudyRow` for each training, by share of labels, then k, then temperature.
 
     Raises
     ------
@@ -137,10 +138,19 @@ def study_probes(
                 ]
                 graph = affinity_graph(table, temperature=temperature, mean_distance=mean_distance)
                 results = compare_probes(
-                    X, ClassLabels(shown, classes), X_test, ClassLabels(test_codes, classes), graph,
-                    probes=names, k=min(k, len(chosen)), metric=metric,
-                    seed=seed, device=device, memory_limit=memory_limit, progress=progress,
-                )  # fmt: skip
+                    X,
+                    ClassLabels(shown, classes),
+                    X_test,
+                    ClassLabels(test_codes, classes),
+                    graph,
+                    probes=names,
+                    k=min(k, len(chosen)),
+                    metric=metric,
+                    seed=seed,
+                    device=device,
+                    memory_limit=memory_limit,
+                    progress=progress,
+                )
                 rows += [_row(share, k, temperature, result) for result in results]
     return rows
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clorg_scale.analysis.record import AnalysisRecord
-    from clorg_scale.probes.comparison import ProbeResult
+    from clorg_scale.probes.result import ProbeResult
 
 __all__ = ["comparison_findings", "comparison_headline", "findings", "headline", "homogeneity_basis", "probe_title"]
 

@@ -41,9 +41,14 @@ def blocks_graph():
 def network(layer, *, with_labels=True, n_features=0, hidden=8, n_classes=CLASSES, seed=1):
     generator = torch.Generator().manual_seed(seed)
     net = GraphNetwork(
-        layer, n_classes=n_classes, hidden=hidden, n_layers=2, with_labels=with_labels,
-        n_features=n_features, generator=generator,
-    )  # fmt: skip
+        layer,
+        n_classes=n_classes,
+        hidden=hidden,
+        n_layers=2,
+        with_labels=with_labels,
+        n_features=n_features,
+        generator=generator,
+    )
     with torch.no_grad():  # away from the initial values: s = 0, b = 0
         for parameter in net.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
@@ -363,8 +368,11 @@ def test_probes_that_are_not_fitted_say_so(blocks_graph):
     from clorg_scale.probes import KNNProbe, LabelPropagationProbe, LinearProbe
 
     for probe, arguments in (
-        (GCNProbe(), ()), (LabelPropagationProbe(), ()), (KNNProbe(), (np.eye(3),)), (LinearProbe(), (np.eye(3),)),
-    ):  # fmt: skip
+        (GCNProbe(), ()),
+        (LabelPropagationProbe(), ()),
+        (KNNProbe(), (np.eye(3),)),
+        (LinearProbe(), (np.eye(3),)),
+    ):
         with pytest.raises(NotFittedError):
             probe.predict(*arguments)
 

@@ -18,9 +18,7 @@ def split():
 
 def test_rows_accuracy_and_agreement_with_the_comparison(split):
     probes = ("linear", "knn", "label_propagation")
-    rows = study_probes(
-        *split, probes=probes, ks=(3, 8), temperatures=(0.1, 0.5), label_fractions=(0.02, 1.0)
-    )  # fmt: skip
+    rows = study_probes(*split, probes=probes, ks=(3, 8), temperatures=(0.1, 0.5), label_fractions=(0.02, 1.0))
     settings = [(row.label_fraction, row.result.name, row.k, row.temperature) for row in rows]
     assert len(set(settings)) == len(settings) == 2 * (1 + 2 + 4)
     by_setting = dict(zip(settings, (row.result.accuracy for row in rows), strict=True))

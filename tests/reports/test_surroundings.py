@@ -119,7 +119,7 @@ def test_probes_left_out_are_named_everywhere(tmp_path, asked):
         )
         assert done.returncode == 0, done
         left_out = "gcn" if asked else "gcn, sage"
-        sentence = f"Left out for want of PyTorch, which is not installed: {left_out} (pip install 'torch>="
+        sentence = f"Left out, as they need PyTorch, which is not installed: {left_out} (pip install 'torch>="
         assert f"warning: {sentence}" in done.stderr
         record = json.loads((tmp_path / "a" / "analysis.json").read_text())
         note = next(stage["how"] for stage in record["stages"] if stage["stage"] == "probes")

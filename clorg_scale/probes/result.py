@@ -1,0 +1,46 @@
+"""The result of one probe; imports nothing heavy, as records of analyses hold it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["ProbeResult"]
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Accuracy of one probe on the test points.
+
+    Attributes
+    ----------
+    name
+        One of `clorg_scale.probes.PROBES`.
+    accuracy
+        Share of the labeled test points predicted correctly.
+    accuracy_interval
+        95 % bootstrap interval over the test points.
+    n_parameters
+        Trained numbers.
+    seconds
+        Training and prediction, wall clock; building the graph is not counted.
+    settings
+        Parameters of the probe, and the values that training chose.
+    """
+
+    name: str
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    n_parameters: int
+    seconds: float
+    settings: dict[str, str | int | float | bool]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as plain Python values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> ProbeResult:
+        """Take back what `to_dict` gave, from JSON too, which has lists in the place of tuples."""
+        low, high = fields["accuracy_interval"]
+        return cls(**fields | {"accuracy_interval": (low, high)})
