@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,11 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
     ------
     InputError
         If there are fewer than two, or they are of different numbers of points or classes.
+
+    Warns
+    -----
+    UserWarning
+        If only some of the models' embeddings were normalized.
     """
     if len(analyses) < 2:
         raise InputError(f"A comparison needs at least two analyses, not {len(analyses)}.")
@@ -89,6 +95,13 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
                     f"The analyses {first!r} and {name!r} have {what}; RLD depends on the number of points, "
                     "so compare models on the same data."
                 )
+    normalized = [name for name, analysis in analyses.items() if analysis.settings.get("normalize")]
+    if 0 < len(normalized) < len(analyses):
+        warnings.warn(
+            f"Only the embeddings of {', '.join(map(repr, normalized))} were normalized; the numbers of the models are "
+            "not comparable.",
+            stacklevel=2,
+        )
     return Comparison(dict(analyses))
 
 

@@ -24,6 +24,7 @@ from clorg_scale.arrays import (
     label_array,
     row_slices,
 )
+from clorg_scale.arrays.normalize import normalize_rows
 from clorg_scale.communities.detection import Method as CommunityMethod
 from clorg_scale.errors import InputError
 from clorg_scale.probes.comparison import joint_codes
@@ -120,6 +121,13 @@ class Inputs:
         """Embeddings by the names of `fingerprints`."""
         known = {"embeddings": self.points, "test embeddings": self.test}
         return {name: array for name, array in known.items() if array is not None}
+
+    def normalized(self) -> Inputs:
+        """Inputs whose embeddings are divided by their Euclidean lengths (L2)."""
+        points = normalize_rows(self.points)
+        test = None if self.test is None else normalize_rows(self.test, name="test embeddings")
+        prints = {what: f"{digest} normalized" for what, digest in self.fingerprints.items()}
+        return replace(self, points=points, test=test, fingerprints=prints)
 
     @property
     def coded(self) -> ClassLabels:

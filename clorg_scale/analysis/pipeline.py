@@ -71,6 +71,7 @@ def analyze(
     progress: bool = False,
     client: Any = None,
     unlabelled: int | str | None = UNLABELLED,
+    normalize: bool = False,
 ) -> Analysis:
     """Compute every measure of how embeddings are organized.
 
@@ -115,6 +116,8 @@ def analyze(
         `distributed.Client` of a Dask cluster that shares the work of RLD, neighbors and communities.
     unlabelled
         The label of points without a class; None: every label, -1 too, is a class.
+    normalize
+        Divide each embedding by its Euclidean length first (L2), as the paper's notebooks do before everything.
 
     Returns
     -------
@@ -152,6 +155,7 @@ def analyze(
     n_asked, chi_k = _homogeneity_size(data, chi_points)
     resources.check_memory(_memory_needed(data, k, n_asked, chi_k, n_temperatures=len(scales), method=method))
     unchanged = Unchanged(data.arrays, data.fingerprints)
+    data = data.normalized() if normalize else data
     folder = None if output is None else Path(output)
     known = [(array, data.fingerprints[what]) for what, array in data.arrays.items()]
     stage = Stages(folder, resume=resume, progress=progress, check=unchanged.check, fingerprints=known)
@@ -180,6 +184,7 @@ def analyze(
 
     settings = {
         "k": k,
+        "normalize": normalize,
         "method": method,
         "target_error": target_error,
         "affinity_temperature": AFFINITY_TEMPERATURE,

@@ -20,6 +20,7 @@ from clorg_scale.cli.options import (
     MemoryLimit,
     Method,
     Neighbors,
+    Normalize,
     Out,
     Resolution,
     Seed,
@@ -120,6 +121,7 @@ def analyze(
         typer.Option(help="Number of points that class homogeneity is measured on, or all.", metavar="N"),
     ] = "5000",
     unlabelled: Unlabelled = "-1",
+    normalize: Normalize = False,
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
@@ -158,6 +160,7 @@ def analyze(
             map_points=map_points,
             chi_points=_chi_points(chi_points),
             unlabelled=read_unlabelled(unlabelled),
+            normalize=normalize,
             seed=seed,
             device=device,  # type: ignore[arg-type]
             memory_limit=memory_limit,
@@ -196,6 +199,7 @@ def _print_analysis(result: Analysis) -> None:
     from clorg_scale.analysis.comparison import quantities
 
     size = f"{result.n_points:,} points of {result.n_features:,} features"
+    size += ", normalized to length 1" if result.settings.get("normalize") else ""
     beside = f", {result.n_unlabelled:,} unlabelled" if result.n_unlabelled else ""
     print(f"{printable(result.name)}: {size}{beside}, {len(result.classes)} classes\n")
     rows = quantities(result)

@@ -28,6 +28,7 @@ __all__ = [
     "MemoryLimit",
     "Method",
     "Neighbors",
+    "Normalize",
     "Out",
     "Resolution",
     "Seed",
@@ -108,6 +109,10 @@ MemoryLimit = Annotated[
     typer.Option(
         help="Memory to use in addition to the embeddings, such as 8GB; default: all that is free.", metavar="SIZE"
     ),
+]
+Normalize = Annotated[
+    bool,
+    typer.Option("--normalize", help="Divide each embedding by its Euclidean length first (L2), as the paper does."),
 ]
 Dask = Annotated[
     str | None,

@@ -19,6 +19,7 @@ from clorg_scale.cli.options import (
     MemoryLimit,
     Method,
     Neighbors,
+    Normalize,
     Resolution,
     Seed,
     TargetError,
@@ -59,6 +60,7 @@ def rld(
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
     unlabelled: Unlabelled = "-1",
+    normalize: Normalize = False,
     dask: Dask = None,
     allow_external: AllowExternal = False,
     as_json: Json = False,
@@ -88,6 +90,7 @@ def rld(
             progress=True,
             client=client,
             unlabelled=read_unlabelled(unlabelled),
+            normalize=normalize,
         )
     names = named_classes(result.classes, stored.class_names)
     per_class = {name: shares.tolist() for name, shares in zip(names, result.per_class.T, strict=True)}
@@ -110,7 +113,8 @@ def rld(
         print_json(document)
         return
     beside = f" ({result.n_unlabelled:,} unlabelled)" if result.n_unlabelled else ""
-    print(f"RLD of {result.n_points:,} points{beside} in {len(result.classes):,} classes, {result.method} method\n")
+    kind = "normalized points" if normalize else "points"
+    print(f"RLD of {result.n_points:,} {kind}{beside} in {len(result.classes):,} classes, {result.method} method\n")
     print(f"{'T':>8} {'RLD':>10} {'stderr':>10} {'shuffled labels':>16}")
     columns = (result.temperatures, result.values, result.stderr, result.null_mean)
     for t, value, error, null in zip(*columns, strict=True):
@@ -135,6 +139,7 @@ def knn(
             help="Search index: auto, flat, ivf, hnsw, nndescent, cagra or a FAISS factory string.", metavar="NAME"
         ),
     ] = "auto",
+    normalize: Normalize = False,
     seed: Seed = 0,
     device: DeviceName = "auto",
     memory_limit: MemoryLimit = None,
@@ -160,6 +165,7 @@ def knn(
             memory_limit=memory_limit,
             progress=True,
             client=client,
+            normalize=normalize,
         )
     if out is not None:
         write_neighbors(table, out)

