@@ -29,8 +29,7 @@ def njit(*functions: Callable[..., Any], cache: bool = False, **options: Any) ->
     temporary files; where that cannot be written either, every process compiles anew. A damaged cache, or one on a full
     disk, is ignored.
 
-    Cache only functions that Python calls: a callee that comes from disk is not inlined into a caller compiled anew, so
-    results would differ in the last digits between a machine's first processes and later ones.
+    Cache only functions that Python calls: a callee that comes from disk is not inlined into a caller compiled anew.
     """
 
     def compiled(function: Callable[..., Any]) -> Any:

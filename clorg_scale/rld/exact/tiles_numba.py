@@ -13,8 +13,8 @@ A row of distances (2 kB) stays in the first-level cache while the temperatures 
 are in the tile's precision, across tiles in float64. Every tile writes its sums to memory of its own, added up
 afterward in a fixed order: the result does not depend on the number of threads.
 
-Only the functions that Python calls are cached on disk. A callee that came from there would not be inlined into a
-caller compiled anew, and round differently.
+Only the functions that Python calls are cached on disk: a callee that came from there would not be inlined into a
+caller compiled anew.
 """
 
 from __future__ import annotations
@@ -105,12 +105,11 @@ class Tile(NamedTuple):
 
 
 class _Lines(NamedTuple):
-    """Work space of a tile: distances of a row, (t, TILE) its exponentials, (s, TILE) sums over columns and rows."""
+    """Work space of a tile: distances of a row, (t, TILE) its exponentials, (s, TILE) sums over columns."""
 
     d: Floats
     e: Floats
     column: Floats
-    row: Floats
 
 
 def tile_pairs(n_rows: int, n_columns: int, *, diagonal: bool) -> Integers:
@@ -166,11 +165,11 @@ def _recompute_near(tile: Tile, i: int, first: int, near: Any, d: Floats) -> Non
 
 
 @njit(fastmath=True, nogil=True)
-def _kernel_tile(tile: Tile, on_diagonal: bool, exponents: Exponents, lines: _Lines) -> None:
+def _kernel_tile(tile: Tile, on_diagonal: bool, exponents: Exponents, lines: _Lines, row: Floats) -> None:
     """Pass 1 of one tile into row and column (1 + 2t, TILE) sums: S, then R and D of each temperature."""
     use_wide_vectors()
     rates, square_of, near, floor = exponents
-    d, _, column, row = lines
+    d, _, column = lines
     n_temperatures, m = len(rates), len(tile.Y)
     for i in range(len(tile.X)):
         first = i + 1 if on_diagonal else 0
@@ -203,7 +202,7 @@ def _add(d: Floats, first: int, m: int, column: Floats) -> Any:
 def _exponentials(lines: _Lines, first: int, m: int, rate: Any, t: int) -> tuple[Any, Any]:
     """e_t = 2^(rate d); e_t and d e_t are added to the columns' sums; returns the row's."""
     use_wide_vectors()
-    d, e, column, _ = lines
+    d, e, column = lines
     offset, sum_e, sum_de = np.uintp(first), rate - rate, rate - rate
     of_e, of_de = 1 + t, 1 + len(e) + t
     for step in range(m - first):
@@ -222,7 +221,7 @@ def _exponentials(lines: _Lines, first: int, m: int, rate: Any, t: int) -> tuple
 def _squares(lines: _Lines, span: tuple[int, int], root: int, floor: Any, t: int) -> tuple[Any, Any]:
     """Like `_exponentials` over a span of columns, with e_t the square of another temperature's."""
     use_wide_vectors()
-    d, e, column, _ = lines
+    d, e, column = lines
     first, m = span
     offset, sum_e, sum_de = np.uintp(first), floor - floor, floor - floor
     of_e, of_de = 1 + t, 1 + len(e) + t
@@ -269,7 +268,7 @@ def kernel_sums(pair: PanelPair, exponents: Exponents, n_workers: int) -> tuple[
             column[:] = 0
             on_diagonal = diagonal and tiles[p, 0] == tiles[p, 1]
             tile = Tile(G, block, other, x_norms[rows], norms[:m])
-            _kernel_tile(tile, on_diagonal, exponents, _Lines(d, e, column, over_rows[p]))
+            _kernel_tile(tile, on_diagonal, exponents, _Lines(d, e, column), over_rows[p])
             over_columns[p] = column
     return over_rows, over_columns
 
@@ -283,7 +282,7 @@ def _affinities(
     `logs`: l of the row, (t, TILE) of the columns; `at`: the temperature, the sum over columns that is added to.
     """
     use_wide_vectors()
-    d, a, column, _ = lines
+    d, a, column = lines
     (start, stop), (l_row, l_columns), (t, into) = span, logs, at
     offset, total = np.uintp(start), l_row - l_row
     of_squares = total
@@ -303,7 +302,7 @@ def _squared_affinities(
 ) -> tuple[Any, Any]:
     """Like `_affinities`, from the squares of another temperature's: its position, the least of its values."""
     use_wide_vectors()
-    _, a, column, _ = lines
+    _, a, column = lines
     (start, stop), (root, floor), (f_row, f_columns), (t, into) = span, square, factors, at
     offset, total = np.uintp(start), floor - floor
     of_squares = total
@@ -319,17 +318,19 @@ def _squared_affinities(
 
 
 @njit(fastmath=True, nogil=True)
-def _affinity_tile(tile: Tile, exponents: Exponents, logs: Logs, spans: ClassSpans, work: tuple[bool, _Lines]) -> None:
+def _affinity_tile(
+    tile: Tile, exponents: Exponents, logs: Logs, spans: ClassSpans, work: tuple[bool, _Lines, Floats]
+) -> None:
     """Pass 2 of one tile into row (3t, TILE) and column (2t, TILE) sums: other classes, the same class, squares.
 
     Points are sorted by class, so the columns of a row's class are one stretch: three loops, no comparison of classes.
-    `work`: whether the tile is on the diagonal, and its work space.
+    `work`: whether the tile is on the diagonal, its work space, the row sums.
     """
     use_wide_vectors()
     rates, square_of, near, floor = exponents
     x_logs, y_logs = logs
-    on_diagonal, lines = work
-    d, row = lines.d, lines.row
+    on_diagonal, lines, row = work
+    d = lines.d
     n_temperatures, m = len(rates), len(tile.Y)
     for i in range(len(tile.X)):
         first = i + 1 if on_diagonal else 0
@@ -388,7 +389,7 @@ def affinity_sums(
             on_diagonal = diagonal and tiles[p, 0] == tiles[p, 1]
             tile = Tile(G, block, other, x_norms[rows], norms[:m])
             here = ClassSpans(same_start[rows] - columns.start, same_stop[rows] - columns.start)
-            work = (on_diagonal, _Lines(d, a, column, over_rows[p]))
+            work = (on_diagonal, _Lines(d, a, column), over_rows[p])
             _affinity_tile(tile, exponents, Logs(x_logs[:, rows], column_logs), here, work)
             over_columns[p, : 2 * n_temperatures] = column
     return over_rows, over_columns
