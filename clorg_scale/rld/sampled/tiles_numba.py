@@ -7,8 +7,7 @@ Distances and exponentials are those of `clorg_scale.rld.exact.tiles_numba`, but
 
 with v the weights, and b_i such that no row underflows. Every tile of points has landmarks of its own, gathered from
 the pool, at most 512 at a time (a chunk). Both passes skip the pairs that are summed exactly. As the groups take turns,
-each of 16 lanes of a vector sums one group: a chunk's 512 columns are folded in halves down to 16, without a horizontal
-sum.
+each of 16 lanes of a vector sums one group: a chunk's 512 columns are folded in halves, without a horizontal sum.
 """
 
 from __future__ import annotations
@@ -72,8 +71,7 @@ class TileArguments(NamedTuple):
 class Scales(NamedTuple):
     """Temperatures as the loops take them.
 
-    `rates`: (t,) c in pass 1, 2 c in pass 2; `square_of`: (t,) the temperature whose terms squared are this one's, or
-    -1.
+    `rates`: (t,) c in pass 1, 2 c in pass 2; `square_of`: (t,) temperature whose terms squared are this one's, or -1.
     """
 
     rates: Any
@@ -99,10 +97,7 @@ class _Points(NamedTuple):
 
 
 class _Scratch(NamedTuple):
-    """Memory of a thread.
-
-    Landmarks of a chunk, (ROWS TILE,) products, (TILE,) distances, (t, TILE) terms, and their sums by halves.
-    """
+    """Memory of a thread: chunk of landmarks, (ROWS TILE,) products, (TILE,) distances, (t, TILE) terms, their sums."""
 
     landmarks: _Points
     products: Any
