@@ -9,8 +9,7 @@ from clorg_scale.datasets import Images, compact_mixture, locally_dense_mixture
 from clorg_scale.errors import InputError
 from clorg_scale.layout import lay_out
 from clorg_scale.probes import KNNProbe, LabelPropagationProbe, LinearProbe
-from clorg_scale.studies import modality, temperature
-from clorg_scale.studies.measures import measure
+from clorg_scale.studies import measures, modality, temperature
 from clorg_scale.studies.trainings import Setting
 from clorg_scale.whole import real_number, whole_number
 
@@ -47,7 +46,6 @@ CALLS = {
     "KNNProbe k": lambda value: KNNProbe(value).fit(POINTS, LABELS).score(POINTS, LABELS),
     "lay_out n_points": lambda value: lay_out(POINTS, LABELS, n_points=value)[1].sum(),
     "lay_out seed": lambda value: lay_out(POINTS, LABELS, n_points=5, seed=value)[1].sum(),
-    "measure seed": lambda value: measure(POINTS, LABELS, device="cpu", seed=value)["linear accuracy"],
     "LabelPropagationProbe seed": lambda value: (
         LabelPropagationProbe(seed=value).fit(GRAPH, LABELS, TRAIN).score(LABELS, ~TRAIN)
     ),
@@ -142,6 +140,7 @@ def test_settings_of_trainings(name):
 
 SEEDED = {
     "demo": (demo.run_demo, demo, "analyze"),
+    "measure": (lambda out, seed: measures.measure(POINTS, LABELS, seed=seed), measures, "rld"),
     "study_temperature": (temperature.study_temperature, temperature, "rld"),
     "study_modality": (modality.study_modality, modality, "measure"),
 }
