@@ -25,7 +25,7 @@ FLAT_SHARE = 1 / 20
 
 
 class Demand(NamedTuple):
-    """What a search works on, and the memory that it may take.
+    """The size of a search, and the memory that it may take.
 
     Attributes
     ----------

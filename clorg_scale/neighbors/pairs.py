@@ -15,12 +15,13 @@ from numba import prange
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.points import Points
+from clorg_scale.numerics.compiled import centered_rows, readable
 from clorg_scale.numerics.compiler import njit
 
 __all__ = ["mean_pair_distance", "pair_keys"]
 
 PAIR_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
-"""Bytes of gathered coordinates at a time on a GPU, and where the compiled loop cannot read the embeddings' dtype."""
+"""Most bytes of gathered coordinates on a GPU, and where the compiled loop cannot read the embeddings' dtype."""
 
 
 RANDOM_POINTS, RANDOM_PARTNERS = 8192, 8
@@ -45,18 +46,20 @@ def pair_keys(plan: SearchPlan, rows: Array, ids: Array) -> Array:
     """
     queries, points = plan.queries, plan.points
     xp = array_module(points.embeddings)
+    keys = xp.empty(ids.shape, dtype=np.float64)
     if xp is np and _compiled_loop_reads(queries.embeddings) and _compiled_loop_reads(points.embeddings):
-        keys = np.empty(ids.shape, dtype=np.float64)
-        loop = _inner_product_keys if points.inner_product else _squared_distance_keys
         vectors = _Vectors(np.asarray(queries.embeddings), np.asarray(points.embeddings))
         factors = _Vectors(_factors(queries, rows), _factors(points, None))
+        loop = _inner_product_keys if points.inner_product else _squared_distance_keys
         loop(vectors, factors, np.asarray(rows, dtype=np.int64), np.asarray(ids, dtype=np.int64), keys)
         return keys
-    keys = xp.empty(ids.shape, dtype=np.float64)
-    step = max(1, PAIR_BYTES["cpu" if xp is np else "cuda"] // (8 * points.d * ids.shape[1]))
+    halves = queries.embeddings.dtype == points.embeddings.dtype == np.float16
+    gathered = _keys_of_halves if xp is np and halves and _is_aligned(plan) else _gathered_keys
+    most = min(PAIR_BYTES["cpu" if xp is np else "cuda"], plan.budget.blocks // 4)
+    step = max(1, most // (12 * points.d * ids.shape[1]))
     for start in range(0, len(rows), step):
         chunk = slice(start, start + step)
-        keys[chunk] = _gathered_keys(plan, rows[chunk], ids[chunk])
+        keys[chunk] = gathered(plan, rows[chunk], ids[chunk])
     return keys
 
 
@@ -88,6 +91,25 @@ class _Vectors(NamedTuple):
 
 def _compiled_loop_reads(embeddings: Array) -> bool:
     return embeddings.dtype.isnative and embeddings.dtype.str[1:] in ("f4", "f8", "i4", "i8", "u1", "i1")
+
+
+def _is_aligned(plan: SearchPlan) -> bool:
+    return readable(plan.queries.embeddings) and readable(plan.points.embeddings)
+
+
+def _keys_of_halves(plan: SearchPlan, rows: Array, ids: Array) -> Array:
+    """Search keys of half-precision embeddings, which float32 holds exactly: gathered, then measured as others."""
+    queries, points = plan.queries, plan.points
+    which, origin = np.maximum(ids, 0).reshape(-1).astype(np.int64), np.zeros(points.d)
+    x, y = np.empty((len(rows), points.d), np.float32), np.empty((len(which), points.d), np.float32)
+    centered_rows(queries.embeddings, np.asarray(rows, dtype=np.int64), origin, x)
+    centered_rows(points.embeddings, which, origin, y)
+    positions = np.where(ids < 0, -1, np.arange(len(which)).reshape(ids.shape))
+    factors = _Vectors(_factors(queries, rows), _factors(points, which))
+    keys = np.empty(ids.shape, dtype=np.float64)
+    loop = _inner_product_keys if points.inner_product else _squared_distance_keys
+    loop(_Vectors(x, y), factors, np.arange(len(rows)), positions, keys)
+    return keys
 
 
 def _factors(points: Points, rows: Array | None) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What a search has to find and with which means, settled before anything is searched."""
+"""The plan of a search: points, number of neighbors, device, memory, made before anything is searched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings as one metric sees them, handed out block by block in the precision that searches want.
+"""Embeddings prepared for one metric, read block by block in the precision of the search.
 
 A search compares either squared Euclidean distances or inner products. Cosine distance is half the squared
 Euclidean distance of normalized vectors, 1 - cos = |u - v|^2 / 2, so it is searched as the former: that keeps
@@ -38,9 +38,9 @@ class Points:
     Attributes
     ----------
     embeddings
-        (n, d) as handed in.
+        (n, d) as the user gave them.
     metric
-        What neighbors are nearest in.
+        Metric of the search.
     mean
         (d,) float64, subtracted before the cast to float32 (Euclidean only), else None.
     scale
@@ -51,7 +51,7 @@ class Points:
     cached
         (n, d) float32 that `block` reads instead of converting again, or None (see `cache_float32`).
     distance_dtype
-        What `distances` gives: float32, or float64 where float32 does not hold them.
+        Type of the distances: float32, or float64 where float32 does not hold them.
     """
 
     embeddings: Array

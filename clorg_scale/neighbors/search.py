@@ -34,7 +34,7 @@ def knn(
     """Find the k nearest neighbors of every point.
 
     Whatever the index, every returned neighbor is checked (no point is its own neighbor, none occurs twice,
-    none is missing) and its distance computed in float64 from the embeddings as handed in. The recall of an
+    none is missing) and its distance computed in float64 from the embeddings as given. The recall of an
     approximate index is measured against exact search on a sample of 500 points.
 
     Parameters
@@ -72,8 +72,8 @@ def knn(
         Share of the true neighbors that an approximate index is tuned to find.
     client
         `distributed.Client` of a Dask cluster that shares the work (see `clorg_scale.distributed`): an index is built
-        here and searched by all workers, each of which holds it (in parts of another size than without a cluster, so
-        that rounding decides otherwise on a few neighbors in 100,000); workers with GPUs search exactly.
+        here and searched by all workers, each of which has a copy of it. Chunks are of another size than without a
+        cluster, so that rounding changes a few neighbors in 100,000. Workers with GPUs search exactly.
     normalize
         Divide each embedding by its Euclidean length first (L2); Euclidean distances then rank neighbors as the cosine
         does.
