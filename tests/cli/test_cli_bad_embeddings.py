@@ -7,16 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import assert_one_sentence, run
-from mistakes import (
-    OUT,
-    STAGES,
-    D,
-    N,
-    command,
-    points,
-    refused,
-    spoilt,
-)
+from mistakes import OUT, STAGES, D, N, command, points, refused, spoilt
 
 # ---- embeddings ------------------------------------------------------------------------------------------------
 

@@ -7,16 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import assert_one_sentence, run, tree
-from mistakes import (
-    LABELS,
-    OUT,
-    STAGES,
-    N,
-    command,
-    points,
-    refused,
-    spoilt,
-)
+from mistakes import LABELS, OUT, STAGES, N, command, points, refused, spoilt
 
 from clorg_scale.arrays import resolve_device
 from clorg_scale.errors import InputError

@@ -12,16 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import CONSOLE_SCRIPT, run, tree
-from mistakes import (
-    LABELS,
-    OUT,
-    STAGES,
-    N,
-    command,
-    points,
-    refused,
-    spoilt,
-)
+from mistakes import LABELS, OUT, STAGES, N, command, points, refused, spoilt
 from records import record
 
 import clorg_scale as cs

@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CONSOLE_SCRIPT, assert_one_sentence, run, run_process, tree
-from mistakes import (
-    OUT,
-    command,
-    limited,
-)
+from mistakes import OUT, command, limited
 from records import record
 
 # ---- where results go ------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ def run(out, *options, **more):
     """Run the script in a process of its own, in a dry run unless it is told otherwise; gives its result and rows."""
     command = [sys.executable, ROOT / "bench" / "gpu_check.py", "--cpu-dry-run", "--out", out, *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    if "--tests" in options:  # folders with a configuration of their own, which need no plugins of pytest
+        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **more)
     report = json.loads(out.read_text())
     assert {"torch", "numpy"} <= report["machine"]["versions"].keys()
