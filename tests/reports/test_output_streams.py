@@ -83,10 +83,10 @@ def test_streams_that_were_never_open(here):
         ("SystemExit('enough')", 1, "enough\n"),
         ("SystemExit()", 0, ""),
         ("BrokenPipeError(32, 'Broken pipe')", 2,
-         "error: The connection to another process was lost (Broken pipe); run the same command again to go on.\n"),
+         "error: The connection to another process was lost (Broken pipe); run the same command again to continue.\n"),
         ("ConnectionResetError(104, 'Connection reset by peer')", 2,
          "error: The connection to another process was lost (Connection reset by peer); run the same command again to "
-         "go on.\n"),
+         "continue.\n"),
         ("EOFError()", 2, "error: A file or a connection to another process ended unexpectedly.\n"),
         ("KeyboardInterrupt()", 130, "Interrupted; completed work is kept, run the same command again to continue.\n"),
     ],
