@@ -172,7 +172,7 @@ def describe_column(kind: Any) -> tuple[str, tuple[int, ...] | None]:
 
     Returns
     -------
-    What it is in words, "" for numbers; and the shape of one row: () for a number, (d,) for lists or tensors of d
+    Description, "" for numbers; and the shape of one row: () for a number, (d,) for lists or tensors of d
     numbers, (0,) where d is not fixed, None for what cannot be features.
     """
     import pyarrow
@@ -242,7 +242,7 @@ _LONGEST = 60
 
 
 def _kind(kind: Any) -> str:
-    """A type in words."""
+    """Describe a type."""
     import pyarrow
 
     if _is_list(kind):

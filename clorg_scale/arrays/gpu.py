@@ -11,7 +11,7 @@ from clorg_scale.errors import InputError
 __all__ = ["free_device_memory", "on_default_stream", "within_device_memory"]
 
 OUT_OF_MEMORY = ("out of memory", "out_of_memory", "bad_alloc", "memoryallocation")
-"""Phrases by which messages of cuVS, cuGraph, FAISS and CUDA are recognized; their classes do not tell."""
+"""Phrases in messages of cuVS, cuGraph, FAISS and CUDA; their error classes are not specific."""
 
 MAIN_MEMORY_OUT = "std::bad_alloc"
 """The whole message of FAISS where main memory was refused; libraries of the GPU say more."""

@@ -1,4 +1,4 @@
-"""Which chunks of a Zarr array are stored: those that have a file, and those that the index of their shard names.
+"""Count of the stored chunks of a Zarr array: those with a file, and those listed in the index of a shard.
 
 A shard is a file of many chunks (https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed). Its index, at
 the end or at the start, holds the offset and the length of each chunk, 8 bytes each, in C order; both have all bits set
@@ -186,7 +186,7 @@ def _stored_within(
 def _read_index(
     file: BinaryIO, sharding: _Sharding, shard: _Region, counts: Position
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]] | None:
-    """Offset and length of each chunk of a shard, along the axes of the array; None where they cannot be told.
+    """Offset and length of each chunk of a shard, along the axes of the array; None where they are unknown.
 
     An empty file is read like one without chunks. Another one that is too short for its index is damaged, and reading
     it says so.

@@ -160,7 +160,7 @@ class BYOL(WithTeacher):
 
 
 class MoCoV3(BYOL):
-    """MoCo v3 (arXiv 2104.02057) with queues (arXiv 2305.10229): tell the teacher's other view from other images."""
+    """MoCo v3 (arXiv 2104.02057) with queues (arXiv 2305.10229): contrast with keys of the teacher."""
 
     def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
         """See `Method.forward`."""

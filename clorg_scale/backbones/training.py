@@ -146,7 +146,7 @@ def train(
     strength = strength if strength is not None else SUPERVISED_STRENGTH if method == "supervised" else 1.0
     epochs = whole_number("epochs", epochs, 1)
     checkpoint_every = whole_number("checkpoint_every", checkpoint_every, 1)
-    batch_size = whole_number("batch_size", batch_size, 2, len(images), where=", the number of images")
+    batch_size = whole_number("batch_size", batch_size, 2, len(images), where=f" for {len(images)} images")
     learning_rate = real_number("learning_rate", learning_rate, positive=True)
     seed = whole_number("seed", seed, 0, MOST_SEED)
     processes = Processes(resolve_torch_device(device))

@@ -15,7 +15,7 @@ from numba import prange
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.points import Points
-from clorg_scale.numerics.compiled import centered_rows, readable
+from clorg_scale.numerics.compiled import centered_rows, has_compiled_path
 from clorg_scale.numerics.compiler import njit
 
 __all__ = ["mean_pair_distance", "pair_keys"]
@@ -94,7 +94,7 @@ def _compiled_loop_reads(embeddings: Array) -> bool:
 
 
 def _is_aligned(plan: SearchPlan) -> bool:
-    return readable(plan.queries.embeddings) and readable(plan.points.embeddings)
+    return has_compiled_path(plan.queries.embeddings) and has_compiled_path(plan.points.embeddings)
 
 
 def _keys_of_halves(plan: SearchPlan, rows: Array, ids: Array) -> Array:

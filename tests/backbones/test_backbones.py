@@ -532,7 +532,7 @@ def test_another_training_in_the_same_folder_is_refused(tmp_path):
     [
         ({"method": "magic"}, "no training method"),
         ({"epochs": 0}, "epochs"),
-        ({"batch_size": 1000}, "192 images"),
+        ({"batch_size": 1000}, "from 2 to 192 for 192 images"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"strength": -1}, "strength"),
         ({"learning_rate": 1e30}, "no longer finite"),

@@ -145,7 +145,7 @@ def typed_labels(
 
 
 def _judge_missing(cells: list[str], missing: list[int], path: Path, name: str, first_row: int) -> None:
-    """Refuse what means missing among numbers; warn of it among words, where it may be a class.
+    """Refuse markers of missing values among numbers; warn of them among text, where they may be classes.
 
     Raises
     ------
