@@ -6,7 +6,8 @@ python -m bench linear-probe --only imagenet  # 100,000 x 512 in 1,000 classes, 
 
 scikit-learn gets standardized features and, for the accuracies, the C of a grid that is best on the test points over
 all splits: a choice that no user can make. With 1,000 classes it gets the C that our probe chose and makes all
-`--iterations`; its default tolerance ends it earlier, at a much higher loss. The exit status is 1 where a goal is missed.
+`--iterations`; its default tolerance ends it earlier, at a much higher loss. The exit status is 1 where a goal is
+missed.
 """
 
 from __future__ import annotations
