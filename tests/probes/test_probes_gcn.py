@@ -357,15 +357,6 @@ def test_probes_that_are_not_fitted_say_so(blocks_graph):
             probe.predict(*arguments)
 
 
-def test_few_nodes_of_a_class_need_no_held_out_part():
-    A = sp.csr_matrix(np.kron(np.eye(2), np.ones((4, 4)) - np.eye(4)).astype(np.float32))
-    labels = np.repeat([7, 9], 4)
-    mask = np.tile([True, True, False, False], 2)
-    probe = GCNProbe(max_epochs=80, patience=80).fit(A, labels, mask)
-    assert "validation_loss" not in probe.history_[0]
-    assert probe.score(labels, ~mask) == 1
-
-
 @pytest.mark.parametrize(
     ("settings", "change", "sentence"),
     [

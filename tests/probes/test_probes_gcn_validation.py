@@ -107,3 +107,12 @@ def test_foreign_or_damaged_checkpoint(blocks_graph, tmp_path):
     torch.save({"fingerprint": print}, path)
     with pytest.raises(InputError, match="cannot be read"):
         GCNProbe(max_epochs=2, checkpoint=path).fit(A, labels, mask)
+
+
+def test_few_nodes_of_a_class_need_no_held_out_part():
+    A = sp.csr_matrix(np.kron(np.eye(2), np.ones((4, 4)) - np.eye(4)).astype(np.float32))
+    labels = np.repeat([7, 9], 4)
+    mask = np.tile([True, True, False, False], 2)
+    probe = GCNProbe(max_epochs=80, patience=80).fit(A, labels, mask)
+    assert "validation_loss" not in probe.history_[0]
+    assert probe.score(labels, ~mask) == 1
