@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clorg_scale.probes.comparison import PROBES, compare_probes
-    from clorg_scale.probes.gcn import GCNProbe, SAGEProbe
+    from clorg_scale.probes.gcn import GCNProbe
     from clorg_scale.probes.linear import LinearProbe
     from clorg_scale.probes.nearest import KNNProbe
     from clorg_scale.probes.propagation import LabelPropagationProbe
     from clorg_scale.probes.result import ProbeResult
+    from clorg_scale.probes.sage import SAGEProbe
     from clorg_scale.probes.study import StudyRow, study_probes
 
 __all__ = [
@@ -38,7 +39,7 @@ _HOME = {
     "ProbeResult": "result",
     "compare_probes": "comparison",
     "GCNProbe": "gcn",
-    "SAGEProbe": "gcn",
+    "SAGEProbe": "sage",
     "LinearProbe": "linear",
     "KNNProbe": "nearest",
     "LabelPropagationProbe": "propagation",

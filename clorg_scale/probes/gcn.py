@@ -1,4 +1,4 @@
-"""GCN and GraphSAGE probes: classifiers of a few hundred parameters that see the graph and the training labels.
+"""GCN probe: a classifier of a few hundred parameters that sees the graph and the training labels.
 
 PyTorch is imported when `fit` is called.
 """
@@ -37,7 +37,7 @@ from clorg_scale.probes.transductive import (
 )
 from clorg_scale.progress import progress_bar
 
-__all__ = ["GCNProbe", "SAGEProbe"]
+__all__ = ["GCNProbe"]
 
 BATCH_SIZE = 8192
 """Seeds in a batch where the graph is too large for a full batch."""
@@ -396,14 +396,3 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
     def score(self, labels: Any, mask: Any) -> float:
         """Accuracy over the nodes of a mask, those without a label left out."""
         return masked_accuracy(self.predict(), labels, mask, self.unlabelled)
-
-
-class SAGEProbe(GCNProbe):
-    """`GCNProbe` with GraphSAGE layers: H' = act( D^-1 A H W_n + H W_s + b ).
-
-    The mean over neighbors, by weight, and the node itself have a matrix each (Hamilton, Ying, Leskovec,
-    Inductive representation learning on large graphs, 2017). Everything else is as for `GCNProbe`.
-    """
-
-    _layer = "SAGEConvolution"
-    _normalization = "row"

@@ -25,7 +25,7 @@ __all__ = ["ALPHAS", "LabelPropagationProbe"]
 ALPHAS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95)
 """What `alpha="auto"` chooses from."""
 
-SCORE_BYTES = 256 << 20
+SCORE_BYTES = 128 << 20
 """Size of the scores (n, classes) of one block of classes; labels are spread for one block after the other."""
 
 

@@ -326,26 +326,6 @@ def test_killed_run_goes_on_to_the_same_numbers(blocks_graph, tmp_path):
     np.testing.assert_array_equal(resumed.predict_proba(), through.predict_proba())
 
 
-def test_foreign_or_damaged_checkpoint(blocks_graph, tmp_path):
-    A, labels, mask = blocks_graph
-    path = tmp_path / "probe.pt"
-    GCNProbe(max_epochs=2, checkpoint=path).fit(A, labels, mask)
-    with pytest.raises(InputError, match="other data or settings"):
-        GCNProbe(max_epochs=2, hidden=8, checkpoint=path).fit(A, labels, mask)
-    with pytest.raises(InputError, match="other data or settings"):
-        GCNProbe(max_epochs=2, checkpoint=path).fit(A * 1.5 + sp.eye(N, format="csr"), labels, mask)
-    X = np.random.default_rng(0).normal(size=(N, 4))
-    featured = GCNProbe(max_epochs=2, inputs="both", checkpoint=tmp_path / "features.pt").fit(A, labels, mask, X)
-    with pytest.raises(InputError, match="other data or settings"):  # the same mean and deviation, another order
-        clone(featured).fit(A, labels, mask, X[::-1])
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(InputError, match="cannot be read"):
-        GCNProbe(max_epochs=2, checkpoint=path).fit(A, labels, mask)
-    torch.save({"fingerprint": print}, path)
-    with pytest.raises(InputError, match="cannot be read"):
-        GCNProbe(max_epochs=2, checkpoint=path).fit(A, labels, mask)
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("batch_size", ["full", 64])
@@ -375,15 +355,6 @@ def test_probes_that_are_not_fitted_say_so(blocks_graph):
     ):
         with pytest.raises(NotFittedError):
             probe.predict(*arguments)
-
-
-def test_few_nodes_of_a_class_need_no_held_out_part():
-    A = sp.csr_matrix(np.kron(np.eye(2), np.ones((4, 4)) - np.eye(4)).astype(np.float32))
-    labels = np.repeat([7, 9], 4)
-    mask = np.tile([True, True, False, False], 2)
-    probe = GCNProbe(max_epochs=80, patience=80).fit(A, labels, mask)
-    assert "validation_loss" not in probe.history_[0]
-    assert probe.score(labels, ~mask) == 1
 
 
 @pytest.mark.parametrize(

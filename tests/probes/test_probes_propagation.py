@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -7,7 +9,7 @@ from sklearn.base import clone
 from sklearn.semi_supervised import LabelSpreading
 
 from clorg_scale.errors import InputError
-from clorg_scale.probes import LabelPropagationProbe
+from clorg_scale.probes import LabelPropagationProbe, propagation
 
 
 def random_graph(n, seed, density=0.1):
@@ -133,3 +135,40 @@ def test_bad_alpha_and_bad_score():
     probe = LabelPropagationProbe(alpha=0.5).fit(graph, [0, 0, 1, 1], mask)
     with pytest.raises(InputError, match="no labeled node"):
         probe.score([0, 0, 1, 1], ~mask)
+
+
+def test_blocks_of_classes_equal_the_whole(monkeypatch):
+    n, n_classes = 400, 30
+    graph = random_graph(n, 5)
+    labels, mask = labeled_nodes(n, n_classes, 5)
+    whole = LabelPropagationProbe(tolerance=1e-6).fit(graph, labels, mask)
+    nodes = np.array([7, 3, 399, 3])
+    np.testing.assert_array_equal(whole.predict_proba(nodes), whole.predict_proba()[nodes])
+    monkeypatch.setattr(propagation, "SCORE_BYTES", 7 * 4 * n)  # seven classes at a time
+    blocks = clone(whole).fit(graph, labels, mask)
+    assert blocks._scores is None
+    assert blocks.alpha_ == whole.alpha_
+    np.testing.assert_array_equal(blocks.predict(), whole.predict())
+    np.testing.assert_allclose(blocks.predict_proba(nodes), whole.predict_proba(nodes), atol=1e-4)
+    with pytest.raises(InputError, match="from 0 to 399"):
+        blocks.predict_proba(np.array([400]))
+
+
+@pytest.mark.slow
+def test_memory_of_many_nodes_and_classes_stays_far_below_that_of_all_scores():
+    """200,000 nodes on a ring of classes: a dense array of the scores would take 800 MB."""
+    n, n_classes = 200_000, 1000
+    labels = np.arange(n) * n_classes // n
+    ahead = (np.arange(n)[:, None] + [1, 2]) % n
+    ring = sp.csr_matrix((np.ones(2 * n, np.float32), ahead.ravel(), np.arange(0, 2 * n + 1, 2)), shape=(n, n))
+    graph = (ring + ring.T).tocsr()
+    mask = np.random.default_rng(0).random(n) < 0.5
+    probe = LabelPropagationProbe(alpha=0.5, max_iterations=3)
+    tracemalloc.start()
+    try:
+        predicted = probe.fit(graph, labels, mask).predict()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.9 * 4 * n * n_classes
+    assert np.mean(predicted == labels) > 0.9

@@ -1,0 +1,118 @@
+"""GCN probe: inference in ranges, rare validation, recorded accuracies, damaged checkpoints."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+
+torch = pytest.importorskip("torch")
+
+from clorg_scale.errors import InputError
+from clorg_scale.probes import GCNProbe, inference
+
+N, CLASSES = 300, 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Graphs this small gain nothing from threads, and lose much where other work has the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def blocks_graph():
+    """Three communities with random weights, and an isolated node."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, N)
+    same = labels[:, None] == labels
+    A = np.triu(rng.random((N, N)) < np.where(same, 0.08, 0.01), 1) * rng.uniform(0.1, 2, (N, N))
+    A[-1], A[:, -1] = 0, 0
+    return sp.csr_matrix((A + A.T).astype(np.float32)), labels, rng.random(N) < 0.6
+
+
+def test_logits_of_few_rows_at_a_time_and_of_nodes_asked_for(blocks_graph, monkeypatch):
+    A, labels, mask = blocks_graph
+    probe = GCNProbe(max_epochs=5, batch_size=64).fit(A, labels, mask)
+    whole, predicted = probe.predict_proba(), probe.predict()
+    np.testing.assert_array_equal(predicted, probe.classes_[whole.argmax(axis=1)])
+    monkeypatch.setattr(inference, "LOGITS", 7 * CLASSES)
+    sizes = [rows.stop - rows.start for rows, _ in probe._logits()]
+    assert max(sizes) == 7
+    assert sum(sizes) == N
+    nodes = np.array([299, 0, 6, 7, 8, 6])
+    np.testing.assert_allclose(probe.predict_proba(nodes), whole[nodes], atol=1e-5)
+    wanted = np.array([0, 6, 7, 298])
+    logits = inference.infer_nodes(wanted, probe._logits())
+    np.testing.assert_allclose(logits.softmax(dim=1).numpy(), whole[wanted], atol=1e-5)
+
+
+def test_rare_validation_and_a_limit_of_time(blocks_graph, tmp_path):
+    A, labels, mask = blocks_graph
+    settings = {"batch_size": 64, "fanout": 5, "patience": 1000, "validate_every": 4}
+    through = GCNProbe(max_epochs=14, **settings).fit(A, labels, mask)
+    validated = [number for number, record in enumerate(through.history_, 1) if "validation_loss" in record]
+    assert validated == [4, 8, 12, 14]
+    assert through.best_epoch_ in validated
+    path = tmp_path / "probe.pt"
+    GCNProbe(max_epochs=6, checkpoint=path, **settings).fit(A, labels, mask)
+    resumed = GCNProbe(max_epochs=14, checkpoint=path, **settings).fit(A, labels, mask)
+    assert resumed.history_ == through.history_
+    np.testing.assert_array_equal(resumed.predict_proba(), through.predict_proba())
+    assert GCNProbe(max_seconds=1e-9, **settings).fit(A, labels, mask).n_epochs_ == 1
+    with pytest.raises(InputError, match="max_seconds"):
+        GCNProbe(max_seconds=0).fit(A, labels, mask)
+
+
+def test_validation_is_rarer_where_inference_costs_more_than_training():
+    probe = GCNProbe(fanout=10, patience=50)
+    large = SimpleNamespace(n=1_000_000, nnz=24_000_000)
+    assert probe._validate_every(SimpleNamespace(n=300, nnz=4000), 3, 180) == 1
+    assert probe._validate_every(large, 10, 900_000) <= 3
+    assert probe._validate_every(large, 10, 9_000) == 10
+
+
+def test_maximum_of_the_test_accuracy_is_recorded_and_decides_nothing(blocks_graph):
+    A, labels, mask = blocks_graph
+    plain = GCNProbe(max_epochs=12).fit(A, labels, mask)
+    watched = GCNProbe(max_epochs=12).fit(A, labels, mask, test_mask=~mask)
+    assert plain.max_test_accuracy_ is None
+    np.testing.assert_array_equal(watched.predict_proba(), plain.predict_proba())
+    accuracies = [record["test_accuracy"] for record in watched.history_]
+    assert watched.max_test_accuracy_ == max(accuracies)
+    assert len(accuracies) == 12
+    hidden = GCNProbe(max_epochs=12, validation_fraction=0).fit(A, labels, mask, test_mask=~mask)
+    assert hidden.max_test_accuracy_ > 0.9
+
+
+def test_foreign_or_damaged_checkpoint(blocks_graph, tmp_path):
+    A, labels, mask = blocks_graph
+    path = tmp_path / "probe.pt"
+    GCNProbe(max_epochs=2, checkpoint=path).fit(A, labels, mask)
+    with pytest.raises(InputError, match="other data or settings"):
+        GCNProbe(max_epochs=2, hidden=8, checkpoint=path).fit(A, labels, mask)
+    with pytest.raises(InputError, match="other data or settings"):
+        GCNProbe(max_epochs=2, checkpoint=path).fit(A * 1.5 + sp.eye(N, format="csr"), labels, mask)
+    X = np.random.default_rng(0).normal(size=(N, 4))
+    featured = GCNProbe(max_epochs=2, inputs="both", checkpoint=tmp_path / "features.pt").fit(A, labels, mask, X)
+    with pytest.raises(InputError, match="other data or settings"):  # the same mean and deviation, another order
+        clone(featured).fit(A, labels, mask, X[::-1])
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(InputError, match="cannot be read"):
+        GCNProbe(max_epochs=2, checkpoint=path).fit(A, labels, mask)
+    torch.save({"fingerprint": print}, path)
+    with pytest.raises(InputError, match="cannot be read"):
+        GCNProbe(max_epochs=2, checkpoint=path).fit(A, labels, mask)
+
+
+def test_few_nodes_of_a_class_need_no_held_out_part():
+    A = sp.csr_matrix(np.kron(np.eye(2), np.ones((4, 4)) - np.eye(4)).astype(np.float32))
+    labels = np.repeat([7, 9], 4)
+    mask = np.tile([True, True, False, False], 2)
+    probe = GCNProbe(max_epochs=80, patience=80).fit(A, labels, mask)
+    assert "validation_loss" not in probe.history_[0]
+    assert probe.score(labels, ~mask) == 1
