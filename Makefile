@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint positional sdist clean
+.PHONY: demo test lint sdist clean
 
 demo: .venv/core
 	$(BIN)/clorg-scale demo --out demo-report
@@ -22,10 +22,6 @@ lint: .venv/$(EXTRA)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python -m mypy
-
-# Functions with more than five positional arguments, which the house's rules forbid (ruff's preview rule PLR0917).
-positional: .venv/$(EXTRA)
-	$(BIN)/ruff check --preview --select PLR0917 --config 'lint.pylint.max-positional-args = 5' .
 
 sdist: .venv/core
 	$(PIP) build

@@ -45,8 +45,13 @@ def main(argv: list[str]) -> int:
         print(f"{len(workers)} workers, {sum(workers.values())} threads")
         print(f"{'':<14}{'alone':>10}{'cluster':>10}{'ratio':>8}{'difference':>14}")
         rows = [_compare(name, work, client) for name, work in stages.items()]
-    record = {"machine": machine("numpy", "numba", "dask", "distributed"), "points": options.points,
-              "workers": len(workers), "threads": sum(workers.values()), "rows": rows}  # fmt: skip
+    record = {
+        "machine": machine("numpy", "numba", "dask", "distributed"),
+        "points": options.points,
+        "workers": len(workers),
+        "threads": sum(workers.values()),
+        "rows": rows,
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "cluster.json").write_text(json.dumps(record, indent=1) + "\n")
     return int(any(row["difference"] > MOST_DIFFERENT for row in rows))
@@ -58,10 +63,12 @@ def _compare(name: str, work: Callable[[Any], Any], client: Any) -> dict[str, An
     seconds = np.array([[_timed(work, where) for where in (None, client)] for _ in range(3)])
     alone, cluster = np.median(seconds, axis=0)
     row = {
-        "stage": name, "seconds_alone": float(alone), "seconds_cluster": float(cluster),
+        "stage": name,
+        "seconds_alone": float(alone),
+        "seconds_cluster": float(cluster),
         "ratio": float(np.median(seconds[:, 1] / seconds[:, 0])),
         "difference": _difference(*results),
-    }  # fmt: skip
+    }
     print(f"{name:<14}{alone:>8.2f} s{cluster:>8.2f} s{row['ratio']:>8.2f}{row['difference']:>14.1e}", flush=True)
     return row
 

@@ -85,8 +85,14 @@ def _against_floor(n: int, d: int, repeats: int) -> dict[str, object]:
     middle = int(np.argsort(ratios)[len(ratios) // 2])
     seconds, floor = pairs[middle]
     what = f"exact, {n:,} x {d}"
-    return {"what": what, "seconds": seconds, "beside": "matrix products alone", "their_seconds": floor,
-            "ratio": seconds / floor, "memory": memory}  # fmt: skip
+    return {
+        "what": what,
+        "seconds": seconds,
+        "beside": "matrix products alone",
+        "their_seconds": floor,
+        "ratio": seconds / floor,
+        "memory": memory,
+    }
 
 
 def _sampled_beside_exact() -> list[dict[str, object]]:
@@ -121,11 +127,16 @@ def _against_peers(n: int, d: int) -> list[dict[str, object]]:
         difference = max(abs(a - b) for a, b in zip(ours["values"], theirs["values"], strict=True))
         rows.append(
             {
-                "what": f"exact, {n:,} x {d}", "seconds": ours["seconds"], "beside": name,
-                "their_seconds": theirs["seconds"], "ratio": ours["seconds"] / theirs["seconds"],
-                "memory": ours["memory"], "their_memory": theirs["memory"], "largest_difference": difference,
+                "what": f"exact, {n:,} x {d}",
+                "seconds": ours["seconds"],
+                "beside": name,
+                "their_seconds": theirs["seconds"],
+                "ratio": ours["seconds"] / theirs["seconds"],
+                "memory": ours["memory"],
+                "their_memory": theirs["memory"],
+                "largest_difference": difference,
             }
-        )  # fmt: skip
+        )
     return rows
 
 

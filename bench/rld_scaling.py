@@ -43,9 +43,16 @@ def main(argv: list[str]) -> int:
         for method in ("exact", "sampled"):
             cs.rld(warm, codes, method=method)
         rows = [row for n in options.sizes for row in _measure(n, Path(folder), options)]
-    record = {"machine": machine("numpy", "numba", "faiss-cpu"), "features": options.features,
-              "classes": options.classes, "dtype": options.dtype, "target_error": options.target_error,
-              "temperatures": TEMPERATURES, "rows": rows, "slopes": _slopes(rows)}  # fmt: skip
+    record = {
+        "machine": machine("numpy", "numba", "faiss-cpu"),
+        "features": options.features,
+        "classes": options.classes,
+        "dtype": options.dtype,
+        "target_error": options.target_error,
+        "temperatures": TEMPERATURES,
+        "rows": rows,
+        "slopes": _slopes(rows),
+    }
     for method, slope in record["slopes"].items():
         print(f"{method}: time grows with n to the power of {slope:.2f}")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -74,9 +81,16 @@ def _measure(n: int, folder: Path, options: argparse.Namespace) -> list[dict]:
             temperatures=TEMPERATURES,
             progress=n > 10**6,
         )
-        row = {"n": n, "method": method, "seconds": time.perf_counter() - started, "memory": peak_memory() - before,
-               "values": result.values.tolist(), "stderr": result.stderr.tolist(),
-               "landmarks": result.details.get("landmarks"), "index": result.details.get("index")}  # fmt: skip
+        row = {
+            "n": n,
+            "method": method,
+            "seconds": time.perf_counter() - started,
+            "memory": peak_memory() - before,
+            "values": result.values.tolist(),
+            "stderr": result.stderr.tolist(),
+            "landmarks": result.details.get("landmarks"),
+            "index": result.details.get("index"),
+        }
         values = "  ".join(f"{v:.4f} +- {e:.4f}" for v, e in zip(result.values, result.stderr, strict=True))
         print(f"{n:>11,}  {method:<8} {row['seconds']:>9.1f} s  {row['memory'] / 1e6:>7,.0f} MB  {values}", flush=True)
         rows.append(row)

@@ -17,42 +17,44 @@ from bench.gpu.timer import TEMPERATURES, SkippedError, Timer
 
 
 def time_exact_rld(
-    timer: Timer, n: int, d: int, *, engine: str, precision: str = "fp16", tile: str | None = None, panel_rows: int = 0
+    timer: Timer, n: int, d: int, *, kernels: str, precision: str = "fp16", tile: str | None = None, panel_rows: int = 0
 ) -> float:
     """Seconds of the two passes on resident points, beside their 2 n^2 d FLOP; some rows against float64."""
     from clorg_scale.numerics.products import float32_products
-    from clorg_scale.rld.exact import gpu as cuda
     from clorg_scale.rld.exact.device_points import DevicePoints
+    from clorg_scale.rld.exact.gpu import GPUEngine
+    from clorg_scale.rld.exact.launch_plan import MOST_PANEL_ROWS, Problem, plan_panels
+    from clorg_scale.rld.exact.passes import mean_distance
+    from clorg_scale.rld.temperatures import log_r_at, needs_log_space
 
     points = GeneratedPoints(n, d, min(1000, n // 20), timer.device)
-    triton = engine in ("triton", "hopper")
-    planned, resident = cuda._plan(points, len(TEMPERATURES), precision, None, timer.device, triton=triton)
+    problem = Problem(n, d, len(TEMPERATURES), precision, timer.device, kernels)
+    planned, resident = plan_panels(problem, None, most=MOST_PANEL_ROWS)
     if not resident:
         raise SkippedError(f"{n} x {d} does not fit on the device")
     on_device = DevicePoints(points, timer.device, precision, resident=True)
-    passes = cuda.Passes(
-        on_device, TEMPERATURES, panel_rows or planned, lambda _: None, triton=triton, hopper=engine == "hopper"
-    )
-    label = f"exact RLD {n} x {d} {engine} {precision}" + (f" tile={tile}" if tile else "")
+    engine = GPUEngine(on_device, TEMPERATURES, panel_rows or planned, lambda _: None, kernels=kernels)
+    label = f"exact RLD {n} x {d} {kernels} {precision}" + (f" tile={tile}" if tile else "")
     times: dict[str, float] = {}
     with using_tile(tile), torch.no_grad(), float32_products("ieee"):
-        guess = passes.random_pair_mean(0)
+        guess = engine.random_pair_mean(0)
         for _ in range(2 if n <= 300_000 else 1):
             timer.synchronize()
             start = time.perf_counter()
-            R, D, mu = passes.kernel_sums(guess)
+            R, D, distance_sum = engine.kernel_pass(guess)
+            mu = mean_distance(distance_sum, n)
             timer.synchronize()
             times["pass1"] = time.perf_counter() - start
-            log_r = torch.log(R) + np.log(mu / guess) * D / (R * guess * passes.temperatures[:, None])
-            safe = cuda.needs_logarithms(float(R.min()), n)
+            log_r = log_r_at(mu, guess, temperatures=engine.temperatures, R=R, D=D, log=torch.log)
+            log_space = needs_log_space(float(log_r.min()), n)
             timer.synchronize()
             start = time.perf_counter()
-            B, W, _ = passes.affinity_sums(mu, log_r, safe=safe)
+            k, _, _ = engine.affinity_pass(mu, log_r)
             timer.synchronize()
             times["pass2"] = time.perf_counter() - start
-        error = error_of_rows(passes, mu, log_r, B + W)
+        error = error_of_rows(engine, mu, log_r, k)
     total = sum(times.values())
-    timer.timing(label, total, flops=2.0 * n * n * d, TFLOPs=2.0 * n * n * d / total / 1e12, logs=safe, **times)
+    timer.timing(label, total, flops=2.0 * n * n * d, TFLOPs=2.0 * n * n * d / total / 1e12, logs=log_space, **times)
     timer.correct("  32 of its rows against float64 (relative)", error, 2e-4)
     return total
 
@@ -73,13 +75,15 @@ def using_tile(name: str | None) -> Iterator[None]:
         rld_launch.tile_config = plain
 
 
-def error_of_rows(passes: Any, mu: float, log_r: Any, k: Any) -> float:
+def error_of_rows(engine: Any, mu: float, log_r: Any, k: Any) -> float:
     """Largest relative error of r and of k of some rows, from float64 distances of the rounded points."""
-    rows = torch.linspace(0, passes.points.n - 1, 32, device=passes.points.device).long()
-    wrong = torch.expm1(log_r[:, rows] - passes._log_sums(rows, mu)).abs().max()
+    from clorg_scale.rld.exact.passes import log_row_sums
+
+    rows = np.linspace(0, engine.points.n - 1, 32).astype(np.int64)
+    wrong = torch.expm1(log_r[:, rows] - log_row_sums(engine, rows, mu)).abs().max()
     expected = torch.zeros_like(k[:, rows])
-    for columns, distance, _ in passes._distances(rows):
-        for t, temperature in enumerate(passes.temperatures.tolist()):
+    for columns, distance, _ in engine.distances_to_all(rows):
+        for t, temperature in enumerate(engine.temperatures.tolist()):
             exponent = distance * (-2 / (mu * temperature)) - log_r[t, rows, None] - log_r[t, columns]
             expected[t] += torch.exp(exponent).sum(1)
     return float(torch.maximum(wrong, (k[:, rows] / expected - 1).abs().max()))
@@ -88,31 +92,31 @@ def error_of_rows(passes: Any, mu: float, log_r: Any, k: Any) -> float:
 def timing_exact_rld(timer: Timer) -> None:
     """50,000 x 512 (goal 20 ms), then as large as time allows, up to 1.28M x 2048 (goal 15 s)."""
     if timer.dry:
-        time_exact_rld(timer, 500, 64, engine="torch")
+        time_exact_rld(timer, 500, 64, kernels="torch")
         return
-    fastest = fastest_engine(timer)
+    fastest = fastest_kernels(timer)
     # Small panels with and without a class in common: every variant of the kernels is compiled.
-    time_exact_rld(timer, 4096, 512, engine=fastest, panel_rows=1024)
-    time_exact_rld(timer, 50_000, 512, engine=fastest)
-    last = time_exact_rld(timer, 131_072, 2048, engine=fastest)
+    time_exact_rld(timer, 4096, 512, kernels=fastest, panel_rows=1024)
+    time_exact_rld(timer, 50_000, 512, kernels=fastest)
+    last = time_exact_rld(timer, 131_072, 2048, kernels=fastest)
     for n in (409_600, 1_280_000):
         predicted = last * (n / 131_072) ** 2
         if predicted > 0.6 * timer.left:
             timer.report.add(f"exact RLD {n} x 2048", skipped=f"would take {predicted:.0f} s")
             continue
-        time_exact_rld(timer, n, 2048, engine=fastest)
+        time_exact_rld(timer, n, 2048, kernels=fastest)
     if fastest != "triton" and timer.left > 60:
-        time_exact_rld(timer, 4096, 512, engine="triton", panel_rows=1024)
-        time_exact_rld(timer, 50_000, 512, engine="triton")
-        time_exact_rld(timer, 131_072, 2048, engine="triton")
+        time_exact_rld(timer, 4096, 512, kernels="triton", panel_rows=1024)
+        time_exact_rld(timer, 50_000, 512, kernels="triton")
+        time_exact_rld(timer, 131_072, 2048, kernels="triton")
 
 
-def fastest_engine(timer: Timer) -> str:
-    """Name of the engine that computes the tiles by default."""
-    from clorg_scale.kernels import rld_hopper
+def fastest_kernels(timer: Timer) -> str:
+    """Kernels that compute the tiles by default."""
+    from clorg_scale.rld.exact.launch_plan import choose_kernels
 
     device = torch.device("cuda", torch.cuda.current_device()) if timer.device.type == "cuda" else timer.device
-    return "hopper" if rld_hopper.usable(device, "fp16", len(TEMPERATURES)) else "triton"
+    return choose_kernels("auto", "fp16", device, len(TEMPERATURES))
 
 
 def timing_rld(timer: Timer) -> None:
@@ -130,14 +134,14 @@ def timing_rld(timer: Timer) -> None:
 def timing_variants(timer: Timer) -> None:
     """Input modes, tile shapes, and torch's own operations, at sizes that take a fraction of a second."""
     if timer.dry:
-        time_exact_rld(timer, 300, 32, engine="torch", precision="tf32")
+        time_exact_rld(timer, 300, 32, kernels="torch", precision="tf32")
         return
     for d in (512, 2048):
-        for tile in ("two_programs", "wide", "tall"):
-            timer.section(f"tile {tile}", partial(time_exact_rld, timer, 65_536, d, engine="triton", tile=tile))
+        for tile in ("two_per_sm", "wide", "tall"):
+            timer.section(f"tile {tile}", partial(time_exact_rld, timer, 65_536, d, kernels="triton", tile=tile))
     for precision in ("bf16", "tf32", "tf32x3", "ieee"):
-        timer.section(precision, partial(time_exact_rld, timer, 32_768, 512, engine="triton", precision=precision))
-    time_exact_rld(timer, 50_000, 512, engine="torch")
+        timer.section(precision, partial(time_exact_rld, timer, 32_768, 512, kernels="triton", precision=precision))
+    time_exact_rld(timer, 50_000, 512, kernels="torch")
 
 
 def timing_dense(timer: Timer) -> None:
@@ -167,7 +171,7 @@ def timing_dense(timer: Timer) -> None:
             timer.report.add(what, skipped="out of memory")
         if not timer.dry:
             torch.cuda.empty_cache()
-            time_exact_rld(timer, n, X.shape[1], engine=fastest_engine(timer))
+            time_exact_rld(timer, n, X.shape[1], kernels=fastest_kernels(timer))
 
 
 def timing_keops(timer: Timer) -> None:

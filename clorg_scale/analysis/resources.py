@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from clorg_scale.arrays import Device, available_memory, parse_memory, resolve_device
-from clorg_scale.arrays.memory import in_bytes
+from clorg_scale.arrays.memory import at_least, in_bytes
 from clorg_scale.errors import InputError
 
 __all__ = ["Resources"]
@@ -87,6 +87,6 @@ class Resources:
             limit, name = int(SHARE_OF_AVAILABLE * available_memory()), "memory available"
         if needs[what] > limit:
             raise InputError(
-                f"{what} needs at least {in_bytes(needs[what])}, more than the {name} of {in_bytes(limit)}; raise the "
+                f"{what} needs at least {at_least(needs[what])}, more than the {name} of {in_bytes(limit)}; raise the "
                 "limit, or lower k."
             )

@@ -153,7 +153,6 @@ def _from_lists(chunks: list[Any], kind: Any, name: str) -> Array:
 
 def _list_matrix(chunk: Any, name: str) -> Array:
     """Return the lists of one chunk, which is not empty, as the rows of a matrix, sharing memory."""
-    import pyarrow
     import pyarrow.compute
 
     values = chunk.flatten()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from clorg_scale.arrays.limits import memory_left
 from clorg_scale.errors import InputError
 
-__all__ = ["available_memory", "in_bytes", "parse_memory"]
+__all__ = ["at_least", "available_memory", "in_bytes", "parse_memory"]
 
 _UNITS = {
     "": 1,
@@ -57,6 +58,16 @@ def in_bytes(amount: int) -> str:
         return "more than 1000 YB"
     power = (len(str(amount)) - 1) // 3
     return f"{amount / 1000**power:.3g} {_PREFIXES[power - 1]}B"
+
+
+def at_least(amount: int) -> str:
+    """Amount of memory that suffices as text, rounded up, so that it suffices as a memory limit too."""
+    if amount < 1000:
+        return in_bytes(amount)
+    power = (len(str(amount)) - 1) // 3
+    scaled = amount / 1000**power
+    digits = 10 ** (2 - (len(str(int(scaled))) - 1))
+    return in_bytes(math.ceil(math.ceil(scaled * digits) * 1000**power / digits))
 
 
 def available_memory() -> int:

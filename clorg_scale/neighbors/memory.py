@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from clorg_scale.arrays import available_memory, free_device_memory, parse_memory
+from clorg_scale.arrays.memory import at_least, in_bytes
 from clorg_scale.errors import InputError
 
 __all__ = ["Budget", "flat_bytes", "index_bytes", "memory_needed", "search_budget"]
@@ -91,16 +92,12 @@ def search_budget(
     total = int(SHARE_OF_AVAILABLE * (free if on_device else available_memory())) if limit is None else limit
     if needed > total:
         name = "memory available" if limit is None else "memory limit"
-        way_out = "" if needed == least else f" (index='flat' needs {_readable(least)})"
+        way_out = "" if needed == least else f" (index='flat' needs {at_least(least)})"
         raise InputError(
-            f"{what} needs at least {_readable(needed)}{way_out}, more than the {name} of "
-            f"{_readable(total)}; raise the limit, or lower k."
+            f"{what} needs at least {at_least(needed)}{way_out}, more than the {name} of "
+            f"{in_bytes(total)}; raise the limit, or lower k."
         )
     blocks = min(MOST_BLOCKS[device], LEAST_BLOCKS + (total - needed) // 2)
     if device == "cuda":  # blocks from main memory are copied there
         blocks = min(blocks, max(LEAST_BLOCKS, free // 2))
     return Budget(blocks, total - needed - blocks + LEAST_BLOCKS)
-
-
-def _readable(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{math.ceil(n_bytes / 1e5) / 10:.1f} MB"

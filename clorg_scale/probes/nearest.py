@@ -93,7 +93,7 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Class with the most votes for each row of X (m, d)."""
         neighbors, n = self._neighbors(X)
         best = np.empty(neighbors.indices.shape[0], dtype=np.int64)
-        for rows in row_slices(len(best), self.k, itemsize=32):
+        for rows in row_slices(len(best), int(self.k), itemsize=32):
             codes, votes = self._voters(neighbors, rows)
             best[rows] = _most_voted(codes, votes)
         return np.asarray(self.classes_[best[:n]])

@@ -250,21 +250,39 @@ def _sampled(
 
     check_sampled_memory(points, len(temperatures), options.k, options.memory_limit)
     table = knn(
-        points.embeddings, min(options.k, points.n_points - 1), device=options.device,
-        memory_limit=options.memory_limit, seed=options.seed, progress=options.progress, target_recall=NEAR_RECALL,
+        points.embeddings,
+        min(options.k, points.n_points - 1),
+        device=options.device,
+        memory_limit=options.memory_limit,
+        seed=options.seed,
+        progress=options.progress,
+        target_recall=NEAR_RECALL,
         client=options.client,
-    )  # fmt: skip
+    )
     near_field = NearField.of(table, tile_order(points.n_points, options.seed))
     sums = sampled_sums(
-        points, classes.codes, near_field, temperatures, target_error=options.target_error,
-        seed=options.seed, device="cuda" if options.device == "cuda" else None, precision="fp16",
-        memory_limit=options.memory_limit, progress=options.progress, ordered_map=ordered_map(options.client),
-    )  # fmt: skip
+        points,
+        classes.codes,
+        near_field,
+        temperatures,
+        target_error=options.target_error,
+        seed=options.seed,
+        device="cuda" if options.device == "cuda" else None,
+        precision="fp16",
+        memory_limit=options.memory_limit,
+        progress=options.progress,
+        ordered_map=ordered_map(options.client),
+    )
     details = {
-        "device": options.device, "precision": sums.precision, "landmarks": sums.n_landmarks, "k": table.k,
-        "index": table.index, "recall": table.measured_recall, "bias_removed": sums.bias.tolist(),
+        "device": options.device,
+        "precision": sums.precision,
+        "landmarks": sums.n_landmarks,
+        "k": table.k,
+        "index": table.index,
+        "recall": table.measured_recall,
+        "bias_removed": sums.bias.tolist(),
         "interval": round(sums.interval, 3),
-    }  # fmt: skip
+    }
     result = _result("sampled", classes, temperatures, sums, details)
     null_std = _null_std(points, classes, sums, temperatures, seed=options.seed)
     return replace(result, stderr=sums.stderr, null_std=null_std)

@@ -61,7 +61,8 @@ def dense_rld(X: Any, codes: Any, temperatures: Any) -> DenseRLD:
     codes = np.asarray(codes)
     k, w, _, mu = dense_sums(X, codes, temperatures)
     values, per_class = modularity_of_sums(k, w, codes)
-    return DenseRLD(values, per_class, np.where(codes >= 0, w / k, np.nan), mu)
+    with np.errstate(invalid="ignore"):  # k of an outlier may be 0 in float64; its share is then undefined
+        return DenseRLD(values, per_class, np.where(codes >= 0, w / k, np.nan), mu)
 
 
 def dense_sums(X: Any, codes: Any, temperatures: Any) -> DenseSums:

@@ -2,17 +2,13 @@ r"""Standard deviation of RLD over shufflings of the labels."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import array_module
 from clorg_scale.rld.points import ClassOrderedPoints, distances_to_all
-
-if TYPE_CHECKING:
-    from clorg_scale.rld.exact.passes import ExactSums
-    from clorg_scale.rld.sampled.estimate import SampledSums
 
 __all__ = ["affinity_spread", "shuffled_labels_deviation"]
 
@@ -22,6 +18,26 @@ SAMPLED_ROWS = 64
 """Rows of the affinity matrix on which B is compared with A."""
 
 BLOCK_ROWS = 8192
+
+
+class PairSums(Protocol):
+    """Sums over all pairs of points, exact or sampled."""
+
+    @property
+    def k(self) -> Floats:
+        """(t, n) affinity of each point to all others."""
+
+    @property
+    def log_r(self) -> Floats:
+        """(t, n) natural logarithm of r."""
+
+    @property
+    def mean_distance(self) -> float:
+        """Mean distance mu."""
+
+    @property
+    def squares(self) -> Floats | None:
+        """(t,) sum of the squares of all affinities."""
 
 
 def shuffled_labels_deviation(spread: Floats, codes: npt.NDArray[np.int64], n_classes: int) -> Floats:
@@ -52,9 +68,7 @@ def shuffled_labels_deviation(spread: Floats, codes: npt.NDArray[np.int64], n_cl
     return np.asarray(np.sqrt(2 * spread * label_factor))
 
 
-def affinity_spread(
-    points: ClassOrderedPoints, temperatures: Floats, sums: ExactSums | SampledSums, *, seed: int = 0
-) -> Floats:
+def affinity_spread(points: ClassOrderedPoints, temperatures: Floats, sums: PairSums, *, seed: int = 0) -> Floats:
     r"""Sum of B^2 over all pairs: how much smaller it is than that of (A / 2m)^2 is found on a sample of rows.
 
     Parameters

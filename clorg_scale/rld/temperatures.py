@@ -37,7 +37,7 @@ def square_of(temperatures: Floats, *, adjacent: bool = False) -> Integers:
     return found
 
 
-def log_r_at(mu: float, guess: float, temperatures: Any, R: Any, D: Any, log: Any) -> Any:
+def log_r_at(mu: float, guess: float, *, temperatures: Any, R: Any, D: Any, log: Any) -> Any:
     r"""(t, n) natural logarithm of r at the mean distance mu, from sums at a guess of it.
 
     To first order in log(mu / guess), with R = sum_j E_ij and D = sum_j d_ij E_ij at the guess,

@@ -564,3 +564,11 @@ def test_importing_arrays_stays_light():
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("amount", [1, 999, 1000, 1001, 50_331_648, 99_949, 99_951, 999_999, 123_456_789_012])
+def test_memory_that_suffices_is_rounded_up(amount):
+    from clorg_scale.arrays.memory import at_least
+
+    said = parse_memory(at_least(amount).replace("bytes", ""))
+    assert amount <= said <= 1.011 * amount

@@ -14,10 +14,10 @@ from serial_cupy import hide_rapids, serial_cupy
 
 
 class Machine(NamedTuple):
-    """The device that a test runs on, and its engine of exact RLD."""
+    """The device that a test runs on, and its kernels of exact RLD."""
 
     device: str
-    engine: str
+    kernels: str
 
     @property
     def is_gpu(self):

@@ -13,6 +13,7 @@ from clorg_scale.rld.points import ClassOrderedPoints
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from clorg_scale.rld.exact import gpu as gpu_engine
+from clorg_scale.rld.exact.launch_plan import choose_kernels
 
 ALLOWED = {"ieee": 2e-6, "tf32x3": 2e-6, "tf32": 1e-4, "fp16": 1e-4, "bf16": 1e-3}
 """Error of each input mode on points of few features."""
@@ -21,11 +22,11 @@ SHAPES = {"cpu": [(311, 17)], "gpu": [(2999, 17), (3001, 300)]}
 """Numbers of points that fill no tile."""
 
 
-def values(machine, X, codes, *, engine=None, precision=None):
-    """RLD by an engine, or by that of the machine."""
+def values(machine, X, codes, *, kernels=None, precision=None):
+    """RLD by some kernels, or by those of the machine."""
     n_classes = int(codes.max()) + 1
     points = ClassOrderedPoints(X, codes, n_classes)
-    options = {"engine": engine or machine.engine, "precision": precision, "device": machine.device}
+    options = {"kernels": kernels or machine.kernels, "precision": precision, "device": machine.device}
     sums = gpu_engine.exact_sums(points, TEMPERATURES, **options, advance=lambda _: None)
     return label_modularity(sums.k, sums.w, codes, n_classes).values
 
@@ -37,25 +38,24 @@ def expected_values(n, d, spread=1.0):
 
 
 def cases():
-    """Every engine in every input mode that it has; on the CPU torch's tiles."""
-    for place, shapes in SHAPES.items():
+    """All kernels in every input mode that they have; on the CPU torch's tiles."""
+    for machine, shapes in SHAPES.items():
         for n, d in shapes:
-            for engine in ("torch",) if place == "cpu" else ("hopper", "triton", "torch"):
-                for precision in ("fp16", "bf16") if engine == "hopper" else ALLOWED:
-                    marks = [pytest.mark.gpu] if place == "gpu" else []
-                    yield pytest.param(place, n, d, engine, precision, marks=marks)
+            for kernels in ("torch",) if machine == "cpu" else ("hopper", "triton", "torch"):
+                for precision in ("fp16", "bf16") if kernels == "hopper" else ALLOWED:
+                    marks = [pytest.mark.gpu] if machine == "gpu" else []
+                    yield pytest.param(machine, n, d, kernels, precision, marks=marks)
 
 
-@pytest.mark.parametrize(("machine", "n", "d", "engine", "precision"), list(cases()), indirect=["machine"])
-def test_exact_rld(machine, n, d, engine, precision, within):
-    if engine == "hopper":
-        from clorg_scale.kernels import rld_hopper
-
-        if not rld_hopper.usable(torch.device("cuda", torch.cuda.current_device()), precision, len(TEMPERATURES)):
+@pytest.mark.parametrize(("machine", "n", "d", "kernels", "precision"), list(cases()), indirect=["machine"])
+def test_exact_rld(machine, n, d, kernels, precision, within):
+    if kernels == "hopper":
+        device = torch.device("cuda", torch.cuda.current_device())
+        if choose_kernels("auto", precision, device, len(TEMPERATURES)) != "hopper":
             pytest.skip("the GPU is not of the Hopper generation, or CuPy or cuda-core is not installed")
-    found = values(machine, *clustered(n, d), engine=engine, precision=precision)
+    found = values(machine, *clustered(n, d), kernels=kernels, precision=precision)
     error = abs(found - expected_values(n, d)).max()
-    within(f"exact RLD {n} x {d} {engine} {precision}", error, ALLOWED[precision])
+    within(f"exact RLD {n} x {d} {kernels} {precision}", error, ALLOWED[precision])
 
 
 def test_exact_rld_of_collapsed_classes(machine, within):
@@ -72,7 +72,7 @@ def test_exact_rld_streamed(machine, within, monkeypatch):
     n, d, panel_rows = (60_000, 512, 8192) if machine.is_gpu else (600, 32, 200)
     X, codes = clustered(n, d)
     resident = values(machine, X, codes)
-    monkeypatch.setattr(gpu_engine, "_plan", lambda *_, **__: (panel_rows, False))
+    monkeypatch.setattr(gpu_engine, "plan_panels", lambda *_, **__: (panel_rows, False))
     streamed = values(machine, X, codes)
     assert np.isfinite(streamed).all()
     # The first estimate of mu is coarser for streamed points; what is left after its correction is less than this.

@@ -45,7 +45,7 @@ def test_rapids_is_hidden(fake_rapids, cupy, is_stand_in, monkeypatch):
         assert importlib.util.find_spec(name) is None
         with pytest.raises(ImportError):
             importlib.import_module(name)
-    monkeypatch.setattr("clorg_scale.neighbors.search.exact_engine", lambda *_: BlockSearch("flat(test)", brute_force))
+    monkeypatch.setattr("clorg_scale.neighbors.engines.exact_engine", lambda _: BlockSearch("flat(test)", brute_force))
     X, _ = points()
     table = knn(cupy.asarray(X), 7, index="ivf", device="cuda")
     found = communities(affinity_graph(table))

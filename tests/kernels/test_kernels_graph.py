@@ -154,6 +154,7 @@ def test_sampler_is_that_of_the_cpu(shims, fanout):
         arguments = (indptr, columns, values, expected_scale, targets)
         files["sample_neighbors"]("sample_rows", *arguments, 120, seed, starts, nodes, kept)
         expected_nodes, expected_kept = np.empty_like(nodes), np.empty_like(kept)
-        sampler._sample_rows(*arguments, np.uint64(seed), starts, expected_nodes, expected_kept)
+        sample = sampler.Rows(starts, expected_nodes, expected_kept)
+        sampler._sample_rows(sampler.Rows(*arguments[:3]), expected_scale, targets, np.uint64(seed), sample)
         np.testing.assert_array_equal(nodes, expected_nodes)
         np.testing.assert_allclose(kept, expected_kept, rtol=1e-6)

@@ -11,7 +11,7 @@ from command_line import assert_one_sentence, run_process
 from clorg_scale.arrays import available_memory, within_device_memory
 from clorg_scale.arrays.limits import memory_left
 from clorg_scale.errors import InputError, MissingDependencyError, lacks_memory, require
-from clorg_scale.store.damage import tell_damage
+from clorg_scale.store.damage import explain_damage
 
 V2 = "30 23 0:26 {root} {at} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = "35 31 0:32 {root} {at} rw,relatime shared:9 - cgroup cgroup rw,memory\n"
@@ -170,7 +170,7 @@ def test_main_memory_is_no_device(kind):
 
 
 def test_refused_memory_does_not_pass_for_a_damaged_file():
-    with pytest.raises(OSError, match="Cannot allocate memory"), tell_damage("x.h5 is damaged"):
+    with pytest.raises(OSError, match="Cannot allocate memory"), explain_damage("x.h5 is damaged"):
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
-    with pytest.raises(InputError, match="is damaged"), tell_damage("x.h5 is damaged"):
+    with pytest.raises(InputError, match="is damaged"), explain_damage("x.h5 is damaged"):
         raise OSError(errno.EIO, "Input/output error")

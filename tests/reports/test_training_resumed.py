@@ -176,7 +176,7 @@ def test_measures_of_other_images_are_not_continued(tmp_path):
     with pytest.raises(InputError, match="measures of 40 images, not of 60"):
         backbones.Recorder(noise(60), out=tmp_path)
     one_class = Images(noise(60).pixels, np.zeros(60, np.int64), ["a"], "one")
-    with pytest.raises(InputError, match="all of one class"):
+    with pytest.raises(InputError, match="all belong to one class"):
         backbones.Recorder(one_class, out=tmp_path / "new")
 
 

@@ -179,7 +179,7 @@ def exact_sums(
     guess = engine.guess_mean_distance(seed)
     R, D, distance_sum = engine.kernel_pass(guess)
     mu = mean_distance(distance_sum, points.n_points)
-    log_r = log_r_at(mu, guess, engine.temperatures, R, D, engine.xp.log)
+    log_r = log_r_at(mu, guess, temperatures=engine.temperatures, R=R, D=D, log=engine.xp.log)
     log_r, r_is_accurate = engine.rescue_log_r(mu, R, log_r)
     sums = engine.affinity_pass(mu, log_r)
     sums, k_is_accurate = engine.rescue_affinities(mu, log_r, sums)

@@ -304,7 +304,7 @@ class TorchEngine:
         step = max(1, PAIR_NUMBERS[self.device.type] // self.points.d)
         for panel in self.points.panels():
             for first in range(0, len(panel.x), step):
-                some = panel.part(first, min(len(panel.x), first + step))
+                some = panel.slice(first, min(len(panel.x), first + step))
                 columns = slice(some.start, some.start + len(some.x))
                 square = torch.addmm(norms[:, None] + some.norms, X, some.x.to(dtype).T, alpha=-2)
                 distance = square.clamp_min_(0).sqrt_()
