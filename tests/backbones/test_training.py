@@ -159,7 +159,7 @@ for name in ("simclr", "vicreg", "moco", "mocov3", "supervised"):
     if hasattr(method, "teacher"):
         method.teacher[1] = nn.Linear(4, method.projection.out_features).requires_grad_(False)
     processes = Processes("cpu")
-    placed = processes.placed(method)
+    placed = processes.on_device(method)
     own = slice(processes.rank, None, processes.count)
     pixels = torch.from_numpy(images.pixels[:32]).float() / 255
     views = [pixels[own], pixels.flip(2)[own]][: method.n_views]

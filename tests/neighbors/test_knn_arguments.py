@@ -22,7 +22,7 @@ from clorg_scale.neighbors import knn, knn_between, knn_of
         ({"index": "IVFx,Flatter"}, "FAISS cannot build the index 'IVFx,Flatter'"),
         ({"index": "nndescent"}, "NN-descent needs at least 200 points"),
         ({"device": "tpu"}, "device must be"),
-        ({"memory_limit": "1MB"}, r"needs at least \d+.*more than the memory limit of 1.0 MB"),
+        ({"memory_limit": "1MB"}, r"needs at least \d+.*more than the memory limit of 1 MB"),
         ({"memory_limit": "much"}, "not an amount of memory"),
     ],
 )
