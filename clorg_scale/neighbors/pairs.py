@@ -6,7 +6,6 @@ differences taken coordinate by coordinate in float64 lose none, and give equal 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,7 +100,8 @@ def _numbers(embeddings: Array) -> Array:
     return embeddings.view(np.uint16) if embeddings.dtype == np.float16 else np.asarray(embeddings)
 
 
-def _loop(inner_product: bool, halves: bool) -> Callable[..., None]:  # noqa: FBT001
+def _loop(inner_product: bool, halves: bool) -> Any:  # noqa: FBT001
+    """The compiled loop over (vectors, factors, rows, ids, keys)."""
     if halves:
         return _inner_product_keys_of_halves if inner_product else _squared_distance_keys_of_halves
     return _inner_product_keys if inner_product else _squared_distance_keys

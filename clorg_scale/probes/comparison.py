@@ -23,7 +23,7 @@ from clorg_scale.arrays import (
 )
 from clorg_scale.errors import InputError
 from clorg_scale.installation import pip_line
-from clorg_scale.neighbors.result import Metric
+from clorg_scale.neighbors.result import KNN, Metric
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.transductive import read_graph
 from clorg_scale.whole import whole_number
@@ -47,6 +47,7 @@ def compare_probes(
     probes: Sequence[str] = PROBES,
     k: int = 15,
     metric: Metric = "euclidean",
+    neighbors: KNN | None = None,
     seed: int = 0,
     device: Device = "auto",
     memory_limit: str | int | None = None,
@@ -70,6 +71,9 @@ def compare_probes(
         out with a warning.
     k, metric
         Settings of the k-NN probe.
+    neighbors
+        k-NN table over the n training points followed by the m test points, if there is one already: the k-NN probe
+        takes its neighbors from there as far as they suffice.
     seed, device, memory_limit, progress
         As for the probes themselves.
     unlabelled
@@ -97,7 +101,7 @@ def compare_probes(
     codes, test_codes = joint_codes(labels, n, test_labels, m, unlabelled)
     seed = whole_number("seed", seed, 0)
     settings = _Settings(k, metric, seed, device, memory_limit, progress)
-    task = _Task(X, codes, X_test, test_codes, graph)
+    task = _Task(X, codes, X_test, test_codes, graph, neighbors)
     return [_score(name, settings, task) for name in _available(probes)]
 
 
@@ -157,18 +161,19 @@ class _Settings:
 
 
 class _Task(NamedTuple):
-    """Training and test points in one numbering of classes, and the graph over both."""
+    """Training and test points in one numbering of classes, the graph over both, and their neighbors if known."""
 
     X: Any
     codes: npt.NDArray[np.int64]
     X_test: Any
     test_codes: npt.NDArray[np.int64]
     graph: Any
+    neighbors: KNN | None
 
 
 def _score(name: str, settings: _Settings, task: _Task) -> ProbeResult:
     """Train and score one probe."""
-    X, codes, X_test, test_codes, graph = task
+    X, codes, X_test, test_codes, graph, neighbors = task
     probe = _build(name, settings)
     known = np.unique(codes[codes >= 0])
     start = time.perf_counter()
@@ -178,7 +183,9 @@ def _score(name: str, settings: _Settings, task: _Task) -> ProbeResult:
         node_labels = ClassLabels(_numbered(np.concatenate([codes, hidden]), known), known)
         predicted = probe.fit(graph, node_labels, train_mask).predict()[len(codes) :]
     else:
-        predicted = probe.fit(X, ClassLabels(_numbered(codes, known), known)).predict(X_test)
+        probe.fit(X, ClassLabels(_numbered(codes, known), known))
+        from_table = name == "knn" and neighbors is not None
+        predicted = probe.predict_from(neighbors, X_test) if from_table else probe.predict(X_test)
     seconds = time.perf_counter() - start
     scored = test_codes >= 0
     n_correct = int(np.count_nonzero(predicted[scored] == test_codes[scored]))
