@@ -209,6 +209,7 @@ def check_settings(
     community_method: str,
     resolution: float,
     map_points: int,
+    perplexity: float,
     chi_points: int | None,
     seed: int,
 ) -> None:
@@ -228,6 +229,8 @@ def check_settings(
     whole_number("map_points", map_points, 0, where=" (0 for no map)")
     if map_points != 0:
         whole_number("map_points", map_points, LEAST_ON_MAP, where=" (or 0 for no map)")
+    if not 1 <= perplexity < np.inf:
+        raise InputError(f"perplexity must be a number from 1 on, not {perplexity}.")
     if chi_points is not None:
         whole_number("chi_points", chi_points, 1, where=" (or None for all)")
 

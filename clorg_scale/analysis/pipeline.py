@@ -27,6 +27,7 @@ from clorg_scale.analysis.sizes import CHI_POINTS, memory_needed, search_sizes
 from clorg_scale.analysis.stages import Stages
 from clorg_scale.arrays import UNLABELLED, Device
 from clorg_scale.communities.detection import Method as CommunityMethod
+from clorg_scale.layout import PERPLEXITY
 from clorg_scale.neighbors.shared import first_neighbors
 from clorg_scale.rld.compute import DEFAULT_TEMPERATURES, Method, check_temperatures
 from clorg_scale.store.atomic import write_together
@@ -57,6 +58,7 @@ def analyze(
     probes: Iterable[str] | None = None,
     probe_study: bool = False,
     map_points: int = 10_000,
+    perplexity: float = PERPLEXITY,
     chi_points: int | None = CHI_POINTS,
     device: Device = "auto",
     memory_limit: str | int | None = None,
@@ -97,7 +99,10 @@ def analyze(
         Train the probes also with 1 % and 10 % of the labels, with 5 and 50 neighbors, and on graphs of temperature
         0.05 and 0.5: some six times the work of the probes.
     map_points
-        Points in the two-dimensional map, at most (3 or more); 0 draws none.
+        Points in the two-dimensional map, at most (3 or more); 0 draws none. Where there are more points, all others
+        are placed among these, and the report draws these.
+    perplexity
+        Neighbors that the map balances each point's distances for; at most a third of its points are taken.
     chi_points
         Points asked for their neighbors' classes (class homogeneity), drawn at random where there are more; None asks
         all: exact, but the search takes n^2 d.
@@ -142,6 +147,7 @@ def analyze(
         community_method=community_method,
         resolution=resolution,
         map_points=map_points,
+        perplexity=perplexity,
         chi_points=chi_points,
         seed=seed,
     )
@@ -185,7 +191,8 @@ def analyze(
         studies = [
             stage(study_scores[varied], probing, searched, varied=varied, tried=VARIED[varied]) for varied in VARIED
         ]
-    layout = stage(steps.point_layout, points, data.classes.codes, n_points=map_points, **common)
+    on_map: dict[str, Any] = {"n_points": map_points, "perplexity": float(perplexity)}
+    layout = stage(steps.point_layout, points, data.classes.codes, **on_map, **common)
 
     settings = {
         "k": k,

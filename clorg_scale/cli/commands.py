@@ -114,8 +114,16 @@ def analyze(
         ),
     ] = False,
     map_points: Annotated[
-        int, typer.Option(help="Largest number of points on the map; 0: no map.", metavar="N")
+        int,
+        typer.Option(
+            help="Largest number of points that the map draws; all others are placed among them. 0: no map.",
+            metavar="N",
+        ),
     ] = 10_000,
+    perplexity: Annotated[
+        float,
+        typer.Option(help="Perplexity of the map: about how many neighbors a point keeps near.", metavar="NUMBER"),
+    ] = 30.0,
     chi_points: Annotated[
         str,
         typer.Option(help="Number of points that class homogeneity is measured on, or all.", metavar="N"),
@@ -158,6 +166,7 @@ def analyze(
             probes=_probes(probes),
             probe_study=probe_study,
             map_points=map_points,
+            perplexity=perplexity,
             chi_points=_chi_points(chi_points),
             unlabelled=read_unlabelled(unlabelled),
             normalize=normalize,
