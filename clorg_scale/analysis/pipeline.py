@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,9 @@ def analyze(
     needs = memory_needed(data, sizes, k, n_temperatures=len(scales), method=method)
     resources.check_memory(needs)
     unchanged = Unchanged(data.arrays, data.fingerprints)
-    data = data.normalized() if normalize else data
+    if normalize:
+        data, left = data.normalized(resources.memory_limit, max(needs.values()))
+        resources = replace(resources, memory_limit=left)
     folder = None if output is None else Path(output)
     known = [(array, data.fingerprints[what]) for what, array in data.arrays.items()]
     stage = Stages(folder, resume=resume, progress=progress, check=unchanged.check, fingerprints=known)

@@ -116,7 +116,7 @@ def analyze(
     map_points: Annotated[
         int,
         typer.Option(
-            help="Largest number of points that the map draws; all others are placed among them. 0: no map.",
+            help="Points that the map draws, at most; all others are placed among them. 0: no map.",
             metavar="N",
         ),
     ] = 10_000,
