@@ -15,7 +15,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
 from clorg_scale.whole import MOST_SEED, whole_number
 
-__all__ = ["PERPLEXITY", "PointLayout", "lay_out"]
+__all__ = ["PERPLEXITY", "PointLayout", "lay_out", "memory_needed"]
 
 PCA_FEATURES = 50
 """Principal components that t-SNE starts from, as in the reference implementations."""
@@ -29,11 +29,30 @@ FEWEST_FOR_THREADS = 2_000
 PERPLEXITY = 30.0
 """The reference implementations' own."""
 
-PLACED_AT_ONCE = 20_000
-"""Points placed among the landmarks at a time: some 60 MB."""
+PLACED_AT_ONCE, PLACED_BYTES = 20_000, 64 << 20
+"""Points placed among the landmarks at a time, at most, and bytes of their coordinates."""
+
+TSNE_BYTES = 1 << 10
+"""Memory of t-SNE for each landmark and unit of perplexity: three neighbors, their affinities from either end, and what
+sorting and building these takes (measured: 600 to 900 bytes)."""
 
 EXAGGERATION_STEPS, STEPS = 250, 500
 """openTSNE's own defaults."""
+
+
+LEAST_BYTES = 32 << 20
+"""Memory of the pass that finds the means, and of the grid of forces."""
+
+COORDINATE_BYTES = 16
+"""Memory of one coordinate of a point that is read: in float64 and float32, and in the projection."""
+
+
+def memory_needed(n: int, d: int, n_points: int, *, perplexity: float = PERPLEXITY) -> int:
+    """Least memory in bytes that `lay_out` takes beside the embeddings, of shape (n, d)."""
+    m = min(n, n_points)
+    landmarks = m * int(COORDINATE_BYTES * d + 16 * PCA_FEATURES + TSNE_BYTES * min(perplexity, m / 3))
+    others = 0 if m == n else 2 * PLACED_BYTES
+    return 16 * n + max(landmarks, others) + LEAST_BYTES
 
 
 class PointLayout(NamedTuple):
@@ -167,8 +186,9 @@ def _placed(
     """(n, 2) positions of all points, found a block at a time from their principal components."""
     placed = np.empty((n, 2), np.float32)
     with progress_bar("map, other points", n, unit="points", enabled=progress) as advance:
-        for start in range(0, n, PLACED_AT_ONCE):
-            rows = np.arange(start, min(start + PLACED_AT_ONCE, n))
+        step = min(PLACED_AT_ONCE, max(1, PLACED_BYTES // (COORDINATE_BYTES * pca.n_features_in_)))
+        for start in range(0, n, step):
+            rows = np.arange(start, min(start + step, n))
             placed[rows] = place(np.asarray(pca.transform(read(rows)), np.float32))
             advance(len(rows))
     return placed

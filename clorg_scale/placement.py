@@ -21,8 +21,8 @@ PERPLEXITY, NEIGHBORS, VOTERS = 5.0, 15, 10
 """openTSNE's own for new points: perplexity, three times as many landmarks; landmarks whose median is the start."""
 
 STEPS = 100
-"""Steps of each point, where `transform` takes 250 by default: of 5,000 images among 2,000, 99 % end within 0.4 % of the
-map's width of where 250 steps take them, half of them within a millionth (a few lie between clusters)."""
+"""Steps of each point, where `transform` takes 250 by default. Of 5,000 images among 2,000, 99 % end within 0.4 % of
+the map's width of where 250 steps take them, half of them within a thousandth of that (a few lie between clusters)."""
 
 JUDGED = 1_000
 """Points, at most, whose neighbors on the map are compared with those in space."""

@@ -157,7 +157,8 @@ def analyze(
     sizes = search_sizes(
         data, k, chi_points=chi_points, probes=bool(chosen), probe_study=probe_study, normalize=normalize
     )
-    needs = memory_needed(data, sizes, k, n_temperatures=len(scales), method=method)
+    on_map: dict[str, Any] = {"map_points": map_points, "perplexity": float(perplexity)}
+    needs = memory_needed(data, sizes, k, n_temperatures=len(scales), method=method, **on_map)
     resources.check_memory(needs)
     unchanged = Unchanged(data.arrays, data.fingerprints)
     if normalize:
@@ -194,7 +195,6 @@ def analyze(
         studies = [
             stage(study_scores[varied], probing, searched, varied=varied, tried=VARIED[varied]) for varied in VARIED
         ]
-    on_map: dict[str, Any] = {"n_points": map_points, "perplexity": float(perplexity)}
     layout = stage(steps.point_layout, points, data.classes.codes, **on_map, **common)
 
     settings = {

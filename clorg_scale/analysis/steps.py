@@ -208,10 +208,10 @@ class Layout:
 
 @stage("map", attrgetter("method"))
 def point_layout(
-    points: Array, codes: npt.NDArray[np.int64], *, n_points: int, perplexity: float, seed: int, resources: Resources
+    points: Array, codes: npt.NDArray[np.int64], *, map_points: int, perplexity: float, seed: int, resources: Resources
 ) -> Layout:
     """Lay out landmarks in two dimensions, and place all other points among them."""
-    if n_points == 0:
+    if map_points == 0:
         return Layout(np.empty(0, np.int64), np.empty((0, 2)), "No map was asked for.", np.empty((0, 2), np.float32))
-    found = lay_out(points, codes, n_points=n_points, perplexity=perplexity, seed=seed, progress=resources.progress)
+    found = lay_out(points, codes, n_points=map_points, perplexity=perplexity, seed=seed, progress=resources.progress)
     return Layout(*found)

@@ -206,9 +206,10 @@ def _probes(text: str | None) -> list[str] | None:
 def _print_analysis(result: Analysis) -> None:
     """Print the results of an analysis, and the time and memory of its stages."""
     from clorg_scale.analysis.comparison import quantities
+    from clorg_scale.report.findings import normalization
 
     size = f"{result.n_points:,} points of {result.n_features:,} features"
-    size += ", normalized to length 1" if result.settings.get("normalize") else ""
+    size += ", normalized to length 1" if result.settings.get("normalize") else ", not normalized"
     beside = f", {result.n_unlabelled:,} unlabelled" if result.n_unlabelled else ""
     print(f"{printable(result.name)}: {size}{beside}, {len(result.classes)} classes\n")
     rows = quantities(result)
@@ -219,7 +220,7 @@ def _print_analysis(result: Analysis) -> None:
     if error and result.class_homogeneity_points:
         asked = f"{result.class_homogeneity_points:,}"
         print(f"\nCHI of a sample of {asked} points, standard errors up to {error:.2g}; --chi-points all takes all.")
-    print()
+    print(f"\n{normalization(result)}\n")
     for stage in result.stages:
         print(f"{stage.stage:<{width}}  {stage.seconds:10.1f} s  {stage.peak_memory_bytes / 1e9:6.2f} GB peak")
 

@@ -62,7 +62,7 @@ VALUES = {
     "left_out": ("", "Left out: gcn."),
     "varied": ("labels", "neighbors"),
     "tried": ((0.1,), (0.1, 0.2)),
-} | dict.fromkeys(("n_asked", "k", "seed", "n_vectors", "n_points"), (5, 6))
+} | dict.fromkeys(("n_asked", "k", "seed", "n_vectors", "map_points"), (5, 6))
 """Two values of each parameter that a stage's function has."""
 
 
