@@ -82,8 +82,8 @@ def normalization(analysis: AnalysisRecord) -> str:
             "directions, which is what contrastive training with the cosine arranges."
         )
     return (
-        "Embeddings were taken as they are: RLD, Calinski-Harabasz, graph and probes compare Euclidean distances, class "
-        "homogeneity directions. For models trained or used with the cosine, normalize (--normalize, as in the paper's "
+        "Embeddings were taken as they are: RLD, Calinski-Harabasz, graph and probes compare Euclidean distances, "
+        "class homogeneity directions. For models trained or used with the cosine, normalize (--normalize, as in the paper's "
         "notebooks); compare models either all normalized or all as they are."
     )
 
