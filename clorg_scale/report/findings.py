@@ -83,8 +83,8 @@ def normalization(analysis: AnalysisRecord) -> str:
         )
     return (
         "Embeddings were taken as they are: RLD, Calinski-Harabasz, graph and probes compare Euclidean distances, "
-        "class homogeneity directions. For models trained or used with the cosine, normalize (--normalize, as in the paper's "
-        "notebooks); compare models either all normalized or all as they are."
+        "class homogeneity directions. For models trained or used with the cosine, normalize (--normalize, as in the "
+        "paper's notebooks); compare models either all normalized or all as they are."
     )
 
 

@@ -62,7 +62,7 @@ def test_stages_normalize_within_the_limit(compute):
     """With just enough for the computation itself the copy goes to a file, and the numbers stay."""
     second = LABELS if compute is cs.rld else 5
     with pytest.raises(InputError, match=r"[Mm]emory limit") as refused:
-        compute(POINTS, second, memory_limit="1MB", device="cpu")
+        compute(POINTS, second, memory_limit="1kB", device="cpu")
     enough = re.search(r"at least ([\d.]+ .B)", str(refused.value))[1]
     tight, ample = (
         compute(POINTS, second, memory_limit=limit, device="cpu", normalize=True) for limit in (enough, None)
