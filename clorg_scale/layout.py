@@ -32,9 +32,9 @@ PERPLEXITY = 30.0
 PLACED_AT_ONCE, PLACED_BYTES = 20_000, 64 << 20
 """Points placed among the landmarks at a time, at most, and bytes of their coordinates."""
 
-TSNE_BYTES = 1 << 10
+TSNE_BYTES = 320
 """Memory of t-SNE for each landmark and unit of perplexity: three neighbors, their affinities from either end, and what
-sorting and building these takes (measured: 600 to 900 bytes)."""
+sorting and building these takes (240 to 270 measured at 5,000 and 10,000 landmarks)."""
 
 EXAGGERATION_STEPS, STEPS = 250, 500
 """openTSNE's own defaults."""

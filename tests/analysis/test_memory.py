@@ -16,21 +16,21 @@ POINTS = (np.random.default_rng(0).normal(size=(300, 6)) + 2.0 * np.eye(3, 6)[LA
 SETTINGS = {"probes": [], "k": 5, "device": "cpu", "temperatures": (0.5,)}
 
 
-@pytest.mark.parametrize(
-    ("settings", "what"),
-    [
-        ({"map_points": 0}, r"(RLD of|Searching \d+ neighbors of) 300 points"),
-        ({"map_points": 300, "perplexity": 1000}, "The map of 300 points"),
-    ],
-)
-def test_the_limit_is_asked_before_anything_is_computed(tmp_path, settings, what):
-    with pytest.raises(InputError, match=what) as refused:
-        cs.analyze(POINTS, LABELS, memory_limit="1MB", output=tmp_path / "out", **SETTINGS | settings)
+def test_the_limit_is_asked_before_anything_is_computed(tmp_path):
+    with pytest.raises(InputError, match=r"(RLD of|Searching \d+ neighbors of) 300 points") as refused:
+        cs.analyze(POINTS, LABELS, memory_limit="1MB", output=tmp_path / "out", map_points=50, **SETTINGS)
     assert not (tmp_path / "out").exists()
     # What the sentence asks for does.
     enough = re.search(r"needs at least ([\d.]+ .B)", str(refused.value))[1]
-    result = cs.analyze(POINTS, LABELS, memory_limit=enough, **SETTINGS | settings)
-    assert result.n_points == 300
+    assert cs.analyze(POINTS, LABELS, memory_limit=enough, map_points=50, **SETTINGS).n_points == 300
+
+
+def test_the_map_counts(tmp_path):
+    """Of 1,500 landmarks that are balanced for 500 neighbors each, some 240 MB."""
+    many = np.random.default_rng(1).normal(size=(1500, 6))
+    with pytest.raises(InputError, match="The map of 1500 points needs at least 2.. MB"):
+        cs.analyze(many, np.arange(1500) % 3, memory_limit="100MB", perplexity=500, output=tmp_path / "out", **SETTINGS)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_normalized_copy_counts_or_lies_in_a_file():
