@@ -51,7 +51,7 @@ def memory_needed(n: int, d: int, n_points: int, *, perplexity: float = PERPLEXI
     """Least memory in bytes that `lay_out` takes beside the embeddings, of shape (n, d)."""
     m = min(n, n_points)
     landmarks = m * int(COORDINATE_BYTES * d + 16 * PCA_FEATURES + TSNE_BYTES * min(perplexity, m / 3))
-    others = 0 if m == n else 2 * PLACED_BYTES
+    others = 0 if m == n else 2 * min(PLACED_BYTES, n * COORDINATE_BYTES * d)
     return 16 * n + max(landmarks, others) + LEAST_BYTES
 
 

@@ -28,7 +28,7 @@ def test_the_limit_is_asked_before_anything_is_computed(tmp_path):
 def test_the_map_counts(tmp_path):
     """Of 1,500 landmarks that are balanced for 500 neighbors each, some 240 MB."""
     many = np.random.default_rng(1).normal(size=(1500, 6))
-    with pytest.raises(InputError, match="The map of 1500 points needs at least 2.. MB"):
+    with pytest.raises(InputError, match=r"The map of 1500 points needs at least 2.. MB"):
         cs.analyze(many, np.arange(1500) % 3, memory_limit="100MB", perplexity=500, output=tmp_path / "out", **SETTINGS)
     assert not (tmp_path / "out").exists()
 
