@@ -20,10 +20,11 @@ from clorg_scale.arrays import (
     encode_labels,
     is_unlabelled,
     label_array,
+    on_host,
 )
 from clorg_scale.errors import InputError
 from clorg_scale.installation import pip_line
-from clorg_scale.neighbors.result import Metric
+from clorg_scale.neighbors.result import KNN, Metric
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.transductive import read_graph
 from clorg_scale.whole import whole_number
@@ -34,6 +35,12 @@ PROBES = ("linear", "knn", "label_propagation", "gcn", "sage")
 """Names that `compare_probes` knows; the last two need PyTorch."""
 
 TORCH_PROBES = ("gcn", "sage")
+NOT_REPORTED = ("progress", "n_features_in", "unlabelled", "memory_limit")
+"""Values of a probe that do not describe its result."""
+
+EXACT_PRODUCTS = 1e12
+"""Products of exact search for the k-NN probe above which a k-NN table at hand is taken; ten seconds on two cores."""
+
 GRAPH_PROBES = ("label_propagation", "gcn", "sage")
 
 
@@ -52,6 +59,8 @@ def compare_probes(
     memory_limit: str | int | None = None,
     progress: bool = False,
     unlabelled: int | str | None = UNLABELLED,
+    neighbors: KNN | None = None,
+    max_over_epochs: bool = False,
 ) -> list[ProbeResult]:
     """Train every probe on the training points and score it on the test points.
 
@@ -75,6 +84,14 @@ def compare_probes(
     unlabelled
         The label of points without a class; None: every label, -1 too, is a class.
 
+    neighbors
+        k-NN table over the n training points followed by the m test points, if there is one. Where an exact search of
+        the training points nearest to each test point is expensive (products above 1e12), the k-NN probe then takes the
+        votes of the training points in the table, and says so in its settings.
+    max_over_epochs
+        Record the largest test accuracy over all epochs of the graph networks in `ProbeResult.details`: the number that
+        the code of the paper reports, where ours stops on held-out training nodes.
+
     Returns
     -------
     One `ProbeResult` for each probe that ran.
@@ -96,8 +113,10 @@ def compare_probes(
         raise InputError(f"The graph has {n_nodes} nodes; {n} training points followed by {m} test points are needed.")
     codes, test_codes = joint_codes(labels, n, test_labels, m, unlabelled)
     seed = whole_number("seed", seed, 0)
-    settings = _Settings(k, metric, seed, device, memory_limit, progress)
-    task = _Task(X, codes, X_test, test_codes, graph)
+    if neighbors is not None and len(neighbors.indices) != n + m:
+        raise InputError(f"The k-NN table has {len(neighbors.indices)} rows; one for each of {n + m} points is needed.")
+    settings = _Settings(k, metric, seed, device, memory_limit, progress, max_over_epochs)
+    task = _Task(X, codes, X_test, test_codes, graph, neighbors)
     return [_score(name, settings, task) for name in _available(probes)]
 
 
@@ -154,6 +173,7 @@ class _Settings:
     device: Device
     memory_limit: str | int | None
     progress: bool
+    max_over_epochs: bool
 
 
 class _Task(NamedTuple):
@@ -164,33 +184,97 @@ class _Task(NamedTuple):
     X_test: Any
     test_codes: npt.NDArray[np.int64]
     graph: Any
+    neighbors: KNN | None
+
+
+class _Predictions(NamedTuple):
+    """Codes predicted for the test points, and what the result says of how."""
+
+    codes: npt.NDArray[np.int64]
+    n_parameters: int
+    settings: dict[str, str | int | float | bool]
+    details: dict[str, float]
 
 
 def _score(name: str, settings: _Settings, task: _Task) -> ProbeResult:
     """Train and score one probe."""
-    X, codes, X_test, test_codes, graph = task
-    probe = _build(name, settings)
-    known = np.unique(codes[codes >= 0])
     start = time.perf_counter()
     if name in GRAPH_PROBES:
-        hidden = np.full(len(test_codes), -1, dtype=np.int64)
-        train_mask = np.arange(len(codes) + len(hidden)) < len(codes)
-        node_labels = ClassLabels(_numbered(np.concatenate([codes, hidden]), known), known)
-        predicted = probe.fit(graph, node_labels, train_mask).predict()[len(codes) :]
+        found = _graph_probe(name, settings, task)
+    elif name == "knn" and _exact_search_is_expensive(task):
+        found = _table_probe(settings, task)
     else:
-        predicted = probe.fit(X, ClassLabels(_numbered(codes, known), known)).predict(X_test)
+        found = _point_probe(name, settings, task)
     seconds = time.perf_counter() - start
-    scored = test_codes >= 0
-    n_correct = int(np.count_nonzero(predicted[scored] == test_codes[scored]))
+    scored = task.test_codes >= 0
+    n_correct = int(np.count_nonzero(found.codes[scored] == task.test_codes[scored]))
     n_scored = int(np.count_nonzero(scored))
     return ProbeResult(
         name=name,
         accuracy=n_correct / n_scored,
         accuracy_interval=accuracy_interval(n_correct, n_scored, seed=settings.seed),
-        n_parameters=probe.n_parameters,
+        n_parameters=found.n_parameters,
         seconds=seconds,
-        settings=_reported_settings(probe),
+        settings=found.settings,
+        details=found.details,
     )
+
+
+def _point_probe(name: str, settings: _Settings, task: _Task) -> _Predictions:
+    """A probe of the embeddings."""
+    probe = _build(name, settings)
+    predicted = probe.fit(task.X, _known_labels(task.codes)).predict(task.X_test)
+    return _Predictions(on_host(predicted), probe.n_parameters, _reported_settings(probe), {})
+
+
+def _graph_probe(name: str, settings: _Settings, task: _Task) -> _Predictions:
+    """A probe of the graph; the test nodes have no label in what it is handed, but for the record of accuracies."""
+    probe = _build(name, settings)
+    n, m = len(task.codes), len(task.test_codes)
+    test = np.arange(n, n + m)
+    train_mask = np.arange(n + m) < n
+    if settings.max_over_epochs and name in TORCH_PROBES:
+        known = np.unique(task.codes[task.codes >= 0])
+        everywhere = np.concatenate([task.codes, task.test_codes])
+        test_mask = ~train_mask & (everywhere >= 0)
+        unknown = test_mask & ~np.isin(everywhere, known)
+        if unknown.any():
+            test_mask &= ~unknown
+        labels = ClassLabels(_numbered(np.where(unknown, UNLABELLED, everywhere), known), known)
+        probe.fit(task.graph, labels, train_mask, test_mask=test_mask)
+        # A test point of a class that no training point has is never predicted correctly.
+        share = np.count_nonzero(test_mask) / np.count_nonzero(task.test_codes >= 0)
+        details = {"max_test_accuracy_over_epochs": probe.max_test_accuracy_ * share}
+    else:
+        hidden = np.concatenate([task.codes, np.full(m, UNLABELLED)])
+        probe.fit(task.graph, _known_labels(hidden), train_mask)
+        details = {}
+    predicted = probe.predict(test) if name in TORCH_PROBES else probe.predict()[n:]
+    return _Predictions(predicted, probe.n_parameters, _reported_settings(probe), details)
+
+
+def _exact_search_is_expensive(task: _Task) -> bool:
+    """Tell whether the votes are taken from the table."""
+    products = float(len(task.codes)) * len(task.test_codes) * task.X.shape[1]
+    return task.neighbors is not None and products > EXACT_PRODUCTS
+
+
+def _table_probe(settings: _Settings, task: _Task) -> _Predictions:
+    """Votes of the training points among the neighbors that have been found already."""
+    from clorg_scale.probes.votes import table_votes
+
+    table: Any = task.neighbors
+    n, m = len(task.codes), len(task.test_codes)
+    codes = np.concatenate([task.codes, np.full(m, UNLABELLED)])
+    predicted, n_votes = table_votes(table, codes, np.arange(n, n + m), k=settings.k)
+    described = f"those of training points among the {table.k} nearest of all points ({table.index})"
+    return _Predictions(predicted, 0, {"k": settings.k, "votes": described, "mean_votes": n_votes}, {})
+
+
+def _known_labels(codes: npt.NDArray[np.int64]) -> ClassLabels:
+    """Labels in a numbering of the classes that occur."""
+    known = np.unique(codes[codes >= 0])
+    return ClassLabels(_numbered(codes, known), known)
 
 
 def _numbered(codes: npt.NDArray[np.int64], known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -207,9 +291,9 @@ def _build(name: str, s: _Settings) -> Any:
     if name == "knn":
         return probes.KNNProbe(s.k, metric=s.metric, device=s.device, memory_limit=s.memory_limit, progress=s.progress)
     if name == "label_propagation":
-        return probes.LabelPropagationProbe(seed=s.seed, progress=s.progress)
+        return probes.LabelPropagationProbe(seed=s.seed, memory_limit=s.memory_limit, progress=s.progress)
     graph_network = probes.GCNProbe if name == "gcn" else probes.SAGEProbe
-    return graph_network(seed=s.seed, device=s.device, progress=s.progress)
+    return graph_network(seed=s.seed, device=s.device, memory_limit=s.memory_limit, progress=s.progress)
 
 
 def accuracy_interval(n_correct: int, n: int, *, seed: int = 0, resamples: int = 10_000) -> tuple[float, float]:
@@ -234,5 +318,5 @@ def _reported_settings(probe: Any) -> dict[str, str | int | float | bool]:
     return {
         name: value
         for name, value in (probe.get_params() | chosen).items()
-        if isinstance(value, (str, int, float, bool)) and name not in ("progress", "n_features_in", "unlabelled")
+        if isinstance(value, (str, int, float, bool)) and name not in NOT_REPORTED
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from clorg_scale.probes.settings import check_number, check_whole
 from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.transductive import masked_accuracy, node_numbers, read_graph, training_codes
 from clorg_scale.progress import Advance, progress_bar
+
+if TYPE_CHECKING:
+    from clorg_scale.probes.truncated import KeptScores
 
 __all__ = ["ALPHAS", "LabelPropagationProbe"]
 
@@ -149,7 +152,8 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         self.memory_needed_ = self._check_memory(len(weights), labels, xp)
         self.classes_, self.certain_share_ = labels.classes, 1.0
         self._prior = labels.counts / labels.counts.sum()
-        self._labels, self._scores, self._kept = labels, None, None
+        self._labels, self._scores = labels, None
+        self._kept: KeptScores | None = None
         adjacency = _normalized_adjacency(indptr, indices, weights, xp)
         if self.scores_ == "best":
             self._fit_best(adjacency, labels)
@@ -317,7 +321,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "classes_")
         n = len(self._best)
         wanted = np.arange(n) if nodes is None else node_numbers(nodes, n)
-        scores = self._kept_scores(wanted) if self._kept is not None else self._all_scores(wanted)
+        scores = self._all_scores(wanted) if self._kept is None else _dense(self._kept, wanted, len(self.classes_))
         xp = array_module(scores)
         total = scores.sum(axis=1, keepdims=True)
         reached = total > 0
@@ -335,14 +339,6 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
             scores[:, first : first + block.shape[1]] = block[rows]
         return scores
 
-    def _kept_scores(self, wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """(m, C) scores of some nodes, 0 for the classes that were not kept."""
-        classes, scores = self._kept.classes[wanted], self._kept.scores[wanted]
-        rows, places = np.nonzero(classes >= 0)
-        found = np.zeros((len(wanted), len(self.classes_)), dtype=np.float32)
-        found[rows, classes[rows, places]] = scores[rows, places]
-        return found
-
     def score(self, labels: Any, mask: Any) -> float:
         """Accuracy over the nodes of a mask, those without a label left out."""
         return masked_accuracy(self.predict(), labels, mask, self.unlabelled)
@@ -356,6 +352,15 @@ def _normalized_adjacency(indptr: Array, indices: Array, weights: Array, xp: Mod
     root = xp.where(sums > 0, 1 / xp.sqrt(xp.where(sums > 0, sums, 1)), 0)
     values = scaled_weights(indptr, indices, weights, root, root)
     return sparse.csr_matrix((values, indices, indptr), shape=(n, n))
+
+
+def _dense(kept: KeptScores, wanted: npt.NDArray[np.int64], n_classes: int) -> npt.NDArray[np.float32]:
+    """(m, C) scores of some nodes, 0 for the classes that were not kept."""
+    classes, scores = kept.classes[wanted], kept.scores[wanted]
+    rows, places = np.nonzero(classes >= 0)
+    found = np.zeros((len(wanted), n_classes), dtype=np.float32)
+    found[rows, classes[rows, places]] = scores[rows, places]
+    return found
 
 
 class _Winners:

@@ -181,7 +181,7 @@ def test_what_dropped_scores_may_lack_is_bounded(seed, alpha):
     Y = (1 - alpha) * np.linalg.solve(
         np.eye(n) - alpha * root[:, None] * A * root, np.eye(n_classes)[labels] * mask[:, None]
     )
-    kept = best._kept_scores(np.arange(n))
+    kept = propagation._dense(best._kept, np.arange(n), n_classes)
     lacking = Y - kept
     assert lacking.min() > -1e-4
     assert (lacking.max(axis=1) <= best._kept.missing + 1e-4).all()
