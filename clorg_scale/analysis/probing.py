@@ -178,7 +178,27 @@ def probe_scores(probing: Probing, *, left_out: str) -> ProbeScores:
         f"Trained on {len(probing.training_codes):,} points, scored on {len(test_codes):,} others; the graph probes "
         "see one graph over both and no test label. Intervals: 95 % bootstrap over the test points."
     )
-    return ProbeScores(results, int((test_codes >= 0).sum()), " ".join(filter(None, (how, left_out))))
+    sentences = (how, _what_ended_early(results), _what_is_approximate(results), left_out)
+    return ProbeScores(results, int((test_codes >= 0).sum()), " ".join(filter(None, sentences)))
+
+
+def _what_ended_early(results: list[ProbeResult]) -> str:
+    """A sentence on the probes whose training time ended, "" where there are none."""
+    ended = [result for result in results if result.settings.get("stopped_by") == "max_seconds"]
+    listed = ", ".join(f"{result.name} after {result.settings['n_epochs']} epochs" for result in ended)
+    return f"Ended by the time allowed, at an epoch that depends on the machine: {listed}." if ended else ""
+
+
+def _what_is_approximate(results: list[ProbeResult]) -> str:
+    """A sentence on labels spread with the scores of few classes, "" where all were kept."""
+    for result in results:
+        share = result.settings.get("certain_share", 1.0)
+        if result.settings.get("scores") == "best":
+            return (
+                f"Label propagation kept the 16 highest scores of each point; for {100 * float(share):.1f} % of the "
+                "points no score that was dropped can change the class."
+            )
+    return ""
 
 
 @stage("neighbors for the study", describe_table)

@@ -24,7 +24,7 @@ from clorg_scale.arrays import (
 )
 from clorg_scale.errors import InputError
 from clorg_scale.installation import pip_line
-from clorg_scale.neighbors.result import KNN, Metric
+from clorg_scale.neighbors.result import Metric
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.transductive import read_graph
 from clorg_scale.whole import whole_number
@@ -37,9 +37,6 @@ PROBES = ("linear", "knn", "label_propagation", "gcn", "sage")
 TORCH_PROBES = ("gcn", "sage")
 NOT_REPORTED = ("progress", "n_features_in", "unlabelled", "memory_limit")
 """Values of a probe that do not describe its result."""
-
-EXACT_PRODUCTS = 1e12
-"""Products of exact search for the k-NN probe above which a k-NN table at hand is taken; ten seconds on two cores."""
 
 GRAPH_PROBES = ("label_propagation", "gcn", "sage")
 
@@ -59,7 +56,6 @@ def compare_probes(
     memory_limit: str | int | None = None,
     progress: bool = False,
     unlabelled: int | str | None = UNLABELLED,
-    neighbors: KNN | None = None,
     max_over_epochs: bool = False,
 ) -> list[ProbeResult]:
     """Train every probe on the training points and score it on the test points.
@@ -84,10 +80,6 @@ def compare_probes(
     unlabelled
         The label of points without a class; None: every label, -1 too, is a class.
 
-    neighbors
-        k-NN table over the n training points followed by the m test points, if there is one. Where an exact search of
-        the training points nearest to each test point is expensive (products above 1e12), the k-NN probe then takes the
-        votes of the training points in the table, and says so in its settings.
     max_over_epochs
         Record the largest test accuracy over all epochs of the graph networks in `ProbeResult.details`: the number that
         the code of the paper reports, where ours stops on held-out training nodes.
@@ -113,10 +105,8 @@ def compare_probes(
         raise InputError(f"The graph has {n_nodes} nodes; {n} training points followed by {m} test points are needed.")
     codes, test_codes = joint_codes(labels, n, test_labels, m, unlabelled)
     seed = whole_number("seed", seed, 0)
-    if neighbors is not None and len(neighbors.indices) != n + m:
-        raise InputError(f"The k-NN table has {len(neighbors.indices)} rows; one for each of {n + m} points is needed.")
     settings = _Settings(k, metric, seed, device, memory_limit, progress, max_over_epochs)
-    task = _Task(X, codes, X_test, test_codes, graph, neighbors)
+    task = _Task(X, codes, X_test, test_codes, graph)
     return [_score(name, settings, task) for name in _available(probes)]
 
 
@@ -184,7 +174,6 @@ class _Task(NamedTuple):
     X_test: Any
     test_codes: npt.NDArray[np.int64]
     graph: Any
-    neighbors: KNN | None
 
 
 class _Predictions(NamedTuple):
@@ -199,12 +188,7 @@ class _Predictions(NamedTuple):
 def _score(name: str, settings: _Settings, task: _Task) -> ProbeResult:
     """Train and score one probe."""
     start = time.perf_counter()
-    if name in GRAPH_PROBES:
-        found = _graph_probe(name, settings, task)
-    elif name == "knn" and _exact_search_is_expensive(task):
-        found = _table_probe(settings, task)
-    else:
-        found = _point_probe(name, settings, task)
+    found = _graph_probe(name, settings, task) if name in GRAPH_PROBES else _point_probe(name, settings, task)
     seconds = time.perf_counter() - start
     scored = task.test_codes >= 0
     n_correct = int(np.count_nonzero(found.codes[scored] == task.test_codes[scored]))
@@ -223,7 +207,8 @@ def _score(name: str, settings: _Settings, task: _Task) -> ProbeResult:
 def _point_probe(name: str, settings: _Settings, task: _Task) -> _Predictions:
     """A probe of the embeddings."""
     probe = _build(name, settings)
-    predicted = probe.fit(task.X, _known_labels(task.codes)).predict(task.X_test)
+    known = np.unique(task.codes[task.codes >= 0])
+    predicted = probe.fit(task.X, ClassLabels(_numbered(task.codes, known), known)).predict(task.X_test)
     return _Predictions(on_host(predicted), probe.n_parameters, _reported_settings(probe), {})
 
 
@@ -233,48 +218,21 @@ def _graph_probe(name: str, settings: _Settings, task: _Task) -> _Predictions:
     n, m = len(task.codes), len(task.test_codes)
     test = np.arange(n, n + m)
     train_mask = np.arange(n + m) < n
+    known = np.unique(task.codes[task.codes >= 0])
+    details = {}
     if settings.max_over_epochs and name in TORCH_PROBES:
-        known = np.unique(task.codes[task.codes >= 0])
-        everywhere = np.concatenate([task.codes, task.test_codes])
-        test_mask = ~train_mask & (everywhere >= 0)
-        unknown = test_mask & ~np.isin(everywhere, known)
-        if unknown.any():
-            test_mask &= ~unknown
-        labels = ClassLabels(_numbered(np.where(unknown, UNLABELLED, everywhere), known), known)
-        probe.fit(task.graph, labels, train_mask, test_mask=test_mask)
-        # A test point of a class that no training point has is never predicted correctly.
+        # Of a class that no training point has: never predicted correctly.
+        foreign = ~np.isin(task.test_codes, known) & (task.test_codes >= 0)
+        labels = np.concatenate([task.codes, np.where(foreign, UNLABELLED, task.test_codes)])
+        test_mask = ~train_mask & (labels >= 0)
+        probe.fit(task.graph, ClassLabels(_numbered(labels, known), known), train_mask, test_mask=test_mask)
         share = np.count_nonzero(test_mask) / np.count_nonzero(task.test_codes >= 0)
-        details = {"max_test_accuracy_over_epochs": probe.max_test_accuracy_ * share}
+        details = {"max_test_accuracy_over_epochs": share * (probe.max_test_accuracy_ or 0.0)}
     else:
-        hidden = np.concatenate([task.codes, np.full(m, UNLABELLED)])
-        probe.fit(task.graph, _known_labels(hidden), train_mask)
-        details = {}
+        labels = np.concatenate([task.codes, np.full(m, UNLABELLED)])
+        probe.fit(task.graph, ClassLabels(_numbered(labels, known), known), train_mask)
     predicted = probe.predict(test) if name in TORCH_PROBES else probe.predict()[n:]
     return _Predictions(predicted, probe.n_parameters, _reported_settings(probe), details)
-
-
-def _exact_search_is_expensive(task: _Task) -> bool:
-    """Tell whether the votes are taken from the table."""
-    products = float(len(task.codes)) * len(task.test_codes) * task.X.shape[1]
-    return task.neighbors is not None and products > EXACT_PRODUCTS
-
-
-def _table_probe(settings: _Settings, task: _Task) -> _Predictions:
-    """Votes of the training points among the neighbors that have been found already."""
-    from clorg_scale.probes.votes import table_votes
-
-    table: Any = task.neighbors
-    n, m = len(task.codes), len(task.test_codes)
-    codes = np.concatenate([task.codes, np.full(m, UNLABELLED)])
-    predicted, n_votes = table_votes(table, codes, np.arange(n, n + m), k=settings.k)
-    described = f"those of training points among the {table.k} nearest of all points ({table.index})"
-    return _Predictions(predicted, 0, {"k": settings.k, "votes": described, "mean_votes": n_votes}, {})
-
-
-def _known_labels(codes: npt.NDArray[np.int64]) -> ClassLabels:
-    """Labels in a numbering of the classes that occur."""
-    known = np.unique(codes[codes >= 0])
-    return ClassLabels(_numbered(codes, known), known)
 
 
 def _numbered(codes: npt.NDArray[np.int64], known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -287,7 +245,7 @@ def _build(name: str, s: _Settings) -> Any:
     from clorg_scale import probes
 
     if name == "linear":
-        return probes.LinearProbe(seed=s.seed, device=s.device, progress=s.progress)
+        return probes.LinearProbe(seed=s.seed, device=s.device, memory_limit=s.memory_limit, progress=s.progress)
     if name == "knn":
         return probes.KNNProbe(s.k, metric=s.metric, device=s.device, memory_limit=s.memory_limit, progress=s.progress)
     if name == "label_propagation":

@@ -69,6 +69,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Seed of the choice of these points; equal seeds give equal weights on one machine.
     device
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    memory_limit
+        Bytes of main memory that may be taken beside the embeddings, or text such as ``"4GB"``; default: what is free.
     progress
         Show a progress bar.
     unlabelled
@@ -90,6 +92,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     validation_loss_
         Held-out cross-entropy for each weight decay tried, strongest first (the mean, where repeated), then, where a
         pass is expensive, after each iteration on all points; empty where nothing was set aside.
+    memory_needed_
+        Bytes that the fit was predicted to take beside the embeddings.
 
     References
     ----------
@@ -108,6 +112,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         validation_fraction: float = 0.1,
         seed: int = 0,
         device: Device = "auto",
+        memory_limit: str | int | None = None,
         progress: bool = False,
         unlabelled: int | str | None = UNLABELLED,
     ) -> None:
@@ -120,6 +125,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.validation_fraction = validation_fraction
         self.seed = seed
         self.device = device
+        self.memory_limit = memory_limit
         self.progress = progress
         self.unlabelled = unlabelled
 
@@ -145,6 +151,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.weight_decay_ = found.penalty
         self.n_epochs_ = math.ceil(found.passes)
         self.validation_loss_ = found.losses
+        self.memory_needed_ = found.memory_needed
         self.n_features_in_ = int(X.shape[1])
         return self
 
@@ -170,6 +177,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             patience=2 if self.patience is None else int(self.patience),
             seed=int(self.seed),
             progress=self.progress,
+            memory_limit=self.memory_limit,
         )
 
     @property
