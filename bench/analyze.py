@@ -129,6 +129,8 @@ class _Watched:
                 self.process.wait()
             self.status = None
         finally:
+            if self.process.poll() is None:  # interrupted
+                self.process.terminate()
             done.set()
             watcher.join()
         self.seconds = time.perf_counter() - started

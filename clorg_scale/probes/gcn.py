@@ -11,8 +11,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from clorg_scale.arrays import (
     UNLABELLED,
@@ -27,6 +25,7 @@ from clorg_scale.arrays.memory import in_bytes
 from clorg_scale.errors import InputError, require
 from clorg_scale.probes.gcn_settings import check_settings, given_fanouts
 from clorg_scale.probes.memory import Allowance, memory_allowed
+from clorg_scale.probes.parameters import Parameters, check_fitted
 from clorg_scale.probes.planning import (
     BATCH_SIZE,
     VALIDATION_NODES,
@@ -53,7 +52,7 @@ MAX_SECONDS = 90.0
 The graphs of 70,000 nodes that patience is meant for need a third of it on two cores."""
 
 
-class GCNProbe(BaseEstimator):  # type: ignore[misc]
+class GCNProbe(Parameters):
     """The graph classifier of the paper (arXiv 2305.10229, "GCN probe").
 
     The input of a node is an embedding of its *label*, or of "masked" for test nodes; the images themselves enter
@@ -353,7 +352,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         nodes
             (m,) node numbers, whose classes alone are computed and returned; None takes all nodes.
         """
-        check_is_fitted(self, "classes_")
+        check_fitted(self, "classes_")
         n = self._trainer.matrix.n
         if nodes is not None and self._best is None:
             wanted = node_numbers(nodes, n)
@@ -376,7 +375,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         nodes
             (m,) node numbers; None takes all nodes.
         """
-        check_is_fitted(self, "classes_")
+        check_fitted(self, "classes_")
         n = self._trainer.matrix.n
         wanted = None if nodes is None else node_numbers(nodes, n)
         probabilities = np.empty((n if wanted is None else len(wanted), len(self.classes_)), dtype=np.float32)

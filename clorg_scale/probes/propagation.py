@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from clorg_scale.arrays import UNLABELLED, Array, ClassLabels, array_module, on_host, row_slices
 from clorg_scale.arrays.memory import in_bytes
 from clorg_scale.errors import InputError
 from clorg_scale.probes.memory import memory_allowed
 from clorg_scale.probes.normalization import degrees, scaled_weights
+from clorg_scale.probes.parameters import Parameters, check_fitted
 from clorg_scale.probes.settings import check_number, check_whole
 from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.transductive import masked_accuracy, node_numbers, read_graph, training_codes
@@ -41,7 +40,7 @@ SELECTION_TOLERANCE, SELECTION_PATIENCE = 1e-2, 2
 without a higher accuracy after which no larger one is tried."""
 
 
-class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
+class LabelPropagationProbe(Parameters):
     """Learning with local and global consistency (Zhou et al. 2004).
 
     With S = D^-1/2 A D^-1/2 and Y0 the one-hot labels of the training nodes (zero elsewhere), iterates
@@ -306,7 +305,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
 
     def predict(self) -> npt.NDArray[Any]:
         """(n,) class of each node; the commonest training class where no label arrives."""
-        check_is_fitted(self, "classes_")
+        check_fitted(self, "classes_")
         return np.asarray(self.classes_[self._best])
 
     def predict_proba(self, nodes: Any = None) -> npt.NDArray[np.float32]:
@@ -318,7 +317,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
             (m,) node numbers; None takes all nodes. Where the scores of all nodes and classes are too large to keep,
             they are computed again for the nodes asked for.
         """
-        check_is_fitted(self, "classes_")
+        check_fitted(self, "classes_")
         n = len(self._best)
         wanted = np.arange(n) if nodes is None else node_numbers(nodes, n)
         scores = self._all_scores(wanted) if self._kept is None else _dense(self._kept, wanted, len(self.classes_))

@@ -232,7 +232,7 @@ def test_test_labels_change_nothing(blocks_graph, batch_size):
 def test_a_device_without_memory_is_said_in_a_sentence(blocks_graph, monkeypatch):
     from clorg_scale.probes.training import Trainer
 
-    def full(_):
+    def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Trainer, "train_epoch", full)
