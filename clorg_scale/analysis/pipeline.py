@@ -154,6 +154,7 @@ def analyze(
     target_error, resolution = float(target_error), float(resolution)
     n_asked, chi_k = _homogeneity_size(data, chi_points)
     resources.check_memory(_memory_needed(data, k, n_asked, chi_k, n_temperatures=len(scales), method=method))
+    resources.check_memory(probe_memory(data, chosen, k))
     unchanged = Unchanged(data.arrays, data.fingerprints)
     data = data.normalized() if normalize else data
     folder = None if output is None else Path(output)
@@ -213,6 +214,16 @@ def _homogeneity_size(data: Inputs, chi_points: int | None) -> tuple[int, int]:
 def _spectrum_size(data: Inputs) -> int:
     """Eigenvectors: twice as many as classes, so that a gap behind the classes is seen; from 20 to 50."""
     return min(len(data.points), max(FEWEST_VECTORS, min(2 * len(data.names), MOST_VECTORS)))
+
+
+def probe_memory(data: Inputs, probes: Sequence[str], k: int) -> dict[str, int]:
+    """Bytes that each probe needs at least, by what it computes; probes see the training and the test points."""
+    from clorg_scale.probes.memory import least_memory
+
+    n, d = data.points.shape
+    n_with_test = n + (0 if data.test is None else len(data.test))
+    needs = {f"The {name} probe": least_memory(name, n_with_test, d, len(data.names), k) for name in probes}
+    return needs or {"The probes": 0}
 
 
 def _memory_needed(

@@ -32,7 +32,7 @@ from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.standardize import StandardizedReader
 from clorg_scale.progress import Advance, progress_bar
 
-__all__ = ["Fit", "FitSettings", "fit_softmax", "sample_sizes"]
+__all__ = ["Fit", "FitSettings", "fit_softmax", "memory_needed", "sample_sizes"]
 
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -126,14 +126,26 @@ def fit_softmax(reader: StandardizedReader, codes: Codes, n_classes: int, settin
     return _Fitting(reader, codes, n_classes, settings).fit()
 
 
+def default_block_rows(n_features: int, n_classes: int) -> int:
+    """Points of a block."""
+    return int(np.clip(BLOCK_NUMBERS // max(n_features, n_classes), 64, 1 << 16))
+
+
+def memory_needed(n: int, n_features: int, n_classes: int, block_rows: int | None = None) -> int:
+    """Bytes that a fit to n points takes at least, beside the embeddings."""
+    rows = default_block_rows(n_features, n_classes) if block_rows is None else block_rows
+    moments = 4 * n_features**2 if n_features <= LARGEST_MATRIX else 0
+    matrices = 8 * (STATE_ARRAYS * (n_features + 1) * n_classes + moments)
+    return 16 * rows * max(n_features, n_classes) + matrices + 48 * n
+
+
 class _Fitting:
     def __init__(self, reader: StandardizedReader, codes: Codes, n_classes: int, settings: FitSettings) -> None:
         self.reader, self.codes, self.n_classes, self.settings = reader, codes, n_classes, settings
         self.rng = np.random.default_rng(settings.seed)
         self.labeled = np.flatnonzero(codes >= 0)
         self.n_features = int(reader.X.shape[1])
-        widest = max(self.n_features, n_classes)
-        self.block_rows = settings.batch_size or int(np.clip(BLOCK_NUMBERS // widest, 64, 1 << 16))
+        self.block_rows = settings.batch_size or default_block_rows(self.n_features, n_classes)
         self.memory_needed, cached = self._memory()
         self.everything = LabeledBlocks(reader, codes, self.labeled, block_rows=self.block_rows, cached=cached)
         self.loss = SoftmaxLoss(reader.xp, settings.label_smoothing)
@@ -150,9 +162,7 @@ class _Fitting:
         if self.reader.xp is not np:
             allowance = Allowance(free_device_memory(), "free memory of the GPU")
         n, d = len(self.labeled), self.n_features
-        blocks = 4 * 4 * self.block_rows * max(d, self.n_classes)
-        matrices = 8 * (STATE_ARRAYS * (d + 1) * self.n_classes + (4 * d * d if d <= LARGEST_MATRIX else 0))
-        needed, points = blocks + matrices + 48 * n, 4 * n * d
+        needed, points = memory_needed(n, d, self.n_classes, self.block_rows), 4 * n * d
         what = f"The linear probe of {n} points, {d} features and {self.n_classes} classes"
         allowance.check(what, needed, "raise the limit, or lower batch_size")
         room = points < CACHED_SHARE * allowance.bytes and needed + points <= allowance.bytes

@@ -28,6 +28,8 @@ from clorg_scale.probes.memory import Allowance, memory_allowed
 from clorg_scale.probes.parameters import Parameters, check_fitted
 from clorg_scale.probes.planning import (
     BATCH_SIZE,
+    DEFAULT_HIDDEN,
+    DEFAULT_LAYERS,
     VALIDATION_NODES,
     GraphSize,
     choose_plan,
@@ -64,9 +66,9 @@ class GCNProbe(Parameters):
     with batch norm and SELU after all but the last, and the input added where widths agree. With ten classes
     and the default width that is 652 parameters, however many features the embeddings have.
 
-    A graph that fits into memory is trained on as a whole, one step an epoch. A larger one is trained in batches
-    of masked nodes, each with `fanout` neighbors a node and layer, sampled by weight without bias
-    (`clorg_scale.probes.sampler`). Prediction is always exact: layer by layer over all edges.
+    A graph that fits into memory is trained on as a whole, one step an epoch. A larger one is trained in batches of
+    masked nodes with `fanout` neighbors a node and layer, sampled by weight without bias (`probes.sampler`); prediction
+    is always exact: layer by layer over all edges.
 
     Parameters
     ----------
@@ -161,8 +163,8 @@ class GCNProbe(Parameters):
         self,
         *,
         inputs: Literal["labels", "features", "both"] = "labels",
-        hidden: int = 16,
-        n_layers: int = 2,
+        hidden: int = DEFAULT_HIDDEN,
+        n_layers: int = DEFAULT_LAYERS,
         batch_size: int | Literal["auto", "full"] = "auto",
         fanout: int | Sequence[int] | Literal["auto"] = "auto",
         mask_share: tuple[float, float] = (0.05, 0.5),

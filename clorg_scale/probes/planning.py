@@ -15,6 +15,9 @@ __all__ = ["GraphSize", "Plan", "batch_bytes", "choose_plan", "fanouts_by_degree
 BATCH_SIZE, SMALLEST_BATCH = 8192, 256
 """Seeds in a batch where the graph is too large for a full batch; fewer where memory is short."""
 
+DEFAULT_HIDDEN, DEFAULT_LAYERS = 16, 2
+"""Width and number of layers of the paper's network."""
+
 CHEAP_INFERENCE = 10_000_000
 """Entries and logits of one inference below which every epoch is validated: some hundredths of a second."""
 

@@ -24,7 +24,7 @@ from clorg_scale.progress import Advance, progress_bar
 if TYPE_CHECKING:
     from clorg_scale.probes.truncated import KeptScores
 
-__all__ = ["ALPHAS", "LabelPropagationProbe"]
+__all__ = ["ALPHAS", "LabelPropagationProbe", "chosen_scores", "memory_needed"]
 
 ALPHAS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95)
 """What `alpha="auto"` chooses from."""
@@ -174,20 +174,12 @@ class LabelPropagationProbe(Parameters):
             raise InputError("scores='best' needs a graph in main memory; hand it in as NumPy arrays.")
         if self.scores != "auto":
             return self.scores
-        from clorg_scale.probes.truncated import KEPT
-
-        large = 4 * len(labels.codes) * len(labels.classes) > SCORE_BYTES
-        return "best" if large and len(labels.classes) > KEPT and xp is np else "all"
+        return chosen_scores(len(labels.codes), len(labels.classes)) if xp is np else "all"
 
     def _check_memory(self, nnz: int, labels: ClassLabels, xp: ModuleType) -> int:
         """Check that the memory suffices; returns what is needed."""
-        n, n_classes = len(labels.codes), len(labels.classes)
-        scores = BLOCK_ARRAYS * min(4 * n * n_classes, max(SCORE_BYTES, 4 * n))
-        if self.scores_ == "best":
-            from clorg_scale.probes.truncated import BYTES_PER_NODE
-
-            scores = n * BYTES_PER_NODE
-        needed = 4 * nnz + 40 * n + scores
+        n = len(labels.codes)
+        needed = memory_needed(n, nnz, len(labels.classes), self.scores_)
         if xp is np:
             memory_allowed(self.memory_limit).check(f"Label propagation over {n} nodes", needed)
         return needed
@@ -341,6 +333,21 @@ class LabelPropagationProbe(Parameters):
     def score(self, labels: Any, mask: Any) -> float:
         """Accuracy over the nodes of a mask, those without a label left out."""
         return masked_accuracy(self.predict(), labels, mask, self.unlabelled)
+
+
+def chosen_scores(n: int, n_classes: int) -> Literal["all", "best"]:
+    """What ``scores="auto"`` takes for so many nodes in main memory."""
+    from clorg_scale.probes.truncated import KEPT
+
+    return "best" if 4 * n * n_classes > SCORE_BYTES and n_classes > KEPT else "all"
+
+
+def memory_needed(n: int, nnz: int, n_classes: int, scores: Literal["all", "best"] = "all") -> int:
+    """Bytes needed beside the graph; of all scores, the blocks of classes bound what is there at once."""
+    from clorg_scale.probes.truncated import BYTES_PER_NODE
+
+    blocks = BLOCK_ARRAYS * min(4 * n * n_classes, max(SCORE_BYTES, 4 * n))
+    return 4 * nnz + 40 * n + (n * BYTES_PER_NODE if scores == "best" else blocks)
 
 
 def _normalized_adjacency(indptr: Array, indices: Array, weights: Array, xp: ModuleType) -> Any:
