@@ -13,31 +13,26 @@ from clorg_scale.analysis.fingerprint import Unchanged
 from clorg_scale.analysis.inputs import Inputs, LabeledPoints, check_inputs, check_settings
 from clorg_scale.analysis.probing import (
     AFFINITY_TEMPERATURE,
+    FEWEST_TEST_POINTS,
     VARIED,
     Probing,
     choose_probes,
+    joint_neighbors,
     probe_scores,
-    study_neighbors,
     study_scores,
 )
 from clorg_scale.analysis.resources import Resources
 from clorg_scale.analysis.result import Analysis
+from clorg_scale.analysis.sizes import CHI_POINTS, memory_needed, probe_memory, search_sizes
 from clorg_scale.analysis.stages import Stages
 from clorg_scale.arrays import UNLABELLED, Device
 from clorg_scale.communities.detection import Method as CommunityMethod
-from clorg_scale.neighbors import memory as neighbor_memory
-from clorg_scale.rld import predicted as rld_memory
+from clorg_scale.neighbors.shared import first_neighbors
 from clorg_scale.rld.compute import DEFAULT_TEMPERATURES, Method, check_temperatures
 from clorg_scale.store.atomic import write_together
 from clorg_scale.store.locks import lock_folder, releasing_locks
 
 __all__ = ["analyze"]
-
-CHI_POINTS = 5_000
-"""Points asked for their neighbors' classes where there are more; the standard error is below .007."""
-
-CHI_MOST = 1_000
-"""Largest k of class homogeneity, the paper's."""
 
 FEWEST_VECTORS, MOST_VECTORS = 20, 50
 """Eigenvectors of the graph; their number is twice that of the classes between these."""
@@ -152,9 +147,11 @@ def analyze(
     )
     k, map_points, seed = int(k), int(map_points), int(seed)
     target_error, resolution = float(target_error), float(resolution)
-    n_asked, chi_k = _homogeneity_size(data, chi_points)
-    resources.check_memory(_memory_needed(data, k, n_asked, chi_k, n_temperatures=len(scales), method=method))
-    resources.check_memory(probe_memory(data, chosen, k))
+    sizes = search_sizes(
+        data, k, chi_points=chi_points, probes=bool(chosen), probe_study=probe_study, normalize=normalize
+    )
+    needs = memory_needed(data, sizes, k, n_temperatures=len(scales), method=method)
+    resources.check_memory(needs | probe_memory(data, chosen, k))
     unchanged = Unchanged(data.arrays, data.fingerprints)
     data = data.normalized() if normalize else data
     folder = None if output is None else Path(output)
@@ -168,19 +165,26 @@ def analyze(
     rld_settings: dict[str, Any] = {"temperatures": scales, "method": method}
     rld_settings["approximation"] = {} if method == "exact" else {"target_error": target_error, "k": k}
     spread = stage(steps.spread_ratio, points, classes)
-    chi = stage(steps.homogeneity, points, classes, n_asked=n_asked, k=chi_k, **common)
-    density = stage(steps.density, points, classes, **rld_settings, **common)
-    table = stage(steps.neighbors, points, k=k, **common)
+    # One search of all points: every stage takes the first columns that it needs, or the rows in another order.
+    searched = stage(steps.neighbors, points, k=sizes.table, **common)
+    table, wide = first_neighbors(searched, k), first_neighbors(searched, sizes.probes)
+    chi_table = first_neighbors(searched, sizes.chi_k) if sizes.chi_from_table else None
+    chi = stage(steps.homogeneity, points, classes, chi_table, n_asked=sizes.n_asked, k=sizes.chi_k, **common)
+    density = stage(steps.density, points, classes, None if method == "exact" else table, **rld_settings, **common)
     mu = density.mean_distance
     graph = stage.derived(affinity_graph, table, temperature=AFFINITY_TEMPERATURE, mean_distance=mu)
     found = stage(steps.partition, graph, method=community_method, resolution=resolution, **common)
     spectrum = stage(steps.spectral, graph, classes, n_vectors=_spectrum_size(data), resources=resources)
-    probing = Probing(points, classes, data.test, data.test_codes, chosen, k, mu, seed, resources)
+    if data.test is not None and chosen and len(data.test) >= FEWEST_TEST_POINTS:
+        searched = stage(joint_neighbors, points, data.test, k=sizes.with_test, **common)
+        wide = first_neighbors(searched, sizes.probes)
+    probing = Probing(points, classes, data.test, data.test_codes, chosen, wide, k, mu, seed, resources)
     scores = stage(probe_scores, probing, left_out=left_out)
     studies = []
     if probe_study and scores.rows:
-        wide = stage(study_neighbors, probing, k=int(max(k, *VARIED["neighbors"])))
-        studies = [stage(study_scores[varied], probing, wide, varied=varied, tried=VARIED[varied]) for varied in VARIED]
+        studies = [
+            stage(study_scores[varied], probing, searched, varied=varied, tried=VARIED[varied]) for varied in VARIED
+        ]
     layout = stage(steps.point_layout, points, data.classes.codes, n_points=map_points, **common)
 
     settings = {
@@ -191,7 +195,7 @@ def analyze(
         "affinity_temperature": AFFINITY_TEMPERATURE,
         "community_method": community_method,
         "resolution": resolution,
-        "chi_points": n_asked,
+        "chi_points": sizes.n_asked,
         "device": resources.device,
         "seed": seed,
     }
@@ -205,37 +209,6 @@ def analyze(
     return analysis
 
 
-def _homogeneity_size(data: Inputs, chi_points: int | None) -> tuple[int, int]:
-    """Points asked for their neighbors, and how many neighbors."""
-    n_labeled = int(data.classes.counts.sum())
-    return n_labeled if chi_points is None else min(int(chi_points), n_labeled), min(CHI_MOST, len(data.points) - 1)
-
-
 def _spectrum_size(data: Inputs) -> int:
     """Eigenvectors: twice as many as classes, so that a gap behind the classes is seen; from 20 to 50."""
     return min(len(data.points), max(FEWEST_VECTORS, min(2 * len(data.names), MOST_VECTORS)))
-
-
-def probe_memory(data: Inputs, probes: Sequence[str], k: int) -> dict[str, int]:
-    """Bytes that each probe needs at least, by what it computes; probes see the training and the test points."""
-    from clorg_scale.probes.memory import least_memory
-
-    n, d = data.points.shape
-    n_with_test = n + (0 if data.test is None else len(data.test))
-    needs = {f"The {name} probe": least_memory(name, n_with_test, d, len(data.names), k) for name in probes}
-    return needs or {"The probes": 0}
-
-
-def _memory_needed(
-    data: Inputs, k: int, n_asked: int, chi_k: int, *, n_temperatures: int, method: Method
-) -> dict[str, int]:
-    """Bytes that each of the stages which bound their memory needs at least, by what it computes."""
-    n, d = data.points.shape
-    n_with_test = n + (0 if data.test is None else len(data.test))
-    return {
-        f"RLD of {n} points": rld_memory.memory_needed(
-            (n, d), data.points.dtype, n_temperatures=n_temperatures, method=method, k=k
-        ),
-        f"Searching {chi_k} neighbors of {n_asked} points": neighbor_memory.memory_needed(n, d, chi_k, n_asked),
-        f"Searching {k} neighbors of {n_with_test} points": neighbor_memory.memory_needed(n_with_test, d, k),
-    }

@@ -24,7 +24,7 @@ from clorg_scale.arrays import (
 )
 from clorg_scale.errors import InputError
 from clorg_scale.installation import pip_line
-from clorg_scale.neighbors.result import Metric
+from clorg_scale.neighbors.result import KNN, Metric
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.transductive import read_graph
 from clorg_scale.whole import whole_number
@@ -51,6 +51,7 @@ def compare_probes(
     probes: Sequence[str] = PROBES,
     k: int = 15,
     metric: Metric = "euclidean",
+    neighbors: KNN | None = None,
     seed: int = 0,
     device: Device = "auto",
     memory_limit: str | int | None = None,
@@ -75,6 +76,9 @@ def compare_probes(
         out with a warning.
     k, metric
         Settings of the k-NN probe.
+    neighbors
+        k-NN table over the n training points followed by the m test points, if there is one already: the k-NN probe
+        takes its neighbors from there as far as they suffice.
     seed, device, memory_limit, progress
         As for the probes themselves.
     unlabelled
@@ -106,7 +110,7 @@ def compare_probes(
     codes, test_codes = joint_codes(labels, n, test_labels, m, unlabelled)
     seed = whole_number("seed", seed, 0)
     settings = _Settings(k, metric, seed, device, memory_limit, progress, max_over_epochs)
-    task = _Task(X, codes, X_test, test_codes, graph)
+    task = _Task(X, codes, X_test, test_codes, graph, neighbors)
     return [_score(name, settings, task) for name in _available(probes)]
 
 
@@ -167,13 +171,14 @@ class _Settings:
 
 
 class _Task(NamedTuple):
-    """Training and test points in one numbering of classes, and the graph over both."""
+    """Training and test points in one numbering of classes, the graph over both, and their neighbors if known."""
 
     X: Any
     codes: npt.NDArray[np.int64]
     X_test: Any
     test_codes: npt.NDArray[np.int64]
     graph: Any
+    neighbors: KNN | None
 
 
 class _Predictions(NamedTuple):
@@ -208,7 +213,9 @@ def _point_probe(name: str, settings: _Settings, task: _Task) -> _Predictions:
     """A probe of the embeddings."""
     probe = _build(name, settings)
     known = np.unique(task.codes[task.codes >= 0])
-    predicted = probe.fit(task.X, ClassLabels(_numbered(task.codes, known), known)).predict(task.X_test)
+    probe.fit(task.X, ClassLabels(_numbered(task.codes, known), known))
+    from_table = name == "knn" and task.neighbors is not None
+    predicted = probe.predict_from(task.neighbors, task.X_test) if from_table else probe.predict(task.X_test)
     return _Predictions(on_host(predicted), probe.n_parameters, _reported_settings(probe), {})
 
 

@@ -13,6 +13,7 @@ from clorg_scale.arrays import UNLABELLED, Device, as_embeddings, column_means, 
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn_between
 from clorg_scale.neighbors.result import Metric, check_metric
+from clorg_scale.neighbors.shared import among_training_points
 from clorg_scale.whole import whole_number
 
 __all__ = ["KNNProbe"]
@@ -87,16 +88,36 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = int(X.shape[1])
         self._X = X if n_labeled == len(labeled) else X[np.flatnonzero(labeled)]
         self._codes = labels.codes[labeled]
+        self._labeled = labeled
         return self
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Class with the most votes for each row of X (m, d)."""
         neighbors, n = self._neighbors(X)
-        best = np.empty(neighbors.indices.shape[0], dtype=np.int64)
-        for rows in row_slices(len(best), int(self.k), itemsize=32):
-            codes, votes = self._voters(neighbors, rows)
-            best[rows] = _most_voted(codes, votes)
-        return np.asarray(self.classes_[best[:n]])
+        return self._elected(neighbors)[:n]
+
+    def predict_from(self, table: KNN, X: Any) -> npt.NDArray[Any]:
+        """As `predict`, with the neighbors of a table that holds them already.
+
+        Parameters
+        ----------
+        table
+            Neighbors of all rows of the training embeddings followed by those of X, among all of them. Points with
+            fewer than k labeled training points among these are searched; where there are many of them, or the table
+            is of another metric, all are.
+        X
+            (m, d).
+        """
+        check_is_fitted(self, "classes_")
+        found = among_training_points(table, self._labeled, int(self.k)) if table.metric == self.metric else None
+        if found is None:
+            return self.predict(X)
+        neighbors, short = found
+        if len(short):
+            again, n = self._neighbors(X[short])
+            neighbors.indices[short] = on_host(again.indices)[:n]
+            neighbors.distances[short] = on_host(again.distances)[:n]
+        return self._elected(neighbors)
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
         """(m, C) float32, share of the votes for each class in the order of `classes_`."""
@@ -124,6 +145,14 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             progress=self.progress,
         )
         return neighbors, n
+
+    def _elected(self, neighbors: KNN) -> npt.NDArray[Any]:
+        """Class with the most votes for each row of a table."""
+        best = np.empty(neighbors.indices.shape[0], dtype=np.int64)
+        for rows in row_slices(len(best), int(self.k), itemsize=32):
+            codes, votes = self._voters(neighbors, rows)
+            best[rows] = _most_voted(codes, votes)
+        return np.asarray(self.classes_[best])
 
     def _voters(self, neighbors: KNN, rows: slice) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """(b, k) class codes and votes of the neighbors of some rows."""
