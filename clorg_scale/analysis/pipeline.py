@@ -67,6 +67,7 @@ def analyze(
     client: Any = None,
     unlabelled: int | str | None = UNLABELLED,
     normalize: bool = False,
+    max_over_epochs: bool = False,
 ) -> Analysis:
     """Compute every measure of how embeddings are organized.
 
@@ -113,6 +114,9 @@ def analyze(
         The label of points without a class; None: every label, -1 too, is a class.
     normalize
         Divide each embedding by its Euclidean length first (L2), as the paper's notebooks do before everything.
+    max_over_epochs
+        Record beside the accuracy of the graph networks, whose training stops on held-out training points, the largest
+        accuracy on the test points over all epochs: the number that the code of the paper reports.
 
     Returns
     -------
@@ -178,7 +182,9 @@ def analyze(
     if data.test is not None and chosen and len(data.test) >= FEWEST_TEST_POINTS:
         searched = stage(joint_neighbors, points, data.test, k=sizes.with_test, **common)
         wide = first_neighbors(searched, sizes.probes)
-    probing = Probing(points, classes, data.test, data.test_codes, chosen, wide, k, mu, seed, resources)
+    probing = Probing(
+        points, classes, data.test, data.test_codes, chosen, wide, k, mu, seed, resources, max_over_epochs
+    )
     scores = stage(probe_scores, probing, left_out=left_out)
     studies = []
     if probe_study and scores.rows:

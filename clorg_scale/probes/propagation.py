@@ -35,7 +35,7 @@ SCORE_BYTES = 128 << 20
 BLOCK_ARRAYS = 4
 """Arrays of the size of a block of scores that exist at once."""
 
-SELECTION_TOLERANCE, SELECTION_PATIENCE = 1e-2, 2
+SELECTION_TOLERANCE, SELECTION_PATIENCE = 3e-2, 2
 """Tolerance of the iterations that alpha is chosen by, where few classes are kept for each node, and values of alpha
 without a higher accuracy after which no larger one is tried."""
 
@@ -63,7 +63,7 @@ class LabelPropagationProbe(Parameters):
     max_iterations
         Iteration stops here at the latest.
     scores
-        ``"all"``: the scores of every node for every class, some classes at a time. ``"best"``: each node keeps its 16
+        ``"all"``: the scores of every node for every class, some classes at a time. ``"best"``: each node keeps its 15
         highest scores in each iteration, so that an iteration costs the same however many classes there are
         (`clorg_scale.probes.truncated`); `certain_share_` says for how many nodes this cannot change the class.
         ``"auto"`` keeps all where they take less than 128 MB, or on a GPU.
@@ -186,13 +186,10 @@ class LabelPropagationProbe(Parameters):
 
     def _fit_best(self, adjacency: Any, labels: ClassLabels) -> None:
         """Spread the labels with the scores of few classes a node."""
-        from clorg_scale.probes.truncated import certain
-
         self.alpha_ = self._best_alpha_truncated(adjacency, labels) if self.alpha == "auto" else float(self.alpha)
         kept, self.n_iterations_ = self._spread_truncated(adjacency, labels.codes, self.alpha_)
-        self._kept, reached = kept, kept.classes[:, 0] >= 0
-        self._best = np.where(reached, kept.classes[:, 0], np.argmax(self._prior)).astype(np.int64)
-        self.certain_share_ = float(np.mean(certain(kept) | ~reached & (kept.missing == 0)))
+        self._kept, self._best = kept, kept.best(otherwise=int(np.argmax(self._prior)))
+        self.certain_share_ = float(np.mean(kept.certain()))
 
     def _best_alpha_truncated(self, adjacency: Any, labels: ClassLabels) -> float:
         """Choose the alpha that best predicts a tenth of the training nodes, from small to large ones."""
@@ -206,7 +203,7 @@ class LabelPropagationProbe(Parameters):
         for alpha in ALPHAS:
             # The solution for one alpha is near that for the next.
             start, _ = self._spread_truncated(adjacency, shown, alpha, SELECTION_TOLERANCE, start)
-            correct.append(int((start.classes[held_out, 0] == truth).sum()))
+            correct.append(int((start.best(otherwise=-1)[held_out] == truth).sum()))
             if len(correct) - 1 - int(np.argmax(correct)) >= SELECTION_PATIENCE:
                 break
         return ALPHAS[int(np.argmax(correct))]
@@ -220,11 +217,11 @@ class LabelPropagationProbe(Parameters):
         start: Any = None,
     ) -> tuple[Any, int]:
         """Iterate to the fixed point; returns the scores kept, and the number of steps."""
-        from clorg_scale.probes.truncated import Edges, empty_scores, spread_once
+        from clorg_scale.probes.truncated import Edges, KeptScores, spread_once
 
         edges = Edges(adjacency.indptr, adjacency.indices, adjacency.data, codes)
         tolerance = self.tolerance if tolerance is None else tolerance
-        scores, spare = start or empty_scores(len(codes)), empty_scores(len(codes))
+        scores, spare = start or KeptScores(len(codes)), KeptScores(len(codes))
         iteration, most = 0, int(self.max_iterations)
         with progress_bar(self._title(alpha), most, unit="iterations", enabled=self.progress) as advance:
             while iteration < most:
@@ -232,7 +229,7 @@ class LabelPropagationProbe(Parameters):
                 change = spread_once(edges, alpha, len(self.classes_), scores, spare)
                 scores, spare = spare, scores
                 advance(1)
-                if change * alpha / (1 - alpha) <= tolerance * float(scores.scores[:, 0].max()):
+                if change * alpha / (1 - alpha) <= tolerance * float(scores.rows[:, 0].max()):
                     break
         return scores, iteration
 
@@ -312,7 +309,7 @@ class LabelPropagationProbe(Parameters):
         check_fitted(self, "classes_")
         n = len(self._best)
         wanted = np.arange(n) if nodes is None else node_numbers(nodes, n)
-        scores = self._all_scores(wanted) if self._kept is None else _dense(self._kept, wanted, len(self.classes_))
+        scores = self._all_scores(wanted) if self._kept is None else self._kept.dense(wanted, len(self.classes_))
         xp = array_module(scores)
         total = scores.sum(axis=1, keepdims=True)
         reached = total > 0
@@ -358,15 +355,6 @@ def _normalized_adjacency(indptr: Array, indices: Array, weights: Array, xp: Mod
     root = xp.where(sums > 0, 1 / xp.sqrt(xp.where(sums > 0, sums, 1)), 0)
     values = scaled_weights(indptr, indices, weights, root, root)
     return sparse.csr_matrix((values, indices, indptr), shape=(n, n))
-
-
-def _dense(kept: KeptScores, wanted: npt.NDArray[np.int64], n_classes: int) -> npt.NDArray[np.float32]:
-    """(m, C) scores of some nodes, 0 for the classes that were not kept."""
-    classes, scores = kept.classes[wanted], kept.scores[wanted]
-    rows, places = np.nonzero(classes >= 0)
-    found = np.zeros((len(wanted), n_classes), dtype=np.float32)
-    found[rows, classes[rows, places]] = scores[rows, places]
-    return found
 
 
 class _Winners:

@@ -7,6 +7,9 @@ drop_i the highest score dropped at node i, the iteration
 
 bounds from above what any one class's score at i lacks, as S is nonnegative. A node whose best score exceeds its second
 by more than m_i therefore has the class that all scores would give it.
+
+A step reads the row of each neighbor, 128 bytes at a random place, and adds its entries up by class in a table that
+stays in cache: it is bound by the latency of memory, whatever the number of classes.
 """
 
 from __future__ import annotations
@@ -19,34 +22,67 @@ from numba import prange
 
 from clorg_scale.numerics.compiler import njit
 
-__all__ = ["BYTES_PER_NODE", "KEPT", "KeptScores", "certain", "empty_scores", "spread_once"]
+__all__ = ["BYTES_PER_NODE", "KEPT", "Edges", "KeptScores", "spread_once"]
 
-KEPT = 16
+KEPT = 15
 """Classes whose scores a node keeps. Among 15 neighbors' labels there are at most 15 classes."""
+
+WIDTH, MISSING = 32, 2 * KEPT
+"""Numbers in the row of a node, two cache lines, and where `missing` stands among them."""
 
 CHUNK = 4096
 """Nodes that one thread takes at a time."""
 
-BYTES_PER_NODE = 2 * (8 * KEPT + 4)
+BYTES_PER_NODE = 2 * 4 * WIDTH
 """Memory of one step: the scores before and after."""
 
 
-class KeptScores(NamedTuple):
+class KeptScores:
     """Scores of few classes of each node.
 
     Attributes
     ----------
-    classes
-        (n, KEPT) int32, by descending score; -1 where there are fewer.
-    scores
-        (n, KEPT) float32.
-    missing
-        (n,) float32, the most that any class's score at a node may lack.
+    rows
+        (n, 32) float32: score and class in turns, by descending score, zeros where there are fewer; then the most that
+        any class's score may lack.
     """
 
-    classes: npt.NDArray[np.int32]
-    scores: npt.NDArray[np.float32]
-    missing: npt.NDArray[np.float32]
+    def __init__(self, n: int) -> None:
+        buffer = np.zeros(n * WIDTH + WIDTH, dtype=np.float32)
+        offset = -(buffer.ctypes.data // 4) % WIDTH  # rows begin at cache lines
+        self.rows: npt.NDArray[np.float32] = buffer[offset : offset + n * WIDTH].reshape(n, WIDTH)
+
+    @property
+    def scores(self) -> npt.NDArray[np.float32]:
+        """(n, KEPT) scores."""
+        return self.rows[:, 0 : 2 * KEPT : 2]
+
+    @property
+    def classes(self) -> npt.NDArray[np.float32]:
+        """(n, KEPT) class codes."""
+        return self.rows[:, 1 : 2 * KEPT : 2]
+
+    @property
+    def missing(self) -> npt.NDArray[np.float32]:
+        """(n,) most that any class's score at a node may lack."""
+        return self.rows[:, MISSING]
+
+    def best(self, otherwise: int) -> npt.NDArray[np.int64]:
+        """(n,) class with the highest score; another one where no label arrives."""
+        return np.where(self.rows[:, 0] > 0, self.rows[:, 1], otherwise).astype(np.int64)
+
+    def certain(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether the best class of a node is the one that all scores would give it."""
+        unreached = (self.rows[:, 0] == 0) & (self.missing == 0)
+        return np.asarray((self.rows[:, 0] - self.rows[:, 2] > self.missing) | unreached)
+
+    def dense(self, wanted: npt.NDArray[np.int64], n_classes: int) -> npt.NDArray[np.float32]:
+        """(m, C) scores of some nodes, 0 for the classes that were not kept."""
+        scores, classes = self.scores[wanted], self.classes[wanted].astype(np.int64)
+        nodes, places = np.nonzero(scores > 0)
+        found = np.zeros((len(wanted), n_classes), dtype=np.float32)
+        found[nodes, classes[nodes, places]] = scores[nodes, places]
+        return found
 
 
 class Edges(NamedTuple):
@@ -58,21 +94,11 @@ class Edges(NamedTuple):
     codes: npt.NDArray[np.int64]
 
 
-def empty_scores(n: int) -> KeptScores:
-    """No scores of n nodes."""
-    return KeptScores(np.full((n, KEPT), -1, np.int32), np.zeros((n, KEPT), np.float32), np.zeros(n, np.float32))
-
-
 def spread_once(edges: Edges, alpha: float, n_classes: int, before: KeptScores, after: KeptScores) -> float:
-    """Write the scores after one step; returns the largest change of a score that is kept before and after."""
+    """Write the scores after one step; returns the largest change of a score."""
     changes = np.zeros(-(-len(edges.codes) // CHUNK), dtype=np.float32)
-    _spread(edges, np.float32(alpha), n_classes, before, after, changes)
+    _spread(edges, np.float32(alpha), n_classes, before.rows, after.rows, changes)
     return float(changes.max())
-
-
-def certain(kept: KeptScores) -> npt.NDArray[np.bool_]:
-    """(n,) whether the best class of a node is the one that all scores would give it."""
-    return np.asarray(kept.scores[:, 0] - kept.scores[:, 1] > kept.missing)
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -91,9 +117,9 @@ def _spread(edges, alpha, n_classes, before, after, changes):  # type: ignore[no
                     touched[n_touched] = own
                     n_touched += 1
                 sums[own] += np.float32(1) - alpha
-            dropped = _keep_best(sums, touched[:n_touched], after.classes[node], after.scores[node])
-            after.missing[node] = alpha * missing + dropped
-            largest = max(largest, _change(sums, node, before, after))
+            dropped = _keep_best(sums, touched[:n_touched], after[node])
+            after[node, MISSING] = alpha * missing + dropped
+            largest = max(largest, _change(sums, before[node], after[node]))
             for place in range(n_touched):
                 sums[touched[place]] = 0
         changes[chunk] = largest
@@ -105,58 +131,62 @@ def _collect(edges, node, before, sums, touched):  # type: ignore[no-untyped-def
     n_touched, missing = 0, np.float32(0)
     for entry in range(edges.indptr[node], edges.indptr[node + 1]):
         neighbor, weight = edges.indices[entry], edges.weights[entry]
-        missing += weight * before.missing[neighbor]
-        for place in range(before.classes.shape[1]):
-            number = before.classes[neighbor, place]
-            if number < 0:
+        missing += weight * before[neighbor, MISSING]
+        for place in range(0, MISSING, 2):
+            score = weight * before[neighbor, place]
+            if score <= 0:
                 break
-            score = weight * before.scores[neighbor, place]
-            if score > 0:
-                if sums[number] == 0:
-                    touched[n_touched] = number
-                    n_touched += 1
-                sums[number] += score
+            number = int(before[neighbor, place + 1])
+            if sums[number] == 0:
+                touched[n_touched] = number
+                n_touched += 1
+            sums[number] += score
     return n_touched, missing
 
 
 @njit(nogil=True)
-def _keep_best(sums, touched, classes, scores):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _keep_best(sums, touched, row):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     """Write the highest scores, the first class of equal ones; returns the highest one left out."""
-    width, n_kept, dropped = len(classes), 0, np.float32(0)
+    end, dropped = 0, np.float32(0)
     for number in touched:
         score = sums[number]
-        if n_kept == width:
-            last = width - 1
-            if score < scores[last] or (score == scores[last] and number > classes[last]):
+        if end == MISSING:
+            lowest = row[MISSING - 2]
+            if score < lowest or (score == lowest and number > row[MISSING - 1]):
                 dropped = max(dropped, score)
                 continue
-            dropped = max(dropped, scores[last])
-            n_kept -= 1
-        place = n_kept
-        while place > 0 and (scores[place - 1] < score or (scores[place - 1] == score and classes[place - 1] > number)):
-            scores[place], classes[place] = scores[place - 1], classes[place - 1]
-            place -= 1
-        scores[place], classes[place] = score, number
-        n_kept += 1
-    scores[n_kept:] = 0
-    classes[n_kept:] = -1
+            dropped = max(dropped, lowest)
+            end -= 2
+        place = end
+        while place > 0 and (row[place - 2] < score or (row[place - 2] == score and row[place - 1] > number)):
+            row[place], row[place + 1] = row[place - 2], row[place - 1]
+            place -= 2
+        row[place], row[place + 1] = score, number
+        end += 2
+    row[end:MISSING] = 0
     return dropped
 
 
 @njit(nogil=True)
-def _change(sums, node, before, after):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Largest change of the scores of a node; one that enters was at most the lowest one kept before."""
-    width = before.classes.shape[1]
-    lowest = before.scores[node, width - 1]
-    largest = np.float32(0)
-    for place in range(width):
-        number = after.classes[node, place]
-        if number < 0:
+def _change(sums, before, after):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Largest change of the scores of a node; one that enters was at most the lowest one kept before.
+
+    Leaves 0 in `sums` for the classes kept before.
+    """
+    largest, lowest = np.float32(0), before[MISSING - 2]
+    for place in range(0, MISSING, 2):
+        if before[place] == 0:
             break
-        score, earlier = after.scores[node, place], lowest
-        for old in range(width):
-            if before.classes[node, old] == number:
-                earlier = before.scores[node, old]
-                break
-        largest = max(largest, abs(score - earlier))
+        number = int(before[place + 1])
+        largest = max(largest, abs(sums[number] - before[place]))
+        sums[number] = -1  # was kept before
+    for place in range(0, MISSING, 2):
+        if after[place] == 0:
+            break
+        if sums[int(after[place + 1])] > 0:
+            largest = max(largest, after[place] - lowest)
+    for place in range(0, MISSING, 2):
+        if before[place] == 0:
+            break
+        sums[int(before[place + 1])] = 0
     return largest

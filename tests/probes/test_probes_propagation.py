@@ -181,12 +181,12 @@ def test_what_dropped_scores_may_lack_is_bounded(seed, alpha):
     Y = (1 - alpha) * np.linalg.solve(
         np.eye(n) - alpha * root[:, None] * A * root, np.eye(n_classes)[labels] * mask[:, None]
     )
-    kept = propagation._dense(best._kept, np.arange(n), n_classes)
+    kept = best._kept.dense(np.arange(n), n_classes)
     lacking = Y - kept
     assert lacking.min() > -1e-4
     assert (lacking.max(axis=1) <= best._kept.missing + 1e-4).all()
     assert best._kept.missing.max() > 0
-    sure = truncated.certain(best._kept)
+    sure = best._kept.certain()
     assert (best._best[sure] == Y[sure].argmax(axis=1)).all()
     assert best.certain_share_ == sure.mean()
 
