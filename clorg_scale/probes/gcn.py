@@ -34,6 +34,7 @@ from clorg_scale.probes.planning import (
     GraphSize,
     choose_plan,
     fanouts_by_degree,
+    time_allowed,
     validation_interval,
 )
 from clorg_scale.probes.splits import stratified_hold_out
@@ -48,10 +49,6 @@ from clorg_scale.probes.transductive import (
 from clorg_scale.progress import progress_bar
 
 __all__ = ["GCNProbe"]
-
-MAX_SECONDS = 90.0
-"""Time that training takes at most by default: with it both probes of an analysis end within five minutes on any graph.
-The graphs of 70,000 nodes that patience is meant for need a third of it on two cores."""
 
 
 class GCNProbe(Parameters):
@@ -94,9 +91,9 @@ class GCNProbe(Parameters):
     max_epochs
         Training stops here at the latest.
     max_seconds
-        No epoch is begun that would end later than this, as far as those before it tell; None sets no limit. On a
-        graph of a million nodes this is what ends training, at an epoch that depends on the machine; `stopped_by_`
-        says so.
+        No epoch is begun that would end later than this, as far as those before it tell; None sets no limit. ``"auto"``
+        sets 90 s on graphs whose epochs take seconds (`planning.LONG_EPOCH`): there time ends training, at an epoch
+        that depends on the machine, and `stopped_by_` says so.
     patience
         Epochs without a lower loss on the held-out nodes after which training stops; the weights of the best
         epoch are kept. The loss, not the accuracy as in the paper: on 60,000 Fashion-MNIST images it finds
@@ -172,7 +169,7 @@ class GCNProbe(Parameters):
         weight_decay: float = 0.01,
         label_smoothing: float = 0.0,
         max_epochs: int = 300,
-        max_seconds: float | None = MAX_SECONDS,
+        max_seconds: float | Literal["auto"] | None = "auto",
         patience: int = 50,
         validate_every: int | Literal["auto"] = "auto",
         validation_fraction: float = 0.1,
@@ -318,7 +315,7 @@ class GCNProbe(Parameters):
             batch_size=plan.batch_size,
             fanouts=fanouts,
             max_epochs=int(self.max_epochs),
-            max_seconds=self.max_seconds,
+            max_seconds=time_allowed(size) if self.max_seconds == "auto" else self.max_seconds,
             patience=int(self.patience),
             validate_every=1 if plan.batch_size is None else interval,
             seed=int(self.seed),

@@ -35,7 +35,7 @@ def check_settings(probe: GCNProbe) -> None:
         raise InputError(f"mask_share must be a range within (0, 1), not {share!r}.")
     for name in ("hidden", "n_layers", "max_epochs", "patience", "checkpoint_every"):
         check_whole(name, getattr(probe, name), least=1)
-    if probe.max_seconds is not None:
+    if probe.max_seconds not in ("auto", None):
         check_number("max_seconds", probe.max_seconds, "positive", lambda seconds: seconds > 0)
     if probe.validate_every != "auto":
         check_whole("validate_every", probe.validate_every, least=1)

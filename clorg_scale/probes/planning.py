@@ -10,7 +10,16 @@ import numpy as np
 
 from clorg_scale.probes.memory import Allowance
 
-__all__ = ["GraphSize", "Plan", "batch_bytes", "choose_plan", "fanouts_by_degree", "full_batch_bytes"]
+__all__ = [
+    "GraphSize",
+    "Plan",
+    "batch_bytes",
+    "choose_plan",
+    "fanouts_by_degree",
+    "full_batch_bytes",
+    "time_allowed",
+    "validation_interval",
+]
 
 BATCH_SIZE, SMALLEST_BATCH = 8192, 256
 """Seeds in a batch where the graph is too large for a full batch; fewer where memory is short."""
@@ -20,6 +29,11 @@ DEFAULT_HIDDEN, DEFAULT_LAYERS = 16, 2
 
 CHEAP_INFERENCE = 10_000_000
 """Entries and logits of one inference below which every epoch is validated: some hundredths of a second."""
+
+LONG_EPOCH, MAX_SECONDS = 50_000_000, 90.0
+"""Entries and logits of an inference above which an epoch takes seconds, and the time that training takes at most there:
+with it both networks of an analysis, label propagation and votes end within five minutes on any graph. Below, results
+never depend on the clock."""
 
 VALIDATIONS = 5
 """Validations within `patience` epochs, at least."""
@@ -120,6 +134,11 @@ def choose_plan(
     needed = batch_bytes(size, batch_size, fanouts)
     allowance.check(f"{what} in batches of {batch_size}", needed, "raise the limit")
     return Plan(batch_size, needed)
+
+
+def time_allowed(size: GraphSize) -> float | None:
+    """Seconds that training may take; None where epochs are short."""
+    return MAX_SECONDS if size.n_layers * size.nnz + size.n * size.n_classes > LONG_EPOCH else None
 
 
 def validation_interval(

@@ -9,7 +9,13 @@ torch = pytest.importorskip("torch")
 
 from clorg_scale.errors import InputError
 from clorg_scale.probes import GCNProbe, inference, training
-from clorg_scale.probes.planning import GraphSize, fanouts_by_degree, full_batch_bytes, validation_interval
+from clorg_scale.probes.planning import (
+    GraphSize,
+    fanouts_by_degree,
+    full_batch_bytes,
+    time_allowed,
+    validation_interval,
+)
 
 N, CLASSES = 300, 3
 
@@ -83,6 +89,11 @@ def test_validation_is_rarer_where_inference_costs_more_than_training():
     assert interval(300, 4000, 3, 180) == 1
     assert interval(1_000_000, 24_000_000, 10, 900_000) == 1
     assert interval(1_000_000, 24_000_000, 10, 9_000) == 10
+
+
+def test_only_graphs_of_long_epochs_have_a_limit_of_time_by_default():
+    assert time_allowed(GraphSize(70_000, 1_500_000, 10, 0, 16, 2)) is None
+    assert time_allowed(GraphSize(1_281_167, 26_000_000, 1000, 0, 16, 2)) == 90
 
 
 def test_a_sample_of_the_held_out_nodes_is_scored(blocks_graph, monkeypatch):
