@@ -31,9 +31,9 @@ CHEAP_INFERENCE = 10_000_000
 """Entries and logits of one inference below which every epoch is validated: some hundredths of a second."""
 
 LONG_EPOCH, MAX_SECONDS = 50_000_000, 90.0
-"""Entries and logits of an inference above which an epoch takes seconds, and the time that training takes at most there:
-with it both networks of an analysis, label propagation and votes end within five minutes on any graph. Below, results
-never depend on the clock."""
+"""Entries and logits of an inference above which epochs take seconds, and the time that training takes at most there:
+both networks of an analysis, label propagation and votes then end within five minutes on any graph. Below, results never
+depend on the clock."""
 
 VALIDATIONS = 5
 """Validations within `patience` epochs, at least."""
