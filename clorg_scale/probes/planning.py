@@ -32,8 +32,8 @@ CHEAP_INFERENCE = 10_000_000
 
 LONG_EPOCH, MAX_SECONDS = 50_000_000, 90.0
 """Entries and logits of an inference above which epochs take seconds, and the time that training takes at most there:
-both networks of an analysis, label propagation and votes then end within five minutes on any graph. Below, results never
-depend on the clock."""
+both networks of an analysis, label propagation and votes then end within five minutes. Below, results never depend on
+the clock."""
 
 VALIDATIONS = 5
 """Validations within `patience` epochs, at least."""
