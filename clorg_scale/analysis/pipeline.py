@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from clorg_scale.analysis.sizes import CHI_POINTS, memory_needed, probe_memory, 
 from clorg_scale.analysis.stages import Stages
 from clorg_scale.arrays import UNLABELLED, Device
 from clorg_scale.communities.detection import Method as CommunityMethod
+from clorg_scale.layout import PERPLEXITY
 from clorg_scale.neighbors.shared import first_neighbors
 from clorg_scale.rld.compute import DEFAULT_TEMPERATURES, Method, check_temperatures
 from clorg_scale.store.atomic import write_together
@@ -57,6 +59,7 @@ def analyze(
     probes: Iterable[str] | None = None,
     probe_study: bool = False,
     map_points: int = 10_000,
+    perplexity: float = PERPLEXITY,
     chi_points: int | None = CHI_POINTS,
     device: Device = "auto",
     memory_limit: str | int | None = None,
@@ -98,7 +101,10 @@ def analyze(
         Train the probes also with 1 % and 10 % of the labels, with 5 and 50 neighbors, and on graphs of temperature
         0.05 and 0.5: some six times the work of the probes.
     map_points
-        Points in the two-dimensional map, at most (3 or more); 0 draws none.
+        Points in the two-dimensional map, at most (3 or more); 0 draws none. Where there are more points, all others
+        are placed among these, and the report draws these.
+    perplexity
+        Neighbors that the map balances each point's distances for; at most a third of its points are taken.
     chi_points
         Points asked for their neighbors' classes (class homogeneity), drawn at random where there are more; None asks
         all: exact, but the search takes n^2 d.
@@ -146,6 +152,7 @@ def analyze(
         community_method=community_method,
         resolution=resolution,
         map_points=map_points,
+        perplexity=perplexity,
         chi_points=chi_points,
         seed=seed,
     )
@@ -154,10 +161,13 @@ def analyze(
     sizes = search_sizes(
         data, k, chi_points=chi_points, probes=bool(chosen), probe_study=probe_study, normalize=normalize
     )
-    needs = memory_needed(data, sizes, k, n_temperatures=len(scales), method=method)
+    on_map: dict[str, Any] = {"map_points": map_points, "perplexity": float(perplexity)}
+    needs = memory_needed(data, sizes, k, n_temperatures=len(scales), method=method, **on_map)
     resources.check_memory(needs | probe_memory(data, chosen, k))
     unchanged = Unchanged(data.arrays, data.fingerprints)
-    data = data.normalized() if normalize else data
+    if normalize:
+        data, left = data.normalized(resources.memory_limit, max(needs.values()))
+        resources = replace(resources, memory_limit=left)
     folder = None if output is None else Path(output)
     known = [(array, data.fingerprints[what]) for what, array in data.arrays.items()]
     stage = Stages(folder, resume=resume, progress=progress, check=unchanged.check, fingerprints=known)
@@ -191,7 +201,7 @@ def analyze(
         studies = [
             stage(study_scores[varied], probing, searched, varied=varied, tried=VARIED[varied]) for varied in VARIED
         ]
-    layout = stage(steps.point_layout, points, data.classes.codes, n_points=map_points, **common)
+    layout = stage(steps.point_layout, points, data.classes.codes, **on_map, **common)
 
     settings = {
         "k": k,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from clorg_scale.analysis.inputs import Inputs
 from clorg_scale.analysis.probing import HELD_OUT, VARIED
+from clorg_scale.layout import memory_needed as layout_memory
 from clorg_scale.neighbors import memory as neighbor_memory
 from clorg_scale.neighbors.shared import width_with_share
 from clorg_scale.rld import predicted as rld_memory
@@ -85,7 +86,9 @@ def search_sizes(
     return Sizes(max(table, chi_k) if shared else table, of_probes, most, n_asked, chi_k, shared)
 
 
-def memory_needed(data: Inputs, sizes: Sizes, k: int, *, n_temperatures: int, method: Method) -> dict[str, int]:
+def memory_needed(
+    data: Inputs, sizes: Sizes, k: int, *, n_temperatures: int, method: Method, map_points: int, perplexity: float
+) -> dict[str, int]:
     """Bytes that each of the stages which bound their memory needs at least, by what it computes."""
     n, d = data.points.shape
     needs = {
@@ -97,6 +100,9 @@ def memory_needed(data: Inputs, sizes: Sizes, k: int, *, n_temperatures: int, me
         ),
         f"Searching {sizes.table} neighbors of {n} points": neighbor_memory.memory_needed(n, d, sizes.table),
     }
+    if map_points:
+        what = f"The map of {min(map_points, n)} points"
+        needs[what] = layout_memory(n, d, map_points, perplexity=perplexity)
     if data.test is not None:
         n += len(data.test)
         what = f"Searching {sizes.with_test} neighbors of {n} points"

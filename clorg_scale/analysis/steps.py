@@ -195,18 +195,23 @@ def spectral(graph: AffinityGraph, classes: ClassLabels, *, n_vectors: int, reso
 
 @dataclass(frozen=True)
 class Layout:
-    """Rows of the mapped points, their positions, and a sentence on how these were found."""
+    """Rows of the landmarks, their positions, a sentence on how these were found, and positions of all points.
+
+    `placed` is (n, 2), or (0, 2) where no map was asked for.
+    """
 
     index: npt.NDArray[np.int64]
     xy: npt.NDArray[np.float64]
     method: str
+    placed: npt.NDArray[np.float32]
 
 
 @stage("map", attrgetter("method"))
 def point_layout(
-    points: Array, codes: npt.NDArray[np.int64], *, n_points: int, seed: int, resources: Resources
+    points: Array, codes: npt.NDArray[np.int64], *, map_points: int, perplexity: float, seed: int, resources: Resources
 ) -> Layout:
-    """Lay out a sample of the points in two dimensions."""
-    if n_points == 0:
-        return Layout(np.empty(0, np.int64), np.empty((0, 2)), "No map was asked for.")
-    return Layout(*lay_out(points, codes, n_points=n_points, seed=seed, progress=resources.progress))
+    """Lay out landmarks in two dimensions, and place all other points among them."""
+    if map_points == 0:
+        return Layout(np.empty(0, np.int64), np.empty((0, 2)), "No map was asked for.", np.empty((0, 2), np.float32))
+    found = lay_out(points, codes, n_points=map_points, perplexity=perplexity, seed=seed, progress=resources.progress)
+    return Layout(*found)

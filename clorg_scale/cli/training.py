@@ -66,6 +66,13 @@ def train(
             metavar="N",
         ),
     ] = 10,
+    normalize: Annotated[
+        bool,
+        typer.Option(
+            "--normalize",
+            help="Divide embeddings by their Euclidean length (L2) before they are measured, as the paper does.",
+        ),
+    ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write losses and measurements for TensorBoard.")
     ] = False,
@@ -96,7 +103,9 @@ def train(
         unseen = load_images(data, "test", **loaded)
         if backbones.first_process() and unseen.skipped != images.skipped:
             _report_skipped(unseen)
-        watch = recorder = backbones.Recorder(unseen, out=out, every=measure_every, epochs=epochs, seed=seed)
+        watch = recorder = backbones.Recorder(
+            unseen, out=out, every=measure_every, epochs=epochs, seed=seed, normalize=normalize
+        )
     if tensorboard:
         watch = backbones.EventLog(out / "tensorboard", recorder)
     network = backbones.build(

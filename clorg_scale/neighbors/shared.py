@@ -15,8 +15,9 @@ __all__ = ["among_training_points", "cosine_rows", "first_neighbors", "in_order"
 FEW = 1e-3
 """Share of the points, at most, that a table of `width_with_share` is expected to leave with too few neighbors."""
 
-WIDEST = 4
-"""Most neighbors searched for each one wanted; beyond that a search of its own costs less."""
+WIDEST, FEWEST = 4, 32
+"""Most neighbors searched for each one wanted, but for tables as narrow as this; beyond that a search of its own costs
+less."""
 
 
 def first_neighbors(table: KNN, k: int) -> KNN:
@@ -83,14 +84,15 @@ def _by_distance_and_number(ids: Array, distances: Array) -> Array:
 def width_with_share(k: int, share: float, n_points: int) -> int:
     """Neighbors to search so that k of them are of a random share of the points, but for a `FEW` of the points.
 
-    k itself where the share is so small that it would take more than `WIDEST` k neighbors.
+    k itself where the share is so small that it would take more than `WIDEST` k neighbors and `FEWEST`.
     """
     from scipy.special import bdtr
 
-    for width in range(k, min(WIDEST * k, n_points - 1) + 1):
+    most = max(WIDEST * k, FEWEST)
+    for width in range(k, min(most, n_points - 1) + 1):
         if bdtr(k - 1, width, share) <= FEW:
             return width
-    return k if n_points - 1 > WIDEST * k else n_points - 1
+    return k if n_points - 1 > most else n_points - 1
 
 
 def among_training_points(

@@ -9,7 +9,15 @@ if TYPE_CHECKING:
     from clorg_scale.analysis.record import AnalysisRecord
     from clorg_scale.probes.result import ProbeResult
 
-__all__ = ["comparison_findings", "comparison_headline", "findings", "headline", "homogeneity_basis", "probe_title"]
+__all__ = [
+    "comparison_findings",
+    "comparison_headline",
+    "findings",
+    "headline",
+    "homogeneity_basis",
+    "normalization",
+    "probe_title",
+]
 
 GRAPH_PROBES = ("label_propagation", "gcn", "sage")
 
@@ -62,7 +70,22 @@ def findings(analysis: AnalysisRecord) -> list[str]:
     )
     if analysis.probes:
         sentences.append(_probe_sentence(analysis.probes))
+    sentences.append(normalization(analysis))
     return sentences
+
+
+def normalization(analysis: AnalysisRecord) -> str:
+    """State whether embeddings were normalized, and which choice fits which metric."""
+    if analysis.settings.get("normalize"):
+        return (
+            "Embeddings were divided by their lengths (L2) first, as in the paper's notebooks: every measure compares "
+            "directions, which is what contrastive training with the cosine arranges."
+        )
+    return (
+        "Embeddings were taken as they are: RLD, Calinski-Harabasz, graph and probes compare Euclidean distances, "
+        "class homogeneity directions. For models trained or used with the cosine, normalize (--normalize, as in the "
+        "paper's notebooks); compare models either all normalized or all as they are."
+    )
 
 
 def homogeneity_basis(analyses: Mapping[str, AnalysisRecord]) -> str:

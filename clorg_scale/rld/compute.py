@@ -22,13 +22,13 @@ from clorg_scale.arrays import (
     resolve_device,
     to_unit_range,
 )
-from clorg_scale.arrays.normalize import normalize_rows
+from clorg_scale.arrays.normalize import normalize_within
 from clorg_scale.distributed import device_of_workers, ordered_map, share_with_workers
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import progress_bar
 from clorg_scale.rld.modularity import label_modularity, shuffled_labels
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.predicted import check_sampled_memory, product_rate
+from clorg_scale.rld.predicted import check_sampled_memory, memory_needed, product_rate
 from clorg_scale.rld.result import RLDResult
 from clorg_scale.whole import whole_number
 
@@ -159,7 +159,11 @@ def rld_from_table(
     k, seed = whole_number("k", k, 1), whole_number("seed", seed, 0)
     used = resolve_device(device) if client is None else device_of_workers(client, device)
     array = on_host(array) if used == "cpu" or client is not None else array
-    scaled = to_unit_range(normalize_rows(array) if normalize else array)
+    limit = parse_memory(memory_limit)
+    if normalize:
+        needed = memory_needed(array.shape, array.dtype, n_temperatures=len(chosen), method=method, k=k)
+        array, limit = normalize_within(array, limit, needed=needed)
+    scaled = to_unit_range(array)
     if client is not None:
         scaled = scaled._replace(embeddings=share_with_workers(client, scaled.embeddings))
     points = ClassOrderedPoints(scaled.embeddings, classes.codes, len(classes.classes), mean=scaled.mean)
@@ -167,7 +171,7 @@ def rld_from_table(
         from clorg_scale.neighbors.shared import prepared
 
         table = prepared(table, k, exponent=-scaled.exponent, device="cpu" if client is not None else used)
-    options = _Options(used, k, parse_memory(memory_limit), target_error, seed, progress, client, table)
+    options = _Options(used, k, limit, target_error, seed, progress, client, table)
     why: dict[str, Any] = {"normalized": True} if normalize else {}
     if method == "auto":
         method, why["why"] = _choose(points, options)

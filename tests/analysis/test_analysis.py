@@ -50,7 +50,7 @@ def test_what_was_analyzed(analysis, digits):
     assert analysis.class_sizes == np.bincount(y[y >= 0]).tolist()
     assert analysis.n_unlabelled == (y < 0).sum() == 12
     assert [stage.stage for stage in analysis.stages] == [
-        "Calinski-Harabasz", "class homogeneity", "RLD", "nearest neighbors", "communities", "spectrum",
+        "Calinski-Harabasz", "nearest neighbors", "class homogeneity", "RLD", "communities", "spectrum",
         "probes", "map",
     ]  # fmt: skip
     for stage in analysis.stages:

@@ -278,6 +278,7 @@ def test_foreign_contents_of_stages_are_not_trusted(data, undisturbed, tmp_path)
         (("--resolution", "2"), {"communities"}),
         (("--probes", "knn"), {"probes"}),
         (("--map-points", "50"), {"map"}),
+        (("--perplexity", "10"), {"map"}),
         (("--k", "7"), {"nearest-neighbors", "communities", "spectrum", "probes"}),
         (("--seed", "1"), STAGES - {"Calinski-Harabasz"}),
         (("--no-resume",), STAGES),
@@ -320,7 +321,9 @@ def test_test_points_compute_the_probes(data, undisturbed, tmp_path):
     np.save(tmp_path / "test_labels.npy", np.load(data[3])[::-1])
     test = ("--test-embeddings", tmp_path / "test.npy", "--test-labels", tmp_path / "test_labels.npy")
     analyze(data, tmp_path, *test)
-    assert {stage for stage, _ in stage_files(tmp_path).keys() - before.keys()} == {"probes"}
+    assert {stage for stage, _ in stage_files(tmp_path).keys() - before.keys()} == {
+        "nearest-neighbors", "neighbors-with-the-test-points", "probes",
+    }  # fmt: skip
 
 
 def test_stage_files_say_what_they_are(undisturbed):
