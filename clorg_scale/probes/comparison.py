@@ -20,6 +20,7 @@ from clorg_scale.arrays import (
     encode_labels,
     is_unlabelled,
     label_array,
+    on_host,
 )
 from clorg_scale.errors import InputError
 from clorg_scale.installation import pip_line
@@ -178,7 +179,7 @@ def _score(name: str, settings: _Settings, task: _Task) -> ProbeResult:
         node_labels = ClassLabels(_numbered(np.concatenate([codes, hidden]), known), known)
         predicted = probe.fit(graph, node_labels, train_mask).predict()[len(codes) :]
     else:
-        predicted = probe.fit(X, ClassLabels(_numbered(codes, known), known)).predict(X_test)
+        predicted = on_host(probe.fit(X, ClassLabels(_numbered(codes, known), known)).predict(X_test))
     seconds = time.perf_counter() - start
     scored = test_codes >= 0
     n_correct = int(np.count_nonzero(predicted[scored] == test_codes[scored]))

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from clorg_scale.affinity.scaling import inverse_roots, scaled_weights, sums_of_rows
 from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.layers import Propagation
@@ -44,18 +45,15 @@ class PropagationMatrix:
         index_type = np.int32 if self.nnz < 2**31 else np.int64
         self.indptr = indptr.astype(index_type, copy=False)
         self.indices = indices.astype(index_type, copy=False)
-        lengths = np.diff(self.indptr)
-        filled = np.flatnonzero(lengths)
-        degrees = np.zeros(self.n)
-        degrees[filled] = np.add.reduceat(weights, self.indptr[filled], dtype=np.float64)
-        inverse = np.divide(1.0, degrees, out=np.zeros(self.n), where=degrees > 0)
+        degrees = sums_of_rows(self.indptr, weights)
         if normalization == "symmetric":
-            root = np.sqrt(inverse)
-            self.values = (weights * np.repeat(root, lengths) * root[self.indices]).astype(np.float32)
+            root = inverse_roots(degrees)
+            self.values = scaled_weights(self.indptr, self.indices, weights, root, root)
             self.values_t = self.values
         else:
-            self.values = (weights * np.repeat(inverse, lengths)).astype(np.float32)
-            self.values_t = (weights * inverse[self.indices]).astype(np.float32)
+            inverse, ones = np.divide(1.0, degrees, out=np.zeros(self.n), where=degrees > 0), np.ones(self.n)
+            self.values = scaled_weights(self.indptr, self.indices, weights, inverse, ones)
+            self.values_t = scaled_weights(self.indptr, self.indices, weights, ones, inverse)
 
     def whole(self, device: torch.device) -> Propagation:
         """The whole matrix, for full-batch training."""

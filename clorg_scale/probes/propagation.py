@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from clorg_scale.affinity.symmetrize import row_numbers
+from clorg_scale.affinity.scaling import inverse_roots, scaled_weights, sums_of_rows
 from clorg_scale.arrays import UNLABELLED, Array, ClassLabels, array_module, on_host, row_slices
 from clorg_scale.errors import InputError
 from clorg_scale.probes.settings import check_number, check_whole
@@ -227,10 +227,8 @@ def _normalized_adjacency(indptr: Array, indices: Array, weights: Array, xp: Mod
     """S = D^-1/2 A D^-1/2 as a CSR matrix of float32; rows of isolated nodes are empty."""
     sparse = importlib.import_module("scipy.sparse" if xp is np else "cupyx.scipy.sparse")
     n = len(indptr) - 1
-    adjacency = sparse.csr_matrix((weights, indices, indptr), shape=(n, n))
-    degrees = adjacency @ xp.ones(n)
-    root = xp.where(degrees > 0, 1 / xp.sqrt(xp.where(degrees > 0, degrees, 1)), 0)
-    values = (weights * root[row_numbers(indptr)] * root[indices]).astype(np.float32)
+    factors = inverse_roots(sums_of_rows(indptr, weights))
+    values = scaled_weights(indptr, indices, weights, factors, factors)
     return sparse.csr_matrix((values, indices, indptr), shape=(n, n))
 
 
