@@ -7,7 +7,6 @@ connections and says nothing. A scheduler greets first; so a plain socket tells 
 from __future__ import annotations
 
 import socket
-import ssl
 import sys
 import time
 import weakref
@@ -125,6 +124,8 @@ def _refuse_http(address: str, host: str, port: int) -> None:
 
 def _refuse_tls(address: str, host: str, port: int) -> None:
     """Say so if a TLS server answers."""
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
     with _connected(address, host, port) as connection:
@@ -145,7 +146,7 @@ def _check_certificates(address: str) -> None:
 
     try:
         context = Security().get_connection_args("client").get("ssl_context")
-    except (OSError, ValueError, ssl.SSLError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"The certificates for {address} cannot be read ({_reason(error)}).") from None
     if context is None:
         raise InputError(

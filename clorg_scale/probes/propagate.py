@@ -11,6 +11,7 @@ import torch
 
 from clorg_scale.affinity.scaling import inverse_roots, scaled_weights, sums_of_rows
 from clorg_scale.arrays import Array, array_module, on_host
+from clorg_scale.arrays.mapped import compilable_view
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.layers import Propagation
 from clorg_scale.probes.sampler import Block, NeighborSampler
@@ -43,8 +44,8 @@ class PropagationMatrix:
         self.n, self.nnz = len(indptr) - 1, len(indices)
         # One type for both: int32, which the CSR product is fastest with, while it can count the entries.
         index_type = np.int32 if self.nnz < 2**31 else np.int64
-        self.indptr = indptr.astype(index_type, copy=False)
-        self.indices = indices.astype(index_type, copy=False)
+        self.indptr = compilable_view(indptr.astype(index_type, copy=False))
+        self.indices = compilable_view(indices.astype(index_type, copy=False))
         degrees = sums_of_rows(self.indptr, weights)
         if normalization == "symmetric":
             root = inverse_roots(degrees)

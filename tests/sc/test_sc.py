@@ -56,9 +56,10 @@ def test_the_same_places_as_scanpy(digits, ours):
     assert ours.uns["leiden"]["modularity"] == pytest.approx(found.modularity)
 
 
+@pytest.mark.slow
 def test_scanpy_s_tools_run_on_the_result(ours, tmp_path):
     adata = ours.copy()
-    sc.tl.umap(adata, maxiter=30)
+    sc.tl.umap(adata)  # sets the connectivities to 0 that are too small for its number of epochs
     assert np.isfinite(adata.obsm["X_umap"]).all()
     sc.tl.diffmap(adata, n_comps=5)
     assert adata.obsm["X_diffmap"].shape == (400, 5)
