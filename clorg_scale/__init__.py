@@ -7,6 +7,7 @@ The functions here are the whole of it; each stage takes plain arrays, or the re
 
 __version__ = "0.1.0"
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from clorg_scale import probes
@@ -21,7 +22,9 @@ from clorg_scale.spectrum import Spectrum, spectrum
 from clorg_scale.store import load_embeddings, save_embeddings
 
 if TYPE_CHECKING:
-    from clorg_scale import backbones
+    from clorg_scale import backbones, sc
+    from clorg_scale.scoring import scorers
+    from clorg_scale.transformer import KNeighborsTransformer
 
 __all__ = [
     "KNN",
@@ -30,6 +33,7 @@ __all__ = [
     "Communities",
     "Comparison",
     "InputError",
+    "KNeighborsTransformer",
     "MissingDependencyError",
     "RLDResult",
     "Spectrum",
@@ -48,14 +52,20 @@ __all__ = [
     "rld",
     "rld_of_subsets",
     "save_embeddings",
+    "sc",
+    "scorers",
     "spectrum",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Give `backbones`, which take the seconds that importing PyTorch takes, when they are asked for."""
-    if name == "backbones":
-        import importlib
+# Imported at first use: PyTorch takes seconds, scikit-learn and SciPy's statistics some tenths of one.
+_MODULES = ("backbones", "sc")
+_HOME = {"KNeighborsTransformer": "transformer", "scorers": "scoring"}
 
-        return importlib.import_module("clorg_scale.backbones")
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

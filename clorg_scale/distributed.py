@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from clorg_scale.arrays import Device, on_host, resolve_device
 from clorg_scale.arrays.mapped import MappedArray, mapped_array
 from clorg_scale.errors import InputError, require
+from clorg_scale.scheduler import check_scheduler, check_workers
 
 __all__ = ["Map", "connect", "device_of_workers", "ordered_map", "share_with_workers"]
 
@@ -69,7 +70,7 @@ def connect(address: str | None) -> Iterator[Any]:
     Raises
     ------
     InputError
-        If no scheduler answers at the address, or it has no workers.
+        If no scheduler answers at the address, it has no workers, or workers lack this version of the package.
     MissingDependencyError
         If Dask is not installed.
     """
@@ -77,8 +78,12 @@ def connect(address: str | None) -> Iterator[Any]:
         yield None
         return
     distributed = require("distributed", extra="dask", purpose="Work on a Dask cluster")
+    if address not in ("local", "cuda"):
+        _check_address(address)
+        check_scheduler(address)
     with _cluster(distributed, address) as cluster, _client(distributed, address, cluster) as client:
         _wait_for_workers(client, address)
+        check_workers(client)
         yield client
 
 
@@ -93,12 +98,16 @@ def _cluster(distributed: Any, address: str) -> Any:
         dask_cuda = require("dask_cuda", extra="rapids13", purpose="A Dask worker for each GPU")
         with _ignore_sigint():
             return dask_cuda.LocalCUDACluster(**options)
+    return nullcontext()
+
+
+def _check_address(address: str) -> None:
+    """Refuse what names no cluster."""
     if "://" not in address:
         raise InputError(
             f"{address!r} is no Dask cluster; give the scheduler's address such as tcp://host:8786, or 'local', or "
             "'cuda'."
         )
-    return nullcontext()
 
 
 @contextmanager
@@ -117,7 +126,7 @@ def _ignore_sigint() -> Iterator[None]:
 def _client(distributed: Any, address: str, cluster: Any) -> Any:
     try:
         return distributed.Client(cluster or address, timeout=10)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(
             f"No Dask scheduler answers at {address} ({reason}); start one with 'dask scheduler'."
@@ -174,8 +183,17 @@ def _memory_limit(dask_worker: Any) -> int | None:
 
 
 def ordered_map(client: Any) -> Map | None:
-    """A `map` over the workers of a cluster, with results in order; None without a client."""
-    return None if client is None else partial(_map_in_order, client)
+    """A `map` over the workers of a cluster, with results in order; None without a client.
+
+    Raises
+    ------
+    InputError
+        If workers lack this version of the package.
+    """
+    if client is None:
+        return None
+    check_workers(client)
+    return partial(_map_in_order, client)
 
 
 def _map_in_order(client: Any, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,6 @@ from torch import Tensor
 from clorg_scale.arrays import row_slices
 from clorg_scale.probes.layers import GraphNetwork, Propagation
 from clorg_scale.probes.nodes import Nodes
-from clorg_scale.probes.normalization import entry_slices
 from clorg_scale.probes.propagate import PropagationMatrix
 
 __all__ = ["NodeRows", "infer", "node_rows"]
@@ -93,7 +93,7 @@ def _propagations(
     if whole is not None:
         yield slice(0, matrix.n), whole
         return
-    for rows in entry_slices(matrix.indptr, entries, most_rows):
+    for rows in _row_ranges(matrix.indptr, entries, most_rows):
         yield rows, matrix.rows(rows, nodes.device)
 
 
@@ -103,3 +103,13 @@ def _inputs(network: GraphNetwork, n: int, nodes: Nodes, shown: Tensor) -> Tenso
         return network.embed(shown, None)
     parts = [network.embed(shown[rows], nodes.read_features(rows)) for rows in row_slices(n, nodes.features.X.shape[1])]
     return torch.cat(parts)
+
+
+def _row_ranges(indptr: npt.NDArray[Any], entries: int, most_rows: int | None) -> Iterator[slice]:
+    """Consecutive ranges of rows, of about so many entries each, and of at most `most_rows` rows."""
+    n, start = len(indptr) - 1, 0
+    while start < n:
+        stop = int(np.searchsorted(indptr, int(indptr[start]) + entries, side="right")) - 1
+        stop = min(max(stop, start + 1), start + (most_rows or n), n)
+        yield slice(start, stop)
+        start = stop

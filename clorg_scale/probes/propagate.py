@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from clorg_scale.affinity.scaling import inverse_roots, scaled_weights, sums_of_rows
 from clorg_scale.arrays import Array, array_module, on_host
+from clorg_scale.arrays.mapped import compilable_view
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.layers import Propagation
-from clorg_scale.probes.normalization import degrees, scaled_weights
 from clorg_scale.probes.sampler import Block, NeighborSampler
 
 __all__ = ["PropagationMatrix", "as_tensor", "block_propagation"]
@@ -46,17 +47,17 @@ class PropagationMatrix:
         self.n, self.nnz = len(indptr) - 1, len(indices)
         # One type for both: int32, which the CSR product is fastest with, while it can count the entries.
         index_type = np.int32 if self.nnz < 2**31 else np.int64
-        self.indptr = indptr.astype(index_type, copy=False)
-        self.indices = indices.astype(index_type, copy=False)
-        sums = degrees(self.indptr, weights)
-        inverse = np.divide(1.0, sums, out=np.zeros(self.n), where=sums > 0)
+        self.indptr = compilable_view(indptr.astype(index_type, copy=False))
+        self.indices = compilable_view(indices.astype(index_type, copy=False))
+        degrees = sums_of_rows(self.indptr, weights)
         if normalization == "symmetric":
-            root = np.sqrt(inverse)
+            root = inverse_roots(degrees)
             self.values = scaled_weights(self.indptr, self.indices, weights, root, root)
             self._transposed: Callable[[], npt.NDArray[np.float32]] = lambda: self.values
         else:
-            self.values = scaled_weights(self.indptr, self.indices, weights, inverse, None)
-            self._transposed = lambda: scaled_weights(self.indptr, self.indices, weights, None, inverse)
+            inverse, ones = np.divide(1.0, degrees, out=np.zeros(self.n), where=degrees > 0), np.ones(self.n)
+            self.values = scaled_weights(self.indptr, self.indices, weights, inverse, ones)
+            self._transposed = lambda: scaled_weights(self.indptr, self.indices, weights, ones, inverse)
 
     @cached_property
     def values_t(self) -> npt.NDArray[np.float32]:

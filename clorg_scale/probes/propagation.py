@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.affinity.scaling import inverse_roots, scaled_weights, sums_of_rows
 from clorg_scale.arrays import UNLABELLED, Array, ClassLabels, array_module, on_host, row_slices
 from clorg_scale.arrays.memory import in_bytes
 from clorg_scale.errors import InputError
 from clorg_scale.probes.memory import memory_allowed
-from clorg_scale.probes.normalization import degrees, scaled_weights
 from clorg_scale.probes.parameters import Parameters, check_fitted
 from clorg_scale.probes.settings import check_number, check_whole
 from clorg_scale.probes.splits import stratified_hold_out
@@ -351,9 +351,8 @@ def _normalized_adjacency(indptr: Array, indices: Array, weights: Array, xp: Mod
     """S = D^-1/2 A D^-1/2 as a CSR matrix of float32; rows of isolated nodes are empty."""
     sparse = importlib.import_module("scipy.sparse" if xp is np else "cupyx.scipy.sparse")
     n = len(indptr) - 1
-    sums = degrees(indptr, weights)
-    root = xp.where(sums > 0, 1 / xp.sqrt(xp.where(sums > 0, sums, 1)), 0)
-    values = scaled_weights(indptr, indices, weights, root, root)
+    factors = inverse_roots(sums_of_rows(indptr, weights))
+    values = scaled_weights(indptr, indices, weights, factors, factors)
     return sparse.csr_matrix((values, indices, indptr), shape=(n, n))
 
 
