@@ -14,7 +14,6 @@ import clorg_scale
 from clorg_scale.affinity import AffinityGraph
 from clorg_scale.agreement import agreement
 from clorg_scale.analysis.inputs import Inputs, writable
-from clorg_scale.analysis.plain import select
 from clorg_scale.analysis.probing import ProbeScores, StudyScores, rows_of_own_setting
 from clorg_scale.analysis.result import Analysis
 from clorg_scale.analysis.steps import CHI_METRIC, Homogeneity, Layout, SpreadRatio
@@ -29,6 +28,7 @@ from clorg_scale.analysis.summaries import (
 from clorg_scale.analysis.suspects import find_suspects
 from clorg_scale.communities import Communities, modularity
 from clorg_scale.neighbors import KNN
+from clorg_scale.results.plain import select
 from clorg_scale.rld import RLDResult
 
 __all__ = ["Results", "assemble"]
@@ -103,6 +103,11 @@ def assemble(
         class_homogeneity_points=chi.n_points,
         class_homogeneity_metric=CHI_METRIC,
         columns=data.columns,
+        points={
+            "class_code": data.classes.codes.astype(np.int32),
+            "community": results.communities.labels,
+            "local_density": density.local_density[at],
+        },
     )
 
 

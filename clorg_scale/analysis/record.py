@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sized
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from clorg_scale.analysis.plain import Plain, build
+import numpy.typing as npt
+
 from clorg_scale.analysis.summaries import (
     CommunitySummary,
     NeighborSummary,
@@ -22,13 +22,15 @@ from clorg_scale.analysis.summaries import (
 from clorg_scale.errors import InputError
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.study import StudyRow
-from clorg_scale.store.atomic import write_whole
-from clorg_scale.store.endings import check_ending
-from clorg_scale.store.regular import check_fits_memory
+from clorg_scale.results.plain import Plain
+from clorg_scale.results.stored import beside, read_document, read_stored, write_stored
 
 __all__ = ["AnalysisRecord"]
 
-FORMAT = "clorg-scale analysis 1"
+FORMAT = "clorg-scale analysis 2"
+
+FORMAT_OF_LISTS = "clorg-scale analysis 1"
+"""Format of before, with all arrays as lists in the JSON."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,21 @@ class AnalysisRecord(Plain):
     columns: dict[str, TableColumns] = field(default_factory=dict)
     """Columns taken and left out, for each of "embeddings", "labels", "test embeddings" and "test labels" that
     `load_embeddings` read from a table."""
+    points: dict[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False, repr=False, metadata=beside())
+    """Values of every point, (n_points,) each, by name: "class_code", "community" and "local_density" at the
+    temperature of the map; empty in records of before."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries and lists, as in a JSON file; everything but `points`."""
+        return asdict(replace(self, points={}), dict_factory=_without_points)
 
     def to_json(self, path: str | Path) -> Path:
-        """Write everything to a JSON file, whole or not at all."""
-        check_ending(path, (".json",))
-        text = json.dumps(self.to_dict() | {"format": FORMAT}, indent=1, allow_nan=False)
-        with write_whole(path, "w") as file:
-            file.write(text + "\n")
-        return Path(path)
+        """Write a JSON file with the numbers, and beside it the arrays: both of them, or none.
+
+        ``analysis.json`` has its arrays in ``analysis_arrays.npz``. `clorg_scale.analysis.SCHEMA` is the path of the
+        JSON schema.
+        """
+        return write_stored(self, path, FORMAT)
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
@@ -87,23 +96,20 @@ class AnalysisRecord(Plain):
         Raises
         ------
         InputError
-            If the file is missing, truncated, or something else.
+            If the file is missing, truncated, or something else, or its arrays are missing or those of another
+            analysis.
         """
         file = Path(path) / "analysis.json" if Path(path).is_dir() else Path(path)
-        check_fits_memory(file)
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
-        except FileNotFoundError:
-            raise InputError(f"There is no analysis at {file}; make one with 'clorg-scale analyze'.") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{file} is not an analysis, or only a part of one ({error}).") from error
-        if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+        if not file.exists():
+            raise InputError(f"There is no analysis at {file}; make one with 'clorg-scale analyze'.")
+        document = read_document(file, "an analysis")
+        if document.pop("format", None) not in (FORMAT, FORMAT_OF_LISTS):
             raise InputError(f"{file} is not an analysis that this version of clorg-scale wrote.")
+        record = read_stored(cls, file, _renamed(document), "an analysis")
         try:
-            record: Self = build(cls, _renamed(document), "the document")
             record._check_lengths()
         except ValueError as error:
-            raise InputError(f"{file} is not a complete analysis ({error}).") from error
+            raise InputError(f"{file} is not an analysis, or was changed by hand ({error}).") from error
         return record
 
     def _check_lengths(self) -> None:
@@ -120,6 +126,7 @@ class AnalysisRecord(Plain):
             (len(rld.temperatures), per_temperature),
             (n_classes, [self.class_sizes, self.communities.class_by_community, *rld.per_class, *rld.purity]),
             (len(points.index), [points.x, points.y, points.class_code, points.community, points.local_density]),
+            (self.n_points, list(self.points.values())),
         ]
         if self.spectrum is not None:
             together.append((len(self.spectrum.eigenvalues), [self.spectrum.class_share]))
@@ -129,8 +136,8 @@ class AnalysisRecord(Plain):
                 raise ValueError("lists that belong together differ in length")
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+def _without_points(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in entries if name != "points"}
 
 
 def _renamed(document: dict[str, Any]) -> dict[str, Any]:

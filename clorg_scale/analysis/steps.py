@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.affinity import AffinityGraph
-from clorg_scale.analysis.plain import select
 from clorg_scale.analysis.resources import Resources
 from clorg_scale.analysis.stages import stage
 from clorg_scale.analysis.summaries import SpectrumSummary
@@ -21,6 +20,7 @@ from clorg_scale.layout import lay_out
 from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_homogeneity_stderr
 from clorg_scale.neighbors import KNN, knn, knn_of
 from clorg_scale.neighbors.result import Metric
+from clorg_scale.results.plain import select
 from clorg_scale.rld import RLDResult, rld
 from clorg_scale.rld.compute import Method
 from clorg_scale.spectrum import spectrum

@@ -101,7 +101,7 @@ def test_an_analysis(tmp_path, monkeypatch):
 
     analyze("old")
     before = tree(tmp_path)
-    for n in range(2):
+    for n in range(3):
         with monkeypatch.context() as patched:
             FullDisk(patched, n)
             with pytest.raises(cs.InputError, match="the disk is full"):
