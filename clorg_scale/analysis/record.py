@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +23,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.study import StudyRow
 from clorg_scale.results.plain import Plain
+from clorg_scale.results.result import Columns, Result
 from clorg_scale.results.stored import beside, read_document, read_stored, write_stored
 
 __all__ = ["AnalysisRecord"]
@@ -34,7 +35,7 @@ FORMAT_OF_LISTS = "clorg-scale analysis 1"
 
 
 @dataclass(frozen=True)
-class AnalysisRecord(Plain):
+class AnalysisRecord(Result, Plain):
     """Every number of one model's embeddings; `clorg_scale.Analysis` adds the report."""
 
     name: str
@@ -112,6 +113,66 @@ class AnalysisRecord(Plain):
             raise InputError(f"{file} is not an analysis, or was changed by hand ({error}).") from error
         return record
 
+    def quantities(self) -> dict[str, float | int | None]:
+        """Every quantity that models are compared by, in the order of a report."""
+        rows: dict[str, float | int | None] = {}
+        for temperature, value in zip(self.rld.temperatures, self.rld.values, strict=True):
+            rows[f"RLD, T = {temperature:g}"] = value
+        for k, value in self.class_homogeneity.items():
+            rows[f"CHI, k = {k}"] = value
+        rows["Calinski-Harabasz"] = self.calinski_harabasz
+        rows["modularity of classes"] = self.communities.class_modularity
+        rows["modularity of communities"] = self.communities.modularity
+        rows["communities"] = self.communities.n_communities
+        rows["NMI of communities and classes"] = self.communities.nmi
+        rows |= self._spectrum_quantities()
+        for probe in self.probes:
+            rows[f"accuracy, {probe.name}"] = probe.accuracy
+        return rows
+
+    def _spectrum_quantities(self) -> dict[str, float | int | None]:
+        """Clusters of the graph, and the share of the classes that as many eigenvectors hold as there are classes."""
+        found = self.spectrum
+        if found is None or not found.eigenvalues:
+            return {}
+        m = min(len(self.classes), len(found.eigenvalues))
+        return {
+            "clusters by the eigengap": found.n_clusters,
+            f"share of the classes in {m} eigenvectors": found.class_share[m - 1],
+        }
+
+    def _tables(self) -> dict[str, Callable[[], Columns]]:
+        return {
+            "quantities": self._by_quantity,
+            "classes": self._by_class,
+            "probes": lambda: _columns([probe.row() for probe in self.probes]),
+            "probe study": lambda: _columns([row.row() for row in self.probe_study]),
+            "points": lambda: self.points,
+            "map": self._mapped_points,
+            "suspects": lambda: _columns([suspect.to_dict() for suspect in self.suspects]),
+            "stages": lambda: _columns([note.to_dict() for note in self.stages]),
+        }
+
+    def _by_quantity(self) -> Columns:
+        found = self.quantities()
+        return {"quantity": list(found), "value": list(found.values())}
+
+    def _by_class(self) -> Columns:
+        columns: dict[str, Any] = {"class": self.classes, "size": self.class_sizes}
+        for at, temperature in enumerate(self.rld.temperatures):
+            columns[f"purity, T = {temperature:g}"] = self.rld.purity[at]
+            columns[f"contribution, T = {temperature:g}"] = self.rld.per_class[at]
+        return columns
+
+    def _mapped_points(self) -> Columns:
+        names = ("index", "x", "y", "class_code", "community", "local_density")
+        return {"row" if name == "index" else name: getattr(self.point_map, name) for name in names}
+
+    def _line(self) -> str:
+        scales = sorted(zip(self.rld.temperatures, self.rld.values, strict=True))
+        ends = [f"RLD {value:.4f} at T = {at:g}" for at, value in dict.fromkeys((scales[0], scales[-1]))]
+        return f"{self.name!r}: {self.n_points:,} points, {len(self.classes):,} classes; {', '.join(ends)}"
+
     def _check_lengths(self) -> None:
         """Check that lists which belong together are equally long.
 
@@ -134,6 +195,11 @@ class AnalysisRecord(Plain):
         for length, lists in together:
             if any(len(values) != length for values in lists):
                 raise ValueError("lists that belong together differ in length")
+
+
+def _columns(rows: list[dict[str, Any]]) -> Columns:
+    """Columns of a table of rows with the same names."""
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
 def _without_points(entries: list[tuple[str, Any]]) -> dict[str, Any]:

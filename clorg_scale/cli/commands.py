@@ -196,13 +196,11 @@ def _probes(text: str | None) -> list[str] | None:
 
 def _print_analysis(result: Analysis) -> None:
     """Print the results of an analysis, and the time and memory of its stages."""
-    from clorg_scale.analysis.comparison import quantities
-
     size = f"{result.n_points:,} points of {result.n_features:,} features"
     size += ", normalized to length 1" if result.settings.get("normalize") else ""
     beside = f", {result.n_unlabelled:,} unlabelled" if result.n_unlabelled else ""
     print(f"{printable(result.name)}: {size}{beside}, {len(result.classes)} classes\n")
-    rows = quantities(result)
+    rows = result.quantities()
     width = max(map(len, rows))
     for quantity, value in rows.items():
         print(f"{quantity:<{width}}  {_number(value):>12}")

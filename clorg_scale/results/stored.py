@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,11 @@ def separate(result: Any, prefix: str = "") -> tuple[dict[str, Any], Arrays]:
         elif is_dataclass(value):
             document[entry.name], inner = separate(value, f"{name}.")
             arrays |= inner
+        elif isinstance(value, Mapping) and any(map(is_dataclass, value.values())):
+            parts = {key: separate(item, f"{name}.{key}.") for key, item in value.items()}
+            document[entry.name] = {key: part for key, (part, _) in parts.items()}
+            for _, inner in parts.values():
+                arrays |= inner
         else:
             document[entry.name] = _plain(value)
     return document, arrays
@@ -172,6 +177,9 @@ def _joined(kind: Any, document: dict[str, Any], arrays: Arrays, prefix: str = "
             joined |= _joined_field(entry.name, name, entry.metadata["beside"], arrays, types[entry.name])
         elif (inner := _dataclass_of(types[entry.name])) is not None and isinstance(joined.get(entry.name), dict):
             joined[entry.name] = _joined(inner, joined[entry.name], arrays, f"{name}.")
+        elif (inner := _dataclass_in_dict(types[entry.name])) is not None and isinstance(joined.get(entry.name), dict):
+            items = {key: item for key, item in joined[entry.name].items() if isinstance(item, dict)}
+            joined[entry.name] = {key: _joined(inner, item, arrays, f"{name}.{key}.") for key, item in items.items()}
     return joined
 
 
@@ -196,8 +204,15 @@ def _dataclass_of(kind: Any) -> Any:
     """Dataclass of an annotation, which may be optional; None for any other."""
     candidates = [kind, *get_args(kind)] if not is_dataclass(kind) else [kind]
     found = [candidate for candidate in candidates if is_dataclass(candidate)]
-    is_container = getattr(kind, "__origin__", None) in (list, dict, tuple)
+    is_container = get_origin(kind) in (list, dict, tuple)
     return found[0] if found and not is_container else None
+
+
+def _dataclass_in_dict(kind: Any) -> Any:
+    """Dataclass of the values of a dictionary; None for any other annotation."""
+    arguments = get_args(kind)
+    is_dict = get_origin(kind) is dict and is_dataclass(arguments[1])
+    return arguments[1] if is_dict else None
 
 
 def _read_arrays(path: Path, listed: Any, what: str) -> Arrays:
