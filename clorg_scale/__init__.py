@@ -21,7 +21,7 @@ from clorg_scale.spectrum import Spectrum, spectrum
 from clorg_scale.store import load_embeddings, save_embeddings
 
 if TYPE_CHECKING:
-    from clorg_scale import backbones
+    from clorg_scale import backbones, plot
 
 __all__ = [
     "KNN",
@@ -44,6 +44,7 @@ __all__ = [
     "knn",
     "load_embeddings",
     "modularity",
+    "plot",
     "probes",
     "rld",
     "rld_of_subsets",
@@ -53,9 +54,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Give `backbones`, which take the seconds that importing PyTorch takes, when they are asked for."""
-    if name == "backbones":
+    """Give `backbones`, which take the seconds that importing PyTorch takes, and `plot` when they are asked for."""
+    if name in ("backbones", "plot"):
         import importlib
 
-        return importlib.import_module("clorg_scale.backbones")
+        return importlib.import_module(f"clorg_scale.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import clorg_scale
 from clorg_scale.affinity import AffinityGraph
@@ -26,6 +27,7 @@ from clorg_scale.analysis.summaries import (
     StageNote,
 )
 from clorg_scale.analysis.suspects import find_suspects
+from clorg_scale.arrays import array_module, on_host
 from clorg_scale.communities import Communities, modularity
 from clorg_scale.neighbors import KNN
 from clorg_scale.results.plain import select
@@ -108,6 +110,7 @@ def assemble(
             "community": results.communities.labels,
             "local_density": density.local_density[at],
         },
+        class_mixing=_class_mixing(results.graph, data),
     )
 
 
@@ -125,6 +128,21 @@ def _summarize_communities(found: Communities, graph: AffinityGraph, data: Input
         "class_by_community": np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape).tolist(),
     }
     return select(CommunitySummary, found.to_dict() | beside)
+
+
+def _class_mixing(graph: AffinityGraph, data: Inputs) -> npt.NDArray[np.float64]:
+    """(C, C) share of the affinity of each class that goes to each class, among the labeled points."""
+    n_classes = len(data.names)
+    codes = array_module(graph.weights).asarray(data.classes.codes)
+    ends, others = codes[graph.rows()], codes[graph.indices]
+    labeled = (ends >= 0) & (others >= 0)
+    pairs = ends[labeled] * n_classes + others[labeled]
+    weights = graph.weights[labeled].astype(np.float64)
+    sums = on_host(array_module(weights).bincount(pairs, weights=weights, minlength=n_classes**2))
+    sums = sums.reshape(n_classes, n_classes)
+    totals = sums.sum(axis=1, keepdims=True)
+    shares: npt.NDArray[np.float64] = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
+    return shares
 
 
 def _describe_map(results: Results, data: Inputs, at: int) -> PointMap:

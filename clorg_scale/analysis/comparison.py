@@ -6,7 +6,7 @@ import csv
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clorg_scale.analysis.result import Analysis
@@ -18,7 +18,10 @@ from clorg_scale.store.atomic import result_folder, write_together, write_whole
 from clorg_scale.store.endings import check_ending
 from clorg_scale.store.locks import lock_folder, releasing_locks
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["STORED", "Comparison", "compare"]
+
+STORED = "analyses.json"
+"""Name of the stored comparison in the folder that `Comparison.write` writes."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ class Comparison(Result):
 
     @releasing_locks
     def write(self, folder: str | Path) -> None:
-        """Write comparison.html and comparison.json (the table) into a folder: both of them, or none.
+        """Write comparison.html, comparison.json (the table) and analyses.json into a folder: all of them, or none.
+
+        analyses.json is what `to_json` writes, without the values of single points; `clorg-scale figures` reads it.
 
         Raises
         ------
@@ -99,6 +104,8 @@ class Comparison(Result):
                 self.report(folder / "comparison.html")
                 with write_whole(folder / "comparison.json", "w") as file:
                     file.write(json.dumps(self.table(), indent=1, allow_nan=False) + "\n")
+                smaller = {name: replace(analysis, points={}) for name, analysis in self.analyses.items()}
+                Comparison(smaller).to_json(folder / STORED)
 
 
 def compare(analyses: Mapping[str, Analysis]) -> Comparison:

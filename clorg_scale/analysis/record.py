@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.analysis.summaries import (
@@ -78,9 +79,13 @@ class AnalysisRecord(Result, Plain):
     """Values of every point, (n_points,) each, by name: "class_code", "community" and "local_density" at the
     temperature of the map; empty in records of before."""
 
+    class_mixing: npt.NDArray[np.float64] | None = field(default=None, compare=False, repr=False, metadata=beside())
+    """(C, C) share of the affinity of each class in the graph that goes to each class; a row sums to one, or is zero
+    for a class without an edge. None in records of before."""
+
     def to_dict(self) -> dict[str, Any]:
-        """Nested dictionaries and lists, as in a JSON file; everything but `points`."""
-        return asdict(replace(self, points={}), dict_factory=_without_points)
+        """Nested dictionaries and lists, as in a JSON file; everything but `points` and `class_mixing`."""
+        return asdict(replace(self, points={}, class_mixing=None), dict_factory=_without_arrays)
 
     def to_json(self, path: str | Path) -> Path:
         """Write a JSON file with the numbers, and beside it the arrays: both of them, or none.
@@ -202,8 +207,8 @@ def _columns(rows: list[dict[str, Any]]) -> Columns:
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
-def _without_points(entries: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in entries if name != "points"}
+def _without_arrays(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in entries if name not in ("points", "class_mixing")}
 
 
 def _renamed(document: dict[str, Any]) -> dict[str, Any]:
