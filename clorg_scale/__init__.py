@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from clorg_scale import probes
 from clorg_scale.affinity import AffinityGraph, affinity_graph
-from clorg_scale.analysis import Analysis, Comparison, analyze, compare
+from clorg_scale.analysis import Analysis, Comparison, analyze, compare, track
 from clorg_scale.communities import Communities, communities, modularity
 from clorg_scale.errors import InputError, MissingDependencyError
 from clorg_scale.measures import calinski_harabasz, class_homogeneity
@@ -50,6 +50,7 @@ __all__ = [
     "rld_of_subsets",
     "save_embeddings",
     "spectrum",
+    "track",
 ]
 
 

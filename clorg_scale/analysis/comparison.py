@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from clorg_scale.analysis.aligned_maps import align
+from clorg_scale.analysis.order import steps_of
 from clorg_scale.analysis.result import Analysis
 from clorg_scale.errors import InputError
 from clorg_scale.report import write_comparison
@@ -19,6 +21,9 @@ from clorg_scale.store.endings import check_ending
 from clorg_scale.store.locks import lock_folder, releasing_locks
 
 __all__ = ["STORED", "Comparison", "compare"]
+
+FEWEST_STEPS = 3
+"""Checkpoints from which on a comparison follows a training."""
 
 STORED = "analyses.json"
 """Name of the stored comparison in the folder that `Comparison.write` writes."""
@@ -35,6 +40,11 @@ class Comparison(Result):
     """
 
     analyses: dict[str, Analysis]
+
+    @property
+    def steps(self) -> list[float] | None:
+        """Steps of the training that the models are checkpoints of; None where they are other models."""
+        return steps_of(list(self.analyses)) if len(self.analyses) >= FEWEST_STEPS else None
 
     def table(self) -> list[dict[str, str | float | int | None]]:
         """Rows of one quantity each: its name, then each model's value (None where a model lacks it)."""
@@ -114,7 +124,8 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
     Parameters
     ----------
     analyses
-        Two or more, by the name of the model. RLD at small temperatures depends on the number of points:
+        Two or more, by the name of the model. Three or more checkpoints of a training, whose names differ in their
+        last number only ("epoch 10"), are put in its order. RLD at small temperatures depends on the number of points:
         compare models on the same data.
 
     Raises
@@ -146,4 +157,14 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
             "not comparable.",
             stacklevel=2,
         )
-    return Comparison(dict(analyses))
+    return Comparison(_in_order(analyses))
+
+
+def _in_order(analyses: Mapping[str, Analysis]) -> dict[str, Analysis]:
+    """Checkpoints of a training by their steps, with their maps turned like each other; others as they are."""
+    steps = steps_of(list(analyses))
+    if len(analyses) < FEWEST_STEPS or steps is None:
+        return dict(analyses)
+    ordered = [name for _, name in sorted(zip(steps, analyses, strict=True))]
+    turned_maps = align([analyses[name] for name in ordered])
+    return dict(zip(ordered, turned_maps, strict=True))

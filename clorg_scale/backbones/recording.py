@@ -22,6 +22,7 @@ from clorg_scale.measures import calinski_harabasz, class_homogeneity
 from clorg_scale.neighbors import knn
 from clorg_scale.probes.nearest import KNNProbe
 from clorg_scale.rld import rld
+from clorg_scale.store import save_embeddings
 from clorg_scale.store.atomic import make_folder, write_together, write_whole
 from clorg_scale.whole import whole_number
 
@@ -29,6 +30,9 @@ __all__ = ["Recorder"]
 
 TEMPERATURES = (1.0, 0.5, 0.2, 0.1)
 KS = (1, 10, 100)
+EMBEDDINGS = "embeddings"
+"""Folder, in that of a training, for the embeddings of each measurement."""
+
 VOTERS = 20
 """Neighbors that vote in the k-NN accuracy."""
 
@@ -56,6 +60,9 @@ class Recorder:
         Images in a batch.
     seed
         Seed of the choice of images.
+    keep_embeddings
+        Also store the embeddings of each measurement in ``embeddings/epoch-0010`` and the like, as `save_embeddings`
+        does, in float16 where it holds them; `clorg_scale.track` and ``clorg-scale track`` analyze them.
 
     Attributes
     ----------
@@ -79,6 +86,7 @@ class Recorder:
         epochs: int | None = None,
         batch_size: int = 256,
         seed: int = 0,
+        keep_embeddings: bool = False,
     ) -> None:
         every = whole_number("every", every, 1)
         epochs = None if epochs is None else whole_number("epochs", epochs, 1)
@@ -88,7 +96,7 @@ class Recorder:
         if n < 2 * VOTERS:
             raise InputError(f"At least {2 * VOTERS} images are needed to measure embeddings, not {n}.")
         self.images, self.every, self.epochs, self.batch_size = images, every, epochs, batch_size
-        self.folder = Path(out)
+        self.folder, self.keep_embeddings = Path(out), keep_embeddings
         self._chosen = np.random.default_rng(seed).permutation(len(images))[:n]
         if len(np.unique(images.labels[self._chosen])) < 2:
             raise InputError(f"The {n} images to measure all belong to one class; at least two classes are needed.")
@@ -114,6 +122,16 @@ class Recorder:
         measured["knn_accuracy"] = float(probe.score(embeddings[half:], labels[half:]))
         self.rows = [row for row in self.rows if row["epoch"] < epoch.epoch] + [measured]
         self._write()
+        if self.keep_embeddings:
+            self._keep(embeddings, labels, epoch.epoch)
+
+    def _keep(self, embeddings: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], epoch: int) -> None:
+        """Store embeddings; those of later epochs, of a training before, are not touched."""
+        make_folder(self.folder / EMBEDDINGS)
+        fits = np.abs(embeddings).max(initial=0) < np.finfo(np.float16).max
+        stored = embeddings.astype(np.float16) if fits else embeddings
+        metadata = {"epoch": epoch, "data": self.images.name, "class_names": list(self.images.classes)}
+        save_embeddings(self.folder / EMBEDDINGS / f"epoch-{epoch:04d}", stored, labels, metadata)
 
     def _embeddings(self, backbone: Backbone) -> npt.NDArray[np.float32]:
         """Embeddings (n, d) float32 of the chosen images."""

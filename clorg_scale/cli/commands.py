@@ -36,9 +36,9 @@ from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError
 
 if TYPE_CHECKING:
-    from clorg_scale.analysis import Analysis
+    from clorg_scale.analysis import Analysis, Comparison
 
-__all__: list[str] = []
+__all__ = ["print_comparison"]
 
 
 @app.command(short_help="List what is installed and what is missing on this machine.")
@@ -220,7 +220,10 @@ def compare(
     out: Out,
     as_json: Json = False,
 ) -> None:
-    """Compare the analyses of several models; writes comparison.html and comparison.json to FOLDER."""
+    """Compare the analyses of several models; writes comparison.html and comparison.json to FOLDER.
+
+    Three or more checkpoints of a training, told by the numbers in their names, are ordered by these.
+    """
     from clorg_scale.analysis import Analysis
     from clorg_scale.analysis import compare as run
 
@@ -236,12 +239,18 @@ def compare(
     if as_json:
         print_json(table)
         return
+    print_comparison(comparison)
+    print(f"\nOpen {printable(out / 'comparison.html')} in a browser.")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print the table of a comparison."""
+    table, names = comparison.table(), list(comparison.analyses)
     width = max(len(str(row["quantity"])) for row in table)
     print(f"{'':<{width}} " + " ".join(f"{printable(name):>14.14}" for name in names))
     for row in table:
         values = " ".join(f"{_number(row[name]):>14}" for name in names)
         print(f"{row['quantity']:<{width}} {values}")
-    print(f"\nOpen {printable(out / 'comparison.html')} in a browser.")
 
 
 def _number(value: object) -> str:
