@@ -13,7 +13,8 @@ from clorg_scale.analysis.aligned_maps import align
 from clorg_scale.analysis.order import steps_of
 from clorg_scale.analysis.result import Analysis
 from clorg_scale.errors import InputError
-from clorg_scale.report import write_comparison
+from clorg_scale.report import write_comparison, write_trajectory
+from clorg_scale.report.findings import quantity_rows
 from clorg_scale.results.latex import latex_table
 from clorg_scale.results.result import Columns, Result
 from clorg_scale.store.atomic import result_folder, write_together, write_whole
@@ -48,14 +49,7 @@ class Comparison(Result):
 
     def table(self) -> list[dict[str, str | float | int | None]]:
         """Rows of one quantity each: its name, then each model's value (None where a model lacks it)."""
-        rows: dict[str, dict[str, float | int | None]] = {}
-        for name, analysis in self.analyses.items():
-            for quantity, value in analysis.quantities().items():
-                rows.setdefault(quantity, {})[name] = value
-        return [
-            {"quantity": quantity} | {name: values.get(name) for name in self.analyses}
-            for quantity, values in rows.items()
-        ]
+        return quantity_rows(self.analyses)
 
     def to_csv(self, path: str | Path) -> Path:
         """Write the table as a CSV file, whole or not at all: a column for each model."""
@@ -92,8 +86,10 @@ class Comparison(Result):
         return f"{', '.join(map(repr, self.analyses))}: {first.n_points:,} points, {len(first.classes):,} classes"
 
     def report(self, path: str | Path) -> Path:
-        """Write the self-contained HTML page, whole or not at all."""
+        """Write the self-contained HTML page, whole or not at all; of checkpoints, one that follows their steps."""
         check_ending(path, (".html", ".htm"))
+        if self.steps is not None:
+            return write_trajectory(self.analyses, self.steps, path)
         return write_comparison(self.analyses, path)
 
     @releasing_locks

@@ -118,16 +118,20 @@ def spectrum(result: Any, ax: Any = None) -> Any:
     MissingDependencyError
         If matplotlib is not installed.
     """
-    found = parts_of(result, Spectrum, _converged, "Spectrum")
+    found, gap = parts_of(result, Spectrum, _converged, "Spectrum"), False
     with drawing(ax) as axes:
         for (name, model), color in zip(found.items(), model_colors(len(found)), strict=True):
             m = len(model.eigenvalues)
             _curve(axes, range(1, m + 1), model.eigenvalues, [0.0] * m, color=color, name=name)
             if model.n_clusters is not None and model.n_clusters < m:
                 axes.axvline(model.n_clusters + 0.5, color=color, linewidth=0.8, linestyle="--")
+                gap = True
+        if gap:
+            axes.plot([], [], "--", color=GRAY, linewidth=0.8, label="largest gap")
         axes.set(xlabel="Number of the eigenvalue", ylabel="Eigenvalue")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _legend(axes, found)
+        if gap or len(found) > 1:
+            axes.legend()
     return axes
 
 

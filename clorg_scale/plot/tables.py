@@ -107,7 +107,7 @@ def mixing(result: Any, ax: Any = None) -> Any:
                     share = shares[kept[i], kept[j]]
                     if share >= 0.005:
                         text, color = f"{share:.2f}".removeprefix("0"), "white" if share > 0.5 else "black"
-                        axes.text(j, i, text, ha="center", va="center", color=color, fontsize=5)
+                        axes.text(j, i, text, ha="center", va="center", color=color, fontsize=6)
         axes.figure.colorbar(image, ax=axes, shrink=0.7, label="Share of the affinity", pad=0.02)
         axes.set(xlabel="Class of the neighbors", ylabel="Class")
         if n < len(shares):
