@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from clorg_scale import probes
 from clorg_scale.affinity import AffinityGraph, affinity_graph
-from clorg_scale.analysis import Analysis, Comparison, analyze, compare
+from clorg_scale.analysis import Analysis, Comparison, analyze, compare, track
 from clorg_scale.communities import Communities, communities, modularity
 from clorg_scale.errors import InputError, MissingDependencyError
 from clorg_scale.measures import calinski_harabasz, class_homogeneity
@@ -22,7 +22,7 @@ from clorg_scale.spectrum import Spectrum, spectrum
 from clorg_scale.store import load_embeddings, save_embeddings
 
 if TYPE_CHECKING:
-    from clorg_scale import backbones, sc
+    from clorg_scale import backbones, plot, sc
     from clorg_scale.scoring import scorers
     from clorg_scale.transformer import KNeighborsTransformer
 
@@ -48,6 +48,7 @@ __all__ = [
     "knn",
     "load_embeddings",
     "modularity",
+    "plot",
     "probes",
     "rld",
     "rld_of_subsets",
@@ -55,11 +56,12 @@ __all__ = [
     "sc",
     "scorers",
     "spectrum",
+    "track",
 ]
 
 
-# Imported at first use: PyTorch takes seconds, scikit-learn and SciPy's statistics some tenths of one.
-_MODULES = ("backbones", "sc")
+# Imported at first use: PyTorch takes seconds, scikit-learn, matplotlib and SciPy's statistics some tenths of one.
+_MODULES = ("backbones", "plot", "sc")
 _HOME = {"KNeighborsTransformer": "transformer", "scorers": "scoring"}
 
 

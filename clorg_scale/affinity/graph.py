@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,18 +15,18 @@ from clorg_scale.affinity.storage import is_graph_folder, open_folder, write_fol
 from clorg_scale.affinity.symmetrize import row_numbers
 from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.errors import InputError
+from clorg_scale.neighbors.result import KNN
+from clorg_scale.results.result import Columns, Result
+from clorg_scale.results.stored import beside
 from clorg_scale.store.atomic import write_whole
 from clorg_scale.store.endings import check_ending
 from clorg_scale.store.regular import check_regular_file
-
-if TYPE_CHECKING:
-    from clorg_scale.neighbors import KNN
 
 __all__ = ["AffinityGraph"]
 
 
 @dataclass(frozen=True)
-class AffinityGraph:
+class AffinityGraph(Result):
     """A symmetric, weighted, sparse graph without self-loops, as compressed sparse rows.
 
     Attributes
@@ -43,9 +44,9 @@ class AffinityGraph:
     The ``to_...`` methods return copies: changes to them in place do not change the graph.
     """
 
-    indptr: Array
-    indices: Array
-    weights: Array
+    indptr: Array = field(metadata=beside())
+    indices: Array = field(metadata=beside())
+    weights: Array = field(metadata=beside())
     knn: KNN | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -168,6 +169,24 @@ class AffinityGraph:
             If `adata` is no AnnData or has another number of observations, or `use_rep` is not in it.
         """
         return conversions.to_anndata(self, adata, key_added=key_added, use_rep=use_rep)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers of nodes and of edges."""
+        return {"n_nodes": self.n_nodes, "n_edges": self.n_edges}
+
+    def _tables(self) -> dict[str, Callable[[], Columns]]:
+        return {"edges": self._edges}
+
+    def _edges(self) -> Columns:
+        rows, columns = on_host(self.rows()), on_host(self.indices)
+        once = rows < columns
+        return {"source": rows[once], "target": columns[once], "weight": on_host(self.weights)[once]}
+
+    def _line(self) -> str:
+        return f"{self.n_nodes:,} nodes, {self.n_edges:,} edges"
+
+    def _shown(self) -> Columns:
+        return {"": list(self.to_dict()), "value": list(self.to_dict().values())}
 
     def save(self, path: str | Path) -> None:
         """Write the graph, whole or not at all, for `open` or `load`.

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import clorg_scale
 from clorg_scale.affinity import AffinityGraph
 from clorg_scale.agreement import agreement
 from clorg_scale.analysis.inputs import Inputs, writable
-from clorg_scale.analysis.plain import select
 from clorg_scale.analysis.probing import ProbeScores, StudyScores, rows_of_own_setting
 from clorg_scale.analysis.result import Analysis
 from clorg_scale.analysis.steps import CHI_METRIC, Homogeneity, Layout, SpreadRatio
@@ -27,8 +27,10 @@ from clorg_scale.analysis.summaries import (
     StageNote,
 )
 from clorg_scale.analysis.suspects import find_suspects
+from clorg_scale.arrays import array_module, on_host
 from clorg_scale.communities import Communities, modularity
 from clorg_scale.neighbors import KNN
+from clorg_scale.results.plain import select
 from clorg_scale.rld import RLDResult
 
 __all__ = ["Results", "assemble"]
@@ -103,6 +105,12 @@ def assemble(
         class_homogeneity_points=chi.n_points,
         class_homogeneity_metric=CHI_METRIC,
         columns=data.columns,
+        points={
+            "class_code": data.classes.codes.astype(np.int32),
+            "community": results.communities.labels,
+            "local_density": density.local_density[at],
+        },
+        class_mixing=_class_mixing(results.graph, data),
     )
 
 
@@ -120,6 +128,21 @@ def _summarize_communities(found: Communities, graph: AffinityGraph, data: Input
         "class_by_community": np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape).tolist(),
     }
     return select(CommunitySummary, found.to_dict() | beside)
+
+
+def _class_mixing(graph: AffinityGraph, data: Inputs) -> npt.NDArray[np.float64]:
+    """(C, C) share of the affinity of each class that goes to each class, among the labeled points."""
+    n_classes = len(data.names)
+    codes = array_module(graph.weights).asarray(data.classes.codes)
+    ends, others = codes[graph.rows()], codes[graph.indices]
+    labeled = (ends >= 0) & (others >= 0)
+    pairs = ends[labeled] * n_classes + others[labeled]
+    weights = graph.weights[labeled].astype(np.float64)
+    sums = on_host(array_module(weights).bincount(pairs, weights=weights, minlength=n_classes**2))
+    sums = sums.reshape(n_classes, n_classes)
+    totals = sums.sum(axis=1, keepdims=True)
+    shares: npt.NDArray[np.float64] = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
+    return shares
 
 
 def _describe_map(results: Results, data: Inputs, at: int) -> PointMap:

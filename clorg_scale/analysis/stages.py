@@ -14,10 +14,10 @@ from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 import numpy as np
 
 from clorg_scale.analysis.keys import Keys
-from clorg_scale.analysis.plain import build
 from clorg_scale.analysis.summaries import StageNote
 from clorg_scale.arrays import Array, on_host
 from clorg_scale.progress import stage_progress
+from clorg_scale.results.plain import build
 from clorg_scale.store.atomic import make_folder, remove_empty, write_whole
 from clorg_scale.store.temporary import remove_strays
 
@@ -26,7 +26,7 @@ __all__ = ["Stage", "Stages", "stage"]
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
-_FILE_NAMES = re.compile(r"[\w-]+-[0-9a-f]{16}\.npz|analysis\.json|report\.html")
+_FILE_NAMES = re.compile(r"[\w-]+-[0-9a-f]{16}\.npz|analysis\.json|analysis_arrays\.npz|report\.html")
 """Files that an analysis writes."""
 
 

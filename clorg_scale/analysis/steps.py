@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.affinity import AffinityGraph
-from clorg_scale.analysis.plain import select
 from clorg_scale.analysis.resources import Resources
 from clorg_scale.analysis.stages import stage
 from clorg_scale.analysis.summaries import SpectrumSummary
@@ -22,6 +21,7 @@ from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_hom
 from clorg_scale.neighbors import KNN, knn, knn_of
 from clorg_scale.neighbors.result import Metric
 from clorg_scale.neighbors.shared import cosine_rows
+from clorg_scale.results.plain import select
 from clorg_scale.rld import RLDResult
 from clorg_scale.rld.compute import Method, rld_from_table
 from clorg_scale.spectrum import spectrum

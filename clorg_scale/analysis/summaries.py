@@ -5,10 +5,11 @@ Per-point results stay with the stages (`RLDResult.local_density`, `KNN`, `Commu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from clorg_scale.analysis.plain import Plain
+from clorg_scale.results.plain import Plain
+from clorg_scale.results.stored import beside
 
 __all__ = [
     "CommunitySummary",
@@ -67,7 +68,7 @@ class CommunitySummary(Plain):
     ari: float
     sizes: list[int]
     """Points in each community, largest first."""
-    class_by_community: list[list[int]]
+    class_by_community: list[list[int]] = field(metadata=beside("int64"))
     """(C, M) points of class c in community m."""
 
 
@@ -95,14 +96,14 @@ class PointMap(Plain):
     """A sample of the points laid out in two dimensions."""
 
     method: str
-    index: list[int]
+    index: list[int] = field(metadata=beside("int64"))
     """Row of each mapped point in the embeddings."""
-    x: list[float]
-    y: list[float]
-    class_code: list[int]
+    x: list[float] = field(metadata=beside("float64"))
+    y: list[float] = field(metadata=beside("float64"))
+    class_code: list[int] = field(metadata=beside("int64"))
     """Position in `Analysis.classes`; -1 where unlabelled."""
-    community: list[int]
-    local_density: list[float | None]
+    community: list[int] = field(metadata=beside("int64"))
+    local_density: list[float | None] = field(metadata=beside("float64"))
     """At `local_density_temperature`; None where unlabelled."""
     local_density_temperature: float
 

@@ -8,6 +8,8 @@ from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 __all__ = ["Plain", "build", "select"]
 
 T = TypeVar("T")
@@ -32,7 +34,8 @@ def build(kind: Any, value: Any, where: str) -> Any:
     Parameters
     ----------
     kind
-        Dataclass, or annotation made of dataclasses, lists, tuples, dictionaries, unions, literals and plain types.
+        Dataclass, or annotation made of dataclasses, lists, tuples, dictionaries, unions, literals, NumPy arrays and
+        plain types. An array may be handed in as itself or as nested lists, with None for NaN.
     value
         As `json.loads` returns it.
     where
@@ -46,6 +49,8 @@ def build(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
+    if origin is np.ndarray:
+        return _built_array(arguments, value, where)
     if is_dataclass(kind) and isinstance(value, dict):
         return _built_dataclass(kind, value, where)
     if origin in (UnionType, Union):
@@ -81,6 +86,21 @@ def _built_dataclass(kind: Any, document: dict[str, Any], where: str) -> Any:
         name = min(differing)
         raise ValueError(f"{name!r} is {'unknown' if name in document else 'missing'} in {where}")
     return kind(**{name: build(types[name], value, name) for name, value in document.items()})
+
+
+def _built_array(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    """Build an array of the annotated dtype; of the dtype of its values where that is `Any`."""
+    (wanted,) = get_args(arguments[1]) or (Any,)
+    if not isinstance(value, (list, np.ndarray)):
+        raise ValueError(f"{where!r} holds {value!r:.40}")
+    dtype = wanted if isinstance(wanted, type) and issubclass(wanted, np.generic) else None
+    try:
+        array = np.asarray(value, dtype)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{where!r} holds {value!r:.40}") from None
+    if array.dtype.kind not in "biufU":
+        raise ValueError(f"{where!r} holds {value!r:.40}")
+    return array
 
 
 def _fields(kind: Any) -> tuple[Field[Any], ...]:
