@@ -26,7 +26,7 @@ from clorg_scale.analysis.summaries import (
     SpectrumSummary,
     StageNote,
 )
-from clorg_scale.analysis.suspects import find_suspects
+from clorg_scale.analysis.suspects import MOST_SUSPECTS, find_suspects, summarize_issues
 from clorg_scale.communities import Communities, modularity
 from clorg_scale.neighbors import KNN
 from clorg_scale.rld import RLDResult
@@ -54,6 +54,8 @@ class Results:
     scores: ProbeScores
     studies: list[StudyScores]
     layout: Layout
+    between: KNN | None = None
+    neighbors_file: str | None = None
 
 
 def assemble(
@@ -76,6 +78,17 @@ def assemble(
     """
     density, chi, scores = results.density, results.homogeneity, results.scores
     at = int(np.abs(np.log(density.temperatures / BEST_TEMPERATURE)).argmin())
+    suspects = find_suspects(results.graph, data.classes.codes, data.names, density.local_density[at])
+    issues = summarize_issues(
+        results.table,
+        data.classes.codes,
+        data.names,
+        n_suspects=len(suspects),
+        mean_distance=density.mean_distance,
+        between=results.between,
+        test_codes=data.test_codes,
+        neighbors_file=results.neighbors_file,
+    )
     study = rows_of_own_setting(scores.rows, settings["k"]) if results.studies else []
     return Analysis(
         name=writable(name),
@@ -94,7 +107,7 @@ def assemble(
         communities=_summarize_communities(results.communities, results.graph, data),
         probes=scores.rows,
         point_map=_describe_map(results, data, at),
-        suspects=find_suspects(results.graph, data.classes.codes, data.names, density.local_density[at]),
+        suspects=suspects[:MOST_SUSPECTS],
         stages=notes,
         settings=dict(settings),
         versions=_versions(),
@@ -103,6 +116,7 @@ def assemble(
         class_homogeneity_points=chi.n_points,
         class_homogeneity_metric=CHI_METRIC,
         columns=data.columns,
+        issues=issues,
     )
 
 

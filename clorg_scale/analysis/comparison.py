@@ -7,9 +7,15 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from clorg_scale.analysis.result import Analysis
+from clorg_scale.analysis.summaries import LookAlike
+from clorg_scale.arrays import on_host
 from clorg_scale.errors import InputError
+from clorg_scale.neighbors import KNN
 from clorg_scale.report import write_comparison
 from clorg_scale.store.atomic import result_folder, write_together, write_whole
 from clorg_scale.store.endings import check_ending
@@ -41,10 +47,33 @@ class Comparison:
             for quantity, values in rows.items()
         ]
 
+    def look_alikes(self, n_most: int = 10) -> list[dict[str, Any]]:
+        """Look-alikes of each model, and what the others say of them.
+
+        Parameters
+        ----------
+        n_most
+            Pairs of each model, the nearest.
+
+        Returns
+        -------
+        Rows: ``model``, ``index``, ``other``, ``label``, ``other_label``, ``distance`` (in units of the model's mean
+        distance), and ``ranks`` by the name of each other model: the rank of one of the points among the neighbors of
+        the other there (1 is the nearest; the better of both directions), 0 where neither is among the k nearest, None
+        where that model's k-NN table is not there any more.
+        """
+        tables = {name: analysis.neighbor_table() for name, analysis in self.analyses.items()}
+        rows: list[dict[str, Any]] = []
+        for model, analysis in self.analyses.items():
+            for pair in [] if analysis.issues is None else analysis.issues.look_alikes[:n_most]:
+                ranks = {name: _rank(table, pair) for name, table in tables.items() if name != model}
+                rows.append({"model": model, **pair.to_dict(), "ranks": ranks})
+        return rows
+
     def report(self, path: str | Path) -> Path:
         """Write the self-contained HTML page, whole or not at all."""
         check_ending(path, (".html", ".htm"))
-        return write_comparison(self.analyses, path)
+        return write_comparison(self.analyses, path, look_alikes=self.look_alikes())
 
     @releasing_locks
     def write(self, folder: str | Path) -> None:
@@ -105,6 +134,18 @@ def compare(analyses: Mapping[str, Analysis]) -> Comparison:
     return Comparison(dict(analyses))
 
 
+def _rank(table: KNN | None, pair: LookAlike) -> int | None:
+    """Rank of a pair in a k-NN table, the better of both directions; 0 where neither lists the other."""
+    if table is None:
+        return None
+    found = [
+        int(np.flatnonzero(neighbors == other)[0]) + 1
+        for point, other in ((pair.index, pair.other), (pair.other, pair.index))
+        if other in (neighbors := on_host(table.indices[point]))
+    ]
+    return min(found, default=0)
+
+
 def quantities(analysis: Analysis) -> dict[str, float | int | None]:
     """List every quantity that models are compared by, in the order of a report."""
     rows: dict[str, float | int | None] = {}
@@ -120,6 +161,21 @@ def quantities(analysis: Analysis) -> dict[str, float | int | None]:
     rows |= _spectrum_quantities(analysis)
     for probe in analysis.probes:
         rows[f"accuracy, {probe.name}"] = probe.accuracy
+    return rows | _issue_quantities(analysis)
+
+
+def _issue_quantities(analysis: Analysis) -> dict[str, float | int | None]:
+    """Numbers of issues of the data set."""
+    found = analysis.issues
+    if found is None:
+        return {}
+    rows: dict[str, float | int | None] = {
+        "points unlike their neighbors": found.n_suspects,
+        "near-duplicates": found.n_near_duplicates,
+        "outliers": found.n_outliers,
+    }
+    if found.n_test_in_train is not None:
+        rows["test points among the points"] = found.n_test_in_train
     return rows
 
 

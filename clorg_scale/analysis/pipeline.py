@@ -171,6 +171,7 @@ def analyze(
     density = stage(steps.density, points, classes, **rld_settings, **common)
     table = stage(steps.neighbors, points, k=k, **common)
     mu = density.mean_distance
+    between = None if data.test is None else stage(steps.leakage, points, data.test, resources=resources)
     graph = stage.derived(affinity_graph, table, temperature=AFFINITY_TEMPERATURE, mean_distance=mu)
     found = stage(steps.partition, graph, method=community_method, resolution=resolution, **common)
     spectrum = stage(steps.spectral, graph, classes, n_vectors=_spectrum_size(data), resources=resources)
@@ -194,8 +195,11 @@ def analyze(
         "device": resources.device,
         "seed": seed,
     }
-    results = Results(spread, chi, density, table, graph, found, spectrum, scores, studies, layout)
-    analysis = assemble(name, data, results, settings, stage.notes)
+    kept_table = stage.files.get(steps.neighbors.name)
+    results = Results(
+        spread, chi, density, table, graph, found, spectrum, scores, studies, layout, between, kept_table
+    )  # fmt: skip
+    analysis = assemble(name, data, results, settings, stage.notes).with_neighbors(table)
     unchanged.check()
     if folder is not None:
         with write_together():

@@ -11,6 +11,7 @@ from typing import Any, Self
 from clorg_scale.analysis.plain import Plain, build
 from clorg_scale.analysis.summaries import (
     CommunitySummary,
+    IssueSummary,
     NeighborSummary,
     PointMap,
     RLDSummary,
@@ -56,7 +57,7 @@ class AnalysisRecord(Plain):
     probes: list[ProbeResult]
     point_map: PointMap
     suspects: list[Suspect]
-    """Lowest local density first."""
+    """Lowest local density first; of many, the first (`issues.n_suspects` counts all)."""
     stages: list[StageNote]
     settings: dict[str, str | int | float | bool | None]
     versions: dict[str, str]
@@ -71,6 +72,8 @@ class AnalysisRecord(Plain):
     columns: dict[str, TableColumns] = field(default_factory=dict)
     """Columns taken and left out, for each of "embeddings", "labels", "test embeddings" and "test labels" that
     `load_embeddings` read from a table."""
+    issues: IssueSummary | None = None
+    """None in records of versions that had none."""
 
     def to_json(self, path: str | Path) -> Path:
         """Write everything to a JSON file, whole or not at all."""

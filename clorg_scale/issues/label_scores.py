@@ -16,7 +16,6 @@ have small p too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,18 +23,11 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from clorg_scale.affinity import AffinityGraph
-from clorg_scale.arrays import Array, ClassLabels, Device, on_host
+from clorg_scale.arrays import Array, ClassLabels, Device
 from clorg_scale.issues.folds import FOLDS, FoldedProbe
+from clorg_scale.issues.graph_votes import BLOCK_NUMBERS, GraphVotes
 
 __all__ = ["LabelScores", "score_labels"]
-
-ROUNDS = 4
-"""Rounds of weighting neighbors by their own agreement."""
-
-STEEPNESS = 6.0
-"""Slope of the weight of a neighbor against the margin of its label; at a margin of 1 it is .998, at -1 .002."""
-
-LEAST_TRUST = 1e-3
 
 PENALTIES = 0.01, 0.1
 """Weight decay of the first probe and of the second: strong, so that single wrong labels do not bend them. Chosen with
@@ -46,9 +38,6 @@ PROBE_SHARES = 0.7, 0.3
 
 STACKED = 20_000
 """Points that the two weights are fitted on, at most; more would not move them."""
-
-BLOCK_NUMBERS = 2**22
-"""Scores of points and classes that are held at once."""
 
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -116,59 +105,20 @@ def score_labels(
 
 
 class _Witnesses:
-    """Shares of the graph and logits of the probe, a block of points at a time."""
+    """Shares of the graph and logits of the probes, a block of points at a time."""
 
     def __init__(self, graph: AffinityGraph, classes: ClassLabels) -> None:
-        from scipy.sparse import csr_array
-
-        n = graph.n_nodes
-        parts = (on_host(part) for part in (graph.weights, graph.indices, graph.indptr))
-        self.matrix: Any = csr_array(tuple(parts), shape=(n, n))
+        self.votes = GraphVotes(graph, classes)
         self.codes, self.counts, self.n_classes = classes.codes, classes.counts, len(classes.classes)
+        self.labeled, self.blocks = self.votes.labeled, self.votes.blocks
+        self.smoothing = 1 / max(2.0 * len(graph.indices) / graph.n_nodes, 2.0)
         self.probes: list[FoldedProbe] = []
-        self.labeled = np.flatnonzero(classes.codes >= 0)
-        self.smoothing = 1 / max(2.0 * len(graph.indices) / n, 2.0)
-        self.votes = self._votes(np.ones(n))
-        for _ in range(ROUNDS - 1):
-            self.votes = self._votes(self._trust())
-
-    def blocks(self, rows: Codes) -> Iterator[Codes]:
-        """Row numbers, some at a time."""
-        step = max(1, BLOCK_NUMBERS // self.n_classes)
-        for start in range(0, len(rows), step):
-            yield rows[start : start + step]
-
-    def shares(self, rows: Codes) -> Floats:
-        """(b, C) share of the affinity of each point that goes to each class; equal ones without any affinity."""
-        found = (self.matrix[rows] @ self.votes).toarray().astype(np.float64)
-        total = found.sum(axis=1, keepdims=True)
-        return np.where(total > 0, found / np.where(total > 0, total, 1), 1 / self.n_classes)
-
-    def _votes(self, trust: Floats) -> Any:
-        """(n, C) matrix with the trust of each labeled point in the column of its class."""
-        from scipy.sparse import csr_array
-
-        labeled = self.codes >= 0
-        indptr = np.concatenate([[0], np.cumsum(labeled)])
-        values = trust[labeled].astype(np.float32)
-        return csr_array((values, self.codes[labeled], indptr), shape=(len(self.codes), self.n_classes))
-
-    def _trust(self) -> Floats:
-        """(n,) how far the neighbors of each point agree with its label."""
-        trust = np.zeros(len(self.codes))
-        for rows in self.blocks(self.labeled):
-            shares = self.shares(rows)
-            at = np.arange(len(rows)), self.codes[rows]
-            own = shares[at]
-            shares[at] = -1
-            trust[rows] = 1 / (1 + np.exp(-STEEPNESS * (own - shares.max(axis=1))))
-        return np.maximum(trust, LEAST_TRUST)
 
     def evidence(self, rows: Codes) -> tuple[Floats, Floats]:
         """(b, C) logarithms of the shares, and logits of the probe."""
         logits = [probe.logits(rows) for probe in self.probes]
         linear = logits[0] if len(logits) == 1 else PROBE_SHARES[0] * logits[0] + PROBE_SHARES[1] * logits[1]
-        return np.log(self.shares(rows) + self.smoothing), linear
+        return np.log(self.votes.shares(rows) + self.smoothing), linear
 
     def probabilities(self, rows: Codes, weights: tuple[float, float]) -> Floats:
         """(b, C) probability of each class."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,9 @@ def write_report(analysis: AnalysisRecord, path: str | Path) -> Path:
     return _write(page, path)
 
 
-def write_comparison(analyses: Mapping[str, AnalysisRecord], path: str | Path) -> Path:
+def write_comparison(
+    analyses: Mapping[str, AnalysisRecord], path: str | Path, *, look_alikes: Sequence[Mapping[str, Any]] = ()
+) -> Path:
     """Write several analyses side by side.
 
     Parameters
@@ -51,13 +53,21 @@ def write_comparison(analyses: Mapping[str, AnalysisRecord], path: str | Path) -
         By the name of the model.
     path
         File to write, whole or not at all.
+    look_alikes
+        Rows of `Comparison.look_alikes`.
     """
     title = " against ".join(analyses)
-    page = _render(analyses, title, comparison_headline(analyses), comparison_findings(analyses))
+    page = _render(analyses, title, comparison_headline(analyses), comparison_findings(analyses), look_alikes)
     return _write(page, path)
 
 
-def _render(analyses: Mapping[str, AnalysisRecord], title: str, lead: str, sentences: list[str]) -> str:
+def _render(
+    analyses: Mapping[str, AnalysisRecord],
+    title: str,
+    lead: str,
+    sentences: list[str],
+    look_alikes: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """Fill the template; everything of the user's is escaped, in the markup and in the data."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
@@ -72,6 +82,7 @@ def _render(analyses: Mapping[str, AnalysisRecord], title: str, lead: str, sente
         lead=lead,
         sentences=sentences,
         analyses=analyses,
+        look_alikes=look_alikes,
         basis=homogeneity_basis(analyses),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup(_script()),

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 import clorg_scale as cs
 from clorg_scale.arrays import ClassLabels
-from clorg_scale.issues.label_scores import ROUNDS, STEEPNESS, _Witnesses
+from clorg_scale.issues.graph_votes import LEAST_TRUST, ROUNDS, STEEPNESS, GraphVotes
 
 
 def test_wrong_labels_are_found_and_the_right_ones_suggested(planted):
@@ -86,17 +86,17 @@ def test_shares_of_the_graph_are_those_of_the_dense_definition():
     X = rng.normal(size=(200, 3))
     codes = rng.integers(-1, 4, 200)
     graph = cs.affinity_graph(cs.knn(X, 8))
-    witness = _Witnesses(graph, ClassLabels(codes, np.arange(4)))
+    votes = GraphVotes(graph, ClassLabels(codes, np.arange(4)))
     A, Y = graph.to_scipy().toarray().astype(float), np.eye(5)[codes][:, :4]
     trust, labeled = np.ones(200), codes >= 0
     for _ in range(ROUNDS):
-        votes = A @ (Y * trust[:, None])
-        total = votes.sum(1, keepdims=True)
-        shares = np.where(total > 0, votes / np.where(total > 0, total, 1), 0.25)
+        weighted = A @ (Y * trust[:, None])
+        total = weighted.sum(1, keepdims=True)
+        shares = np.where(total > 0, weighted / np.where(total > 0, total, 1), 0.25)
         own = shares[labeled, codes[labeled]]
         others = np.where(Y[labeled] > 0, -1, shares[labeled]).max(1)
-        trust[labeled] = np.maximum(1 / (1 + np.exp(-STEEPNESS * (own - others))), 1e-3)
-    np.testing.assert_allclose(witness.shares(np.arange(200)), shares, atol=1e-5)
+        trust[labeled] = np.maximum(1 / (1 + np.exp(-STEEPNESS * (own - others))), LEAST_TRUST)
+    np.testing.assert_allclose(votes.shares(np.arange(200)), shares, atol=1e-5)
 
 
 def test_the_same_input_gives_the_same_scores_and_names_do_not_matter(planted):
