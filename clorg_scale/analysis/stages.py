@@ -85,7 +85,7 @@ class Stages:
     notes
         How each stage was computed, and how long that took when it was computed.
     files
-        Name of the file that holds the result of each stage, by the stage's name.
+        Name of the file that holds the result of each stage, where there is a folder, by the stage's name.
     """
 
     def __init__(
@@ -113,7 +113,8 @@ class Stages:
     def __call__(self, stage: Stage[P, Result], *arguments: P.args, **settings: P.kwargs) -> Result:
         """Read the result of a stage from the folder, or call its function and keep what it returns."""
         key = self._keys.of_call(stage.name, stage.function, arguments, settings)
-        file = None if self.folder is None else self.folder / f"{stage.name.replace(' ', '-')}-{key}.npz"
+        self.files[stage.name] = f"{stage.name.replace(' ', '-')}-{key}.npz"
+        file = None if self.folder is None else self.folder / self.files[stage.name]
         kept: _Kept[Result] | None = None
         if file is not None and self.resume:
             kept = _read(file, get_type_hints(stage.function)["return"])
@@ -128,8 +129,6 @@ class Stages:
                 raise
         how = stage.how(kept.result)
         self.notes.append(StageNote(stage.name, how, kept.seconds, kept.peak, kept.compile_seconds))
-        if file is not None:
-            self.files[stage.name] = file.name
         self._keys.remember(kept.result, key)
         return kept.result
 
