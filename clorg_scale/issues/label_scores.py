@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from clorg_scale.affinity import AffinityGraph
 from clorg_scale.arrays import Array, ClassLabels, Device
@@ -140,6 +139,8 @@ class _Witnesses:
 
     def stacked(self, seed: int) -> tuple[float, float]:
         """Weights of graph and probe that minimize the cross-entropy of the given labels."""
+        from scipy.optimize import minimize
+
         rows = self.labeled
         most = max(1000, min(STACKED, 8 * BLOCK_NUMBERS // self.n_classes))
         if len(rows) > most:
