@@ -15,6 +15,7 @@ from clorg_scale.affinity import AffinityGraph, affinity_graph
 from clorg_scale.analysis import Analysis, Comparison, analyze, compare, track
 from clorg_scale.communities import Communities, communities, modularity
 from clorg_scale.errors import InputError, MissingDependencyError
+from clorg_scale.issues import Issues, find_issues
 from clorg_scale.measures import calinski_harabasz, class_homogeneity
 from clorg_scale.neighbors import KNN, knn
 from clorg_scale.rld import RLDResult, SubsetRLD, rld, rld_of_subsets
@@ -33,6 +34,7 @@ __all__ = [
     "Communities",
     "Comparison",
     "InputError",
+    "Issues",
     "KNeighborsTransformer",
     "MissingDependencyError",
     "RLDResult",
@@ -45,6 +47,7 @@ __all__ = [
     "class_homogeneity",
     "communities",
     "compare",
+    "find_issues",
     "knn",
     "load_embeddings",
     "modularity",

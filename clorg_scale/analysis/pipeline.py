@@ -186,6 +186,7 @@ def analyze(
     chi = stage(steps.homogeneity, points, classes, chi_table, n_asked=sizes.n_asked, k=sizes.chi_k, **common)
     density = stage(steps.density, points, classes, None if method == "exact" else table, **rld_settings, **common)
     mu = density.mean_distance
+    between = None if data.test is None else stage(steps.leakage, points, data.test, resources=resources)
     graph = stage.derived(affinity_graph, table, temperature=AFFINITY_TEMPERATURE, mean_distance=mu)
     found = stage(steps.partition, graph, method=community_method, resolution=resolution, **common)
     spectrum = stage(steps.spectral, graph, classes, n_vectors=_spectrum_size(data), resources=resources)
@@ -215,8 +216,11 @@ def analyze(
         "device": resources.device,
         "seed": seed,
     }
-    results = Results(spread, chi, density, table, graph, found, spectrum, scores, studies, layout)
-    analysis = assemble(name, data, results, settings, stage.notes)
+    kept_table = stage.files.get(steps.neighbors.name)
+    results = Results(
+        spread, chi, density, table, graph, found, spectrum, scores, studies, layout, between, kept_table
+    )  # fmt: skip
+    analysis = assemble(name, data, results, settings, stage.notes).with_neighbors(table)
     unchanged.check()
     if folder is not None:
         with write_together():

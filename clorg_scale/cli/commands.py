@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["print_comparison"]
 
+LEAST_COMPILATION = 0.1
+"""Seconds of compilation that are worth a line."""
+
 
 @app.command(short_help="List what is installed and what is missing on this machine.")
 def doctor(*, as_json: Json = False) -> None:
@@ -222,6 +225,15 @@ def _print_analysis(result: Analysis) -> None:
     print(f"\n{normalization(result)}\n")
     for stage in result.stages:
         print(f"{stage.stage:<{width}}  {stage.seconds:10.1f} s  {stage.peak_memory_bytes / 1e9:6.2f} GB peak")
+    compiling = sum(stage.compile_seconds for stage in result.stages)
+    if compiling >= LEAST_COMPILATION:
+        print(f"{'compilation, on the first use only':<{width}}  {compiling:10.1f} s")
+    found = result.issues
+    if found is not None and found.n_test_in_train:
+        print(
+            f"\n{found.n_test_in_train:,} test points are near-duplicates of points (leakage); 'clorg-scale issues' "
+            "lists them."
+        )
 
 
 @app.command(short_help="Compare the analyses of several models.")

@@ -37,7 +37,7 @@ def without_times(analysis):
     """The record as plain data, but for what differs between two runs."""
     document = analysis.to_dict()
     for stage in document["stages"]:
-        del stage["seconds"], stage["peak_memory_bytes"]
+        del stage["seconds"], stage["peak_memory_bytes"], stage["compile_seconds"]
     for probe in document["probes"]:
         del probe["seconds"]
     return document

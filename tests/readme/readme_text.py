@@ -16,6 +16,7 @@ RUN = (
     "clorg-scale analyze embeddings.npy --labels labels.npy --out results",
     "clorg-scale analyze train.npy --labels y.npy --test-embeddings test.npy --test-labels y_test.npy --out results",
     "clorg-scale compare results-contrastive results-supervised --out comparison",
+    "clorg-scale issues embeddings.npy --labels labels.npy --out issues.csv",
 )
 
 NOT_RUN = {

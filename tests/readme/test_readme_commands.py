@@ -28,7 +28,7 @@ def check(command: str) -> None:
 
 def find_command(words: list[str]) -> tuple[typer.core.TyperCommand, list[str]]:
     """The subcommand that the first words name, and the words that follow."""
-    from clorg_scale.cli import commands, figures, stages, studies, track, training  # noqa: F401  registers them
+    from clorg_scale.cli import commands, figures, issues, stages, studies, track, training  # noqa: F401  registers them
     from clorg_scale.cli.app import app
 
     command = typer.main.get_command(app)
