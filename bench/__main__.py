@@ -1,21 +1,16 @@
-"""`python -m bench NAME ...`: run one benchmark."""
+"""`python -m bench list | run NAME... | compare A B | report`: as `clorg-scale bench`, from a checkout."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
-from pathlib import Path
-
-
-def main(argv: list[str]) -> int:
-    """Run the benchmark that the first argument names with the others."""
-    files = (path for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem != "memory")
-    names = sorted(path.stem.replace("_", "-") for path in files)
-    if not argv or argv[0] not in names:
-        print(f"usage: python -m bench {{{','.join(names)}}} ...", file=sys.stderr)
-        return 2
-    return int(importlib.import_module(f"bench.{argv[0].replace('-', '_')}").main(argv[1:]) or 0)
-
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    from clorg_scale.cli import main
+
+    if importlib.util.find_spec("clorg_scale.bench") is None:  # a checkout that is not installed
+        import bench
+
+        sys.modules["clorg_scale.bench"] = bench
+    sys.argv[1:1] = ["bench"]
+    main()

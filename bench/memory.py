@@ -1,15 +1,11 @@
-"""Peak memory of one step of this process, and what the machine is."""
+"""Peak memory of one step of this process."""
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
-import os
-import platform
 import resource
 from pathlib import Path
 
-__all__ = ["machine", "peak_memory", "resident_memory", "restart_peak"]
+__all__ = ["peak_memory", "resident_memory", "restart_peak"]
 
 
 def restart_peak() -> None:
@@ -35,20 +31,3 @@ def _status(field: str) -> int | None:
         return None
     lines = (line for line in status.read_text().splitlines() if line.startswith(f"{field}:"))
     return next((int(line.split()[1]) * 1024 for line in lines), None)
-
-
-def machine(*packages: str) -> dict[str, object]:
-    """Processor, cores, date and versions, for a record of results."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "versions": {package: importlib.metadata.version(package) for package in packages},
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
