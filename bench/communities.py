@@ -81,8 +81,10 @@ def _networkit(graph: Any, method: str, seed: int) -> Any:
 
 
 def _scikit_network(graph: Any, seed: int) -> Any:
+    from scipy import sparse
+
     clustering = import_peer("sknetwork.clustering", "scikit-network")
-    return clustering.Louvain(random_state=seed).fit_predict(graph.to_scipy())
+    return clustering.Louvain(random_state=seed).fit_predict(sparse.csr_matrix(graph.to_scipy()))
 
 
 def _networkx(graph: Any, seed: int) -> Any:

@@ -114,26 +114,28 @@ class Index:
 
 
 def tuned_pipelines(n: int, d: int) -> Iterator[Pipeline]:
-    """Pipelines that could be the fastest for n points of d features."""
+    """Pipelines that could be the fastest for n points of d features, the most promising first."""
     lists = max(1, min(round(math.sqrt(n)), n // 39))
     probes = [p for p in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96) if p <= max(1, lists // 3)] or [1]
     plain = tuple(Effort(f"nprobe={p}") for p in probes)
 
     def refined(*factors: int) -> tuple[Effort, ...]:
-        return tuple(Effort(f"nprobe={p},k_factor_rf={f}") for p in probes[1:] or probes for f in factors)
+        return tuple(Effort(f"nprobe={p},k_factor_rf={f}") for p in probes[2:-2] or probes for f in factors)
 
-    yield Pipeline(f"IVF{lists},Flat", plain)
-    yield Pipeline(f"IVF{lists},Flat", plain, by_list=True)
-    for p in sorted({axes for axes in (16, 32, 64, 112) if axes <= d // 2}):
-        yield Pipeline(f"PCA{p},IVF{lists},Flat,RFlat", refined(2, 6, 12))
+    axes = sorted({p for p in (32, 64, 112) if p <= d // 2} or {max(2, d // 2)}, reverse=True)
+    for p in axes:
+        yield Pipeline(f"PCA{p},IVF{lists},Flat,RFlat", refined(2, 6))
         yield Pipeline(f"PCA{p},IVF{lists},Flat,RFlat", refined(6), by_list=True)
-        yield Pipeline(f"PCA{p},IVF{lists},PQ{p // 2}x4fs,RFlat", refined(6, 16))
+        if p % 2 == 0:
+            yield Pipeline(f"PCA{p},IVF{lists},PQ{p // 2}x4fs,RFlat", refined(6, 16))
     if n > 200_000:
-        yield Pipeline(f"PCA{min(64, d // 2)},IVF{4 * lists},Flat,RFlat", refined(2, 6))
+        yield Pipeline(f"PCA{axes[0]},IVF{4 * lists},Flat,RFlat", refined(2, 6))
+    yield Pipeline(f"IVF{lists},Flat", plain, by_list=True)
+    yield Pipeline(f"IVF{lists},Flat", plain)
     if d % 8 == 0:
         yield Pipeline(f"IVF{lists},PQ{d // 4}x4fs,RFlat", refined(4, 16))
-    if n <= 200_000:  # quadratic
-        yield Pipeline(f"PQ{d // 4}x4fs,RFlat", tuple(Effort(f"k_factor_rf={f}") for f in (4, 16, 64)))
+        if n <= 200_000:  # quadratic
+            yield Pipeline(f"PQ{d // 4}x4fs,RFlat", tuple(Effort(f"k_factor_rf={f}") for f in (4, 16, 64)))
     yield Pipeline("HNSW32,Flat", tuple(Effort(f"efSearch={ef}") for ef in (16, 24, 32, 48, 96, 192)), slow_build=True)
     yield Pipeline("NSG32,Flat", (Effort(""),), slow_build=True)
 

@@ -106,7 +106,7 @@ def compare(
     """
     if not tolerance >= 0:
         raise InputError(f"--tolerance must be 0 or more, not {tolerance:g}.")
-    read = _harness("records").read_records
+    read = _harness("gpu_records").read_any_records
     comparing = _harness("comparing")
     found = comparing.compare_records(read(before), read(after), tolerance)
     if as_json:
@@ -132,7 +132,7 @@ def report(
 ) -> None:
     """Write one self-contained page: time against quality, growth with the number of points, machines side by side."""
     files = records or [Path("bench-records.jsonl")]
-    read = _harness("records").read_records
+    read = _harness("gpu_records").read_any_records
     found = [record for file in files for record in read(file)]
     _harness("report").write_report(found, out)
     print(f"Open {printable(out)} in a browser.")
