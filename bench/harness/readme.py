@@ -6,16 +6,18 @@ A block begins with ``<!-- bench: NAME -->`` and ends with ``<!-- /bench -->``; 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
 
+from .plots import Series, plot
 from .records import Record
 from .report import fitted_exponent
 
-__all__ = ["BLOCKS", "Figures", "update_readme", "updated_text"]
+__all__ = ["BLOCKS", "IMAGES", "Figures", "update_readme", "updated_text"]
 
 MARKED = re.compile(r"(<!-- bench: ([\w-]+) -->\n).*?(<!-- /bench -->)", flags=re.S)
 
@@ -26,8 +28,15 @@ class Figures:
     def __init__(self, records: Sequence[Record]) -> None:
         self.records = [record for record in records if record.role != "missing"]
 
-    def find(self, benchmark: str, case: str, contender: str, *, instructions: str | None = None) -> Record:
+    def find(self, benchmark: str, case: str, contender: str, *, avx512: bool | None = None) -> Record:
         """The last record whose case and contender begin so.
+
+        Parameters
+        ----------
+        benchmark, case, contender
+            Its benchmark, and how its case and contender begin.
+        avx512
+            True: only of a machine with AVX-512; False: rather of one without.
 
         Raises
         ------
@@ -37,11 +46,10 @@ class Figures:
         found = [
             record
             for record in self.records
-            if record.benchmark == benchmark
-            and record.case.startswith(case)
-            and record.contender.startswith(contender)
-            and (instructions is None or record.machine.get("instructions") == instructions)
+            if record.benchmark == benchmark and record.case.startswith(case) and record.contender.startswith(contender)
         ]
+        of_kind = [record for record in found if (record.machine.get("instructions") == "AVX-512") == avx512]
+        found = of_kind or ([] if avx512 else found)
         if not found:
             raise InputError(
                 f"The records lack {benchmark}: {case}, {contender}; give the files of bench/results, or run "
@@ -49,9 +57,9 @@ class Figures:
             )
         return found[-1]
 
-    def seconds(self, *key: str, instructions: str | None = None) -> float:
+    def seconds(self, *key: str, avx512: bool | None = None) -> float:
         """Median seconds of a record."""
-        seconds = self.find(*key, instructions=instructions).seconds
+        seconds = self.find(*key, avx512=avx512).seconds
         if seconds is None:
             raise InputError(f"The record of {', '.join(key)} has no times.")
         return seconds
@@ -82,7 +90,7 @@ def updated_text(text: str, records: Sequence[Record]) -> tuple[str, int]:
 
 
 def update_readme(path: Path, records: Sequence[Record]) -> int:
-    """Write the blocks of a file; nothing is written where a record is missing. Returns their number."""
+    """Write the blocks of a file and the images it shows; nothing where a record is missing. Returns their number."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -90,8 +98,13 @@ def update_readme(path: Path, records: Sequence[Record]) -> int:
     text, written = updated_text(text, records)
     if not written:
         raise InputError(f"{path} has no block such as <!-- bench: measured --> ... <!-- /bench -->.")
+    images = {path.parent / name: draw(Figures(records)) for name, draw in IMAGES.items() if f"]({name})" in text}
     with write_whole(path, "w") as file:
         file.write(text)
+    for image, svg in images.items():
+        if image.parent.is_dir():
+            with write_whole(image, "w") as file:
+                file.write(svg)
     return written
 
 
@@ -112,13 +125,13 @@ def _measured(figures: Figures) -> str:
 def _exact_rows(figures: Figures) -> list[list[str]]:
     rows = []
     for d in (784, 128):
-        record = figures.find("rld", f"exact, compact 60,000 x {d}", "ours, exact", instructions="AVX2")
+        record = figures.find("rld", f"exact, compact 60,000 x {d}", "ours, exact", avx512=False)
         seconds, floor = record.seconds or 0.0, record.floor or 0.0
         command = "`clorg-scale bench run rld`" if d == 784 else ""
         rows.append([f"exact RLD, 60,000 x {d}", f"{_time(seconds)}, {_memory(record)}",
                      f"its matrix products alone, {_time(floor)}", f"{seconds / floor:.2f}", command])  # fmt: skip
     key = "kernel-sums", "exact, compact 10,000 x 512"
-    ours, dense = (figures.find(*key, name, instructions="AVX2") for name in ("ours, exact", "dense torch"))
+    ours, dense = (figures.find(*key, name, avx512=False) for name in ("ours, exact", "dense torch"))
     rows.append(["exact RLD, 10,000 x 512", f"{_time(ours.seconds)}, {_memory(ours)}",
                  f"the dense definition in torch, {_time(dense.seconds)}, {_memory(dense)}",
                  _faster(dense.seconds, ours.seconds), "`clorg-scale bench run kernel-sums`"])  # fmt: skip
@@ -127,8 +140,9 @@ def _exact_rows(figures: Figures) -> list[list[str]]:
 
 def _sampled_rows(figures: Figures) -> list[list[str]]:
     key = "rld", "sampled, fashion-mnist 60,000 x 784"
-    ours, exact = (figures.find(*key, name, instructions="AVX2") for name in ("ours, sampled", "ours, exact"))
+    ours, exact = (figures.find(*key, name, avx512=False) for name in ("ours, sampled", "ours, exact"))
     imagenet = figures.find("rld-scaling", "mixture x 512 float16, 1,000 classes", "ours, sampled, n = 1,281,167")
+    largest = imagenet.quality["largest_stderr"]
     growth = "rld-scaling", "mixture x 128 float32, 10 classes"
     large, small = (figures.find(*growth, f"ours, sampled, n = {n}") for n in ("1,000,000", "100,000"))
     pair = [(float(record.size["n"]), record.seconds or 0.0) for record in (small, large)]
@@ -138,7 +152,7 @@ def _sampled_rows(figures: Figures) -> list[list[str]]:
          f"{_time(ours.seconds)}, largest error {ours.quality['error']:.4f}", f"exact, {_time(exact.seconds)}",
          _faster(exact.seconds, ours.seconds), "`clorg-scale bench run rld`"],
         ["sampled RLD, 1,281,167 x 512 float16, 1,000 classes, memory-mapped",
-         f"{_time(imagenet.seconds)}, {_memory(imagenet)}, standard errors up to {imagenet.quality['largest_stderr']:.4f}",
+         f"{_time(imagenet.seconds)}, {_memory(imagenet)}, standard errors up to {largest:.4f}",
          "", "", command],
         ["sampled RLD, 1,000,000 x 128", f"{_time(large.seconds)}, {_memory(large)}",
          f"a tenth of the points, {_time(small.seconds)}", f"n to the power of {fitted_exponent(pair):.1f}", command],
@@ -165,24 +179,22 @@ def _gcn_rows(figures: Figures) -> list[list[str]]:
         ["GCN probe, 60,000 images: one epoch", _time(full),
          f"PyG's GCNConv: edge list {_time(edges)}, CSR {_time(csr)}",
          f"{_ratio(edges, full)} and {_ratio(csr, full)} times faster", "`clorg-scale bench run gcn`"],
-        ["the same in minibatches, fan-out 10", _time(batched), f"PyG's NeighborLoader with torch-sparse, {_time(loader)}",
-         _faster(loader, batched), ""],
+        ["the same in minibatches, fan-out 10", _time(batched),
+         f"PyG's NeighborLoader with torch-sparse, {_time(loader)}", _faster(loader, batched), ""],
         ["GCN probe, 1,000,000 nodes x 15: one epoch, inference",
          f"{_time(epoch.seconds)}, {_time(inference)}, {_memory(epoch)}", "", "", ""],
     ]  # fmt: skip
 
 
 def _avx512(figures: Figures) -> str:
-    exact = [
-        figures.find("rld", f"exact, compact 60,000 x {d}", "ours, exact", instructions="AVX-512") for d in (784, 128)
-    ]
+    exact = [figures.find("rld", f"exact, compact 60,000 x {d}", "ours, exact", avx512=True) for d in (784, 128)]
     floors = " and ".join(f"{(record.seconds or 0) / (record.floor or 1):.2f}" for record in exact)
     key = "kernel-sums", "exact, compact 10,000 x 512"
-    ours, dense = (figures.seconds(*key, name, instructions="AVX-512") for name in ("ours, exact", "dense torch"))
-    return (
-        f"Two cores of an Intel Xeon with AVX-512 take less than half the time. There exact RLD takes {floors} times its\n"
-        f"matrix products, and the dense definition in torch {_ratio(dense, ours)} times as long as ours\n"
-        "([rld_avx512.jsonl](bench/results/rld_avx512.jsonl)).\n"
+    ours, dense = (figures.seconds(*key, name, avx512=True) for name in ("ours, exact", "dense"))
+    return _paragraph(
+        "Two cores of an Intel Xeon with AVX-512 take less than half the time. There exact RLD takes "
+        f"{floors} times its matrix products, and the dense definition in torch {_ratio(dense, ours)} times as long as "
+        "ours ([rld_avx512.jsonl](bench/results/rld_avx512.jsonl))."
     )
 
 
@@ -191,11 +203,11 @@ def _cluster(figures: Figures) -> str:
         key = "cluster", f"{stage}, fashion-mnist 20,000 x 784"
         return _ratio(figures.seconds(*key, "Dask workers"), figures.seconds(*key, "one process"))
 
-    return (
-        "Sharing has a cost: workers on the two cores of one machine, compared with one process on both (20,000 images,\n"
-        f"`clorg-scale bench run cluster`), take {ratio('exact RLD')} times as long for exact RLD, "
-        f"{ratio('sampled RLD')} times for sampled RLD,\n{ratio('k-NN, ivf')} times for k-NN with `ivf` and "
-        f"{ratio('k-NN, flat')} times with `flat`.\n"
+    return _paragraph(
+        "Sharing has a cost: workers on the two cores of one machine, compared with one process on both (20,000 "
+        f"images, `clorg-scale bench run cluster`), take {ratio('exact RLD')} times as long for exact RLD, "
+        f"{ratio('sampled RLD')} times for sampled RLD, {ratio('k-NN, ivf')} times for k-NN with `ivf` and "
+        f"{ratio('k-NN, flat')} times with `flat`."
     )
 
 
@@ -207,14 +219,15 @@ def _coverage(figures: Figures) -> str:
     covered, within, reached = (
         [record.quality[name] for record in records] for name in ("coverage", "within_3", "below_target")
     )
-    return (
-        f"The standard errors of sampled RLD, over {records[0].size['seeds']} seeds on each of {_word(cases)} data sets at "
-        "five temperatures\n"
-        f"(`clorg-scale bench run rld-coverage`): the exact value lies in the 95 % interval in {_range(covered)} of the "
-        f"runs, and within\nthree standard errors in {_range(within)}. With a target error of "
-        f"{records[0].settings['target_error']:g}, {min(reached):.0%} of the runs on each data set\nreach it. "
-        "The order of the points does not matter.\n"
-    ).replace(" 100% of the runs", " all of the runs")
+    reaching = "all" if min(reached) == 1 else f"at least {min(reached):.0%}"
+    return _paragraph(
+        f"The standard errors of sampled RLD, over {records[0].size['seeds']} seeds on each of {_word(cases)} "
+        "data sets at five temperatures (`clorg-scale bench run rld-coverage`): the exact value lies in the 95 % "
+        f"interval in {_range(covered)} of the runs, and within three standard errors in {_range(within)}. With a target "
+        "error of "
+        f"{records[0].settings['target_error']:g}, {reaching} of the runs on each data set reach it. The order of the "
+        "points does not matter."
+    )
 
 
 def _probes(figures: Figures) -> str:
@@ -239,16 +252,17 @@ def _gpu(figures: Figures) -> str:
     hopper, triton = find("exact RLD 50000 x 512 hopper fp16"), find("exact RLD 50000 x 512 triton fp16")
     dense, large = find("dense tensors 50000 x 512"), find("exact RLD 1280000 x 2048 hopper fp16")
     sampled, exact = find("rld sampled 200000 x 512"), find("rld exact 200000 x 512")
+    whole = find("exact RLD, all of it 1280000 x 2048")
     leiden, louvain = find("Leiden 1280000"), find("Louvain 1280000")
     found = ", ".join(f"{find(name).quality['Q']:.4f}".removeprefix("0") for name in ("leiden", "louvain"))
     rows = [
-        ["exact RLD, both passes, 50,000 x 512", _time(hopper.seconds), f"the same with our Triton kernels, {_time(triton.seconds)}",
-         _faster(triton.seconds, hopper.seconds)],
+        ["exact RLD, both passes, 50,000 x 512", _time(hopper.seconds),
+         f"the same with our Triton kernels, {_time(triton.seconds)}", _faster(triton.seconds, hopper.seconds)],
         ["", "", f"the paper's way, dense tensors, {_time(dense.seconds)} and {_memory(dense)}",
          _faster(dense.seconds, hopper.seconds)],
         ["exact RLD, both passes, 1,280,000 x 2048", f"{_time(large.seconds)}, {_memory(large)}",
          f"its matrix products alone, {_time(large.floor)}", f"{(large.seconds or 0) / (large.floor or 1):.1f}"],
-        ["the same as a whole, `rld(method=\"exact\")`", _time(find("exact RLD, all of it 1280000 x 2048").seconds), "", ""],
+        ["the same as a whole, `rld(method=\"exact\")`", _time(whole.seconds), "", ""],
         [f"sampled RLD, 200,000 x 512, {sampled.quality['landmarks']:,.0f} landmarks a tile",
          f"{_time(sampled.seconds)}, off by {sampled.quality['off_by']:.4f}",
          f"exact, {_time(exact.seconds)}", f"{(sampled.seconds or 0) / (exact.seconds or 1):.1f} times slower"],
@@ -268,7 +282,26 @@ BLOCKS: dict[str, Callable[[Figures], str]] = {
 }
 
 
+def _growth(figures: Figures) -> str:
+    """Time of exact and sampled RLD against n."""
+    series = []
+    for method in ("exact", "sampled"):
+        found = [r for r in figures.all("rld-scaling", "mixture x 128") if r.contender.startswith(f"ours, {method}")]
+        points = [(float(record.size["n"]), record.seconds or 0.0) for record in found]
+        exponent = fitted_exponent(points)
+        series.append(Series(f"{method}: n^{exponent:.2f}" if exponent else method, points, line=True))
+    return plot(series, "points", "seconds") + "\n"
+
+
+IMAGES: dict[str, Callable[[Figures], str]] = {"bench/results/rld_scaling.svg": _growth}
+"""Images of the README, by their path beside it."""
+
+
 # ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def _time(seconds: float | None) -> str:

@@ -68,7 +68,8 @@ def _conditions(records: Sequence[Record]) -> list[str]:
         versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
         blas = f"; {', '.join(record.blas)}" if record.blas else ""
         lines[machine_name(record), record.commit] = (
-            f"<li>{escape(machine_name(record))}; {(record.date or 'no date')[:10]}, commit {escape(record.commit or 'unknown')}"
+            f"<li>{escape(machine_name(record))}; {(record.date or 'no date')[:10]}, "
+            f"commit {escape(record.commit or 'unknown')}"
             f"<div>{escape(versions + blas)}</div></li>"
         )
     return ['<ul class="conditions">', *lines.values(), "</ul>"]
