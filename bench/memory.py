@@ -1,11 +1,14 @@
-"""Peak memory of one step of this process."""
+"""Peak memory of one step of this process, and what the machine is."""
 
 from __future__ import annotations
 
+import datetime
 import resource
 from pathlib import Path
 
-__all__ = ["peak_memory", "resident_memory", "restart_peak"]
+from .harness.machine import describe_machine, library_versions
+
+__all__ = ["machine", "peak_memory", "resident_memory", "restart_peak"]
 
 
 def restart_peak() -> None:
@@ -31,3 +34,10 @@ def _status(field: str) -> int | None:
         return None
     lines = (line for line in status.read_text().splitlines() if line.startswith(f"{field}:"))
     return next((int(line.split()[1]) * 1024 for line in lines), None)
+
+
+def machine(*packages: str) -> dict[str, object]:
+    """Machine, date and versions, for the JSON of scripts that write no records."""
+    versions = library_versions(*packages)
+    date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    return dict(describe_machine()) | {"date": date, "python": versions.pop("python"), "versions": versions}

@@ -223,8 +223,8 @@ def _coverage(figures: Figures) -> str:
     return _paragraph(
         f"The standard errors of sampled RLD, over {records[0].size['seeds']} seeds on each of {_word(cases)} "
         "data sets at five temperatures (`clorg-scale bench run rld-coverage`): the exact value lies in the 95 % "
-        f"interval in {_range(covered)} of the runs, and within three standard errors in {_range(within)}. With a target "
-        "error of "
+        f"interval in {_range(covered)} of the runs, and within three standard errors in {_range(within)}. With a "
+        "target error of "
         f"{records[0].settings['target_error']:g}, {reaching} of the runs on each data set reach it. The order of the "
         "points does not matter."
     )

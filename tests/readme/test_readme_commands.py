@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import shlex
 import shutil
@@ -53,7 +54,31 @@ def check_clorg_scale(words: list[str], *, complete: bool) -> None:
 
 
 def check_benchmark(words: list[str], *, complete: bool) -> None:
-    check_clorg_scale(["bench", *words], complete=complete)
+    """As `clorg-scale bench`; a script with a `main` of its own is run as far as its options are parsed."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Parsed):
+        patch.syspath_prepend(str(ROOT))
+        script = importlib.import_module("bench.__main__").script(words[0])
+        if script is None:
+            check_clorg_scale(["bench", *words], complete=complete)
+            return
+        patch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
+        try:
+            importlib.import_module(script).main(words[1:])
+        except SystemExit as error:
+            raise AssertionError(f"python -m bench {shlex.join(words)}: no such option") from error
+
+
+class Parsed(Exception):
+    """Ends a script when its options are parsed."""
+
+
+PARSE = argparse.ArgumentParser.parse_args
+
+
+def only_parse(parser, arguments=None, namespace=None):
+    parser.allow_abbrev = False
+    PARSE(parser, arguments, namespace)
+    raise Parsed
 
 
 def check_make(words: list[str], *, complete: bool) -> None:
@@ -141,6 +166,7 @@ def test_commands_parse(command):
         "clorg-scale study temperatures --out results",
         "python -m bench nothing",
         "python -m bench run nothing",
+        "python -m bench rapids-example --no-such-option",
         "clorg-scale bench run rld-scaling --imagenets",
         "python bench/gpu_check.py --no-such-option",
         "python -m pytest -m gpu tests/no-such-folder",
