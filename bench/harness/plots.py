@@ -36,7 +36,12 @@ class _Axis(NamedTuple):
         powers = range(math.floor(self.low), math.ceil(self.high) + 1)
         steps = (1, 2, 5) if self.high - self.low < 2.2 else (1,)
         found = [step * 10.0**power for power in powers for step in steps]
-        return [tick for tick in found if self.low - 1e-9 <= math.log10(tick) <= self.high + 1e-9]
+        inside = [tick for tick in found if self.low - 1e-9 <= math.log10(tick) <= self.high + 1e-9]
+        if len(inside) > 1:
+            return inside
+        low, high = 10**self.low, 10**self.high
+        step = 10 ** math.floor(math.log10((high - low) / 2))
+        return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def plot(series: Sequence[Series], x_label: str, y_label: str, *, reverse_share: bool = False) -> str:

@@ -98,7 +98,7 @@ def _table(records: list[Record]) -> str:
                 "" if record.spread is None else f"&#177;{record.spread:.0%}",
                 *(f"{record.quality[name]:.5g}" if name in record.quality else "" for name in names),
                 f"{record.seconds / record.floor:.3g}" if record.floor and record.seconds else "",
-                f"{record.memory / 1e6:,.0f} MB" if record.memory else "",
+                f"{record.memory / 1e6:,.0f} MB" if (record.memory or 0) >= 1e6 else "",
             ] + ([escape(machine_name(record))] if several else [])
             cells += [f"<td>{value}</td>" for value in values]
         rows.append(f'<tr class="{record.role}">{"".join(cells)}</tr>')

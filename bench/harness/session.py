@@ -252,6 +252,6 @@ def describe(record: Record) -> str:
     parts += [f"{name} {value:.5g}" for name, value in record.quality.items()]
     if record.floor and record.seconds:
         parts.append(f"{record.seconds / record.floor:.3g} x floor")
-    if record.memory:
+    if (record.memory or 0) >= 1e6:
         parts.append(f"{record.memory / 1e6:,.0f} MB")
     return f"{record.case:<40} {record.contender:<40} {', '.join(parts)}{mark}"
