@@ -21,7 +21,7 @@ test: .venv/$(EXTRA)
 
 # README with this machine's figures, in bench-report/; some three hours on two cores.
 BENCHMARKS := rld kernel-sums rld-scaling rld-coverage knn knn-rule gcn probes cluster
-bench: .venv/test
+bench: .venv/$(EXTRA)
 	mkdir -p bench-report
 	$(BIN)/clorg-scale bench run $(BENCHMARKS) --install-peers --out bench-report/records.jsonl
 	cp README.md bench-report/README.md
