@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .harness.data import load_data
-from .harness.peers import import_peer
+from .harness.peers import MissingPeerError, import_peer
 from .harness.registry import Benchmark
 from .harness.session import Case, Contender, Session
 
@@ -90,7 +90,7 @@ def _scikit_network(graph: Any, seed: int) -> Any:
 def _networkx(graph: Any, seed: int) -> Any:
     networkx = import_peer("networkx")
     if len(graph.indices) > NETWORKX_ENTRIES:
-        raise MemoryError(f"left out beyond {NETWORKX_ENTRIES:,} entries")
+        raise MissingPeerError(f"left out beyond {NETWORKX_ENTRIES:,} entries")
     labels = np.empty(graph.n_nodes, np.int64)
     for number, members in enumerate(networkx.community.louvain_communities(graph.to_networkx(), seed=seed)):
         labels[list(members)] = number

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from .faiss_pipelines import Index, Pipeline, default_pipelines, tuned_pipelines, without_self
 from .harness.data import load_data
 from .harness.floors import floor_of
-from .harness.peers import import_peer
+from .harness.peers import MissingPeerError, import_peer
 from .harness.registry import Benchmark
 from .harness.session import Case, Contender, Session
 from .knn_rule import least_work
@@ -113,7 +113,7 @@ def _scikit_learn(X: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
     from sklearn.neighbors import NearestNeighbors
 
     if len(X) > QUADRATIC:
-        raise MemoryError(f"left out beyond {QUADRATIC:,} points")
+        raise MissingPeerError(f"left out beyond {QUADRATIC:,} points")
     return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(X).kneighbors(return_distance=False)
 
 

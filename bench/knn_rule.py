@@ -19,6 +19,7 @@ from .harness.data import Data, load_data
 from .harness.floors import floor_of
 from .harness.records import Record
 from .harness.registry import Benchmark
+from .harness.report import reaches
 from .harness.session import Case, Contender, Session
 from .knn_truth import Truth, true_neighbors
 
@@ -115,19 +116,14 @@ def _measure(session: Session, data: Data, k: int) -> None:
 def _say_ratio(session: Session, case: Case, records: list[Record], target: float) -> None:
     """Time of the best FAISS pipeline that reached the recall, relative to ours."""
     mine = next(record for record in records if record.role == "ours")
-    theirs = [record for record in records if record.role == "peer" and _reaches(record.quality, target)]
+    theirs = [record for record in records if record.role == "peer" and reaches(record.quality, target)]
     if not theirs:
         session.say(f"{case.name}: no FAISS pipeline reached the recall in full")
         return
     wall = min(statistics.median(record.times) for record in theirs) / statistics.median(mine.times)
     cpu = min(statistics.median(record.cpu_times) for record in theirs) / statistics.median(mine.cpu_times)
-    reached = "" if _reaches(mine.quality, target) else f"; ours reaches only {mine.quality['recall']:.4f}"
+    reached = "" if reaches(mine.quality, target) else f"; ours reaches only {mine.quality['recall']:.4f}"
     session.say(f"{case.name}: FAISS takes {wall:.2f} times as long as ours, {cpu:.2f} times the CPU time{reached}")
-
-
-def _reaches(quality: dict[str, float], target: float) -> bool:
-    """Within the error of a recall measured on 1,000 queries."""
-    return quality.get("recall", 0.0) >= target - 0.15 * (1 - target)
 
 
 def least_work(n: int, d: int, k: int) -> tuple[float, float]:

@@ -24,7 +24,7 @@ OWN_ENVIRONMENT = {"cuml": ("cuml-cu13",), "cugraph": ("cugraph-cu13",)}
 
 
 class MissingPeerError(Exception):
-    """A peer is not installed; the message says how to get it."""
+    """A peer is not installed, or is left out at this size; the message says why, and how to get it."""
 
 
 def import_peer(module: str, package: str | None = None) -> ModuleType:

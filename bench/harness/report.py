@@ -13,7 +13,7 @@ from clorg_scale.store.atomic import write_whole
 from .plots import Series, plot
 from .records import Record
 
-__all__ = ["fitted_exponent", "write_report"]
+__all__ = ["fitted_exponent", "reaches", "write_report"]
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1c1c1a }
@@ -51,6 +51,11 @@ def fitted_exponent(points: Iterable[tuple[float, float]]) -> float | None:
         return None
     x_mean, y_mean = (sum(part) / len(logs) for part in zip(*logs, strict=True))
     return sum((x - x_mean) * (y - y_mean) for x, y in logs) / sum((x - x_mean) ** 2 for x, _ in logs)
+
+
+def reaches(quality: dict[str, float], target: float) -> bool:
+    """Whether a recall was reached, within the error of one that is measured on 1,000 queries."""
+    return quality.get("recall", 0.0) >= target - 0.15 * (1 - target)
 
 
 def machine_name(record: Record) -> str:
