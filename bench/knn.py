@@ -7,6 +7,7 @@ settings hold the queries a second of the search alone, as the usual curves show
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from .faiss_pipelines import Index, Pipeline, default_pipelines, tuned_pipelines, without_self
 from .harness.data import load_data
 from .harness.floors import floor_of
+from .harness.isolated import run_isolated
 from .harness.peers import MissingPeerError, import_peer
 from .harness.registry import Benchmark
 from .harness.session import Case, Contender, Session
@@ -60,7 +62,7 @@ def _run(session: Session) -> None:
         indices = found.get() if hasattr(found, "get") else found
         return {"recall": truth.recall(indices)}
 
-    measured = [Contender(**(vars(c) | {"quality": recall})) for c in contenders]
+    measured = [replace(c, quality=recall) for c in contenders]
     session.compare(case, measured, repeats=1)
 
 
@@ -106,6 +108,7 @@ def _others(X: npt.NDArray[np.float32], k: int, seed: int) -> Iterator[Contender
             lambda ef=ef: _usearch(X, k, ef),
             settings={"expansion": ef, "kind": kind},
         )
+    yield Contender("cuML NearestNeighbors", lambda: _cuml(X, k), settings={"kind": "defaults"})
     yield Contender("cuVS CAGRA", lambda: _cuvs(X, k), settings={"kind": "defaults"})
 
 
@@ -141,6 +144,13 @@ def _usearch(X: npt.NDArray[np.float32], k: int, ef: int | None) -> npt.NDArray[
     return without_self(np.asarray(index.search(X, k + 1).keys, dtype=np.int64), np.arange(len(X)))
 
 
+def _cuml(X: npt.NDArray[np.float32], k: int) -> Any:
+    work = f"""model = NearestNeighbors(n_neighbors={k + 1}, output_type="numpy").fit(arrays["X"])
+return model.kneighbors(arrays["X"], return_distance=False)"""
+    found = run_isolated("cuml", "from cuml.neighbors import NearestNeighbors", work, X=X)
+    return found._replace(result=without_self(found.result, np.arange(len(X))))
+
+
 def _cuvs(X: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
     cagra, cupy = import_peer("cuvs.neighbors.cagra", "cuvs-cu13"), import_peer("cupy", "cupy-cuda13x")
     points = cupy.asarray(X)
@@ -156,5 +166,5 @@ BENCHMARK = Benchmark(
     60,
     _run,
     frozenset({"data", "points", "features", "k"}),
-    ("pynndescent", "hnswlib", "usearch"),
+    ("pynndescent", "hnswlib", "usearch", "cuml-cu13"),
 )

@@ -17,10 +17,15 @@ from types import ModuleType
 
 from clorg_scale.errors import InputError, lacks_memory
 
+from .machine import describe_machine
+
 __all__ = ["MissingPeerError", "add_peers_to_path", "import_peer", "install_peers", "own_environment", "peers_folder"]
 
 OWN_ENVIRONMENT = {"cuml": ("cuml-cu13",), "cugraph": ("cugraph-cu13",)}
 """Peers that pin other versions of our dependencies."""
+
+
+GPU_ONLY = ("cuml-cu13", "cugraph-cu13")
 
 
 class MissingPeerError(Exception):
@@ -75,6 +80,9 @@ def install_peers(packages: tuple[str, ...]) -> dict[str, str]:
     failed: dict[str, str] = {}
     for package in packages:
         if _is_installed(package):
+            continue
+        if package in GPU_ONLY and describe_machine()["gpu"] is None:
+            print(f"{package} is not installed: there is no GPU", file=sys.stderr, flush=True)
             continue
         own = next((name for name, members in OWN_ENVIRONMENT.items() if package in members), None)
         folder = peers_folder() / (own or "shared")

@@ -10,9 +10,9 @@ from pathlib import Path
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import check_target
 
-from .peers import add_peers_to_path, install_peers
+from .peers import MissingPeerError, add_peers_to_path, install_peers
 from .registry import Benchmark, find_benchmark
-from .session import Session, Settings
+from .session import Case, Session, Settings
 
 __all__ = ["run_benchmarks"]
 
@@ -42,7 +42,10 @@ def run_benchmarks(names: Sequence[str], settings: Settings, out: Path | None, *
             size = "small sizes" if settings.quick else f"{benchmark.sizes}, about {benchmark.minutes:g} min"
             session.say(f"{benchmark.description} ({size})")
             started = time.perf_counter()
-            benchmark.run(session)
+            try:
+                benchmark.run(session)
+            except MissingPeerError as error:  # what the whole benchmark needs
+                session.missing(Case("all", {}), "all", str(error))
             session.say(f"done in {time.perf_counter() - started:.0f} s")
     return session
 

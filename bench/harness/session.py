@@ -14,6 +14,7 @@ from clorg_scale.errors import InputError, lacks_memory
 
 from ..memory import peak_memory, resident_memory, restart_peak
 from .floors import Floor, Rates, machine_rates
+from .isolated import Timed
 from .machine import blas_libraries, commit, describe_machine, library_versions
 from .peers import MissingPeerError
 from .records import Record, read_records, write_records
@@ -98,6 +99,7 @@ class Session:
         self.out = out
         self.benchmark = ""
         self.records: list[Record] = []
+        self._rates: Rates | None = None
         self._before = read_records(out) if out is not None and out.exists() else []
 
     # ---- what benchmarks ask ----------------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ class Session:
     @property
     def rates(self) -> Rates:
         """Rates of this machine, measured at the first call."""
-        if not getattr(self, "_rates", None):
+        if self._rates is None:
             self.say("measuring the machine's best matrix products and its copy bandwidth")
             self._rates = machine_rates(quick=self.settings.quick)
             flops, shape, bandwidth = self._rates
@@ -228,8 +230,11 @@ class _Measured:
         restart_peak()
         started, cpu = time.perf_counter(), time.process_time()
         result = self.contender.run()
-        self.times.append(time.perf_counter() - started)
-        self.cpu_times.append(time.process_time() - cpu)
+        wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+        if isinstance(result, Timed):  # by a process of its own
+            result, wall, cpu = result
+        self.times.append(wall)
+        self.cpu_times.append(cpu)
         self.memory = max(self.memory, peak_memory() - before)
         if not self.quality or self.contender.changes:
             self.quality = {name: float(value) for name, value in self.contender.quality(result).items()}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from clorg_scale.bench.harness.data import load_ann_benchmarks, load_data
 from clorg_scale.bench.harness.floors import Rates, floor_of
+from clorg_scale.bench.harness.isolated import run_isolated
 from clorg_scale.bench.harness.machine import describe_machine
-from clorg_scale.bench.harness.peers import MissingPeerError, import_peer
+from clorg_scale.bench.harness.peers import MissingPeerError, import_peer, peers_folder
 from clorg_scale.bench.harness.records import read_records
 from clorg_scale.bench.harness.registry import MODULES, all_benchmarks
 from clorg_scale.bench.harness.session import Case, Contender, Session, Settings
@@ -151,6 +152,28 @@ def test_contenders_take_turns_and_ours_must_not_fail():
 def test_import_of_a_peer_says_how_to_get_it():
     with pytest.raises(MissingPeerError, match="pip install no-such-peer"):
         import_peer("no_such_peer", "no-such-peer")
+
+
+def test_peers_in_environments_of_their_own_are_timed_there(tmp_path, monkeypatch):
+    """With a Python of a cache folder that sees this one's NumPy."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(MissingPeerError, match="--install-peers"):
+        run_isolated("cuml", "", "return 1", X=np.ones(3))
+    python = peers_folder() / "cuml" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    session = Session(Settings())
+    work = 'time.sleep(0.05)\nreturn 2 * arrays["X"]'
+    twice = Contender("twice", lambda: run_isolated("cuml", "", work, X=np.arange(3)), lambda r: {"sum": r.sum()})
+    broken = Contender("broken", lambda: run_isolated("cuml", "", 'raise ValueError("no GPU")', X=np.arange(3)))
+    absent = Contender("absent", lambda: run_isolated("cuml", "import no_such_peer", "return 1", X=np.arange(3)))
+    (record,) = session.compare(Case("c", {}), [twice, broken, absent], repeats=1)
+    assert record.quality == {"sum": 6}
+    assert record.times[0] >= 0.05
+    notes = {r.contender: r.note for r in session.records if r.role == "missing"}
+    assert "ValueError: no GPU" in notes["broken"]
+    assert "no_such_peer" in notes["absent"]
 
 
 def test_exact_kernel_sums_agree_with_the_peers(tmp_path):
