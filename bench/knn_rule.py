@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,9 @@ SAMPLE = 2000
 
 FINALISTS = 2
 """Pipelines that run in full for each recall."""
+
+QUICK = 4
+"""Pipelines that --quick tries."""
 
 LARGE = 200_000
 """Points beyond which a graph is built only where a part of the points says that it can win."""
@@ -135,7 +139,7 @@ def _tune(session: Session, X: npt.NDArray[np.float32], truth: Truth) -> dict[fl
     """For each recall, pipelines by their promised time."""
     n, k = len(X), truth.k
     best: dict[float, list[Tuned]] = {target: [] for target in RECALLS}
-    for pipeline in tuned_pipelines(n, X.shape[1]):
+    for pipeline in islice(tuned_pipelines(n, X.shape[1]), QUICK if session.settings.quick else None):
         if pipeline.slow_build and n > LARGE and all(best.values()):
             least = n / (LARGE // 4) * Index(pipeline, X[: LARGE // 4]).build_seconds
             if least > HOPELESS * max(entries[0].seconds for entries in map(sorted_by_time, best.values())):
