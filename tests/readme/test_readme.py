@@ -15,7 +15,7 @@ from clorg_scale.datasets import load_fashion_mnist_embeddings
 
 def test_options_in_the_text_exist():
     """`--option` or `--option value` alone belongs to some command."""
-    from clorg_scale.cli import commands, figures, issues, stages, studies, track, training  # noqa: F401  registers them
+    from clorg_scale.cli import bench, commands, figures, issues, stages, studies, track, training  # noqa: F401  registers them
     from clorg_scale.cli.app import app
 
     def options(command):
