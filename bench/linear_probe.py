@@ -1,9 +1,7 @@
-"""Linear probe beside scikit-learn's LogisticRegression: accuracy on ten data sets, speed from 300 points to ImageNet.
+"""Linear probe beside LogisticRegression: accuracy on ten data sets, speed of few points and of many classes.
 
 python -m bench linear-probe                  # accuracy, 300 points, 16,000 points in 1,000 classes
 python -m bench linear-probe --only accuracy  # or small, classes
-python -m bench linear-probe --only imagenet  # 100,000 x 512 in 1,000 classes, and an estimate for 1,281,167
-python -m bench linear-probe --only imagenet --points 1281167  # the whole, float16 in a mapped file
 
 scikit-learn gets standardized features and, for the accuracies, the C of a grid that is best on the test points over
 all splits: a choice that no user can make. With 1,000 classes it gets the C that our probe chose and makes all
@@ -16,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -31,17 +28,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from bench.memory import machine, peak_memory, resident_memory, restart_peak
+from bench.memory import machine
 from clorg_scale.datasets import load_fashion_mnist, load_fashion_mnist_embeddings
 from clorg_scale.probes import LinearProbe
-from clorg_scale.probes.fitting import SAMPLE, WHOLE, sample_sizes
-from clorg_scale.probes.regularization import Solver
-from clorg_scale.probes.softmax import BLOCK_NUMBERS
 
 CS = tuple(float(C) for C in np.logspace(-3, 2, 6))
 """What scikit-learn's C is chosen from."""
-
-IMAGENET = 1_281_167
 
 Data = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
@@ -52,17 +44,14 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench linear-probe", description=__doc__, formatter_class=formatter
     )
-    parser.add_argument("--only", choices=["accuracy", "small", "classes", "imagenet"])
+    parser.add_argument("--only", choices=["accuracy", "small", "classes"])
     parser.add_argument("--splits", type=int, default=5, help="splits of each small data set; larger ones get two")
     parser.add_argument("--iterations", type=int, default=150, help="iterations of scikit-learn with 1,000 classes")
-    parser.add_argument("--points", type=int, default=100_000, help="of --only imagenet")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(argv)
     warnings.simplefilter("ignore", ConvergenceWarning)
     LinearProbe().fit(*_mixture(400, 4, 3))  # compiles
     stages = {"accuracy": _accuracy, "small": _small, "classes": _classes}
-    if arguments.only == "imagenet":
-        stages = {"imagenet": _imagenet}
     report: dict[str, Any] = {}
     missed: list[str] = []
     for name, stage in stages.items():
@@ -196,98 +185,6 @@ def _timed(fit: Any, X: Any, y: Any, name: str = "ours") -> tuple[Any, dict[str,
     accuracy = float(np.mean(probe.classes_[p.argmax(axis=1)] == y))
     print(f"  {name:<48}{wall:8.1f} s{cpu:8.1f} s   loss {loss:.4f}   accuracy {accuracy:.4f}", flush=True)
     return probe, {"seconds": wall, "cpu_seconds": cpu, "loss": loss, "accuracy": accuracy}
-
-
-def _imagenet(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """Points x 512 float16 in a mapped file, 1,000 classes: all of it, or the cost of ImageNet's size from a part.
-
-    The ratio to the products alone (logits and gradient of all passes, at the rate of such a product in the same run)
-    hardly depends on what else the machine does.
-    """
-    n, d, n_classes = arguments.points, 512, 1000
-    n_test = max(10_000, n // 100)
-    passes: list[tuple[int, float, float]] = []
-    evaluate = Solver._objective
-
-    def timed(solver: Solver, weights: Any, blocks: Any, penalty: float) -> Any:
-        start, cpu, before = time.perf_counter(), time.process_time(), solver.used
-        result = evaluate(solver, weights, blocks, penalty)
-        if solver.used > before:
-            passes.append((len(blocks), time.perf_counter() - start, time.process_time() - cpu))
-        return result
-
-    with tempfile.TemporaryDirectory() as folder:
-        X, y = _mapped_mixture(Path(folder) / "points.npy", n + n_test, d, n_classes)
-        print(f"\n{n:,} x {d} in {n_classes:,} classes: wall and CPU seconds, loss and accuracy of {n_test:,} others")
-        rate = _product_rate(d, n_classes)
-        before = resident_memory()
-        restart_peak()
-        Solver._objective = timed  # type: ignore[method-assign]
-        try:
-            probe, row = _timed(lambda: LinearProbe().fit(X[:n], y[:n]), X[n:], y[n:])
-        finally:
-            Solver._objective = evaluate  # type: ignore[method-assign]
-        peak = peak_memory() - before
-        rate = max(rate, _product_rate(d, n_classes))
-    whole = max(rows for rows, _, _ in passes)
-    products = 4.0 * d * n_classes * sum(rows for rows, _, _ in passes)
-    of_passes = sum(cpu for _, _, cpu in passes)
-    sample_cpu = sum(cpu for rows, _, cpu in passes if rows < whole)
-    point_cpu = sum(cpu for rows, _, cpu in passes if rows == whole) / sum(r for r, _, _ in passes if r == whole)
-    others = row["cpu_seconds"] - of_passes
-    growing = SAMPLE.iterations * sum(sample_sizes(round(0.9 * IMAGENET), d, n_classes)[1:-1])
-    cpu = sample_cpu + others * IMAGENET / n + point_cpu * (growing + (WHOLE.iterations + 1) * 0.9 * IMAGENET)
-    row |= {
-        "points": n,
-        "evaluations": len(passes),
-        "passes": probe.n_epochs_,
-        "product_flops_per_cpu_second": rate,
-        "ratio_of_passes_to_products": of_passes * rate / products,
-        "ratio_of_all_to_products": row["cpu_seconds"] * rate / products,
-        "cpu_seconds_a_pass": point_cpu * whole,
-        "peak_with_mapped_pages": peak,
-        "memory_needed": probe.memory_needed_,
-        "estimated_cpu_seconds": cpu,
-        "estimated_seconds_on_two_cores": cpu / 2,
-    }
-    print(
-        f"  {len(passes)} evaluations in {probe.n_epochs_} passes, {point_cpu * whole:.1f} CPU s a pass; products at "
-        f"{rate / 1e9:.0f} GFLOP per CPU s:\n  passes take {row['ratio_of_passes_to_products']:.2f} times these, all "
-        f"{row['ratio_of_all_to_products']:.2f}; at most {peak / 1e9:.2f} GB, pages of the mapped file counted "
-        f"({probe.memory_needed_ / 1e9:.2f} GB predicted)"
-    )
-    if n == IMAGENET:
-        return row, [f"{row['seconds']:.0f} s for ImageNet's size, goal 240"] if row["seconds"] > 240 else []
-    print(f"  estimate for {IMAGENET:,} x {d}: {cpu:.0f} CPU s, {cpu / 2:.0f} s on two cores")
-    return row, [f"estimate {cpu / 2:.0f} s for ImageNet's size, goal 240"] if cpu / 2 > 240 else []
-
-
-def _mapped_mixture(file: Path, n: int, d: int, n_classes: int) -> Data:
-    """`_mixture` in float16, written block by block and mapped."""
-    rng = np.random.default_rng(0)
-    centers = np.float32(0.4) * rng.standard_normal((n_classes, 4, d), dtype=np.float32)
-    mixing = np.eye(d, dtype=np.float32) + 0.5 * rng.standard_normal((d, d), dtype=np.float32) / np.sqrt(d)
-    y = rng.integers(n_classes, size=n)
-    X = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=(n, d))
-    for start in range(0, n, 1 << 14):
-        own = y[start : start + (1 << 14)]
-        block = rng.standard_normal((len(own), d), dtype=np.float32) @ mixing
-        X[start : start + len(own)] = block + centers[own, rng.integers(4, size=len(own))]
-    X.flush()
-    del X
-    return np.load(file, mmap_mode="r"), y
-
-
-def _product_rate(d: int, n_classes: int) -> float:
-    """FLOP per CPU second of the product of a block: the best of some."""
-    a = np.zeros((BLOCK_NUMBERS // max(d, n_classes), d), dtype=np.float32)
-    b = np.zeros((d, n_classes), dtype=np.float32)
-    seconds = []
-    for _ in range(10):
-        start = time.process_time()
-        a @ b
-        seconds.append(time.process_time() - start)
-    return 2.0 * a.size * n_classes / min(seconds)
 
 
 if __name__ == "__main__":
