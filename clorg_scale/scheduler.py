@@ -173,17 +173,19 @@ def check_workers(client: Any) -> None:
     present = set(client.nthreads())
     if present <= _checked_workers.get(client, set()):
         return
-    found = client.get_versions(packages=["numpy"])["workers"]
-    # By an expression: a function of this package could not be read where the package is missing.
-    imported = client.run(eval, f"__import__({_PACKAGE!r}).__version__", on_error="return")  # noqa: S307
-    refuse_other_versions(
-        {
-            address: {**found.get(address, {}).get("packages", {}), _PACKAGE: version}
-            for address, version in imported.items()
-            if isinstance(version, (str, Exception))
-        }
-    )
-    _checked_workers[client] = present
+    try:
+        found = client.get_versions(packages=["numpy"])["workers"]
+        # By an expression: a function of this package could not be read where the package is missing.
+        imported = client.run(eval, f"__import__({_PACKAGE!r}).__version__", on_error="return")  # noqa: S307
+    except OSError:  # a worker has gone meanwhile; the next stage asks again
+        return
+    answered = {
+        address: {**found.get(address, {}).get("packages", {}), _PACKAGE: version}
+        for address, version in imported.items()
+        if isinstance(version, (str, ImportError, AttributeError))
+    }
+    refuse_other_versions(answered)
+    _checked_workers[client] = set(answered)
 
 
 def refuse_other_versions(workers: dict[str, dict[str, Any]]) -> None:
@@ -204,7 +206,7 @@ def refuse_other_versions(workers: dict[str, dict[str, Any]]) -> None:
 
     import clorg_scale
 
-    lacking = [address for address, versions in workers.items() if isinstance(versions[_PACKAGE], Exception)]
+    lacking = [address for address, versions in workers.items() if not isinstance(versions[_PACKAGE], str)]
     if lacking:
         problem = " ".join(str(workers[lacking[0]][_PACKAGE]).split())
         _refuse(lacking, workers, f"cannot import clorg-scale ({problem}); install it there: {pip_line('dask')}")

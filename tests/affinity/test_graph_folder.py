@@ -8,6 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from command_line import assert_one_sentence, run
 
 import clorg_scale as cs
 from clorg_scale.affinity import AffinityGraph, storage, symmetrize
@@ -240,3 +241,17 @@ def test_the_other_form_is_named(folder, tmp_path):
         AffinityGraph.load(folder)
     with pytest.raises(InputError, match="npz"):
         ring(100).save(tmp_path / "graph.csv")
+
+
+def test_communities_on_the_command_line(folder, tmp_path):
+    np.save(tmp_path / "y.npy", CLASSES)
+    result = run("communities", folder, "--labels", tmp_path / "y.npy", "--out", tmp_path / "c.npy", "--json")
+    assert result.code == 0, result.err
+    found, graph = json.loads(result.out), ring()
+    expected = cs.communities(graph)
+    np.testing.assert_array_equal(np.load(tmp_path / "c.npy"), expected.labels)
+    assert found["modularity"] == pytest.approx(expected.modularity)
+    assert found["class_modularity"] == pytest.approx(cs.modularity(graph, CLASSES))
+    assert_one_sentence(run("communities", folder, "--k", "5"), "--k decides how a graph is made")
+    cut(folder / "indices.npy")
+    assert_one_sentence(run("communities", folder), "indices.npy")

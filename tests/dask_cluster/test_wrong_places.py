@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -102,12 +101,9 @@ def cluster(**options):
 
 
 def test_a_port_that_never_answers_on_the_command_line(files, tmp_path):
-    with listening(kept.append) as address:
-        start = time.monotonic()
+    with listening(kept.append) as address:  # without an end to the waiting, the timeout of the process is reached
         result = run_process("rld", *files, "--dask", address, "--out", tmp_path / "rld.json")
-        took = time.monotonic() - start
     assert_one_sentence(result, "accepts connections, but no Dask scheduler answers there within 8 s")
-    assert took < 60  # it hung; alone on a machine it takes 10
     assert not (tmp_path / "rld.json").exists()
 
 
