@@ -129,6 +129,8 @@ def choose_plan(
         batch_size = BATCH_SIZE
         while batch_size > SMALLEST_BATCH and batch_bytes(size, batch_size, fanouts) > allowance.bytes:
             batch_size //= 2
+        if batch_bytes(size, batch_size, fanouts) > allowance.bytes >= whole:  # a small graph
+            return Plan(None, whole)
     else:
         batch_size = int(wanted)
     needed = batch_bytes(size, batch_size, fanouts)
