@@ -42,9 +42,11 @@ VALIDATION_NODES = 50_000
 """Held-out nodes that a validation scores, at most: a standard error of the accuracy below .0023."""
 
 LEAST_FANOUT, MOST_FANOUT, DEGREE_SHARE = 10, 40, 0.5
-"""Fan-out as a share of the mean degree, and its bounds. On 4,000 contrastive embeddings with k = 200 (degree 239) a fan-out
-of 10 reaches .8316 +- .0080 over five seeds, where training on the whole graph with k = 15 has a spread of .0031: the more
-neighbors, the more a sample of ten varies. At degree 20, ten are half of them."""
+"""Fan-out as a share of the mean degree, and its bounds.
+
+On 4,000 contrastive embeddings with k = 200 (mean degree 239), batches with a fan-out of 10 reach .8316 +- .0080 over
+five seeds; the graph as a whole with k = 15 has a spread of .0031. Larger fan-outs there are still to be measured.
+"""
 
 LOGIT_BYTES = 3 << 27
 """Logits of one range of nodes in inference, their probabilities, and what is made from them."""

@@ -21,8 +21,8 @@ SPREAD, REFERENCE_SPREAD = 0.0037, 0.0046
 STATED = {"contrastive": (0.8330, 0.8326), "supervised": (0.9310, 0.9267), "pixels": (0.8383, 0.8300)}
 """Mean accuracy of ours, stopped on held-out training nodes, and of the paper's code. Pixels are L2-normalized.
 
-Measured again with four seeds: .8337 +- .0031, .9310 +- .0029, and with three .8383 +- .0021; the largest test accuracies
-over epochs were .8392, .9368 and .8463.
+Measured again with four seeds: .8337 +- .0031, .9310 +- .0029, and with three .8383 +- .0021; the largest test
+accuracies over epochs were .8392, .9368 and .8463.
 """
 
 
