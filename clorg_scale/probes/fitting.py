@@ -133,7 +133,7 @@ def default_block_rows(n_features: int, n_classes: int) -> int:
 
 def memory_needed(n: int, n_features: int, n_classes: int, block_rows: int | None = None) -> int:
     """Bytes that a fit to n points takes at least, beside the embeddings."""
-    rows = default_block_rows(n_features, n_classes) if block_rows is None else block_rows
+    rows = min(n, default_block_rows(n_features, n_classes) if block_rows is None else block_rows)
     moments = 4 * n_features**2 if n_features <= LARGEST_MATRIX else 0
     matrices = 8 * (STATE_ARRAYS * (n_features + 1) * n_classes + moments)
     return 16 * rows * max(n_features, n_classes) + matrices + 48 * n

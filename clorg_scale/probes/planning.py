@@ -42,7 +42,11 @@ VALIDATION_NODES = 50_000
 """Held-out nodes that a validation scores, at most: a standard error of the accuracy below .0023."""
 
 LEAST_FANOUT, MOST_FANOUT, DEGREE_SHARE = 10, 40, 0.5
-"""Fan-out as a share of the mean degree, and its bounds."""
+"""Fan-out as a share of the mean degree, and its bounds.
+
+On 4,000 contrastive embeddings with k = 200 (mean degree 239), batches with a fan-out of 10 reach .8316 +- .0080 over
+five seeds; the graph as a whole with k = 15 has a spread of .0031. Larger fan-outs there are still to be measured.
+"""
 
 LOGIT_BYTES = 3 << 27
 """Logits of one range of nodes in inference, their probabilities, and what is made from them."""
@@ -129,6 +133,8 @@ def choose_plan(
         batch_size = BATCH_SIZE
         while batch_size > SMALLEST_BATCH and batch_bytes(size, batch_size, fanouts) > allowance.bytes:
             batch_size //= 2
+        if batch_bytes(size, batch_size, fanouts) > allowance.bytes >= whole:  # a small graph
+            return Plan(None, whole)
     else:
         batch_size = int(wanted)
     needed = batch_bytes(size, batch_size, fanouts)

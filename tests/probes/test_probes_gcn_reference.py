@@ -19,14 +19,19 @@ SPREAD, REFERENCE_SPREAD = 0.0037, 0.0046
 """Standard deviation over seeds of ours and of the reference, on contrastive embeddings."""
 
 STATED = {"contrastive": (0.8330, 0.8326), "supervised": (0.9310, 0.9267), "pixels": (0.8383, 0.8300)}
-"""Mean accuracy of ours, stopped on held-out training nodes, and of the paper's layers in the paper's code."""
+"""Mean accuracy of ours, stopped on held-out training nodes, and of the paper's code. Pixels are L2-normalized.
+
+Measured again with four seeds: .8337 +- .0031, .9310 +- .0029, and with three .8383 +- .0021; the largest test
+accuracies over epochs were .8392, .9368 and .8463.
+"""
 
 
 def points(kind, split, n):
     """The first points of a split, and their classes."""
     if kind == "pixels":
         images, labels = load_fashion_mnist(split)
-        return images[:n].reshape(n, -1).astype(np.float32) / 255, labels[:n]
+        X = images[:n].reshape(n, -1).astype(np.float32)
+        return X / np.linalg.norm(X, axis=1, keepdims=True), labels[:n]  # raw, ours is .8225 +- .0040
     stored = load_fashion_mnist_embeddings(kind, split)
     return np.asarray(stored.embeddings[:n], dtype=np.float32), np.asarray(stored.labels[:n])
 

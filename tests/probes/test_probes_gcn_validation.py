@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from clorg_scale.errors import InputError
 from clorg_scale.probes import GCNProbe, inference, training
+from clorg_scale.probes.memory import least_memory
 from clorg_scale.probes.planning import (
     GraphSize,
     fanouts_by_degree,
@@ -118,6 +119,9 @@ def test_batches_where_the_whole_graph_exceeds_the_memory_limit(blocks_graph):
     assert small.batch_size_ < 8192
     assert small.memory_needed_ <= 2 * full_batch_bytes(size)
     assert GCNProbe(max_epochs=2, memory_limit="1GB").fit(A, labels, mask).full_batch_
+    # What the analysis announces as the least suffices.
+    least = least_memory("gcn", N, 0, CLASSES, -(-A.nnz // (2 * N)))
+    assert GCNProbe(max_epochs=2, memory_limit=least).fit(A, labels, mask).memory_needed_ <= least
     with pytest.raises(InputError, match=r"300 nodes and \d+ entries in batches of 256 needs at least"):
         GCNProbe(memory_limit=1000).fit(A, labels, mask)
     with pytest.raises(InputError, match="as a whole needs at least"):
