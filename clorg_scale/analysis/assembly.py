@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import clorg_scale
 from clorg_scale.affinity import AffinityGraph
 from clorg_scale.agreement import agreement
 from clorg_scale.analysis.inputs import Inputs, writable
-from clorg_scale.analysis.plain import select
 from clorg_scale.analysis.probing import ProbeScores, StudyScores, rows_of_own_setting
 from clorg_scale.analysis.result import Analysis
 from clorg_scale.analysis.steps import CHI_METRIC, Homogeneity, Layout, SpreadRatio
@@ -26,9 +26,11 @@ from clorg_scale.analysis.summaries import (
     SpectrumSummary,
     StageNote,
 )
-from clorg_scale.analysis.suspects import find_suspects
+from clorg_scale.analysis.suspects import MOST_SUSPECTS, find_suspects, summarize_issues
+from clorg_scale.arrays import array_module, on_host
 from clorg_scale.communities import Communities, modularity
 from clorg_scale.neighbors import KNN
+from clorg_scale.results.plain import select
 from clorg_scale.rld import RLDResult
 
 __all__ = ["Results", "assemble"]
@@ -54,6 +56,8 @@ class Results:
     scores: ProbeScores
     studies: list[StudyScores]
     layout: Layout
+    between: KNN | None = None
+    neighbors_file: str | None = None
 
 
 def assemble(
@@ -76,6 +80,17 @@ def assemble(
     """
     density, chi, scores = results.density, results.homogeneity, results.scores
     at = int(np.abs(np.log(density.temperatures / BEST_TEMPERATURE)).argmin())
+    suspects = find_suspects(results.graph, data.classes.codes, data.names, density.local_density[at])
+    issues = summarize_issues(
+        results.table,
+        data.classes.codes,
+        data.names,
+        n_suspects=len(suspects),
+        mean_distance=density.mean_distance,
+        between=results.between,
+        test_codes=data.test_codes,
+        neighbors_file=results.neighbors_file,
+    )
     study = rows_of_own_setting(scores.rows, settings["k"]) if results.studies else []
     return Analysis(
         name=writable(name),
@@ -94,7 +109,7 @@ def assemble(
         communities=_summarize_communities(results.communities, results.graph, data),
         probes=scores.rows,
         point_map=_describe_map(results, data, at),
-        suspects=find_suspects(results.graph, data.classes.codes, data.names, density.local_density[at]),
+        suspects=suspects[:MOST_SUSPECTS],
         stages=notes,
         settings=dict(settings),
         versions=_versions(),
@@ -103,6 +118,13 @@ def assemble(
         class_homogeneity_points=chi.n_points,
         class_homogeneity_metric=CHI_METRIC,
         columns=data.columns,
+        points={
+            "class_code": data.classes.codes.astype(np.int32),
+            "community": results.communities.labels,
+            "local_density": density.local_density[at],
+        },
+        class_mixing=_class_mixing(results.graph, data),
+        issues=issues,
     )
 
 
@@ -120,6 +142,21 @@ def _summarize_communities(found: Communities, graph: AffinityGraph, data: Input
         "class_by_community": np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape).tolist(),
     }
     return select(CommunitySummary, found.to_dict() | beside)
+
+
+def _class_mixing(graph: AffinityGraph, data: Inputs) -> npt.NDArray[np.float64]:
+    """(C, C) share of the affinity of each class that goes to each class, among the labeled points."""
+    n_classes = len(data.names)
+    codes = array_module(graph.weights).asarray(data.classes.codes)
+    ends, others = codes[graph.rows()], codes[graph.indices]
+    labeled = (ends >= 0) & (others >= 0)
+    pairs = ends[labeled] * n_classes + others[labeled]
+    weights = graph.weights[labeled].astype(np.float64)
+    sums = on_host(array_module(weights).bincount(pairs, weights=weights, minlength=n_classes**2))
+    sums = sums.reshape(n_classes, n_classes)
+    totals = sums.sum(axis=1, keepdims=True)
+    shares: npt.NDArray[np.float64] = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
+    return shares
 
 
 def _describe_map(results: Results, data: Inputs, at: int) -> PointMap:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.analysis.fingerprint import fingerprint
-from clorg_scale.analysis.plain import build
 from clorg_scale.analysis.summaries import TableColumns
 from clorg_scale.arrays import (
     UNLABELLED,
@@ -28,6 +27,7 @@ from clorg_scale.arrays.normalize import normalize_within
 from clorg_scale.communities.detection import Method as CommunityMethod
 from clorg_scale.errors import InputError
 from clorg_scale.probes.comparison import joint_codes
+from clorg_scale.results.plain import build
 from clorg_scale.rld.compute import Method
 from clorg_scale.store import StoredEmbeddings
 from clorg_scale.whole import MOST_SEED, whole_number

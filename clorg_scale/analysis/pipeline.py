@@ -24,7 +24,7 @@ from clorg_scale.analysis.probing import (
 )
 from clorg_scale.analysis.resources import Resources
 from clorg_scale.analysis.result import Analysis
-from clorg_scale.analysis.sizes import CHI_POINTS, memory_needed, search_sizes
+from clorg_scale.analysis.sizes import CHI_POINTS, memory_needed, probe_memory, search_sizes
 from clorg_scale.analysis.stages import Stages
 from clorg_scale.arrays import UNLABELLED, Device
 from clorg_scale.communities.detection import Method as CommunityMethod
@@ -70,6 +70,7 @@ def analyze(
     client: Any = None,
     unlabelled: int | str | None = UNLABELLED,
     normalize: bool = False,
+    max_over_epochs: bool = False,
 ) -> Analysis:
     """Compute every measure of how embeddings are organized.
 
@@ -119,6 +120,9 @@ def analyze(
         The label of points without a class; None: every label, -1 too, is a class.
     normalize
         Divide each embedding by its Euclidean length first (L2), as the paper's notebooks do before everything.
+    max_over_epochs
+        Record beside the accuracy of the graph networks, whose training stops on held-out training points, the largest
+        accuracy on the test points over all epochs: the number that the code of the paper reports.
 
     Returns
     -------
@@ -159,7 +163,7 @@ def analyze(
     )
     on_map: dict[str, Any] = {"map_points": map_points, "perplexity": float(perplexity)}
     needs = memory_needed(data, sizes, k, n_temperatures=len(scales), method=method, **on_map)
-    resources.check_memory(needs)
+    resources.check_memory(needs | probe_memory(data, chosen, k))
     unchanged = Unchanged(data.arrays, data.fingerprints)
     if normalize:
         data, left = data.normalized(resources.memory_limit, max(needs.values()))
@@ -182,13 +186,16 @@ def analyze(
     chi = stage(steps.homogeneity, points, classes, chi_table, n_asked=sizes.n_asked, k=sizes.chi_k, **common)
     density = stage(steps.density, points, classes, None if method == "exact" else table, **rld_settings, **common)
     mu = density.mean_distance
+    between = None if data.test is None else stage(steps.leakage, points, data.test, resources=resources)
     graph = stage.derived(affinity_graph, table, temperature=AFFINITY_TEMPERATURE, mean_distance=mu)
     found = stage(steps.partition, graph, method=community_method, resolution=resolution, **common)
     spectrum = stage(steps.spectral, graph, classes, n_vectors=_spectrum_size(data), resources=resources)
     if data.test is not None and chosen and len(data.test) >= FEWEST_TEST_POINTS:
         searched = stage(joint_neighbors, points, data.test, k=sizes.with_test, **common)
         wide = first_neighbors(searched, sizes.probes)
-    probing = Probing(points, classes, data.test, data.test_codes, chosen, wide, k, mu, seed, resources)
+    probing = Probing(
+        points, classes, data.test, data.test_codes, chosen, wide, k, mu, seed, resources, max_over_epochs
+    )
     scores = stage(probe_scores, probing, left_out=left_out)
     studies = []
     if probe_study and scores.rows:
@@ -209,8 +216,11 @@ def analyze(
         "device": resources.device,
         "seed": seed,
     }
-    results = Results(spread, chi, density, table, graph, found, spectrum, scores, studies, layout)
-    analysis = assemble(name, data, results, settings, stage.notes)
+    kept_table = stage.files.get(steps.neighbors.name)
+    results = Results(
+        spread, chi, density, table, graph, found, spectrum, scores, studies, layout, between, kept_table
+    )  # fmt: skip
+    analysis = assemble(name, data, results, settings, stage.notes).with_neighbors(table)
     unchanged.check()
     if folder is not None:
         with write_together():

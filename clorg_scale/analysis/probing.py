@@ -110,6 +110,8 @@ class Probing:
         Seed of the split and the probes.
     resources
         Device, memory limit, progress.
+    max_over_epochs
+        Record the largest test accuracy over all epochs of the graph networks.
     """
 
     points: Array
@@ -122,6 +124,7 @@ class Probing:
     mean_distance: float
     seed: int
     resources: Resources
+    max_over_epochs: bool = False
 
     @cached_property
     def split(self) -> ProbeSplit:
@@ -183,6 +186,7 @@ def probe_scores(probing: Probing, *, left_out: str) -> ProbeScores:
         probes=probing.probes,
         k=min(probing.k, most),
         neighbors=table,
+        max_over_epochs=probing.max_over_epochs,
         seed=probing.seed,
         **probing.resources.local,
     )
@@ -190,7 +194,34 @@ def probe_scores(probing: Probing, *, left_out: str) -> ProbeScores:
         f"Trained on {len(probing.training_codes):,} points, scored on {len(test_codes):,} others; the graph probes "
         "see one graph over both and no test label. Intervals: 95 % bootstrap over the test points."
     )
-    return ProbeScores(results, int((test_codes >= 0).sum()), " ".join(filter(None, (how, left_out))))
+    beside = (_paper_accuracies(results), _what_ended_early(results), _what_is_approximate(results), left_out)
+    return ProbeScores(results, int((test_codes >= 0).sum()), " ".join(filter(None, (how, *beside))))
+
+
+def _paper_accuracies(results: list[ProbeResult]) -> str:
+    """A sentence with the accuracies that the code of the paper would report, "" where they were not asked for."""
+    name = "max_test_accuracy_over_epochs"
+    listed = ", ".join(f"{result.name} {result.details[name]:.4f}" for result in results if name in result.details)
+    return f"Largest test accuracy over all epochs, as the code of the paper measures: {listed}." if listed else ""
+
+
+def _what_ended_early(results: list[ProbeResult]) -> str:
+    """A sentence on the probes whose training time ended, "" where there are none."""
+    ended = [result for result in results if result.settings.get("stopped_by") == "max_seconds"]
+    listed = ", ".join(f"{result.name} after {result.settings['n_epochs']} epochs" for result in ended)
+    return f"Ended by the time allowed, at an epoch that depends on the machine: {listed}." if ended else ""
+
+
+def _what_is_approximate(results: list[ProbeResult]) -> str:
+    """A sentence on labels spread with the scores of few classes, "" where all were kept."""
+    for result in results:
+        share = result.settings.get("certain_share", 1.0)
+        if result.settings.get("scores") == "best":
+            return (
+                f"Label propagation kept the 15 highest scores of each point; for {100 * float(share):.1f} % of the "
+                "points no score that was dropped can change the class."
+            )
+    return ""
 
 
 @stage("neighbors with the test points", describe_table)

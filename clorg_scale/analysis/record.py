@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sized
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sized
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from clorg_scale.analysis.plain import Plain, build
+import numpy as np
+import numpy.typing as npt
+
 from clorg_scale.analysis.summaries import (
     CommunitySummary,
+    IssueSummary,
     NeighborSummary,
     PointMap,
     RLDSummary,
@@ -22,17 +24,20 @@ from clorg_scale.analysis.summaries import (
 from clorg_scale.errors import InputError
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.study import StudyRow
-from clorg_scale.store.atomic import write_whole
-from clorg_scale.store.endings import check_ending
-from clorg_scale.store.regular import check_fits_memory
+from clorg_scale.results.plain import Plain
+from clorg_scale.results.result import Columns, Result
+from clorg_scale.results.stored import beside, read_document, read_stored, write_stored
 
 __all__ = ["AnalysisRecord"]
 
-FORMAT = "clorg-scale analysis 1"
+FORMAT = "clorg-scale analysis 2"
+
+FORMAT_OF_LISTS = "clorg-scale analysis 1"
+"""Format of before, with all arrays as lists in the JSON."""
 
 
 @dataclass(frozen=True)
-class AnalysisRecord(Plain):
+class AnalysisRecord(Result, Plain):
     """Every number of one model's embeddings; `clorg_scale.Analysis` adds the report."""
 
     name: str
@@ -56,7 +61,7 @@ class AnalysisRecord(Plain):
     probes: list[ProbeResult]
     point_map: PointMap
     suspects: list[Suspect]
-    """Lowest local density first."""
+    """Lowest local density first; of many, the first (`issues.n_suspects` counts all)."""
     stages: list[StageNote]
     settings: dict[str, str | int | float | bool | None]
     versions: dict[str, str]
@@ -71,14 +76,27 @@ class AnalysisRecord(Plain):
     columns: dict[str, TableColumns] = field(default_factory=dict)
     """Columns taken and left out, for each of "embeddings", "labels", "test embeddings" and "test labels" that
     `load_embeddings` read from a table."""
+    issues: IssueSummary | None = None
+    """None in records of versions that had none."""
+    points: dict[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False, repr=False, metadata=beside())
+    """Values of every point, (n_points,) each, by name: "class_code", "community" and "local_density" at the
+    temperature of the map; empty in records of before."""
+
+    class_mixing: npt.NDArray[np.float64] | None = field(default=None, compare=False, repr=False, metadata=beside())
+    """(C, C) share of the affinity of each class in the graph that goes to each class; a row sums to one, or is zero
+    for a class without an edge. None in records of before."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries and lists, as in a JSON file; everything but `points` and `class_mixing`."""
+        return asdict(replace(self, points={}, class_mixing=None), dict_factory=_without_arrays)
 
     def to_json(self, path: str | Path) -> Path:
-        """Write everything to a JSON file, whole or not at all."""
-        check_ending(path, (".json",))
-        text = json.dumps(self.to_dict() | {"format": FORMAT}, indent=1, allow_nan=False)
-        with write_whole(path, "w") as file:
-            file.write(text + "\n")
-        return Path(path)
+        """Write a JSON file with the numbers, and beside it the arrays: both of them, or none.
+
+        ``analysis.json`` has its arrays in ``analysis_arrays.npz``. `clorg_scale.analysis.SCHEMA` is the path of the
+        JSON schema.
+        """
+        return write_stored(self, path, FORMAT)
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
@@ -87,24 +105,95 @@ class AnalysisRecord(Plain):
         Raises
         ------
         InputError
-            If the file is missing, truncated, or something else.
+            If the file is missing, truncated, or something else, or its arrays are missing or those of another
+            analysis.
         """
         file = Path(path) / "analysis.json" if Path(path).is_dir() else Path(path)
-        check_fits_memory(file)
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
-        except FileNotFoundError:
-            raise InputError(f"There is no analysis at {file}; make one with 'clorg-scale analyze'.") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{file} is not an analysis, or only a part of one ({error}).") from error
-        if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+        if not file.exists():
+            raise InputError(f"There is no analysis at {file}; make one with 'clorg-scale analyze'.")
+        document = read_document(file, "an analysis")
+        if document.pop("format", None) not in (FORMAT, FORMAT_OF_LISTS):
             raise InputError(f"{file} is not an analysis that this version of clorg-scale wrote.")
+        record = read_stored(cls, file, _renamed(document), "an analysis")
         try:
-            record: Self = build(cls, _renamed(document), "the document")
             record._check_lengths()
         except ValueError as error:
-            raise InputError(f"{file} is not a complete analysis ({error}).") from error
+            raise InputError(f"{file} is not an analysis, or was changed by hand ({error}).") from error
         return record
+
+    def quantities(self) -> dict[str, float | int | None]:
+        """Every quantity that models are compared by, in the order of a report."""
+        rows: dict[str, float | int | None] = {}
+        for temperature, value in zip(self.rld.temperatures, self.rld.values, strict=True):
+            rows[f"RLD, T = {temperature:g}"] = value
+        for k, value in self.class_homogeneity.items():
+            rows[f"CHI, k = {k}"] = value
+        rows["Calinski-Harabasz"] = self.calinski_harabasz
+        rows["modularity of classes"] = self.communities.class_modularity
+        rows["modularity of communities"] = self.communities.modularity
+        rows["communities"] = self.communities.n_communities
+        rows["NMI of communities and classes"] = self.communities.nmi
+        rows |= self._spectrum_quantities()
+        for probe in self.probes:
+            rows[f"accuracy, {probe.name}"] = probe.accuracy
+        return rows | self._issue_quantities()
+
+    def _issue_quantities(self) -> dict[str, float | int | None]:
+        """Numbers of issues of the data set."""
+        found = self.issues
+        if found is None:
+            return {}
+        rows: dict[str, float | int | None] = {
+            "points unlike their neighbors": found.n_suspects,
+            "near-duplicates": found.n_near_duplicates,
+            "outliers": found.n_outliers,
+        }
+        if found.n_test_in_train is not None:
+            rows["test points among the points"] = found.n_test_in_train
+        return rows
+
+    def _spectrum_quantities(self) -> dict[str, float | int | None]:
+        """Clusters of the graph, and the share of the classes that as many eigenvectors hold as there are classes."""
+        found = self.spectrum
+        if found is None or not found.eigenvalues:
+            return {}
+        m = min(len(self.classes), len(found.eigenvalues))
+        return {
+            "clusters by the eigengap": found.n_clusters,
+            f"share of the classes in {m} eigenvectors": found.class_share[m - 1],
+        }
+
+    def _tables(self) -> dict[str, Callable[[], Columns]]:
+        return {
+            "quantities": self._by_quantity,
+            "classes": self._by_class,
+            "probes": lambda: _columns([probe.row() for probe in self.probes]),
+            "probe study": lambda: _columns([row.row() for row in self.probe_study]),
+            "points": lambda: self.points,
+            "map": self._mapped_points,
+            "suspects": lambda: _columns([suspect.to_dict() for suspect in self.suspects]),
+            "stages": lambda: _columns([note.to_dict() for note in self.stages]),
+        }
+
+    def _by_quantity(self) -> Columns:
+        found = self.quantities()
+        return {"quantity": list(found), "value": list(found.values())}
+
+    def _by_class(self) -> Columns:
+        columns: dict[str, Any] = {"class": self.classes, "size": self.class_sizes}
+        for at, temperature in enumerate(self.rld.temperatures):
+            columns[f"purity, T = {temperature:g}"] = self.rld.purity[at]
+            columns[f"contribution, T = {temperature:g}"] = self.rld.per_class[at]
+        return columns
+
+    def _mapped_points(self) -> Columns:
+        names = ("index", "x", "y", "class_code", "community", "local_density")
+        return {"row" if name == "index" else name: getattr(self.point_map, name) for name in names}
+
+    def _line(self) -> str:
+        scales = sorted(zip(self.rld.temperatures, self.rld.values, strict=True))
+        ends = [f"RLD {value:.4f} at T = {at:g}" for at, value in dict.fromkeys((scales[0], scales[-1]))]
+        return f"{self.name!r}: {self.n_points:,} points, {len(self.classes):,} classes; {', '.join(ends)}"
 
     def _check_lengths(self) -> None:
         """Check that lists which belong together are equally long.
@@ -120,6 +209,7 @@ class AnalysisRecord(Plain):
             (len(rld.temperatures), per_temperature),
             (n_classes, [self.class_sizes, self.communities.class_by_community, *rld.per_class, *rld.purity]),
             (len(points.index), [points.x, points.y, points.class_code, points.community, points.local_density]),
+            (self.n_points, list(self.points.values())),
         ]
         if self.spectrum is not None:
             together.append((len(self.spectrum.eigenvalues), [self.spectrum.class_share]))
@@ -129,8 +219,13 @@ class AnalysisRecord(Plain):
                 raise ValueError("lists that belong together differ in length")
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+def _columns(rows: list[dict[str, Any]]) -> Columns:
+    """Columns of a table of rows with the same names."""
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+
+def _without_arrays(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in entries if name not in ("points", "class_mixing")}
 
 
 def _renamed(document: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clorg_scale.analysis.inputs import Inputs
@@ -12,7 +13,7 @@ from clorg_scale.neighbors.shared import width_with_share
 from clorg_scale.rld import predicted as rld_memory
 from clorg_scale.rld.compute import Method
 
-__all__ = ["CHI_POINTS", "Sizes", "memory_needed", "search_sizes"]
+__all__ = ["CHI_POINTS", "Sizes", "memory_needed", "probe_memory", "search_sizes"]
 
 CHI_POINTS = 5_000
 """Points asked for their neighbors' classes where there are more; the standard error is below .007."""
@@ -107,3 +108,12 @@ def memory_needed(
         what = f"Searching {sizes.with_test} neighbors of {n} points"
         needs[what] = neighbor_memory.memory_needed(n, d, sizes.with_test)
     return needs
+
+
+def probe_memory(data: Inputs, probes: Sequence[str], k: int) -> dict[str, int]:
+    """Bytes that each probe needs at least, by what it computes; probes see the training and the test points."""
+    from clorg_scale.probes.memory import least_memory
+
+    n, d = data.points.shape
+    n_with_test = n + (0 if data.test is None else len(data.test))
+    return {f"The {name} probe": least_memory(name, n_with_test, d, len(data.names), k) for name in probes}

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.affinity import AffinityGraph
-from clorg_scale.analysis.plain import select
 from clorg_scale.analysis.resources import Resources
 from clorg_scale.analysis.stages import stage
 from clorg_scale.analysis.summaries import SpectrumSummary
@@ -21,7 +20,9 @@ from clorg_scale.layout import lay_out
 from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_homogeneity_stderr
 from clorg_scale.neighbors import KNN, knn, knn_of
 from clorg_scale.neighbors.result import Metric
+from clorg_scale.neighbors.search import knn_between
 from clorg_scale.neighbors.shared import cosine_rows
+from clorg_scale.results.plain import select
 from clorg_scale.rld import RLDResult
 from clorg_scale.rld.compute import Method, rld_from_table
 from clorg_scale.spectrum import spectrum
@@ -34,6 +35,7 @@ __all__ = [
     "density",
     "describe_table",
     "homogeneity",
+    "leakage",
     "neighbors",
     "partition",
     "point_layout",
@@ -162,6 +164,20 @@ def _describe_shared_table(table: KNN) -> str:
 def neighbors(points: Array, *, k: int, seed: int, resources: Resources) -> KNN:
     """Find as many neighbors as any of the later stages takes."""
     return knn(points, k, seed=seed, **resources.shared)
+
+
+LEAK_NEIGHBORS = 5
+"""Points that each test point is compared with."""
+
+
+def _describe_leakage(table: KNN) -> str:
+    return f"{table.k} nearest points of each test point, {table.metric}, exact: are any of them the same?"
+
+
+@stage("test points among the points", _describe_leakage)
+def leakage(points: Array, test: Array, *, resources: Resources) -> KNN:
+    """Find the points nearest to each test point."""
+    return knn_between(test, points, min(LEAK_NEIGHBORS, len(points)), **resources.local)
 
 
 def _describe_partition(found: Communities) -> str:

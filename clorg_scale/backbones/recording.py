@@ -23,6 +23,7 @@ from clorg_scale.measures import calinski_harabasz, class_homogeneity
 from clorg_scale.neighbors import knn
 from clorg_scale.probes.nearest import KNNProbe
 from clorg_scale.rld import rld
+from clorg_scale.store import save_embeddings
 from clorg_scale.store.atomic import make_folder, write_together, write_whole
 from clorg_scale.whole import whole_number
 
@@ -30,6 +31,9 @@ __all__ = ["Recorder"]
 
 TEMPERATURES = (1.0, 0.5, 0.2, 0.1)
 KS = (1, 10, 100)
+EMBEDDINGS = "embeddings"
+"""Folder, in that of a training, for the embeddings of each measurement."""
+
 VOTERS = 20
 """Neighbors that vote in the k-NN accuracy."""
 
@@ -60,6 +64,9 @@ class Recorder:
     normalize
         Divide each embedding by its Euclidean length first (L2), as the paper's notebooks do: RLD and Calinski-Harabasz
         change, measures of cosine neighbors do not.
+    keep_embeddings
+        Also store the embeddings of each measurement in ``embeddings/epoch-0010`` and the like, as `save_embeddings`
+        does, in float16 where it holds them; `clorg_scale.track` and ``clorg-scale track`` analyze them.
 
     Attributes
     ----------
@@ -84,6 +91,7 @@ class Recorder:
         batch_size: int = 256,
         seed: int = 0,
         normalize: bool = False,
+        keep_embeddings: bool = False,
     ) -> None:
         every = whole_number("every", every, 1)
         epochs = None if epochs is None else whole_number("epochs", epochs, 1)
@@ -93,7 +101,7 @@ class Recorder:
         if n < 2 * VOTERS:
             raise InputError(f"At least {2 * VOTERS} images are needed to measure embeddings, not {n}.")
         self.images, self.every, self.epochs, self.batch_size = images, every, epochs, batch_size
-        self.folder, self.normalize = Path(out), normalize
+        self.folder, self.normalize, self.keep_embeddings = Path(out), normalize, keep_embeddings
         self._chosen = np.random.default_rng(seed).permutation(len(images))[:n]
         if len(np.unique(images.labels[self._chosen])) < 2:
             raise InputError(f"The {n} images to measure all belong to one class; at least two classes are needed.")
@@ -127,6 +135,21 @@ class Recorder:
         measured["knn_accuracy"] = float(probe.score(embeddings[half:], labels[half:]))
         self.rows = [row for row in self.rows if row["epoch"] < epoch.epoch] + [measured]
         self._write()
+        if self.keep_embeddings:
+            self._keep(embeddings, labels, epoch.epoch)
+
+    def _keep(self, embeddings: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], epoch: int) -> None:
+        """Store embeddings; those of later epochs, of a training before, are not touched."""
+        make_folder(self.folder / EMBEDDINGS)
+        fits = np.abs(embeddings).max(initial=0) < np.finfo(np.float16).max
+        stored = embeddings.astype(np.float16) if fits else embeddings
+        metadata = {
+            "epoch": epoch,
+            "data": self.images.name,
+            "class_names": list(self.images.classes),
+            "normalized": self.normalize,
+        }
+        save_embeddings(self.folder / EMBEDDINGS / f"epoch-{epoch:04d}", stored, labels, metadata)
 
     def _embeddings(self, backbone: Backbone) -> npt.NDArray[np.float32]:
         """Embeddings (n, d) float32 of the chosen images."""
@@ -142,10 +165,8 @@ class Recorder:
         writer.writerows(
             {key: f"{value:.6g}" for key, value in row.items()} | {"images": self._digest} for row in self.rows
         )
-        epochs, how = (
-            [row["epoch"] for row in self.rows],
-            "normalized embeddings" if self.normalize else "raw embeddings",
-        )
+        epochs = [row["epoch"] for row in self.rows]
+        how = "normalized embeddings" if self.normalize else "raw embeddings"
         panels = [
             Panel(title, {name: [row[column] for row in self.rows] for name, column in curves.items()})
             for title, curves in (

@@ -36,9 +36,12 @@ from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError
 
 if TYPE_CHECKING:
-    from clorg_scale.analysis import Analysis
+    from clorg_scale.analysis import Analysis, Comparison
 
-__all__: list[str] = []
+__all__ = ["print_comparison"]
+
+LEAST_COMPILATION = 0.1
+"""Seconds of compilation that are worth a line."""
 
 
 @app.command(short_help="List what is installed and what is missing on this machine.")
@@ -205,14 +208,13 @@ def _probes(text: str | None) -> list[str] | None:
 
 def _print_analysis(result: Analysis) -> None:
     """Print the results of an analysis, and the time and memory of its stages."""
-    from clorg_scale.analysis.comparison import quantities
     from clorg_scale.report.findings import normalization
 
     size = f"{result.n_points:,} points of {result.n_features:,} features"
     size += ", normalized to length 1" if result.settings.get("normalize") else ", not normalized"
     beside = f", {result.n_unlabelled:,} unlabelled" if result.n_unlabelled else ""
     print(f"{printable(result.name)}: {size}{beside}, {len(result.classes)} classes\n")
-    rows = quantities(result)
+    rows = result.quantities()
     width = max(map(len, rows))
     for quantity, value in rows.items():
         print(f"{quantity:<{width}}  {_number(value):>12}")
@@ -223,6 +225,15 @@ def _print_analysis(result: Analysis) -> None:
     print(f"\n{normalization(result)}\n")
     for stage in result.stages:
         print(f"{stage.stage:<{width}}  {stage.seconds:10.1f} s  {stage.peak_memory_bytes / 1e9:6.2f} GB peak")
+    compiling = sum(stage.compile_seconds for stage in result.stages)
+    if compiling >= LEAST_COMPILATION:
+        print(f"{'compilation, on the first use only':<{width}}  {compiling:10.1f} s")
+    found = result.issues
+    if found is not None and found.n_test_in_train:
+        print(
+            f"\n{found.n_test_in_train:,} test points are near-duplicates of points (leakage); 'clorg-scale issues' "
+            "lists them."
+        )
 
 
 @app.command(short_help="Compare the analyses of several models.")
@@ -232,7 +243,10 @@ def compare(
     out: Out,
     as_json: Json = False,
 ) -> None:
-    """Compare the analyses of several models; writes comparison.html and comparison.json to FOLDER."""
+    """Compare the analyses of several models; writes comparison.html and comparison.json to FOLDER.
+
+    Three or more checkpoints of a training, told by the numbers in their names, are ordered by these.
+    """
     from clorg_scale.analysis import Analysis
     from clorg_scale.analysis import compare as run
 
@@ -248,12 +262,18 @@ def compare(
     if as_json:
         print_json(table)
         return
+    print_comparison(comparison)
+    print(f"\nOpen {printable(out / 'comparison.html')} in a browser.")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print the table of a comparison."""
+    table, names = comparison.table(), list(comparison.analyses)
     width = max(len(str(row["quantity"])) for row in table)
     print(f"{'':<{width}} " + " ".join(f"{printable(name):>14.14}" for name in names))
     for row in table:
         values = " ".join(f"{_number(row[name]):>14}" for name in names)
         print(f"{row['quantity']:<{width}} {values}")
-    print(f"\nOpen {printable(out / 'comparison.html')} in a browser.")
 
 
 def _number(value: object) -> str:

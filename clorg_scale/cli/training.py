@@ -73,6 +73,10 @@ def train(
             help="Divide embeddings by their Euclidean length (L2) before they are measured, as the paper does.",
         ),
     ] = False,
+    keep_embeddings: Annotated[
+        bool,
+        typer.Option("--keep-embeddings", help="Store the embeddings of each measurement, for 'clorg-scale track'."),
+    ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write losses and measurements for TensorBoard.")
     ] = False,
@@ -104,10 +108,18 @@ def train(
         if backbones.first_process() and unseen.skipped != images.skipped:
             _report_skipped(unseen)
         watch = recorder = backbones.Recorder(
-            unseen, out=out, every=measure_every, epochs=epochs, seed=seed, normalize=normalize
+            unseen,
+            out=out,
+            every=measure_every,
+            epochs=epochs,
+            seed=seed,
+            normalize=normalize,
+            keep_embeddings=keep_embeddings,
         )
     if tensorboard:
         watch = backbones.EventLog(out / "tensorboard", recorder)
+    if keep_embeddings and not measure_every:
+        raise InputError("--keep-embeddings keeps what is measured; set --measure-every to 1 or more.")
     network = backbones.build(
         backbone,
         n_channels=images.n_channels,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,8 @@ from clorg_scale.arrays import Device, array_module, resolve_device
 from clorg_scale.communities.modularity import class_weights
 from clorg_scale.distributed import device_of_workers
 from clorg_scale.errors import InputError
+from clorg_scale.results.result import Columns, Result
+from clorg_scale.results.stored import beside
 from clorg_scale.whole import whole_number
 
 __all__ = ["Communities", "communities"]
@@ -23,7 +26,7 @@ Method = Literal["leiden", "louvain"]
 
 
 @dataclass(frozen=True)
-class Communities:
+class Communities(Result):
     """A partition of the nodes.
 
     Attributes
@@ -40,7 +43,7 @@ class Communities:
         Library, iterations, and whether the result is repeatable.
     """
 
-    labels: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.int32] = field(metadata=beside())
     modularity: float
     sizes: npt.NDArray[np.int64]
     method: str
@@ -57,6 +60,18 @@ class Communities:
             "sizes": self.sizes.tolist(),
             "details": self.details,
         }
+
+    def _tables(self) -> dict[str, Callable[[], Columns]]:
+        return {"communities": self._by_community, "points": lambda: {"community": self.labels}}
+
+    def _by_community(self) -> Columns:
+        return {"community": np.arange(len(self.sizes)), "size": self.sizes}
+
+    def _line(self) -> str:
+        return (
+            f"{len(self.sizes):,} communities of {len(self.labels):,} nodes, modularity {self.modularity:.4f}; "
+            f"{self.method}, resolution {self.resolution:g}"
+        )
 
 
 def communities(

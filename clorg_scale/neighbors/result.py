@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from clorg_scale.arrays import Array, array_module
+from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.metric import Metric, check_metric
+from clorg_scale.results.result import Columns, Result
+from clorg_scale.results.stored import beside
 
 __all__ = ["KNN", "Metric", "check_metric"]
 
 
 @dataclass(frozen=True)
-class KNN:
+class KNN(Result):
     """The k nearest neighbors of every point, or of a sample of the points.
 
     Attributes
@@ -44,12 +47,12 @@ class KNN:
         affinity graph refer to; None for a table from another program, or without a scale (inner products).
     """
 
-    indices: Array
-    distances: Array
+    indices: Array = field(metadata=beside())
+    distances: Array = field(metadata=beside())
     metric: Metric
     index: str
     n_points: int
-    queries: Array | None = None
+    queries: Array | None = field(default=None, metadata=beside())
     measured_recall: float | None = None
     mean_distance: float | None = None
 
@@ -154,6 +157,25 @@ class KNN:
             "recall": self.measured_recall,
             "mean_distance": self.mean_distance,
         }
+
+    def _tables(self) -> dict[str, Callable[[], Columns]]:
+        return {"neighbors": self._pairs}
+
+    def _pairs(self) -> Columns:
+        points, ranks = on_host(self.query_points()), np.arange(1, self.k + 1)
+        return {
+            "point": np.repeat(points, self.k),
+            "rank": np.tile(ranks, len(points)),
+            "neighbor": on_host(self.indices).ravel(),
+            "distance": on_host(self.distances).ravel(),
+        }
+
+    def _line(self) -> str:
+        recall = "" if self.measured_recall is None else f", recall {self.measured_recall:.4g}"
+        return f"{self.k} neighbors of {len(self.indices):,} points, {self.metric}, index {self.index!r}{recall}"
+
+    def _shown(self) -> Columns:
+        return {"": list(self.to_dict()), "value": list(self.to_dict().values())}
 
     def save(self, path: str | Path) -> None:
         """Write the table as one .npz file, whole or not at all."""

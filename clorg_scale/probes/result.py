@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from clorg_scale.results.result import Columns, Result
 
 __all__ = ["ProbeResult"]
 
 
 @dataclass(frozen=True)
-class ProbeResult:
+class ProbeResult(Result):
     """Accuracy of one probe on the test points.
 
     Attributes
@@ -26,6 +29,9 @@ class ProbeResult:
         Training and prediction, wall clock; building the graph is not counted.
     settings
         Parameters of the probe, and the values that training chose.
+    details
+        What was asked for beside: "max_test_accuracy_over_epochs" of the graph networks, the number that the code of
+        the paper reports. It is too high, as test labels choose the epoch.
     """
 
     name: str
@@ -34,10 +40,30 @@ class ProbeResult:
     n_parameters: int
     seconds: float
     settings: dict[str, str | int | float | bool]
+    details: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Fields as plain Python values."""
         return asdict(self)
+
+    def row(self) -> dict[str, Any]:
+        """One row of a table of probes."""
+        low, high = self.accuracy_interval
+        return {
+            "probe": self.name,
+            "accuracy": self.accuracy,
+            "low": low,
+            "high": high,
+            "parameters": self.n_parameters,
+            "seconds": self.seconds,
+        }
+
+    def _tables(self) -> dict[str, Callable[[], Columns]]:
+        return {"probe": lambda: {name: [value] for name, value in self.row().items()}}
+
+    def _line(self) -> str:
+        low, high = self.accuracy_interval
+        return f"{self.name}: accuracy {self.accuracy:.4f} [{low:.4f}, {high:.4f}], {self.n_parameters:,} parameters"
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ProbeResult:

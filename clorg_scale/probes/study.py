@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,13 +16,14 @@ from clorg_scale.neighbors.result import Metric
 from clorg_scale.probes.comparison import GRAPH_PROBES, PROBES, compare_probes, joint_codes
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.splits import stratified_share
+from clorg_scale.results.result import Columns, Result
 from clorg_scale.whole import whole_number
 
 __all__ = ["StudyRow", "study_probes"]
 
 
 @dataclass(frozen=True)
-class StudyRow:
+class StudyRow(Result):
     """One probe in one setting.
 
     Attributes
@@ -41,6 +42,20 @@ class StudyRow:
     k: int | None
     temperature: float | None
     result: ProbeResult
+
+    def row(self) -> dict[str, Any]:
+        """One row of a table of the study."""
+        varied = {"label_fraction": self.label_fraction, "k": self.k, "temperature": self.temperature}
+        return varied | self.result.row()
+
+    def _tables(self) -> dict[str, Callable[[], Columns]]:
+        return {"row": lambda: {name: [value] for name, value in self.row().items()}}
+
+    def _line(self) -> str:
+        k = "" if self.k is None else f", k = {self.k}"
+        temperature = "" if self.temperature is None else f", T = {self.temperature:g}"
+        share = f"{self.label_fraction:.0%} of the labels"
+        return f"{self.result.name}: accuracy {self.result.accuracy:.4f}; {share}{k}{temperature}"
 
 
 def study_probes(

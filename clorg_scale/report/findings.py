@@ -17,6 +17,9 @@ __all__ = [
     "homogeneity_basis",
     "normalization",
     "probe_title",
+    "quantity_rows",
+    "trajectory_findings",
+    "trajectory_headline",
 ]
 
 GRAPH_PROBES = ("label_propagation", "gcn", "sage")
@@ -141,6 +144,49 @@ def comparison_findings(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
             )
     sentences += [f"“{name}”: {_probe_sentence(a.probes)}" for name, a in analyses.items() if a.probes]
     return sentences
+
+
+def trajectory_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
+    """Say in one sentence how RLD changed at both ends of scale."""
+    first, *_, last = analyses.values()
+    (far, far_before), (near, near_before) = _ends(first)
+    (far_then, far_after), (near_then, near_after) = _ends(last)
+    if (far, near) != (far_then, near_then):
+        return "The checkpoints were analyzed at different temperatures; compare their curves where these meet."
+    return (
+        f"Among near neighbors (T = {near:g}) RLD goes from {near_before:z.2f} to {near_after:z.2f}, across the whole "
+        f"set (T = {far:g}) from {far_before:z.2f} to {far_after:z.2f}."
+    )
+
+
+def trajectory_findings(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
+    """State where each of the main quantities is highest along the training."""
+    chosen: dict[str, str] = {}
+    for quantity in next(iter(analyses.values())).quantities():
+        for start in ("RLD", "accuracy"):
+            if quantity.startswith(start):
+                chosen[quantity] = _title(quantity)
+    sentences = []
+    for quantity, title in chosen.items():
+        found = {name: value for name, a in analyses.items() if (value := a.quantities().get(quantity)) is not None}
+        best = max(found, key=found.__getitem__)
+        sentences.append(f"{title}: highest at “{best}” ({found[best]:.3f}).")
+    return sentences
+
+
+def _title(quantity: str) -> str:
+    """Name of a quantity at the beginning of a sentence."""
+    start, _, probe = quantity.partition("accuracy, ")
+    return f"Accuracy of {probe_title(probe)}" if probe and not start else quantity
+
+
+def quantity_rows(analyses: Mapping[str, AnalysisRecord]) -> list[dict[str, str | float | int | None]]:
+    """Rows of one quantity each: its name, then each model's value (None where a model lacks it)."""
+    rows: dict[str, dict[str, float | int | None]] = {}
+    for name, analysis in analyses.items():
+        for quantity, value in analysis.quantities().items():
+            rows.setdefault(quantity, {})[name] = value
+    return [{"quantity": quantity} | {name: values.get(name) for name in analyses} for quantity, values in rows.items()]
 
 
 def _ends(analysis: AnalysisRecord) -> tuple[tuple[float, float], tuple[float, float]]:

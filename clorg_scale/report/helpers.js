@@ -1,6 +1,6 @@
 // The data of the page, elements, colors, and lines over a logarithmic axis. The scripts share one scope (page.py).
 
-const { analyses } = JSON.parse(document.getElementById("data").textContent);
+const pageData = JSON.parse(document.getElementById("data").textContent), { analyses } = pageData;
 const several = analyses.length > 1;
 const tip = document.getElementById("tip");
 const SVG = "http://www.w3.org/2000/svg";
@@ -68,15 +68,15 @@ function separate(labels, gap) {  // moves direct labels apart, keeping their or
   labels.sort((a, b) => a.y - b.y);
   for (let i = 1; i < labels.length; i++) labels[i].y = Math.max(labels[i].y, labels[i - 1].y + gap);
 }
-function lines(parent, series, { xLabel, yLabel, title, named = several, fromZero = true, W = 540 }) {
-  const H = 320, left = 46, right = !named ? 26 : W < 540 ? 120 : 168, top = 14, bottom = 44;
+function lines(parent, series, { xLabel, yLabel, title, named = several, fromZero = true, linear = false, right: room = 168, W = 540 }) {
+  const H = 320, left = 46, right = !named ? 26 : W < 540 ? 120 : room, top = 14, bottom = 44;
   const root = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title }, parent);
   const xs = [...new Set(series.flatMap(s => s.points.map(p => p.x)))].sort((a, b) => a - b);
   const ys = series.flatMap(s => s.points.flatMap(p => [p.y - (p.e || 0), p.y + (p.e || 0)]));
   const [least, most] = [Math.min(...ys), Math.max(...ys)], pad = Math.max(0.01, 0.05 * (most - least));
   const low = fromZero ? Math.min(0, least) : least - pad, high = fromZero ? Math.max(most, 0.05) * 1.04 : most + pad;
-  const [x0, x1] = [Math.log(xs[0]), Math.log(xs[xs.length - 1])];
-  const X = x => x1 > x0 ? left + (Math.log(x) - x0) / (x1 - x0) * (W - left - right) : (left + W - right) / 2;
+  const scale = linear ? x => x : Math.log, [x0, x1] = [scale(xs[0]), scale(xs[xs.length - 1])];
+  const X = x => x1 > x0 ? left + (scale(x) - x0) / (x1 - x0) * (W - left - right) : (left + W - right) / 2;
   const Y = y => H - bottom - (y - low) / (high - low) * (H - top - bottom);
   for (const t of niceTicks(low, high)) {
     svg("line", { x1: left, x2: W - right, y1: Y(t), y2: Y(t), class: "axis" }, root);

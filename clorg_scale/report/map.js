@@ -1,5 +1,7 @@
 // The map of the points.
 
+let mapPictures = () => [];
+
 function drawMaps() {
   const maps = analyses.map((a, i) => ({ a, i, p: a.point_map })).filter(m => m.p.index.length);
   const section = document.getElementById("map");
@@ -29,7 +31,6 @@ function drawMaps() {
     const bound = (values, f) => values.reduce((u, v) => f(u, v));
     const [a, b, c, d] = [bound(xs, Math.min), bound(xs, Math.max), bound(ys, Math.min), bound(ys, Math.max)];
     m.box = { x: (a + b) / 2, y: (c + d) / 2, size: Math.max(b - a, d - c, 1e-9) * 1.06 };
-    m.view = { ...m.box };
     m.order = Uint32Array.from(xs.keys());
     for (let j = m.order.length - 1, seed = 7; j > 0; j--) {  // no class always drawn on top
       seed = (seed * 1103515245 + 12345) % 2147483648;
@@ -37,6 +38,24 @@ function drawMaps() {
       [m.order[j], m.order[k]] = [m.order[k], m.order[j]];
     }
     interact(m);
+  }
+  if (pageData.steps) {  // the same axes on all maps
+    const end = (side, key) => side(...maps.map(m => m.box[key] + (side === Math.max ? 1 : -1) * m.box.size / 2));
+    const [a, b, c, d] = [end(Math.min, "x"), end(Math.max, "x"), end(Math.min, "y"), end(Math.max, "y")];
+    for (const m of maps) m.box = { x: (a + b) / 2, y: (c + d) / 2, size: Math.max(b - a, d - c) };
+  }
+  for (const m of maps) m.view = { ...m.box };
+  mapPictures = () => maps.map(m => ({ node: mapPicture(m), caption: several ? m.a.name : "", styled: true }));
+  function mapPicture(m) {  // as it is colored and zoomed now
+    const W = 540, H = Math.round(W * (several ? 0.86 : 0.58)), root = svg("svg", { viewBox: `0 0 ${W} ${H}` });
+    const scale = Math.min(W, H) / m.view.size, group = groups(m), r = Math.max(1, Math.min(3.5, 110 / Math.sqrt(m.order.length)));
+    for (const j of m.order) {
+      const x = W / 2 + (m.p.x[j] - m.view.x) * scale, y = H / 2 - (m.p.y[j] - m.view.y) * scale;
+      if (x < 0 || y < 0 || x > W || y > H) continue;
+      const dim = state.single !== null && group[j] !== state.single;
+      svg("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: r.toFixed(1), fill: dim ? css("--line") : colorOf(m, j), "fill-opacity": .82 }, root);
+    }
+    return root;
   }
   function project(m) {
     const width = m.canvas.clientWidth, height = m.height, scale = Math.min(width, height) / m.view.size;
@@ -48,7 +67,7 @@ function drawMaps() {
     m.canvas.width = width * ratio; m.canvas.height = m.height * ratio; m.canvas.style.height = m.height + "px";
     const g = m.canvas.getContext("2d"), { X, Y } = project(m);
     g.scale(ratio, ratio);
-    const r = Math.max(1.3, Math.min(4.5, 150 / Math.sqrt(m.order.length) * Math.sqrt(m.box.size / m.view.size)));
+    const r = Math.min(1, width / 420) * Math.max(1.3, Math.min(4.5, 150 / Math.sqrt(m.order.length) * Math.sqrt(m.box.size / m.view.size)));
     const dim = css("--line"), group = groups(m), single = state.single;
     for (const front of single === null ? [true] : [false, true]) {
       for (const j of m.order) {

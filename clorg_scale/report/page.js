@@ -22,7 +22,12 @@ function download() {
   URL.revokeObjectURL(link.href);
 }
 
-drawRld(); drawChi(); drawSpectrum(); drawProbes(); drawStudies(); drawClasses(); drawCommunities(); drawMaps();
+if (pageData.steps) {
+  drawTrajectory(); drawMultiples(); drawMaps();
+} else {
+  drawRld(); drawChi(); drawSpectrum(); drawProbes(); drawStudies(); drawClasses(); drawCommunities(); drawMaps();
+}
+document.querySelectorAll("section.card").forEach(offerDownloads);
 document.querySelectorAll("table.sortable").forEach(makeSortable);
 document.getElementById("download").addEventListener("click", download);
 document.documentElement.dataset.ready = "true";

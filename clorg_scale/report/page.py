@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +14,23 @@ from clorg_scale.report.findings import (
     headline,
     homogeneity_basis,
     probe_title,
+    quantity_rows,
+    trajectory_findings,
+    trajectory_headline,
 )
 from clorg_scale.store.atomic import write_whole
 
 if TYPE_CHECKING:
     from clorg_scale.analysis.record import AnalysisRecord
 
-__all__ = ["write_comparison", "write_report"]
+__all__ = ["write_comparison", "write_report", "write_trajectory"]
+
+NAMED = 3
+"""Models that the title of a comparison names."""
 
 HERE = Path(__file__).parent
 
-SCRIPTS = ("helpers.js", "charts.js", "map.js", "page.js")
+SCRIPTS = ("helpers.js", "charts.js", "trajectory.js", "map.js", "downloads.js", "page.js")
 """In the order in which they run."""
 
 
@@ -42,7 +48,9 @@ def write_report(analysis: AnalysisRecord, path: str | Path) -> Path:
     return _write(page, path)
 
 
-def write_comparison(analyses: Mapping[str, AnalysisRecord], path: str | Path) -> Path:
+def write_comparison(
+    analyses: Mapping[str, AnalysisRecord], path: str | Path, *, look_alikes: Sequence[Mapping[str, Any]] = ()
+) -> Path:
     """Write several analyses side by side.
 
     Parameters
@@ -51,13 +59,40 @@ def write_comparison(analyses: Mapping[str, AnalysisRecord], path: str | Path) -
         By the name of the model.
     path
         File to write, whole or not at all.
+    look_alikes
+        Rows of `Comparison.look_alikes`.
     """
-    title = " against ".join(analyses)
-    page = _render(analyses, title, comparison_headline(analyses), comparison_findings(analyses))
-    return _write(page, path)
+    title = " against ".join(analyses) if len(analyses) <= NAMED else f"{len(analyses)} models compared"
+    lead, sentences = comparison_headline(analyses), comparison_findings(analyses)
+    return _write(_render(analyses, title, lead, sentences, look_alikes=look_alikes), path)
 
 
-def _render(analyses: Mapping[str, AnalysisRecord], title: str, lead: str, sentences: list[str]) -> str:
+def write_trajectory(analyses: Mapping[str, AnalysisRecord], steps: Sequence[float], path: str | Path) -> Path:
+    """Write the checkpoints of a training along its steps.
+
+    Parameters
+    ----------
+    analyses
+        By the name of the checkpoint, in the order of the steps.
+    steps
+        Step of each checkpoint.
+    path
+        File to write, whole or not at all.
+    """
+    title = f"From {next(iter(analyses))} to {list(analyses)[-1]}"
+    lead, sentences = trajectory_headline(analyses), trajectory_findings(analyses)
+    return _write(_render(analyses, title, lead, sentences, steps=steps), path)
+
+
+def _render(
+    analyses: Mapping[str, AnalysisRecord],
+    title: str,
+    lead: str,
+    sentences: list[str],
+    *,
+    steps: Sequence[float] | None = None,
+    look_alikes: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """Fill the template; everything of the user's is escaped, in the markup and in the data."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
@@ -66,16 +101,22 @@ def _render(analyses: Mapping[str, AnalysisRecord], title: str, lead: str, sente
     environment.filters["number"] = _number
     environment.filters["seconds"] = _seconds
     environment.filters["probe_title"] = probe_title
-    data = {"analyses": [{**analysis.to_dict(), "name": name} for name, analysis in analyses.items()]}
-    return environment.get_template("template.html").render(
+    data: dict[str, Any] = {"analyses": [{**analysis.to_dict(), "name": name} for name, analysis in analyses.items()]}
+    known: dict[str, Any] = {}
+    if steps is not None:
+        data["steps"] = list(steps)
+        known = {"steps": steps, "table": quantity_rows(analyses)}
+    return environment.get_template("template.html" if steps is None else "trajectory.html").render(
         title=title,
         lead=lead,
         sentences=sentences,
         analyses=analyses,
+        look_alikes=look_alikes,
         basis=homogeneity_basis(analyses),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup(_script()),
         data=Markup(_script_json(data)),
+        **known,
     )
 
 

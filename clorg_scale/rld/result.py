@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.results.result import Columns, Result
+from clorg_scale.results.stored import beside
+
 __all__ = ["RLDResult"]
 
 
 @dataclass(frozen=True)
-class RLDResult:
+class RLDResult(Result):
     """Relative Local Density at each temperature.
 
     Attributes
@@ -57,7 +61,7 @@ class RLDResult:
     per_class: npt.NDArray[np.float64]
     purity: npt.NDArray[np.float64]
     classes: npt.NDArray[Any]
-    local_density: npt.NDArray[np.float32]
+    local_density: npt.NDArray[np.float32] = field(metadata=beside())
     null_mean: npt.NDArray[np.float64]
     null_std: npt.NDArray[np.float64]
     mean_distance: float
@@ -67,21 +71,27 @@ class RLDResult:
     details: dict[str, Any] = field(default_factory=dict)
     n_unlabelled: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the per-point values, as numbers, strings and lists that JSON can hold; None for NaN."""
+    def _tables(self) -> dict[str, Callable[[], Columns]]:
+        return {"temperatures": self._by_temperature, "classes": self._by_class, "points": self._by_point}
+
+    def _by_temperature(self) -> Columns:
+        shuffled = {"null_mean": self.null_mean, "null_std": self.null_std}
+        return {"temperature": self.temperatures, "rld": self.values, "stderr": self.stderr} | shuffled
+
+    def _by_class(self) -> Columns:
+        t, n_classes = self.per_class.shape
         return {
-            "temperatures": self.temperatures.tolist(),
-            "values": self.values.tolist(),
-            "stderr": self.stderr.tolist(),
-            "per_class": self.per_class.tolist(),
-            "purity": [[None if np.isnan(share) else float(share) for share in row] for row in self.purity],
-            "classes": self.classes.tolist(),
-            "null_mean": self.null_mean.tolist(),
-            "null_std": [None if np.isnan(deviation) else float(deviation) for deviation in self.null_std],
-            "mean_distance": self.mean_distance,
-            "method": self.method,
-            "n_points": self.n_points,
-            "n_unlabelled": self.n_unlabelled,
-            "seconds": self.seconds,
-            "details": self.details,
+            "temperature": np.repeat(self.temperatures, n_classes),
+            "class": np.tile(self.classes, t),
+            "contribution": self.per_class.ravel(),
+            "purity": self.purity.ravel(),
         }
+
+    def _by_point(self) -> Columns:
+        scales = zip(self.temperatures, self.local_density, strict=True)
+        return {f"local_density, T = {temperature:g}": density for temperature, density in scales}
+
+    def _line(self) -> str:
+        pairs = zip(self.temperatures, self.values, strict=True)
+        values = ", ".join(f"{value:.4f} at T = {temperature:g}" for temperature, value in pairs)
+        return f"{values}; {self.method}, {self.n_points:,} points, {len(self.classes):,} classes"

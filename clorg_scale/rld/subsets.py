@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from clorg_scale.arrays import UNLABELLED, ClassLabels, Device, as_embeddings, encode_labels
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
+from clorg_scale.results.result import Columns, Result
 from clorg_scale.rld.compute import DEFAULT_TEMPERATURES, Method, rld
 from clorg_scale.rld.result import RLDResult
 from clorg_scale.whole import whole_number
@@ -20,7 +21,7 @@ __all__ = ["SubsetRLD", "rld_of_subsets"]
 
 
 @dataclass(frozen=True)
-class SubsetRLD:
+class SubsetRLD(Result):
     """RLD of random subsets of growing size, and of all points.
 
     Attributes
@@ -45,6 +46,18 @@ class SubsetRLD:
     stderr: npt.NDArray[np.float64]
     difference: npt.NDArray[np.float64]
     whole: RLDResult
+
+    def _tables(self) -> dict[str, Callable[[], Columns]]:
+        return {"sizes": self._by_size}
+
+    def _by_size(self) -> Columns:
+        s, t = self.values.shape
+        columns = {"size": np.repeat(self.sizes, t), "temperature": np.tile(self.temperatures, s)}
+        return columns | {name: getattr(self, name).ravel() for name in ("values", "stderr", "difference")}
+
+    def _line(self) -> str:
+        sizes = ", ".join(f"{size:,}" for size in self.sizes)
+        return f"subsets of {sizes} of {self.whole.n_points:,} points, {len(self.temperatures)} temperatures"
 
 
 def rld_of_subsets(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -31,6 +32,8 @@ from clorg_scale.arrays import (
     within_device_memory,
 )
 from clorg_scale.errors import InputError
+from clorg_scale.results.result import Columns, Result
+from clorg_scale.results.stored import beside
 from clorg_scale.spectrum.lanczos_scipy import dense_pairs, lanczos_pairs
 from clorg_scale.spectrum.normalized import (
     NotConvergedError,
@@ -49,7 +52,7 @@ Solver = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class Spectrum(Result):
     """Leading eigenpairs of the normalized affinity graph, largest first.
 
     Attributes
@@ -78,7 +81,7 @@ class Spectrum:
     """
 
     eigenvalues: npt.NDArray[np.float64]
-    eigenvectors: npt.NDArray[np.float64]
+    eigenvectors: npt.NDArray[np.float64] = field(metadata=beside())
     residuals: npt.NDArray[np.float64]
     n_connected: int
     n_isolated: int
@@ -119,14 +122,26 @@ class Spectrum:
             "seconds": self.seconds,
         }
 
-    def __repr__(self) -> str:
+    def _tables(self) -> dict[str, Callable[[], Columns]]:
+        return {"eigenvalues": self._by_eigenvalue} | ({"classes": self._by_class} if len(self.classes) else {})
+
+    def _by_eigenvalue(self) -> Columns:
+        m = len(self.eigenvalues)
+        columns: dict[str, Any] = {"number": np.arange(1, m + 1), "eigenvalue": self.eigenvalues}
+        columns |= {"gap": np.append(self.eigengap, np.nan), "residual": self.residuals}
+        return columns | ({"class_share": self.class_share} if len(self.class_share) else {})
+
+    def _by_class(self) -> Columns:
+        return {"class": self.classes, "share": self.per_class}
+
+    def _line(self) -> str:
         first = ", ".join(f"{value:.4f}" for value in self.eigenvalues[:5])
         more = ", ..." if len(self.eigenvalues) > 5 else ""
         share = f", class_share={self.class_share[-1]:.3f}" if len(self.class_share) else ""
         isolated = f", {self.n_isolated} isolated nodes" if self.n_isolated else ""
         return (
-            f"Spectrum({len(self.eigenvalues)} eigenvalues: {first}{more}; n_clusters={self.n_clusters}{share}"
-            f"{isolated}; {self.method})"
+            f"{len(self.eigenvalues)} eigenvalues: {first}{more}; n_clusters={self.n_clusters}{share}{isolated}; "
+            f"{self.method}"
         )
 
 

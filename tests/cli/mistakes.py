@@ -35,7 +35,7 @@ def refused(here, arguments, *words):
         out.write_bytes(b"earlier result")
     else:
         out.mkdir()
-        for name in ("analysis.json", "report.html", "RLD-0123456789abcdef.npz"):
+        for name in ("analysis.json", "analysis_arrays.npz", "report.html", "RLD-0123456789abcdef.npz"):
             (out / name).write_bytes(b"earlier result")
     before = tree(here)
     assert_one_sentence(run(*arguments), *words)

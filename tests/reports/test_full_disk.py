@@ -101,7 +101,7 @@ def test_an_analysis(tmp_path, monkeypatch):
 
     analyze("old")
     before = tree(tmp_path)
-    for n in range(2):
+    for n in range(3):
         with monkeypatch.context() as patched:
             FullDisk(patched, n)
             with pytest.raises(cs.InputError, match="the disk is full"):
@@ -122,7 +122,7 @@ def test_a_comparison(tmp_path, monkeypatch):
     assert run(*command).code == 0
     record(name="other").to_json("b/analysis.json")
     before = tree(tmp_path)
-    for n in range(2):
+    for n in range(4):
         with monkeypatch.context() as patched:
             FullDisk(patched, n)
             assert_one_sentence(run(*command), "the disk is full")

@@ -154,7 +154,8 @@ def test_a_comparison_and_a_study_let_the_next_one_write(here, monkeypatch):
     for _ in range(2):
         comparison.write("out")
     assert set(tree(here / "out")) == {
-        "comparison.html", "comparison.json", "plot.svg", "table.csv", "table.json"
+        "analyses.json", "analyses_arrays.npz", "comparison.html", "comparison.json", "plot.svg", "table.csv",
+        "table.json",
     }  # fmt: skip
     lock = FolderLock("out")
     with pytest.raises(cs.InputError, match=WAITING):

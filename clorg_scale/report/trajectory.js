@@ -1,0 +1,69 @@
+// Charts of the checkpoints of a training: each measure against the step.
+
+const { steps } = pageData;
+
+function alongSteps(name, curves, yLabel, title) {  // curves: [{ name, value(analysis) -> { y, e } or null }]
+  const parent = chart(name);
+  if (!parent) return;
+  const series = curves.map((curve, i) => ({
+    name: curve.name, color: groupColor(i, Math.min(10, curves.length)),
+    points: analyses.flatMap((a, j) => {
+      const found = curve.value(a);
+      return found === null ? [] : [{ x: steps[j], y: found.y, e: found.e || 0, label: `step ${short(steps[j])}\n${found.y.toFixed(4)}${found.e ? " ± " + found.e.toFixed(4) : ""}` }];
+    }),
+  })).filter(s => s.points.length);
+  if (series.length) lines(parent, series, { xLabel: "step", yLabel, title, named: true, linear: true, right: 130 });
+}
+function drawTrajectory() {
+  const at = (values, i, e = 0) => i < 0 || values[i] === undefined ? null : { y: values[i], e };
+  const temperatures = [...new Set(analyses.flatMap(a => a.rld.temperatures))].sort((p, q) => q - p);
+  alongSteps("rld", temperatures.map(T => ({ name: `T = ${T}`, value: a => {
+    const t = a.rld.temperatures.indexOf(T);
+    return at(a.rld.values, t, (a.rld.details.interval || 1.96) * (a.rld.stderr[t] || 0));
+  } })), "RLD", "Relative Local Density along the training");
+  const all = [...new Set(analyses.flatMap(a => Object.keys(a.class_homogeneity).map(Number)))].sort((p, q) => p - q);
+  const ks = all.length <= 5 ? all : [0, 1, 2, 3, 4].map(i => all[Math.round(i * (all.length - 1) / 4)]);
+  alongSteps("chi", ks.map(k => ({ name: `k = ${k.toLocaleString("en")}`, value: a => k in a.class_homogeneity ? { y: a.class_homogeneity[k], e: 1.96 * (a.class_homogeneity_stderr[k] || 0) } : null })), "CHI", "Class homogeneity along the training");
+  const probes = [...new Set(analyses.flatMap(a => a.probes.map(p => p.name)))];
+  alongSteps("probes", probes.map(name => ({ name: titles[name] || name, value: a => {
+    const p = a.probes.find(p => p.name === name);
+    return p ? { y: p.accuracy, e: (p.accuracy_interval[1] - p.accuracy_interval[0]) / 2 } : null;
+  } })), "accuracy", "Accuracy of the probes along the training");
+  alongSteps("communities", [["communities", "modularity"], ["classes", "class_modularity"], ["NMI", "nmi"]].map(([name, key]) => ({ name, value: a => ({ y: a.communities[key] }) })), "", "Communities along the training");
+}
+
+// ---- classes as small multiples ---------------------------------------------------------------------------------
+
+function drawMultiples() {
+  const MOST = 60, parent = chart("classes"), controls = document.querySelector('[data-controls="classes"]');
+  const temperatures = analyses[0].rld.temperatures, n = analyses[0].classes.length;
+  const box = html("select", { "aria-label": "temperature" }, null, controls);
+  temperatures.forEach((T, t) => html("option", { value: t }, `T = ${T}`, box));
+  box.value = temperatures.length - 1;
+  const value = (a, c) => (a.rld.purity[a.rld.temperatures.indexOf(temperatures[+box.value])] || [])[c] ?? null;
+  const [x0, x1] = [Math.min(...steps), Math.max(...steps)], W = 150, H = 84, top = 20, bottom = 14, side = 6;
+  const X = x => side + (x1 > x0 ? (x - x0) / (x1 - x0) : .5) * (W - 2 * side), Y = y => top + (1 - y) * (H - top - bottom);
+  function fill() {
+    parent.replaceChildren();
+    const last = analyses[analyses.length - 1];
+    const order = analyses[0].classes.map((_, c) => c).sort((p, q) => (value(last, p) ?? 2) - (value(last, q) ?? 2));
+    const shown = new Set(order.slice(0, MOST));
+    analyses[0].classes.forEach((name, c) => {
+      if (!shown.has(c)) return;
+      const root = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `Purity of ${name}` }, parent);
+      text(root, side, 12, clip(name, 20), { class: "strong" });
+      for (const y of [0, 1]) svg("line", { x1: side, x2: W - side, y1: Y(y), y2: Y(y), class: "axis" }, root);
+      const points = analyses.map((a, j) => ({ x: steps[j], y: value(a, c) })).filter(p => p.y !== null);
+      if (points.length) {
+        svg("path", { d: points.map((p, i) => `${i ? "L" : "M"}${X(p.x)} ${Y(p.y)}`).join(""), fill: "none", stroke: "var(--m0)", "stroke-width": 2, "stroke-linejoin": "round" }, root);
+        const end = points[points.length - 1];
+        svg("circle", { cx: X(end.x), cy: Y(end.y), r: 3, fill: "var(--m0)" }, root);
+        text(root, W - side, H - 2, `${points[0].y.toFixed(2)} → ${end.y.toFixed(2)}`, { "text-anchor": "end" });
+      }
+      explain(root, `${name}\n` + points.map(p => `step ${short(p.x)}: ${p.y.toFixed(3)}`).join("\n"));
+    });
+    if (n > MOST) html("p", { class: "note" }, `The ${MOST} least pure of ${n.toLocaleString("en")} classes.`, parent);
+  }
+  box.addEventListener("change", fill);
+  fill();
+}
