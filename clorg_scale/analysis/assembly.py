@@ -122,10 +122,18 @@ def assemble(
             "class_code": data.classes.codes.astype(np.int32),
             "community": results.communities.labels,
             "local_density": density.local_density[at],
+            **_map_coordinates(results.layout),
         },
         class_mixing=_class_mixing(results.graph, data),
         issues=issues,
     )
+
+
+def _map_coordinates(layout: Layout) -> dict[str, npt.NDArray[np.float32]]:
+    """(n,) coordinates of every point on the map, landmarks and those placed among them; none without a map."""
+    if not len(layout.placed):
+        return {}
+    return {f"map_{axis}": np.ascontiguousarray(layout.placed[:, column]) for column, axis in enumerate("xy")}
 
 
 def _summarize_communities(found: Communities, graph: AffinityGraph, data: Inputs) -> CommunitySummary:

@@ -61,10 +61,11 @@ def test_normalized_points_are_searched_once(digits, searches):
 def test_test_points_take_one_search_more(digits, searches):
     X, y = digits
     cs.analyze(X[:450], y[:450], test_embeddings=X[450:], test_labels=y[450:], probe_study=True, **SETTINGS)
-    assert [(n, metric) for n, _, metric in searches[:3]] == [
-        (450, "euclidean"), ((y[:450] >= 0).sum(), "cosine"), (600, "euclidean"),
+    # The third finds test points that are among the points: exactly, so not in a table that may be approximate.
+    assert [(n, metric) for n, _, metric in searches[:4]] == [
+        (450, "euclidean"), ((y[:450] >= 0).sum(), "cosine"), (150, "euclidean"), (600, "euclidean"),
     ]  # fmt: skip
-    assert [n for n, _, _ in searches[3:]] == [150, 150]
+    assert [n for n, _, _ in searches[4:]] == [150, 150]
 
 
 def test_sampled_rld_of_a_table_is_that_of_its_own_search(digits):
@@ -149,3 +150,16 @@ def test_width_leaves_one_point_in_a_thousand_at_most(k, share, n):
 def test_a_rare_share_is_searched_on_its_own():
     assert width_with_share(15, 0.01, 10**6) == 15
     assert width_with_share(15, 1.0, 10**6) == 15
+
+
+def test_every_point_has_coordinates_and_the_page_draws_the_landmarks(digits, tmp_path):
+    X, y = digits
+    settings = SETTINGS | {"map_points": 60, "probes": []}
+    cs.analyze(X, y, output=tmp_path, **settings)
+    read = cs.Analysis.from_json(tmp_path)
+    x = read.points["map_x"]
+    assert x.shape == read.points["map_y"].shape == (600,)
+    assert len(read.point_map.index) == 60
+    np.testing.assert_allclose(x[read.point_map.index], read.point_map.x, atol=1e-3)
+    assert "60 points; the 540 others are placed among these" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "map_x" not in cs.analyze(X, y, **settings | {"map_points": 0}).points
