@@ -65,7 +65,10 @@ def find_outliers(table: KNN) -> Outliers:
     low, high = np.quantile(isolation[np.isfinite(isolation)], [0.25, 0.75])
     fence = float(high + FENCE * (high - low))
     return Outliers(
-        factor.astype(np.float32), isolation.astype(np.float32), (factor > FACTOR) | (isolation > fence), fence
+        np.minimum(factor, np.finfo(np.float32).max).astype(np.float32),
+        isolation.astype(np.float32),
+        (factor > FACTOR) | (isolation > fence),
+        fence,
     )
 
 

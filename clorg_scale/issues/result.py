@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -278,11 +279,11 @@ def table_of(**columns: npt.NDArray[Any]) -> Table:
 
 
 def _records(table: Table) -> list[dict[str, Any]]:
-    """Rows as dictionaries; None for NaN."""
+    """Rows as dictionaries; None for NaN and infinity, which JSON lacks."""
     names = table.dtype.names or ()
-    columns = [table[name].tolist() for name in names]
-    return [
-        {name: None if isinstance(value, float) and value != value else value
-         for name, value in zip(names, row, strict=True)}
-        for row in zip(*columns, strict=True)
-    ]  # fmt: skip
+    columns = [[_plain(value) for value in table[name].tolist()] for name in names]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -46,6 +46,7 @@ def probes(**changed):
 
 VALUES = {
     "points": (points(), points(1)),
+    "test": (points(2), points(3)),
     "classes": (labels(), labels(1, 1, 0, 1, 0, 1)),
     "codes": (np.array([0, 1, 0]), np.array([0, 1, 1])),
     "graph": (graph(), graph(2.0)),
@@ -82,7 +83,7 @@ def test_every_argument_changes_the_key(stage):
 
 
 def test_stages_have_keys_of_their_own():
-    assert len(STAGES) == 12
+    assert len(STAGES) == 13
     assert len({stage.name for stage in STAGES}) == len(STAGES)
     assert key(probing.probe_scores, probing=probes(), left_out="") != Keys().of_call(
         "other", probing.probe_scores.function, (), {"probing": probes(), "left_out": ""}

@@ -1,5 +1,7 @@
 """Near-duplicates, leakage, outliers, overlapping classes, look-alikes: each against an independent computation."""
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import pairwise_distances
@@ -87,6 +89,19 @@ def test_copies_make_no_outliers_of_their_neighbors():
     found = find_outliers(cs.knn(X, 10))
     assert np.isfinite(found.factor).all()
     assert np.isfinite(find_outliers(cs.knn(np.repeat(X[:30], 20, axis=0), 10)).isolation[:5]).any()
+
+
+def test_among_copies_the_few_others_are_isolated():
+    """The median distance is 0: nothing overflows, and the file can be written."""
+    rng = np.random.default_rng(7)
+    X = np.repeat(rng.normal(size=(20, 3)), 12, axis=0)
+    X = np.concatenate([X, 50 + rng.normal(size=(4, 3))])
+    found = cs.find_issues(X, np.arange(244) // 12 % 4, k=6)
+    assert found.is_outlier[240:].all()
+    assert not found.is_outlier[:240].any()
+    assert found.duplicates.limit == 0
+    assert np.bincount(found.duplicates.set_of[:240]).tolist() == [12] * 20
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["counts"]["outliers"] == 4
 
 
 def test_overlap_of_classes_is_the_share_of_the_dense_affinity():
