@@ -52,7 +52,6 @@ VALUES = {
     "graph": (graph(), graph(2.0)),
     "table": (table(), table(1.5)),
     "shared": (table(), None),
-    "test": (points(2), points(3)),
     "perplexity": (30.0, 31.0),
     "probing": (probes(), probes(k=4)),
     "resources": (Resources("cpu"), Resources("cuda")),
