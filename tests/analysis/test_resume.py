@@ -81,7 +81,7 @@ def same_values(ours, theirs):
 
 def stage_files(out):
     """Inode of each stage's file, by the name of the stage and of the file: another one is a new file."""
-    return {(path.name[:-21], path.name): path.stat().st_ino for path in out.glob("*.npz")}
+    return {(path.name[:-21], path.name): path.stat().st_ino for path in out.glob("*-*.npz")}
 
 
 def strays(out):
@@ -225,7 +225,7 @@ def test_strays_of_a_single_file(data, tmp_path):
 @pytest.mark.parametrize("share", [0, 0.3, 0.99])
 def test_truncated_stages_are_computed_again(data, undisturbed, tmp_path, share):
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
-    for path in tmp_path.glob("*.npz"):
+    for path in tmp_path.glob("*-*.npz"):
         whole = path.read_bytes()
         path.write_bytes(whole[: int(share * len(whole))])
     before = stage_files(tmp_path)
@@ -241,7 +241,7 @@ def test_flipped_bits_are_noticed(data, undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
     rng = np.random.default_rng(11)
     for _ in range(4):
-        for path in tmp_path.glob("*.npz"):
+        for path in tmp_path.glob("*-*.npz"):
             damaged = bytearray(path.read_bytes())
             damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
             path.write_bytes(damaged)
@@ -251,7 +251,7 @@ def test_flipped_bits_are_noticed(data, undisturbed, tmp_path):
 
 def test_foreign_contents_of_stages_are_not_trusted(data, undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
-    files = sorted(tmp_path.glob("*.npz"))
+    files = sorted(tmp_path.glob("*-*.npz"))
     contents = [path.read_bytes() for path in files]
     for path, other in zip(files, contents[1:] + contents[:1], strict=True):
         path.write_bytes(other)
@@ -331,7 +331,7 @@ def test_test_points_compute_the_probes(data, undisturbed, tmp_path):
 
 def test_stage_files_say_what_they_are(undisturbed):
     assert {name for name, _ in stage_files(undisturbed)} == STAGES
-    for path in undisturbed.glob("*.npz"):
+    for path in undisturbed.glob("*-*.npz"):
         assert re.fullmatch(r"[A-Za-z-]+-[0-9a-f]{16}\.npz", path.name)
         with np.load(path, allow_pickle=False) as stored:
             assert {"values", "seconds", "compile", "peak"} == json.loads(stored["json"].tobytes()).keys()
