@@ -34,6 +34,9 @@ __all__ = ["main", "run"]
 
 IMAGENET = {"points": 1_281_167, "dim": 512, "classes": 1000}
 
+CLUSTERS, SPREAD = 10, 0.5
+"""Of each class. With clusters farther apart the affinity graph falls apart into as many pieces."""
+
 KEPT_BYTES = 8 * 16
 """Scores that label propagation reads for each entry of the graph."""
 
@@ -101,7 +104,13 @@ def _points(stem: Path, options: argparse.Namespace) -> tuple[Path, Path]:
         stem.parent.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         _, codes = locally_dense_mixture(
-            options.points, options.dim, n_classes=options.classes, dtype=options.dtype, output=points
+            options.points,
+            options.dim,
+            n_classes=options.classes,
+            clusters_per_class=CLUSTERS,
+            spread=SPREAD,
+            dtype=options.dtype,
+            output=points,
         )
         np.save(labels, codes)
         print(f"made {points} in {time.perf_counter() - started:.0f} s", flush=True)

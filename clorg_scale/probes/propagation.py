@@ -32,6 +32,9 @@ ALPHAS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95)
 SCORE_BYTES = 128 << 20
 """Size of the scores (n, classes) of one block of classes; labels are spread for one block after the other."""
 
+LARGE_SCORES, MANY_CLASSES = 16 << 20, 30
+"""Scores (n, classes), in bytes, and number of classes above which a node keeps few scores by default."""
+
 BLOCK_ARRAYS = 4
 """Arrays of the size of a block of scores that exist at once."""
 
@@ -66,7 +69,7 @@ class LabelPropagationProbe(Parameters):
         ``"all"``: the scores of every node for every class, some classes at a time. ``"best"``: each node keeps its 15
         highest scores in each iteration, so that an iteration costs the same however many classes there are
         (`clorg_scale.probes.truncated`); `certain_share_` says for how many nodes this cannot change the class.
-        ``"auto"`` keeps all where they take less than 128 MB, or on a GPU.
+        ``"auto"`` keeps all where they take less than 16 MB, of few classes, or on a GPU.
     seed
         Seed of the choice of that tenth.
     memory_limit
@@ -334,9 +337,7 @@ class LabelPropagationProbe(Parameters):
 
 def chosen_scores(n: int, n_classes: int) -> Literal["all", "best"]:
     """What ``scores="auto"`` takes for so many nodes in main memory."""
-    from clorg_scale.probes.truncated import KEPT
-
-    return "best" if 4 * n * n_classes > SCORE_BYTES and n_classes > KEPT else "all"
+    return "best" if 4 * n * n_classes > LARGE_SCORES and n_classes > MANY_CLASSES else "all"
 
 
 def memory_needed(n: int, nnz: int, n_classes: int, scores: Literal["all", "best"] = "all") -> int:
