@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def test_turned_maps_are_as_near_as_they_can_be():
     """Against SciPy, which also scales."""
     from scipy.linalg import orthogonal_procrustes
 
-    start = rng.normal(size=(30, 2)) + [5, -3]
+    start = rng.normal(size=(30, 2)) + np.array([5, -3])
     angle = np.array([[0.6, -0.8], [-0.8, -0.6]])  # a reflection
     np.testing.assert_allclose(turned(start @ angle + [7, 7], start), start, atol=1e-12)
     other = rng.normal(size=(30, 2))
@@ -88,7 +89,7 @@ def test_maps_show_the_same_points_and_are_aligned(tracked):
     assert [len(points.index) for points in maps] == [40] * 3
     assert maps[0].index == maps[1].index == maps[2].index
     positions = [np.column_stack([points.x, points.y]) for points in maps]
-    for before, after in zip(positions, positions[1:], strict=False):
+    for before, after in pairwise(positions):
         np.testing.assert_allclose(turned(after, before), after, atol=1e-3)  # no turn brings them nearer
     for name, points in zip(comparison.analyses, maps, strict=True):
         assert points.class_code == LABELS[points.index].tolist()
@@ -166,8 +167,8 @@ def test_files_in_any_order(here):
     command = ("track", "step20.npy", "step3.npy", "--labels", "y.npy", *OPTIONS)
     assert_one_sentence(run(*command), "--out")
     assert run(*command, "--out", "out").out.splitlines()[0].split() == ["step3", "step20"]
-    shutil.rmtree("out")
-    assert run("track", ".", "--labels", "y.npy", "--out", "out", *OPTIONS).code == 0  # y.npy is no checkpoint
+    command = ("track", ".", "--labels", "y.npy", "--out", "out", *OPTIONS)
+    assert run(*command).out.splitlines()[0].split() == ["step3", "step20"]  # and not y.npy
 
 
 def test_mistakes(here):
@@ -175,6 +176,6 @@ def test_mistakes(here):
     Path("run/checkpoint.pt").write_bytes(b"")
     before = tree(here)
     assert_one_sentence(run("track", "run"), "embeddings of 0 checkpoints", "--keep-embeddings")
-    assert_one_sentence(run("track", "nowhere"), "nowhere is no folder")
+    assert_one_sentence(run("track", "nowhere"), "nowhere is not a folder")
     assert_one_sentence(run("track", "a.npy", "a.npy", "--out", "out"), "given twice")
     assert tree(here) == before
