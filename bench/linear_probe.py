@@ -1,133 +1,106 @@
-"""Linear probe beside scikit-learn's LogisticRegression: accuracy on ten data sets, speed from 300 points to ImageNet.
-
-python -m bench linear-probe                  # accuracy, 300 points, 16,000 points in 1,000 classes
-python -m bench linear-probe --only accuracy  # or small, classes
-python -m bench linear-probe --only imagenet  # 100,000 x 512 in 1,000 classes, and an estimate for 1,280,000
+"""The linear probe beside scikit-learn's LogisticRegression: accuracy on ten data sets, speed with many classes.
 
 scikit-learn gets standardized features and, for the accuracies, the C of a grid that is best on the test points over
-all splits: a choice that no user can make. With 1,000 classes it gets the C that our probe chose and makes all
-`--iterations`; its default tolerance ends it earlier, at a much higher loss. The exit status is 1 where a goal is
-missed.
+all splits: a choice that no user can make; its default, C = 1, is beside it. With many classes it gets the C that our
+probe chose and makes all its iterations; its default tolerance ends it earlier, at a much higher loss.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import datasets
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler
 
-from bench.memory import machine
 from clorg_scale.datasets import load_fashion_mnist, load_fashion_mnist_embeddings
-from clorg_scale.probes import LinearProbe
-from clorg_scale.probes.fitting import SAMPLE, WHOLE, sample_sizes
-from clorg_scale.probes.regularization import Solver
+from clorg_scale.errors import InputError
 
-CS = tuple(float(C) for C in np.logspace(-3, 2, 6))
+from .harness.floors import floor_of
+from .harness.isolated import run_isolated
+from .harness.records import Record
+from .harness.registry import Benchmark
+from .harness.session import Case, Contender, Session
+
+__all__ = ["BENCHMARK"]
+
+GRID = tuple(float(C) for C in np.logspace(-3, 2, 6))
 """What scikit-learn's C is chosen from."""
 
-IMAGENET = 1_280_000
+ITERATIONS = 150
+"""Iterations of scikit-learn where there are many classes."""
 
 Data = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
-def main(argv: list[str]) -> int:
-    """Run what was asked for and print it; `--json FILE` writes it too."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python -m bench linear-probe", description=__doc__, formatter_class=formatter
-    )
-    parser.add_argument("--only", choices=["accuracy", "small", "classes", "imagenet"])
-    parser.add_argument("--splits", type=int, default=5, help="splits of each small data set; larger ones get two")
-    parser.add_argument("--iterations", type=int, default=150, help="iterations of scikit-learn with 1,000 classes")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args(argv)
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    LinearProbe().fit(*_mixture(400, 4, 3))  # compiles
-    stages = {"accuracy": _accuracy, "small": _small, "classes": _classes}
-    if arguments.only == "imagenet":
-        stages = {"imagenet": _imagenet}
-    report: dict[str, Any] = {}
-    missed: list[str] = []
-    for name, stage in stages.items():
-        if arguments.only in (None, name):
-            report[name], goals = stage(arguments)
-            missed += goals
-    if arguments.json:
-        record = {"machine": machine("numpy", "scipy", "scikit-learn", "numba")} | report
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
-    for goal in missed:
-        print(f"missed: {goal}", file=sys.stderr)
-    return 1 if missed else 0
+def _run(session: Session) -> None:
+    from sklearn.exceptions import ConvergenceWarning
+
+    from clorg_scale.probes import LinearProbe
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        LinearProbe().fit(*_mixture(400, 4, 3))  # compiles
+        _accuracies(session)
+        _few_points(session)
+        _many_classes(session)
 
 
-def _accuracy(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
-    """Mean accuracy over splits."""
-    print(f"{'data':<30}{'train':>7}{'splits':>7}{'ours':>9}{'at best C':>11}{'C = 1':>9}{'+- 2 se':>9}{'best C':>8}")
-    rows, missed = [], []
-    for name, (X, y) in _data_sets():
-        splits = arguments.splits if len(X) < 1000 else 2
+def _accuracies(session: Session) -> None:
+    """Mean accuracy over splits, at each C for scikit-learn."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import StandardScaler
+
+    from clorg_scale.probes import LinearProbe
+
+    for name, (X, y) in _data_sets(session):
+        splits = session.repeats(5) if len(X) < 1000 else min(2, session.repeats(2))
         ours: list[float] = []
         theirs: list[list[float]] = []
-        n_test = 0
         for seed in range(splits):
             train, test, y_train, y_test = train_test_split(X, y, test_size=0.3, random_state=seed, stratify=y)
-            n_test += len(y_test)
             ours.append(LinearProbe(seed=seed).fit(train, y_train).score(test, y_test))
             scaler = StandardScaler().fit(train)
             inside, outside = scaler.transform(train), scaler.transform(test)
-            fits = (LogisticRegression(C=C, max_iter=200).fit(inside, y_train) for C in CS)
+            fits = (LogisticRegression(C=C, max_iter=200).fit(inside, y_train) for C in GRID)
             theirs.append([fit.score(outside, y_test) for fit in fits])
-        means = np.mean(theirs, axis=0)
+        means, n_test = np.mean(theirs, axis=0), splits * len(y_test)
         best = int(np.argmax(means))
         # Two classifiers of this accuracy that err independently; those that err alike differ by less.
-        error = float(np.sqrt(2 * means[best] * (1 - means[best]) / n_test))
-        row = {
-            "data": name,
-            "train": len(train),
-            "splits": splits,
-            "ours": float(np.mean(ours)),
-            "at_best_C": float(means[best]),
-            "at_C_1": float(means[CS.index(1.0)]),
-            "two_standard_errors": 2 * error,
-            "best_C": CS[best],
+        error = 2 * float(np.sqrt(2 * means[best] * (1 - means[best]) / n_test))
+        size, case = {"n": len(train), "d": X.shape[1], "splits": splits}, f"accuracy, {name}"
+        rows = {
+            "ours": ("ours", float(np.mean(ours)), {}),
+            "scikit-learn, best C on the test points": ("peer", float(means[best]), {"C": GRID[best]}),
+            "scikit-learn, C = 1": ("peer", float(means[GRID.index(1.0)]), {"C": 1.0}),
         }
-        print(
-            f"{name:<30}{row['train']:>7}{splits:>7}{row['ours']:>9.4f}{row['at_best_C']:>11.4f}{row['at_C_1']:>9.4f}"
-            f"{2 * error:>9.4f}{row['best_C']:>8g}",
-            flush=True,
-        )
-        rows.append(row)
-        if row["ours"] < row["at_best_C"] - 2 * error:
-            missed.append(f"{name}: accuracy {row['ours']:.4f}, scikit-learn {row['at_best_C']:.4f} at its best C")
-    mean = {key: float(np.mean([row[key] for row in rows])) for key in ("ours", "at_best_C", "at_C_1")}
-    print(f"{'mean':<44}{mean['ours']:>9.4f}{mean['at_best_C']:>11.4f}{mean['at_C_1']:>9.4f}")
-    return rows, missed
+        for contender, (role, accuracy, settings) in rows.items():
+            quality = {"accuracy": accuracy, "two_standard_errors": error}
+            session.emit(Record("", case, contender, role, size=size, settings=settings, quality=quality))
 
 
-def _data_sets() -> Iterator[tuple[str, Data]]:
-    """Ten data sets."""
-    for name in ("iris", "wine", "breast_cancer", "digits"):
+def _data_sets(session: Session) -> Iterator[tuple[str, Data]]:
+    """Ten data sets; --quick takes the first two."""
+    from sklearn import datasets
+
+    names = ("iris", "wine", "breast_cancer", "digits")
+    for name in names[:2] if session.settings.quick else names:
         yield name, getattr(datasets, f"load_{name}")(return_X_y=True)
+    if session.settings.quick:
+        return
     yield "mixture, 3 classes in 2-D", _mixture(600, 2, 3)
     yield "mixture, 20 classes", _mixture(4000, 32, 20, modes=2)
     yield "mixture, 100 classes, few each", _mixture(2500, 64, 100)
     for kind in ("contrastive", "supervised"):
         found = load_fashion_mnist_embeddings(kind, "test")
         yield f"Fashion-MNIST, {kind}", (np.asarray(found[0], dtype=np.float32), np.asarray(found[1]))
-    images, labels = load_fashion_mnist("train")
+    try:
+        images, labels = load_fashion_mnist("train")
+    except InputError as error:
+        session.missing(Case("accuracy, Fashion-MNIST, 3,000 images", {}), "all", str(error))
+        return
     yield "Fashion-MNIST, 3,000 images", (images[:3000].reshape(3000, -1).astype(np.float32), labels[:3000])
 
 
@@ -144,92 +117,67 @@ def _mixture(n: int, d: int, n_classes: int, *, modes: int = 1, spread: float = 
     return X, y
 
 
-def _small(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """300 points of 2 features."""
-    del arguments
+def _few_points(session: Session) -> None:
+    """300 points of 2 features, where a user waits for nothing."""
+    from clorg_scale.probes import LinearProbe
+
     X, y = _mixture(300, 2, 3)
-    walls, cpus = [], []
-    for _ in range(9):
-        wall, cpu = time.perf_counter(), time.process_time()
-        LinearProbe().fit(X, y)
-        walls.append(time.perf_counter() - wall)
-        cpus.append(time.process_time() - cpu)
-    print(f"\n300 x 2: {1e3 * min(walls):.0f} ms at best, CPU {1e3 * min(cpus):.0f} ms")
-    missed = [f"300 x 2 took {min(walls):.2f} s, goal 0.1"] if min(walls) > 0.1 else []
-    return {"seconds": walls, "cpu_seconds": cpus}, missed
+    ours = Contender("ours", lambda: LinearProbe().fit(X, y), role="ours")
+    theirs = Contender("scikit-learn, C = 1", lambda: _scikit_learn(X, y, 1.0, 100))
+    session.compare(Case("300 x 2, 3 classes", {"n": 300, "d": 2}), [ours, theirs], repeats=9)
 
 
-def _classes(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+def _many_classes(session: Session) -> None:
     """16,000 x 256 in 1,000 classes."""
-    X, y = _mixture(20_000, 256, 1000, modes=2, spread=0.5)
-    train, test = slice(0, 16_000), slice(16_000, None)
-    rows = {}
-    print("\n16,000 x 256 in 1,000 classes: wall and CPU seconds, loss and accuracy of 4,000 other points")
-    probe, rows["ours"] = _timed(lambda: LinearProbe().fit(X[train], y[train]), X[test], y[test])
-    C = 1 / (16_000 * probe.weight_decay_)
-    scaler = StandardScaler().fit(X[train])
-    x, x_test = scaler.transform(X[train]), scaler.transform(X[test])
-    name = f"scikit-learn, C = {C:.3g}, {arguments.iterations} iterations"
-    classifier = LogisticRegression(C=C, max_iter=arguments.iterations, tol=1e-12)
-    _, rows["scikit_learn"] = _timed(lambda: classifier.fit(x, y[train]), x_test, y[test], name)
-    ours, theirs = rows.values()
-    missed = []
-    if ours["cpu_seconds"] * 3 > theirs["cpu_seconds"]:
-        missed.append(f"{theirs['cpu_seconds'] / ours['cpu_seconds']:.1f} times as fast as scikit-learn, goal 3")
-    if ours["loss"] > theirs["loss"] * 1.005:
-        missed.append(f"loss {ours['loss']:.4f}, scikit-learn {theirs['loss']:.4f}")
-    return rows, missed
+    from clorg_scale.probes import LinearProbe
+
+    n, d, classes = (1200, 16, 20) if session.settings.quick else (16_000, 256, 1000)
+    X, y = _mixture(n + n // 4, d, classes, modes=2, spread=0.5)
+    train, test = slice(0, n), slice(n, None)
+    chosen: list[float] = []
+
+    def ours() -> Any:
+        probe = LinearProbe().fit(X[train], y[train])
+        chosen[:] = [1 / (n * probe.weight_decay_)]
+        return probe
+
+    def quality(fitted: Any) -> dict[str, float]:
+        p = fitted.predict_proba(X[test])
+        of_class = p[np.arange(len(p)), np.searchsorted(fitted.classes_, y[test])]
+        accuracy = np.mean(fitted.classes_[p.argmax(axis=1)] == y[test])
+        return {"loss": float(-np.log(np.maximum(of_class, 1e-30)).mean()), "accuracy": float(accuracy)}
+
+    def theirs() -> Any:
+        return _scikit_learn(X[train], y[train], chosen[0] if chosen else 1.0, ITERATIONS, tol=1e-12)
+
+    # At least one pass over the points, forward and backward.
+    case = Case(f"{n:,} x {d}, {classes:,} classes", {"n": n, "d": d, "classes": classes},
+                floor_of(4.0 * n * d * classes, 4.0 * n * d, session.rates))  # fmt: skip
+    name = f"scikit-learn, our C, {ITERATIONS} iterations"
+    defaults = Contender("scikit-learn, defaults", lambda: _scikit_learn(X[train], y[train], 1.0, 100), quality)
+    contenders = [Contender("ours", ours, quality, role="ours"), Contender(name, theirs, quality), defaults]
+    contenders.append(Contender("cuML, defaults", lambda: _cuml(X[train], y[train])))
+    session.compare(case, contenders, repeats=1)
 
 
-def _timed(fit: Any, X: Any, y: Any, name: str = "ours") -> tuple[Any, dict[str, float]]:
-    """Wall clock and CPU time of a fit, and what it reaches."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    probe = fit()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    p = probe.predict_proba(X)
-    chosen = p[np.arange(len(y)), np.searchsorted(probe.classes_, y)]
-    loss = float(-np.log(np.maximum(chosen, 1e-30)).mean())
-    accuracy = float(np.mean(probe.classes_[p.argmax(axis=1)] == y))
-    print(f"  {name:<48}{wall:8.1f} s{cpu:8.1f} s   loss {loss:.4f}   accuracy {accuracy:.4f}", flush=True)
-    return probe, {"seconds": wall, "cpu_seconds": cpu, "loss": loss, "accuracy": accuracy}
+def _scikit_learn(X: Any, y: Any, C: float, iterations: int, **settings: Any) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=iterations, **settings)).fit(X, y)
 
 
-def _imagenet(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """100,000 x 512 in 1,000 classes, and what ImageNet's size would take by the measured cost of a pass."""
-    del arguments
-    n, d, n_classes = 100_000, 512, 1000
-    X, y = _mixture(n + 10_000, d, n_classes, modes=4, spread=0.4)
-    passes: list[tuple[int, float]] = []
-    evaluate = Solver._objective
-
-    def timed(solver: Solver, weights: Any, blocks: Any, penalty: float) -> Any:
-        start, before = time.process_time(), solver.used
-        result = evaluate(solver, weights, blocks, penalty)
-        if solver.used > before:
-            passes.append((len(blocks), time.process_time() - start))
-        return result
-
-    Solver._objective = timed  # type: ignore[method-assign]
-    try:
-        print(f"\n{n:,} x {d} in {n_classes:,} classes: wall and CPU seconds, loss and accuracy of 10,000 other points")
-        probe, row = _timed(lambda: LinearProbe().fit(X[:n], y[:n]), X[n:], y[n:])
-    finally:
-        Solver._objective = evaluate  # type: ignore[method-assign]
-    whole = max(rows for rows, _ in passes)
-    sample_cpu = sum(seconds for rows, seconds in passes if rows < whole)
-    whole_cpu = sum(seconds for rows, seconds in passes if rows == whole)
-    others = row["cpu_seconds"] - sample_cpu - whole_cpu
-    point_cpu = whole_cpu / sum(rows for rows, _ in passes if rows == whole)
-    growing = SAMPLE.iterations * sum(sample_sizes(round(0.9 * IMAGENET), d, n_classes)[1:-1])
-    scale = IMAGENET / n
-    cpu = sample_cpu + others * scale + point_cpu * (growing + (WHOLE.iterations + 1) * 0.9 * IMAGENET)
-    row |= {"estimated_cpu_seconds": cpu, "estimated_seconds_on_two_cores": cpu / 2}
-    print(
-        f"  {len(passes)} evaluations, {sample_cpu:.1f} CPU s on the sample, {whole_cpu:.1f} on all points; "
-        f"{probe.n_epochs_} passes\n  estimate for {IMAGENET:,} x {d}: {cpu:.0f} CPU s, {cpu / 2:.0f} s on two cores"
-    )
-    return row, [f"estimate {cpu / 2:.0f} s for ImageNet's size, goal 240"] if cpu / 2 > 240 else []
+def _cuml(X: Any, y: Any) -> Any:
+    work = 'return LogisticRegression(output_type="numpy").fit(arrays["X"], arrays["y"]).coef_'
+    return run_isolated("cuml", "from cuml.linear_model import LogisticRegression", work, X=X, y=y)
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+BENCHMARK = Benchmark(
+    "linear-probe",
+    "linear probe against scikit-learn's logistic regression: accuracy on ten data sets, time with 1,000 classes",
+    "ten data sets of 150 to 10,000 points; 16,000 x 256 in 1,000 classes",
+    15,
+    _run,
+    peers=("cuml-cu13",),
+)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import os
-import platform
 import resource
 from pathlib import Path
+
+from .harness.machine import describe_machine, library_versions
 
 __all__ = ["machine", "peak_memory", "resident_memory", "restart_peak"]
 
@@ -38,17 +37,7 @@ def _status(field: str) -> int | None:
 
 
 def machine(*packages: str) -> dict[str, object]:
-    """Processor, cores, date and versions, for a record of results."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "versions": {package: importlib.metadata.version(package) for package in packages},
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    """Machine, date and versions, for the JSON of scripts that write no records."""
+    versions = library_versions(*packages)
+    date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    return dict(describe_machine()) | {"date": date, "python": versions.pop("python"), "versions": versions}

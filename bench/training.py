@@ -1,100 +1,169 @@
-"""Speed of training and embedding: images per second, and the share of the time spent on augmentation.
+"""Images a second: training and embedding by ours, by a plain torch loop, and by Lightly's own training loop.
 
-python -m bench training --method supervised simclr byol --backbone resnet18 --width 16 --threads 1
+All train the same backbone, batch size and precision on the same images. The plain loop does what a user writes first:
+torchvision's augmentations image by image in a DataLoader. Lightly's loop has its collate function and its loss.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
-import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from bench.memory import machine
-from clorg_scale import backbones
-from clorg_scale.datasets import load_images
-from clorg_scale.datasets.images import ImageSet
+from .harness.peers import import_peer
+from .harness.registry import Benchmark
+from .harness.session import Case, Contender, Session
+
+__all__ = ["BENCHMARK"]
+
+BATCH_SIZE = 256
 
 
-def main(argv: list[str]) -> int:
-    """Run the benchmark and print one line per method."""
-    arguments = _parser().parse_args(argv)
+def _run(session: Session) -> None:
+    import_peer("torch")
+    from clorg_scale.datasets import load_images
+    from clorg_scale.errors import InputError
+
+    asked = session.settings
+    n = asked.points if asked.points is not None else 128 if asked.quick else 2_560
+    try:
+        images = load_images("fashion-mnist", "train").first(n)
+    except InputError as error:
+        session.missing(Case("training", {}), "all", str(error))
+        return
+    width, batch = (4, 64) if asked.quick else (16, BATCH_SIZE)
+    case = Case(f"{len(images):,} images 28 x 28, resnet18 of width {width}", {"n": len(images), "width": width})
+
+    def contender(name: str, run: Callable[[], Any], role: str = "peer") -> Contender:
+        return Contender(name, run, role=role, settings={"batch_size": batch})
+
+    embeddings = [
+        contender("ours, embed", lambda: _embed(images, width, batch), "ours"),
+        contender("plain torch loop, embed", lambda: _plain_embed(images, width, batch)),
+    ]
+    session.compare(_named(case, "embedding"), embeddings, repeats=2)
+    trainings = [
+        contender("ours, supervised", lambda: _train("supervised", images, width, batch), "ours"),
+        contender("plain torch loop, supervised", lambda: _plain_supervised(images, width, batch)),
+    ]
+    session.compare(_named(case, "supervised training, one epoch"), trainings, repeats=2)
+    contrastive = [
+        contender("ours, SimCLR", lambda: _train("simclr", images, width, batch), "ours"),
+        contender("Lightly, SimCLR", lambda: _lightly_simclr(images, width, batch)),
+    ]
+    session.compare(_named(case, "SimCLR training, one epoch"), contrastive, repeats=2)
+    for record in session.records:
+        if record.benchmark == session.benchmark and record.seconds:
+            session.say(f"{record.contender}: {len(images) / record.seconds:,.0f} images/s")
+
+
+def _named(case: Case, what: str) -> Case:
+    return Case(f"{what}, {case.name}", case.size)
+
+
+def _backbone(images: Any, width: int) -> Any:
+    from clorg_scale import backbones
+
+    return backbones.build("resnet18", n_channels=images.n_channels, image_size=images.image_size, width=width)
+
+
+def _train(method: str, images: Any, width: int, batch: int) -> None:
+    from clorg_scale import backbones
+
+    backbones.train(images, _backbone(images, width), method=method, epochs=1, batch_size=batch, device="cpu")
+
+
+def _embed(images: Any, width: int, batch: int) -> None:
+    from clorg_scale import backbones
+
+    with tempfile.TemporaryDirectory() as folder:
+        backbones.embed(_backbone(images, width), images, out=f"{folder}/e", batch_size=batch, device="cpu")
+
+
+def _loader(images: Any, batch: int, transform: Any, *, shuffle: bool, collate: Any = None) -> Any:
+    """A DataLoader of PIL images and labels, as torchvision's own data sets give them."""
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+
+    pixels, labels = images.batch(range(len(images))), images.labels
+
+    class PilImages(Dataset[Any]):
+        def __len__(self) -> int:
+            return len(labels)
+
+        def __getitem__(self, i: int) -> Any:
+            return transform(Image.fromarray(pixels[i].reshape(28, 28))), int(labels[i])
+
+    return DataLoader(PilImages(), batch_size=batch, shuffle=shuffle, collate_fn=collate, drop_last=shuffle)
+
+
+def _plain_embed(images: Any, width: int, batch: int) -> None:
+    import numpy as np
+    import torch
+    from torchvision import transforms
+
+    network = _backbone(images, width).eval()
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        parts = [network(x).numpy() for x, _ in _loader(images, batch, transforms.ToTensor(), shuffle=False)]
+        np.save(f"{folder}/embeddings.npy", np.concatenate(parts))
+
+
+def _plain_supervised(images: Any, width: int, batch: int) -> None:
+    import torch
+    from torch import nn
+    from torchvision import transforms
+
+    steps = [transforms.RandomCrop(28, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+    network = _backbone(images, width)
+    head = nn.LazyLinear(10)
+    loader = _loader(images, batch, transforms.Compose(steps), shuffle=True)
+    optimizer = None
+    for x, y in loader:
+        logits = head(network(x))
+        optimizer = optimizer or torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3)
+        loss = nn.functional.cross_entropy(logits, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def _lightly_simclr(images: Any, width: int, batch: int) -> None:
+    """As Lightly's example of SimCLR: its transform, projection head and loss."""
     import torch
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    images = load_images(arguments.data, "train").first(arguments.images)
-    rows = [_trained(method, images, arguments) for method in arguments.method]
-    rows.append(_embedded(images, arguments))
-    for row in rows:
-        share = "" if row["augmentation"] is None else f"  {row['augmentation']:6.1%} augmentation"
-        print(f"{row['task']:<12} {row['images_per_second']:10,.0f} images/s{share}", flush=True)
-    if arguments.json:
-        report = {
-            "data": arguments.data,
-            "images": len(images),
-            "threads": torch.get_num_threads(),
-            "backbone": arguments.backbone,
-            "width": arguments.width,
-            "stem": arguments.stem,
-            "batch_size": arguments.batch_size,
-            "rows": rows,
-        }
-        record = {"machine": machine("torch", "torchvision", "lightly")} | report
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
-    return 0
+    loss_module, heads = import_peer("lightly.loss", "lightly"), import_peer("lightly.models.modules", "lightly")
+    transforms = import_peer("lightly.transforms", "lightly")
+    network = _backbone(images, width)
+    transform = transforms.SimCLRTransform(input_size=28, gaussian_blur=0.0)
+    rgb = _Rgb(transform, images.n_channels)
+    loader = _loader(images, batch, rgb, shuffle=True)
+    criterion, head, optimizer = loss_module.NTXentLoss(), None, None
+    for views, _ in loader:
+        features = [network(view).flatten(1) for view in views]
+        head = head or heads.SimCLRProjectionHead(features[0].shape[1], 512, 128)
+        optimizer = optimizer or torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3)
+        loss = criterion(*(head(part) for part in features))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench training", description=__doc__)
-    parser.add_argument("--method", nargs="+", default=["supervised", "simclr"], choices=backbones.METHODS)
-    parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--stem", default="auto")
-    parser.add_argument("--data", default="fashion-mnist")
-    parser.add_argument("--images", type=int, default=2_560)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--json", type=Path)
-    return parser
+class _Rgb:
+    """Lightly's transform expects three channels; the views are given the backbone's again."""
+
+    def __init__(self, transform: Any, n_channels: int) -> None:
+        self.transform, self.n_channels = transform, n_channels
+
+    def __call__(self, image: Any) -> Any:
+        return [view[: self.n_channels] for view in self.transform(image.convert("RGB"))]
 
 
-def _backbone(images: ImageSet, arguments: argparse.Namespace) -> backbones.Backbone:
-    return backbones.build(
-        arguments.backbone,
-        n_channels=images.n_channels,
-        image_size=images.image_size,
-        width=arguments.width,
-        stem=arguments.stem,
-    )
-
-
-def _trained(method: str, images: ImageSet, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time the second of two epochs; the first warms up."""
-    epochs: list[backbones.Epoch] = []
-    backbones.train(
-        images,
-        _backbone(images, arguments),
-        method=method,
-        epochs=2,
-        batch_size=arguments.batch_size,
-        device=arguments.device,
-        on_epoch=lambda _, epoch: epochs.append(epoch),
-    )
-    last = epochs[-1]
-    return {"task": method, "images_per_second": last.images_per_second, "augmentation": last.augmentation}
-
-
-def _embedded(images: ImageSet, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time embedding to a store, including the writing of files."""
-    network = _backbone(images, arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        options: Any = {"batch_size": arguments.batch_size, "device": arguments.device}
-        backbones.embed(network, images.first(arguments.batch_size), out=f"{folder}/warm", **options)
-        started = time.perf_counter()
-        backbones.embed(network, images, out=f"{folder}/embeddings", **options)
-        seconds = time.perf_counter() - started
-    return {"task": "embed", "images_per_second": len(images) / seconds, "augmentation": None}
+BENCHMARK = Benchmark(
+    "training",
+    "images a second of embedding and training: ours, a plain torch loop, Lightly",
+    "2,560 images of Fashion-MNIST, resnet18 of width 16",
+    6,
+    _run,
+    frozenset({"points"}),
+    ("lightly", "torchvision"),
+)

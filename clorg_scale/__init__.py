@@ -7,6 +7,7 @@ The functions here are the whole of it; each stage takes plain arrays, or the re
 
 __version__ = "0.1.0"
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from clorg_scale import probes
@@ -14,6 +15,7 @@ from clorg_scale.affinity import AffinityGraph, affinity_graph
 from clorg_scale.analysis import Analysis, Comparison, analyze, compare, track
 from clorg_scale.communities import Communities, communities, modularity
 from clorg_scale.errors import InputError, MissingDependencyError
+from clorg_scale.issues import Issues, find_issues
 from clorg_scale.measures import calinski_harabasz, class_homogeneity
 from clorg_scale.neighbors import KNN, knn
 from clorg_scale.rld import RLDResult, SubsetRLD, rld, rld_of_subsets
@@ -21,7 +23,9 @@ from clorg_scale.spectrum import Spectrum, spectrum
 from clorg_scale.store import load_embeddings, save_embeddings
 
 if TYPE_CHECKING:
-    from clorg_scale import backbones, plot
+    from clorg_scale import backbones, plot, sc
+    from clorg_scale.scoring import scorers
+    from clorg_scale.transformer import KNeighborsTransformer
 
 __all__ = [
     "KNN",
@@ -30,6 +34,8 @@ __all__ = [
     "Communities",
     "Comparison",
     "InputError",
+    "Issues",
+    "KNeighborsTransformer",
     "MissingDependencyError",
     "RLDResult",
     "Spectrum",
@@ -41,6 +47,7 @@ __all__ = [
     "class_homogeneity",
     "communities",
     "compare",
+    "find_issues",
     "knn",
     "load_embeddings",
     "modularity",
@@ -49,15 +56,21 @@ __all__ = [
     "rld",
     "rld_of_subsets",
     "save_embeddings",
+    "sc",
+    "scorers",
     "spectrum",
     "track",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Give `backbones`, which take the seconds that importing PyTorch takes, and `plot` when they are asked for."""
-    if name in ("backbones", "plot"):
-        import importlib
+# Imported at first use: PyTorch takes seconds, scikit-learn, matplotlib and SciPy's statistics some tenths of one.
+_MODULES = ("backbones", "plot", "sc")
+_HOME = {"KNeighborsTransformer": "transformer", "scorers": "scoring"}
 
-        return importlib.import_module(f"clorg_scale.{name}")
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

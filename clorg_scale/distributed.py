@@ -1,9 +1,9 @@
 """Work on a Dask cluster.
 
 A stage is a *task*, a callable with the data that all of its work needs, and *chunks* of work. Without a cluster, `map`
-applies the task to the chunks. On a cluster every worker receives the task once, chunks run on whichever worker is
-free, and results are returned in the order of the chunks. Results depend neither on the number of workers nor on
-workers that are lost, whose chunks run again on others.
+applies the task to the chunks. On a cluster the task is made by a Dask task of its own, every worker that needs it gets
+it once, chunks run on whichever worker is free, and results are returned in the order of the chunks. Results depend
+neither on the number of workers nor on workers that join or are lost: Dask makes again what was on them.
 
 Embeddings in a file that every worker can read are memory-mapped by each of them; others are sent to every worker.
 """
@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from clorg_scale.arrays import Device, on_host, resolve_device
 from clorg_scale.arrays.mapped import MappedArray, mapped_array
 from clorg_scale.errors import InputError, require
+from clorg_scale.scheduler import check_scheduler, check_workers
 
 __all__ = ["Map", "connect", "device_of_workers", "ordered_map", "share_with_workers"]
 
@@ -42,18 +43,16 @@ PATIENCE = 60.0
 LOOK_EVERY = 5.0
 """Seconds between two checks that there are workers."""
 
+RETRY_EVERY = 0.2
+"""Seconds before a question is asked again that no worker has answered."""
+
 _NOBODY = f"All workers of the Dask cluster have been gone for {PATIENCE:.0f} s; start new ones."
 
 LARGEST_SHARE = 0.5
 """Largest share of a worker's memory that embeddings sent to it may take."""
 
-MOST_LOSSES = 5
-"""Times that all copies of a task may be lost with their workers."""
-
 _ONE_AT_A_TIME = threading.Lock()
 """Compiled loops use all threads of a worker, so several at once would oversubscribe it."""
-
-_LOST = (concurrent.futures.CancelledError, asyncio.CancelledError)
 
 
 @contextmanager
@@ -69,7 +68,7 @@ def connect(address: str | None) -> Iterator[Any]:
     Raises
     ------
     InputError
-        If no scheduler answers at the address, or it has no workers.
+        If no scheduler answers at the address, it has no workers, or workers lack this version of the package.
     MissingDependencyError
         If Dask is not installed.
     """
@@ -77,8 +76,12 @@ def connect(address: str | None) -> Iterator[Any]:
         yield None
         return
     distributed = require("distributed", extra="dask", purpose="Work on a Dask cluster")
+    if address not in ("local", "cuda"):
+        _check_address(address)
+        check_scheduler(address)
     with _cluster(distributed, address) as cluster, _client(distributed, address, cluster) as client:
         _wait_for_workers(client, address)
+        check_workers(client)
         yield client
 
 
@@ -93,12 +96,16 @@ def _cluster(distributed: Any, address: str) -> Any:
         dask_cuda = require("dask_cuda", extra="rapids13", purpose="A Dask worker for each GPU")
         with _ignore_sigint():
             return dask_cuda.LocalCUDACluster(**options)
+    return nullcontext()
+
+
+def _check_address(address: str) -> None:
+    """Refuse what names no cluster."""
     if "://" not in address:
         raise InputError(
             f"{address!r} is no Dask cluster; give the scheduler's address such as tcp://host:8786, or 'local', or "
             "'cuda'."
         )
-    return nullcontext()
 
 
 @contextmanager
@@ -117,7 +124,7 @@ def _ignore_sigint() -> Iterator[None]:
 def _client(distributed: Any, address: str, cluster: Any) -> Any:
     try:
         return distributed.Client(cluster or address, timeout=10)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(
             f"No Dask scheduler answers at {address} ({reason}); start one with 'dask scheduler'."
@@ -142,8 +149,29 @@ def device_of_workers(client: Any, device: Device) -> Any:
     InputError
         If ``"cuda"`` is asked for and some worker has no GPU.
     """
-    devices = set(client.run(resolve_device, device).values())
+    devices = set(_ask_workers(client, resolve_device, device))
     return "cuda" if devices == {"cuda"} else "cpu"
+
+
+def _ask_workers(client: Any, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Answers of all workers that live; one that dies meanwhile has none.
+
+    Raises
+    ------
+    InputError
+        If no worker answers. Errors of the function are raised as they are.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        answers = list(client.run(function, *arguments, on_error="return").values())
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        for error in errors:
+            if not isinstance(error, (OSError, TimeoutError)):  # those are of lost connections
+                raise error
+        if len(errors) < len(answers):
+            return [answer for answer in answers if not isinstance(answer, Exception)]
+        time.sleep(RETRY_EVERY)
+    raise InputError(_NOBODY)
 
 
 def share_with_workers(client: Any, array: Any) -> Any:
@@ -156,9 +184,9 @@ def share_with_workers(client: Any, array: Any) -> Any:
     """
     array = on_host(array)
     file = mapped_array(array)
-    if file is not None and all(client.run(MappedArray.is_here, file.signature()).values()):
+    if file is not None and all(_ask_workers(client, MappedArray.is_here, file.signature())):
         return array
-    limits = [limit for limit in client.run(_memory_limit).values() if limit]
+    limits = [limit for limit in _ask_workers(client, _memory_limit) if limit]
     if limits and array.nbytes > LARGEST_SHARE * min(limits):
         where = "are not in a file" if file is None else f"are in {file.path}, which not every worker can read,"
         raise InputError(
@@ -174,30 +202,52 @@ def _memory_limit(dask_worker: Any) -> int | None:
 
 
 def ordered_map(client: Any) -> Map | None:
-    """A `map` over the workers of a cluster, with results in order; None without a client."""
-    return None if client is None else partial(_map_in_order, client)
+    """A `map` over the workers of a cluster, with results in order; None without a client.
+
+    Raises
+    ------
+    InputError
+        If workers lack this version of the package.
+    """
+    if client is None:
+        return None
+    check_workers(client)
+    return partial(_map_in_order, client)
 
 
 def _map_in_order(client: Any, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
     """Results of `task(chunk)`, in the order of the chunks.
+
+    The task is a Dask task itself, which any worker can make again from its pickle: where workers are lost, with the
+    task, chunks or results on them, Dask computes anew what is missing.
 
     Raises
     ------
     InputError
         If all workers are gone, or a chunk ends one worker after another. Errors of the task are raised as they are.
     """
-    shared = _Shared(client, task)
-    n_ahead = AHEAD * max(1, len(client.nthreads()))
-    out: deque[tuple[Any, Any]] = deque()
+    shared = _submit(client, _load, pickle.dumps(task, protocol=5))
+    out: deque[Any] = deque()
     try:
-        for chunk in chunks:
-            out.append((chunk, shared.submit(chunk)))
-            if len(out) >= n_ahead:
-                yield _next(shared, out)
+        for number, chunk in enumerate(chunks):
+            workers = sorted(client.nthreads())
+            # Without a suggestion all chunks would go to the worker that holds the task.
+            where = {"workers": [workers[number % len(workers)]], "allow_other_workers": True} if workers else {}
+            out.append(_submit(client, _apply, shared, _WritableCopy(chunk), **where))
+            if len(out) >= AHEAD * max(1, len(workers)):
+                yield _result(client, out.popleft())
         while out:
-            yield _next(shared, out)
+            yield _result(client, out.popleft())
     finally:
-        client.cancel([future for _, future in out])
+        client.cancel([*out, shared])
+
+
+def _submit(client: Any, function: Callable[..., Any], *arguments: Any, **where: Any) -> Any:
+    """Submit a Dask task, without Dask's warning of large ones: embeddings that lie in no file travel in one."""
+    import dask
+
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):
+        return client.submit(function, *arguments, pure=False, **where)
 
 
 class _WritableCopy:
@@ -214,56 +264,14 @@ def _writable_copy(pickled: bytes) -> _WritableCopy:
     return _WritableCopy(pickle.loads(pickled))  # noqa: S301  pickled by this module, on the client
 
 
-class _Shared:
-    """A task that every worker has a copy of; sent again when all copies are lost."""
-
-    def __init__(self, client: Any, task: Callable[[Any], Any]) -> None:
-        self.client, self.task, self.losses = client, task, 0
-        self._send()
-
-    def _send(self) -> None:
-        try:
-            self.copies = self.client.scatter(_WritableCopy(self.task), broadcast=True, hash=False, timeout=PATIENCE)
-        except TimeoutError:
-            raise InputError(_NOBODY) from None
-
-    def submit(self, chunk: Any) -> Any:
-        """Future of `task(chunk)`."""
-        return self.client.submit(_apply, self.copies, _WritableCopy(chunk), pure=False)
-
-    def renew(self) -> None:
-        """Send the task again."""
-        self.losses += 1
-        if self.losses > MOST_LOSSES:
-            raise InputError("Dask workers keep being lost; give them more memory, or check their logs.")
-        self._send()
-
-
-def _next(shared: _Shared, out: deque[tuple[Any, Any]]) -> Any:
-    """Result of the first chunk; chunks whose task was lost with its workers are submitted again."""
-    import distributed
-
-    while True:
-        try:
-            result = _result(shared.client, out[0][1])
-        except _LOST:
-            shared.renew()
-            for i, (chunk, future) in enumerate(out):
-                if future.status != "finished":
-                    out[i] = chunk, shared.submit(chunk)
-            continue
-        except distributed.KilledWorker as error:
-            raise InputError(
-                f"A chunk of the work ended {error.allowed_failures + 1} Dask workers one after another, most likely "
-                "because they ran out of memory; give them more, or set a smaller memory limit."
-            ) from None
-        out.popleft()
-        return result
+def _load(pickled: bytes) -> _WritableCopy:
+    """Make the task of a map, on a worker."""
+    return _writable_copy(pickled)
 
 
 def _result(client: Any, future: Any) -> Any:
     """Result of a future, as long as there are workers."""
-    from distributed import wait
+    from distributed import KilledWorker, wait
 
     last_seen = time.monotonic()
     while time.monotonic() - last_seen < PATIENCE:
@@ -273,7 +281,15 @@ def _result(client: Any, future: Any) -> Any:
             if client.nthreads():
                 last_seen = time.monotonic()
             continue
-        return future.result()
+        try:
+            return future.result()
+        except KilledWorker as error:
+            raise InputError(
+                f"A chunk of the work ended {error.allowed_failures + 1} Dask workers one after another, most likely "
+                "because they ran out of memory; give them more, or set a smaller memory limit."
+            ) from None
+        except (concurrent.futures.CancelledError, asyncio.CancelledError):
+            raise InputError("The Dask cluster was restarted or closed during the work; run the same again.") from None
     raise InputError(_NOBODY)
 
 

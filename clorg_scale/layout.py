@@ -1,19 +1,21 @@
-"""A map of the points: a sample of the embeddings laid out in two dimensions."""
+"""A map of the points: landmarks laid out together in two dimensions, all other points among them."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import column_range, on_host, row_block
 from clorg_scale.arrays.scale import MOST_EXPONENT, spread_exponent
+from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
 from clorg_scale.whole import MOST_SEED, whole_number
 
-__all__ = ["lay_out"]
+__all__ = ["PERPLEXITY", "PointLayout", "lay_out", "memory_needed"]
 
 PCA_FEATURES = 50
 """Principal components that t-SNE starts from, as in the reference implementations."""
@@ -24,56 +26,117 @@ FEWEST_FOR_TSNE = 10
 FEWEST_FOR_THREADS = 2_000
 """Fewer points take longer on several threads than on one."""
 
+PERPLEXITY = 30.0
+"""The reference implementations' own."""
+
+PLACED_AT_ONCE, PLACED_BYTES = 20_000, 64 << 20
+"""Points placed among the landmarks at a time, at most, and bytes of their coordinates."""
+
+TSNE_BYTES = 1 << 10
+"""Memory of t-SNE for each landmark and unit of perplexity: three neighbors, their affinities from either end, and what
+sorting and building these takes (measured: 600 to 900 bytes)."""
+
 EXAGGERATION_STEPS, STEPS = 250, 500
 """openTSNE's own defaults."""
 
 
+LEAST_BYTES = 32 << 20
+"""Memory of the pass that finds the means, and of the grid of forces."""
+
+COORDINATE_BYTES = 16
+"""Memory of one coordinate of a point that is read: in float64 and float32, and in the projection."""
+
+
+def memory_needed(n: int, d: int, n_points: int, *, perplexity: float = PERPLEXITY) -> int:
+    """Least memory in bytes that `lay_out` takes beside the embeddings, of shape (n, d)."""
+    m = min(n, n_points)
+    landmarks = m * int(COORDINATE_BYTES * d + 16 * PCA_FEATURES + TSNE_BYTES * min(perplexity, m / 3))
+    others = 0 if m == n else 2 * PLACED_BYTES
+    return 16 * n + max(landmarks, others) + LEAST_BYTES
+
+
+class PointLayout(NamedTuple):
+    """Positions on a map.
+
+    Attributes
+    ----------
+    rows
+        (m,) int64, ascending rows of the landmarks: the points laid out together.
+    xy
+        (m, 2) positions of these.
+    method
+        One sentence on how they were found.
+    placed
+        (n, 2) float32 positions of all points.
+    """
+
+    rows: npt.NDArray[np.int64]
+    xy: npt.NDArray[np.float64]
+    method: str
+    placed: npt.NDArray[np.float32]
+
+
 def lay_out(
-    embeddings: Any, codes: npt.NDArray[np.int64], *, n_points: int = 10_000, seed: int = 0, progress: bool = False
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], str]:
-    """Lay out a stratified sample of the points in the plane, near neighbors near each other (t-SNE).
+    embeddings: Any,
+    codes: npt.NDArray[np.int64],
+    *,
+    n_points: int = 10_000,
+    perplexity: float = PERPLEXITY,
+    seed: int = 0,
+    progress: bool = False,
+) -> PointLayout:
+    """Lay out points in the plane, near neighbors near each other (t-SNE): landmarks together, the others among these.
 
     Distances between groups, and their sizes, mean little on such a map; no number of a report comes from it.
 
     Parameters
     ----------
     embeddings
-        (n, d) as `clorg_scale.arrays.as_embeddings` returns; only the sampled rows are read.
+        (n, d) as `clorg_scale.arrays.as_embeddings` returns; read block by block.
     codes
         (n,) class codes; every class is sampled in proportion.
     n_points
-        Points on the map, at most.
+        Landmarks, at most; all points where there are no more.
+    perplexity
+        Number of neighbors that t-SNE balances each point's distances for; at most a third of the landmarks.
     seed
         Seed of the sample and the layout.
     progress
         Show a progress bar on stderr.
 
-    Returns
-    -------
-    index
-        (m,) int64, ascending rows of the embeddings.
-    xy
-        (m, 2) positions.
-    method
-        One sentence on how they were found.
-
     Raises
     ------
     InputError
-        If `n_points` or `seed` is no whole number, or out of range.
+        If `n_points` or `seed` is no whole number, or a number is out of range.
     """
     n_points, seed = whole_number("n_points", n_points, 1), whole_number("seed", seed, 0, MOST_SEED)
+    if not 1 <= perplexity < np.inf:
+        raise InputError(f"perplexity must be a number from 1 on, not {perplexity}.")
     index = _stratified_sample(codes, n_points, np.random.default_rng(seed))
-    points = _host_rows(embeddings, index)
-    components = _principal_components(points, min(PCA_FEATURES, *points.shape), seed)
+    read = _Reader(embeddings)
+    pca, components = _principal_components(read(index), seed)
     if len(index) < FEWEST_FOR_TSNE:
-        xy = np.zeros((len(index), 2))
-        xy[:, : components.shape[1]] = components[:, :2]
-        return index, xy, f"First two principal components of {len(index):,} points."
-    perplexity = min(30.0, (len(index) - 1) / 3)
-    xy = _tsne(components, perplexity, seed, progress=progress)
-    sample = "all" if len(index) == len(codes) else "a stratified sample of"
-    return index, xy, f"t-SNE (openTSNE, perplexity {perplexity:.3g}) of {sample} {len(index):,} points."
+        xy, method = _first_two(components), f"First two principal components of {len(index):,} points."
+        placed = _placed(read, pca, len(codes), lambda some: _first_two(some), progress=progress)
+        return PointLayout(index, xy, method, placed)
+    used = min(float(perplexity), (len(index) - 1) / 3)
+    landmarks = _tsne(components, used, seed, progress=progress)
+    xy = np.asarray(landmarks, np.float64)
+    method = f"t-SNE (openTSNE, perplexity {used:.3g}) of"
+    if len(index) == len(codes):
+        return PointLayout(index, xy, f"{method} all {len(index):,} points.", xy.astype(np.float32))
+    from clorg_scale.placement import Placement
+
+    placement = Placement(landmarks, components.astype(np.float32))
+    placed = _placed(read, pca, len(codes), placement, progress=progress)
+    placed[index] = xy
+    kept = placement.kept_neighbors(read, pca, np.setdiff1d(np.arange(len(codes)), index), placed, seed)
+    method = (
+        f"{method} a stratified sample of {len(index):,} points; the {len(codes) - len(index):,} others are placed "
+        f"among these, each by itself. Of the {kept.k} nearest points of the sample, {kept.of_landmarks:.0%} are among "
+        f"the {kept.k} nearest on the map for the sample itself, {kept.of_placed:.0%} for those placed."
+    )
+    return PointLayout(index, xy, method, placed)
 
 
 def _stratified_sample(codes: npt.NDArray[np.int64], n_points: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -87,33 +150,55 @@ def _stratified_sample(codes: npt.NDArray[np.int64], n_points: int, rng: np.rand
     return np.sort(by_class[steps.astype(np.int64)])
 
 
-def _host_rows(embeddings: Any, index: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Sampled rows, centered in float64, in main memory; scaled where float32 would not hold their squares."""
-    found = column_range(embeddings)
-    block = on_host(row_block(embeddings, index, dtype=np.float64, mean=found.mean))
-    exponent = spread_exponent(found)
-    if abs(exponent) > MOST_EXPONENT:
-        block = np.ldexp(block, -exponent)
-    return np.ascontiguousarray(block, dtype=np.float32)
+class _Reader:
+    """Rows of embeddings, centered in float64, in main memory; scaled where float32 would not hold their squares."""
+
+    def __init__(self, embeddings: Any) -> None:
+        self._embeddings, found = embeddings, column_range(embeddings)
+        self._mean, exponent = found.mean, spread_exponent(found)
+        self._exponent = exponent if abs(exponent) > MOST_EXPONENT else 0
+
+    def __call__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        block = on_host(row_block(self._embeddings, rows, dtype=np.float64, mean=self._mean))
+        block = np.ldexp(block, -self._exponent) if self._exponent else block
+        return np.ascontiguousarray(block, dtype=np.float32)
 
 
-def _principal_components(points: npt.NDArray[np.float32], n_components: int, seed: int) -> npt.NDArray[np.float64]:
-    """Coordinates on the first principal components, in float64 for t-SNE."""
+def _principal_components(points: npt.NDArray[np.float32], seed: int) -> tuple[Any, npt.NDArray[np.float64]]:
+    """Fitted PCA, and coordinates on the first principal components, in float64 for t-SNE."""
     from sklearn.decomposition import PCA
 
     solver = "full" if max(points.shape) <= 500 else "randomized"
-    return np.asarray(PCA(n_components, svd_solver=solver, random_state=seed).fit_transform(points), np.float64)
+    pca = PCA(min(PCA_FEATURES, *points.shape), svd_solver=solver, random_state=seed)
+    return pca, np.asarray(pca.fit_transform(points), np.float64)
 
 
-def _tsne(
-    components: npt.NDArray[np.float64], perplexity: float, seed: int, *, progress: bool
-) -> npt.NDArray[np.float64]:
-    """Run t-SNE from the principal components, which preserves some of the global arrangement."""
+def _first_two(components: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(n, 2) first two components, zero where there is only one."""
+    xy = np.zeros((len(components), 2))
+    xy[:, : components.shape[1]] = components[:, :2]
+    return xy
+
+
+def _placed(
+    read: _Reader, pca: Any, n: int, place: Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]], *, progress: bool
+) -> npt.NDArray[np.float32]:
+    """(n, 2) positions of all points, found a block at a time from their principal components."""
+    placed = np.empty((n, 2), np.float32)
+    with progress_bar("map, other points", n, unit="points", enabled=progress) as advance:
+        step = min(PLACED_AT_ONCE, max(1, PLACED_BYTES // (COORDINATE_BYTES * pca.n_features_in_)))
+        for start in range(0, n, step):
+            rows = np.arange(start, min(start + step, n))
+            placed[rows] = place(np.asarray(pca.transform(read(rows)), np.float32))
+            advance(len(rows))
+    return placed
+
+
+def _tsne(components: npt.NDArray[np.float64], perplexity: float, seed: int, *, progress: bool) -> Any:
+    """`openTSNE.TSNEEmbedding` (m, 2): started from principal components, it keeps some of the global arrangement."""
     from openTSNE import TSNE
     from openTSNE.initialization import rescale
 
-    start = np.zeros((len(components), 2))
-    start[:, : components.shape[1]] = components[:, :2]
     with progress_bar("map", EXAGGERATION_STEPS + STEPS, unit="steps", enabled=progress) as advance:
 
         def step(iteration: int, error: float, embedding: Any) -> None:
@@ -121,7 +206,7 @@ def _tsne(
 
         model = TSNE(
             perplexity=perplexity,
-            initialization=rescale(start),
+            initialization=rescale(_first_two(components)),
             early_exaggeration_iter=EXAGGERATION_STEPS,
             n_iter=STEPS,
             negative_gradient_method="fft" if len(components) > 5_000 else "bh",
@@ -130,4 +215,4 @@ def _tsne(
             n_jobs=1 if len(components) < FEWEST_FOR_THREADS else os.cpu_count() or 1,
             random_state=seed,
         )
-        return np.asarray(model.fit(components), np.float64)
+        return model.fit(components)

@@ -5,6 +5,9 @@ import numpy as np
 from clorg_scale.analysis import Analysis
 from clorg_scale.analysis.summaries import (
     CommunitySummary,
+    IssueSummary,
+    Leak,
+    LookAlike,
     NeighborSummary,
     PointMap,
     RLDSummary,
@@ -95,4 +98,13 @@ def record(
                 (1.0, 15, 0.5, "gcn"),
             )
         ],
+        issues=IssueSummary(
+            n_suspects=4_321,
+            n_near_duplicates=7,
+            n_near_duplicate_sets=3,
+            n_outliers=12,
+            n_test_in_train=1,
+            leaks=[Leak(5, 17, HOSTILE, classes[1], 0.001)],
+            look_alikes=[LookAlike(i, i + 1, classes[0], HOSTILE, 0.1 + i / 100) for i in range(30)],
+        ),
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clorg_scale.affinity.scaling import inverse_roots, scaled_weights
 from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.errors import InputError, require
 
@@ -145,19 +146,17 @@ def to_pyg(graph: AffinityGraph, *, normalize: bool = True) -> Any:
     torch = require("torch", extra="train", purpose="A PyTorch Geometric graph")
     data = require("torch_geometric.data", extra="test", purpose="A PyTorch Geometric graph")
     rows = graph.rows()
-    weights = _normalized(graph, rows) if normalize else graph.weights.copy()
+    weights = _normalized(graph) if normalize else graph.weights.copy()
     # DLPack: on the CPU or the GPU. `stack` copies the indices; the weights are a copy already.
     arrays = (rows, graph.indices.astype(np.int64), weights)
     rows, columns, weights = (torch.from_dlpack(array) for array in arrays)
     return data.Data(edge_index=torch.stack([rows, columns]), edge_weight=weights, num_nodes=graph.n_nodes)
 
 
-def _normalized(graph: AffinityGraph, rows: Array) -> Array:
+def _normalized(graph: AffinityGraph) -> Array:
     """(entries,) float32 weights of D^-1/2 A D^-1/2; 0 at nodes without weight."""
-    xp = array_module(graph.weights)
-    roots = xp.sqrt(graph.degrees)
-    products = roots[rows] * roots[graph.indices]
-    return xp.where(products > 0, graph.weights / xp.where(products > 0, products, 1.0), 0.0).astype(np.float32)
+    inverse = inverse_roots(graph.degrees)
+    return scaled_weights(graph.indptr, graph.indices, graph.weights, inverse, inverse)
 
 
 def to_anndata(graph: AffinityGraph, adata: Any = None, *, key_added: str | None, use_rep: str | None) -> Any:

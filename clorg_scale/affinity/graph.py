@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.affinity import conversions
+from clorg_scale.affinity.scaling import sums_of_rows
+from clorg_scale.affinity.storage import is_graph_folder, open_folder, write_folder
 from clorg_scale.affinity.symmetrize import row_numbers
 from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.errors import InputError
@@ -60,8 +62,7 @@ class AffinityGraph(Result):
     @property
     def degrees(self) -> Array:
         """(n,) float64 sum of the weights at each node."""
-        xp = array_module(self.weights)
-        return xp.bincount(self.rows(), weights=self.weights.astype(np.float64), minlength=self.n_nodes)
+        return sums_of_rows(self.indptr, self.weights)
 
     def rows(self) -> Array:
         """(entries,) row of each entry, int64."""
@@ -188,15 +189,45 @@ class AffinityGraph(Result):
         return {"": list(self.to_dict()), "value": list(self.to_dict().values())}
 
     def save(self, path: str | Path) -> None:
-        """Write an .npz file, whole or not at all."""
+        """Write the graph, whole or not at all, for `open` or `load`.
+
+        Parameters
+        ----------
+        path
+            ``NAME.npz`` for one file, or a folder, without an ending, for ``indptr.npy``, ``indices.npy``,
+            ``weights.npy`` and ``metadata.json``, which `open` maps. A folder that holds another graph is replaced;
+            graphs that are opened from it stay as they are.
+
+        Raises
+        ------
+        InputError
+            If the ending is another, the folder holds something else, or it cannot be written.
+        """
+        if Path(path).is_dir() or not Path(path).suffix:
+            write_folder(path, tuple(on_host(array) for array in self._arrays()))
+            return
         check_ending(path, (".npz",))
         host = [on_host(array) for array in self._arrays()]
         with write_whole(path) as file:
             np.savez(file, indptr=host[0], indices=host[1], weights=host[2])
 
     @classmethod
+    def open(cls, path: str | Path) -> AffinityGraph:
+        """Map a graph in a folder that `save` wrote, read-only: it may be larger than main memory.
+
+        Degrees, modularity of labels, label propagation and minibatches of the probes read it in blocks; communities
+        (igraph) and the ``to_...`` methods copy it.
+
+        Raises
+        ------
+        InputError
+            If there is no graph, or it is truncated, changed or something else.
+        """
+        return cls(*open_folder(path))
+
+    @classmethod
     def load(cls, path: str | Path) -> AffinityGraph:
-        """Read what `save` wrote.
+        """Read an .npz file that `save` wrote.
 
         Raises
         ------
@@ -204,6 +235,8 @@ class AffinityGraph(Result):
             If the file is missing, truncated or something else.
         """
         check_regular_file(path)
+        if is_graph_folder(path):
+            raise InputError(f"{path} is a graph in a folder; use AffinityGraph.open.")
         try:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = stored["indptr"], stored["indices"], stored["weights"]

@@ -26,7 +26,7 @@ from clorg_scale.analysis.summaries import (
     SpectrumSummary,
     StageNote,
 )
-from clorg_scale.analysis.suspects import find_suspects
+from clorg_scale.analysis.suspects import MOST_SUSPECTS, find_suspects, summarize_issues
 from clorg_scale.arrays import array_module, on_host
 from clorg_scale.communities import Communities, modularity
 from clorg_scale.neighbors import KNN
@@ -56,6 +56,8 @@ class Results:
     scores: ProbeScores
     studies: list[StudyScores]
     layout: Layout
+    between: KNN | None = None
+    neighbors_file: str | None = None
 
 
 def assemble(
@@ -77,7 +79,19 @@ def assemble(
         How each stage was computed.
     """
     density, chi, scores = results.density, results.homogeneity, results.scores
+    placed = results.layout.placed
     at = int(np.abs(np.log(density.temperatures / BEST_TEMPERATURE)).argmin())
+    suspects = find_suspects(results.graph, data.classes.codes, data.names, density.local_density[at])
+    issues = summarize_issues(
+        results.table,
+        data.classes.codes,
+        data.names,
+        n_suspects=len(suspects),
+        mean_distance=density.mean_distance,
+        between=results.between,
+        test_codes=data.test_codes,
+        neighbors_file=results.neighbors_file,
+    )
     study = rows_of_own_setting(scores.rows, settings["k"]) if results.studies else []
     return Analysis(
         name=writable(name),
@@ -96,7 +110,7 @@ def assemble(
         communities=_summarize_communities(results.communities, results.graph, data),
         probes=scores.rows,
         point_map=_describe_map(results, data, at),
-        suspects=find_suspects(results.graph, data.classes.codes, data.names, density.local_density[at]),
+        suspects=suspects[:MOST_SUSPECTS],
         stages=notes,
         settings=dict(settings),
         versions=_versions(),
@@ -109,8 +123,10 @@ def assemble(
             "class_code": data.classes.codes.astype(np.int32),
             "community": results.communities.labels,
             "local_density": density.local_density[at],
-        },
+        }
+        | ({"map_x": placed[:, 0], "map_y": placed[:, 1]} if len(placed) else {}),
         class_mixing=_class_mixing(results.graph, data),
+        issues=issues,
     )
 
 

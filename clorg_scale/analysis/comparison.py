@@ -8,11 +8,17 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from clorg_scale.analysis.aligned_maps import align
 from clorg_scale.analysis.order import steps_of
 from clorg_scale.analysis.result import Analysis
+from clorg_scale.analysis.summaries import LookAlike
+from clorg_scale.arrays import on_host
 from clorg_scale.errors import InputError
+from clorg_scale.neighbors import KNN
 from clorg_scale.report import write_comparison, write_trajectory
 from clorg_scale.report.findings import quantity_rows
 from clorg_scale.results.latex import latex_table
@@ -85,12 +91,35 @@ class Comparison(Result):
         first = next(iter(self.analyses.values()))
         return f"{', '.join(map(repr, self.analyses))}: {first.n_points:,} points, {len(first.classes):,} classes"
 
+    def look_alikes(self, n_most: int = 10) -> list[dict[str, Any]]:
+        """Look-alikes of each model, and what the others say of them.
+
+        Parameters
+        ----------
+        n_most
+            Pairs of each model, the nearest.
+
+        Returns
+        -------
+        Rows: ``model``, ``index``, ``other``, ``label``, ``other_label``, ``distance`` (in units of the model's mean
+        distance), and ``ranks`` by the name of each other model: the rank of one of the points among the neighbors of
+        the other there (1 is the nearest; the better of both directions), 0 where neither is among the k nearest, None
+        where that model's k-NN table is not there any more.
+        """
+        tables = {name: analysis.neighbor_table() for name, analysis in self.analyses.items()}
+        rows: list[dict[str, Any]] = []
+        for model, analysis in self.analyses.items():
+            for pair in [] if analysis.issues is None else analysis.issues.look_alikes[:n_most]:
+                ranks = {name: _rank(table, pair) for name, table in tables.items() if name != model}
+                rows.append({"model": model, **pair.to_dict(), "ranks": ranks})
+        return rows
+
     def report(self, path: str | Path) -> Path:
         """Write the self-contained HTML page, whole or not at all; of checkpoints, one that follows their steps."""
         check_ending(path, (".html", ".htm"))
         if self.steps is not None:
             return write_trajectory(self.analyses, self.steps, path)
-        return write_comparison(self.analyses, path)
+        return write_comparison(self.analyses, path, look_alikes=self.look_alikes())
 
     @releasing_locks
     def write(self, folder: str | Path) -> None:
@@ -164,3 +193,15 @@ def _in_order(analyses: Mapping[str, Analysis]) -> dict[str, Analysis]:
     ordered = [name for _, name in sorted(zip(steps, analyses, strict=True))]
     turned_maps = align([analyses[name] for name in ordered])
     return dict(zip(ordered, turned_maps, strict=True))
+
+
+def _rank(table: KNN | None, pair: LookAlike) -> int | None:
+    """Rank of a pair in a k-NN table, the better of both directions; 0 where neither lists the other."""
+    if table is None:
+        return None
+    found = [
+        int(np.flatnonzero(neighbors == other)[0]) + 1
+        for point, other in ((pair.index, pair.other), (pair.other, pair.index))
+        if other in (neighbors := on_host(table.indices[point]))
+    ]
+    return min(found, default=0)

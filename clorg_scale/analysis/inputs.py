@@ -23,7 +23,7 @@ from clorg_scale.arrays import (
     label_array,
     row_slices,
 )
-from clorg_scale.arrays.normalize import normalize_rows
+from clorg_scale.arrays.normalize import normalize_within
 from clorg_scale.communities.detection import Method as CommunityMethod
 from clorg_scale.errors import InputError
 from clorg_scale.probes.comparison import joint_codes
@@ -122,12 +122,17 @@ class Inputs:
         known = {"embeddings": self.points, "test embeddings": self.test}
         return {name: array for name, array in known.items() if array is not None}
 
-    def normalized(self) -> Inputs:
-        """Inputs whose embeddings are divided by their Euclidean lengths (L2)."""
-        points = normalize_rows(self.points)
-        test = None if self.test is None else normalize_rows(self.test, name="test embeddings")
+    def normalized(self, memory_limit: int | None, needed: int) -> tuple[Inputs, int | None]:
+        """Inputs whose embeddings are divided by their Euclidean lengths (L2), and what is left of the memory limit.
+
+        `needed` are the bytes that the stages take at least; copies that would leave less lie in temporary files.
+        """
+        points, left = normalize_within(self.points, memory_limit, needed=needed)
+        test = None
+        if self.test is not None:
+            test, left = normalize_within(self.test, left, needed=needed, name="test embeddings")
         prints = {what: f"{digest} normalized" for what, digest in self.fingerprints.items()}
-        return replace(self, points=points, test=test, fingerprints=prints)
+        return replace(self, points=points, test=test, fingerprints=prints), left
 
     @property
     def coded(self) -> ClassLabels:
@@ -209,6 +214,7 @@ def check_settings(
     community_method: str,
     resolution: float,
     map_points: int,
+    perplexity: float,
     chi_points: int | None,
     seed: int,
 ) -> None:
@@ -228,6 +234,8 @@ def check_settings(
     whole_number("map_points", map_points, 0, where=" (0 for no map)")
     if map_points != 0:
         whole_number("map_points", map_points, LEAST_ON_MAP, where=" (or 0 for no map)")
+    if not 1 <= perplexity < np.inf:
+        raise InputError(f"perplexity must be a number from 1 on, not {perplexity}.")
     if chi_points is not None:
         whole_number("chi_points", chi_points, 1, where=" (or None for all)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,27 @@ from clorg_scale.analysis.fingerprint import Unchanged
 from clorg_scale.analysis.inputs import Inputs, LabeledPoints, check_inputs, check_settings
 from clorg_scale.analysis.probing import (
     AFFINITY_TEMPERATURE,
+    FEWEST_TEST_POINTS,
     VARIED,
     Probing,
     choose_probes,
+    joint_neighbors,
     probe_scores,
-    study_neighbors,
     study_scores,
 )
 from clorg_scale.analysis.resources import Resources
 from clorg_scale.analysis.result import Analysis
+from clorg_scale.analysis.sizes import CHI_POINTS, memory_needed, probe_memory, search_sizes
 from clorg_scale.analysis.stages import Stages
 from clorg_scale.arrays import UNLABELLED, Device
 from clorg_scale.communities.detection import Method as CommunityMethod
-from clorg_scale.neighbors import memory as neighbor_memory
-from clorg_scale.rld import predicted as rld_memory
+from clorg_scale.layout import PERPLEXITY
+from clorg_scale.neighbors.shared import first_neighbors
 from clorg_scale.rld.compute import DEFAULT_TEMPERATURES, Method, check_temperatures
 from clorg_scale.store.atomic import write_together
 from clorg_scale.store.locks import lock_folder, releasing_locks
 
 __all__ = ["analyze"]
-
-CHI_POINTS = 5_000
-"""Points asked for their neighbors' classes where there are more; the standard error is below .007."""
-
-CHI_MOST = 1_000
-"""Largest k of class homogeneity, the paper's."""
 
 FEWEST_VECTORS, MOST_VECTORS = 20, 50
 """Eigenvectors of the graph; their number is twice that of the classes between these."""
@@ -62,6 +59,7 @@ def analyze(
     probes: Iterable[str] | None = None,
     probe_study: bool = False,
     map_points: int = 10_000,
+    perplexity: float = PERPLEXITY,
     chi_points: int | None = CHI_POINTS,
     device: Device = "auto",
     memory_limit: str | int | None = None,
@@ -72,6 +70,7 @@ def analyze(
     client: Any = None,
     unlabelled: int | str | None = UNLABELLED,
     normalize: bool = False,
+    max_over_epochs: bool = False,
 ) -> Analysis:
     """Compute every measure of how embeddings are organized.
 
@@ -102,7 +101,10 @@ def analyze(
         Train the probes also with 1 % and 10 % of the labels, with 5 and 50 neighbors, and on graphs of temperature
         0.05 and 0.5: some six times the work of the probes.
     map_points
-        Points in the two-dimensional map, at most (3 or more); 0 draws none.
+        Points in the two-dimensional map, at most (3 or more); 0 draws none. Where there are more points, all others
+        are placed among these, and the report draws these.
+    perplexity
+        Neighbors that the map balances each point's distances for; at most a third of its points are taken.
     chi_points
         Points asked for their neighbors' classes (class homogeneity), drawn at random where there are more; None asks
         all: exact, but the search takes n^2 d.
@@ -118,6 +120,9 @@ def analyze(
         The label of points without a class; None: every label, -1 too, is a class.
     normalize
         Divide each embedding by its Euclidean length first (L2), as the paper's notebooks do before everything.
+    max_over_epochs
+        Record beside the accuracy of the graph networks, whose training stops on held-out training points, the largest
+        accuracy on the test points over all epochs: the number that the code of the paper reports.
 
     Returns
     -------
@@ -147,15 +152,22 @@ def analyze(
         community_method=community_method,
         resolution=resolution,
         map_points=map_points,
+        perplexity=perplexity,
         chi_points=chi_points,
         seed=seed,
     )
     k, map_points, seed = int(k), int(map_points), int(seed)
     target_error, resolution = float(target_error), float(resolution)
-    n_asked, chi_k = _homogeneity_size(data, chi_points)
-    resources.check_memory(_memory_needed(data, k, n_asked, chi_k, n_temperatures=len(scales), method=method))
+    sizes = search_sizes(
+        data, k, chi_points=chi_points, probes=bool(chosen), probe_study=probe_study, normalize=normalize
+    )
+    on_map: dict[str, Any] = {"map_points": map_points, "perplexity": float(perplexity)}
+    needs = memory_needed(data, sizes, k, n_temperatures=len(scales), method=method, **on_map)
+    resources.check_memory(needs | probe_memory(data, chosen, k))
     unchanged = Unchanged(data.arrays, data.fingerprints)
-    data = data.normalized() if normalize else data
+    if normalize:
+        data, left = data.normalized(resources.memory_limit, max(needs.values()))
+        resources = replace(resources, memory_limit=left)
     folder = None if output is None else Path(output)
     known = [(array, data.fingerprints[what]) for what, array in data.arrays.items()]
     stage = Stages(folder, resume=resume, progress=progress, check=unchanged.check, fingerprints=known)
@@ -167,20 +179,30 @@ def analyze(
     rld_settings: dict[str, Any] = {"temperatures": scales, "method": method}
     rld_settings["approximation"] = {} if method == "exact" else {"target_error": target_error, "k": k}
     spread = stage(steps.spread_ratio, points, classes)
-    chi = stage(steps.homogeneity, points, classes, n_asked=n_asked, k=chi_k, **common)
-    density = stage(steps.density, points, classes, **rld_settings, **common)
-    table = stage(steps.neighbors, points, k=k, **common)
+    # One search of all points: every stage takes the first columns that it needs, or the rows in another order.
+    searched = stage(steps.neighbors, points, k=sizes.table, **common)
+    table, wide = first_neighbors(searched, k), first_neighbors(searched, sizes.probes)
+    chi_table = first_neighbors(searched, sizes.chi_k) if sizes.chi_from_table else None
+    chi = stage(steps.homogeneity, points, classes, chi_table, n_asked=sizes.n_asked, k=sizes.chi_k, **common)
+    density = stage(steps.density, points, classes, None if method == "exact" else table, **rld_settings, **common)
     mu = density.mean_distance
+    between = None if data.test is None else stage(steps.leakage, points, data.test, resources=resources)
     graph = stage.derived(affinity_graph, table, temperature=AFFINITY_TEMPERATURE, mean_distance=mu)
     found = stage(steps.partition, graph, method=community_method, resolution=resolution, **common)
     spectrum = stage(steps.spectral, graph, classes, n_vectors=_spectrum_size(data), resources=resources)
-    probing = Probing(points, classes, data.test, data.test_codes, chosen, k, mu, seed, resources)
+    if data.test is not None and chosen and len(data.test) >= FEWEST_TEST_POINTS:
+        searched = stage(joint_neighbors, points, data.test, k=sizes.with_test, **common)
+        wide = first_neighbors(searched, sizes.probes)
+    probing = Probing(
+        points, classes, data.test, data.test_codes, chosen, wide, k, mu, seed, resources, max_over_epochs
+    )
     scores = stage(probe_scores, probing, left_out=left_out)
     studies = []
     if probe_study and scores.rows:
-        wide = stage(study_neighbors, probing, k=int(max(k, *VARIED["neighbors"])))
-        studies = [stage(study_scores[varied], probing, wide, varied=varied, tried=VARIED[varied]) for varied in VARIED]
-    layout = stage(steps.point_layout, points, data.classes.codes, n_points=map_points, **common)
+        studies = [
+            stage(study_scores[varied], probing, searched, varied=varied, tried=VARIED[varied]) for varied in VARIED
+        ]
+    layout = stage(steps.point_layout, points, data.classes.codes, **on_map, **common)
 
     settings = {
         "k": k,
@@ -190,12 +212,15 @@ def analyze(
         "affinity_temperature": AFFINITY_TEMPERATURE,
         "community_method": community_method,
         "resolution": resolution,
-        "chi_points": n_asked,
+        "chi_points": sizes.n_asked,
         "device": resources.device,
         "seed": seed,
     }
-    results = Results(spread, chi, density, table, graph, found, spectrum, scores, studies, layout)
-    analysis = assemble(name, data, results, settings, stage.notes)
+    kept_table = stage.files.get(steps.neighbors.name)
+    results = Results(
+        spread, chi, density, table, graph, found, spectrum, scores, studies, layout, between, kept_table
+    )  # fmt: skip
+    analysis = assemble(name, data, results, settings, stage.notes).with_neighbors(table)
     unchanged.check()
     if folder is not None:
         with write_together():
@@ -204,27 +229,6 @@ def analyze(
     return analysis
 
 
-def _homogeneity_size(data: Inputs, chi_points: int | None) -> tuple[int, int]:
-    """Points asked for their neighbors, and how many neighbors."""
-    n_labeled = int(data.classes.counts.sum())
-    return n_labeled if chi_points is None else min(int(chi_points), n_labeled), min(CHI_MOST, len(data.points) - 1)
-
-
 def _spectrum_size(data: Inputs) -> int:
     """Eigenvectors: twice as many as classes, so that a gap behind the classes is seen; from 20 to 50."""
     return min(len(data.points), max(FEWEST_VECTORS, min(2 * len(data.names), MOST_VECTORS)))
-
-
-def _memory_needed(
-    data: Inputs, k: int, n_asked: int, chi_k: int, *, n_temperatures: int, method: Method
-) -> dict[str, int]:
-    """Bytes that each of the stages which bound their memory needs at least, by what it computes."""
-    n, d = data.points.shape
-    n_with_test = n + (0 if data.test is None else len(data.test))
-    return {
-        f"RLD of {n} points": rld_memory.memory_needed(
-            (n, d), data.points.dtype, n_temperatures=n_temperatures, method=method, k=k
-        ),
-        f"Searching {chi_k} neighbors of {n_asked} points": neighbor_memory.memory_needed(n, d, chi_k, n_asked),
-        f"Searching {k} neighbors of {n_with_test} points": neighbor_memory.memory_needed(n_with_test, d, k),
-    }

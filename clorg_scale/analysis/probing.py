@@ -14,27 +14,30 @@ import numpy.typing as npt
 
 from clorg_scale.affinity import affinity_graph
 from clorg_scale.analysis.resources import Resources
-from clorg_scale.analysis.split import ProbeSplit, given_split, held_out_split
+from clorg_scale.analysis.split import ProbeSplit, given_split, held_out_split, stacked
 from clorg_scale.analysis.stages import Stage, stage
 from clorg_scale.analysis.steps import describe_table
 from clorg_scale.arrays import Array, ClassLabels
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn
+from clorg_scale.neighbors.shared import first_neighbors, in_order
 from clorg_scale.probes.comparison import GRAPH_PROBES, PROBES, compare_probes, installed_probes
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.study import StudyRow, study_probes
 
 __all__ = [
     "AFFINITY_TEMPERATURE",
+    "FEWEST_TEST_POINTS",
+    "HELD_OUT",
     "VARIED",
     "ProbeScores",
     "Probing",
     "StudyScores",
     "Varied",
     "choose_probes",
+    "joint_neighbors",
     "probe_scores",
     "rows_of_own_setting",
-    "study_neighbors",
     "study_scores",
 ]
 
@@ -96,6 +99,9 @@ class Probing:
         (m, d) and (m,); None holds out a share of the points.
     probes
         Names out of `clorg_scale.probes.PROBES`.
+    table
+        Neighbors that the graph and the k-NN probe are made of: of the points of the analysis; of these followed by the
+        test points where these were handed in. None before they were searched.
     k
         Neighbors in the graph, and of the k-NN probe.
     mean_distance
@@ -104,6 +110,8 @@ class Probing:
         Seed of the split and the probes.
     resources
         Device, memory limit, progress.
+    max_over_epochs
+        Record the largest test accuracy over all epochs of the graph networks.
     """
 
     points: Array
@@ -111,10 +119,12 @@ class Probing:
     test: Array | None
     test_codes: npt.NDArray[np.int64] | None
     probes: list[str]
+    table: KNN | None
     k: int
     mean_distance: float
     seed: int
     resources: Resources
+    max_over_epochs: bool = False
 
     @cached_property
     def split(self) -> ProbeSplit:
@@ -139,9 +149,9 @@ class Probing:
         names = self.classes.classes
         return points[:n], ClassLabels(self.training_codes, names), points[n:], ClassLabels(self.test_labels, names)
 
-    def neighbors(self, k: int) -> KNN:
-        """Neighbors of all points of the split among all."""
-        return knn(self.split.points, min(k, len(self.split.points) - 1), seed=self.seed, **self.resources.local)
+    def split_table(self, table: KNN) -> KNN:
+        """The table with its rows in the order of the split: a permutation, no search."""
+        return table if self.split.order is None else in_order(table, self.split.order)
 
 
 @dataclass(frozen=True)
@@ -162,8 +172,12 @@ def probe_scores(probing: Probing, *, left_out: str) -> ProbeScores:
     if len(test_codes) < FEWEST_TEST_POINTS:
         how = f"Not trained: fewer than {FEWEST_TEST_POINTS} labeled points could be held out."
         return ProbeScores([], 0, " ".join(filter(None, (how, left_out))))
+    assert probing.table is not None
+    table = probing.split_table(probing.table)
     graph = affinity_graph(
-        probing.neighbors(probing.k), temperature=AFFINITY_TEMPERATURE, mean_distance=probing.mean_distance
+        first_neighbors(table, min(probing.k, table.k)),
+        temperature=AFFINITY_TEMPERATURE,
+        mean_distance=probing.mean_distance,
     )
     most = int((probing.training_codes >= 0).sum())
     results = compare_probes(
@@ -171,6 +185,8 @@ def probe_scores(probing: Probing, *, left_out: str) -> ProbeScores:
         graph,
         probes=probing.probes,
         k=min(probing.k, most),
+        neighbors=table,
+        max_over_epochs=probing.max_over_epochs,
         seed=probing.seed,
         **probing.resources.local,
     )
@@ -178,13 +194,40 @@ def probe_scores(probing: Probing, *, left_out: str) -> ProbeScores:
         f"Trained on {len(probing.training_codes):,} points, scored on {len(test_codes):,} others; the graph probes "
         "see one graph over both and no test label. Intervals: 95 % bootstrap over the test points."
     )
-    return ProbeScores(results, int((test_codes >= 0).sum()), " ".join(filter(None, (how, left_out))))
+    beside = (_paper_accuracies(results), _what_ended_early(results), _what_is_approximate(results), left_out)
+    return ProbeScores(results, int((test_codes >= 0).sum()), " ".join(filter(None, (how, *beside))))
 
 
-@stage("neighbors for the study", describe_table)
-def study_neighbors(probing: Probing, *, k: int) -> KNN:
-    """Find as many neighbors as the study takes at most."""
-    return probing.neighbors(k)
+def _paper_accuracies(results: list[ProbeResult]) -> str:
+    """A sentence with the accuracies that the code of the paper would report, "" where they were not asked for."""
+    name = "max_test_accuracy_over_epochs"
+    listed = ", ".join(f"{result.name} {result.details[name]:.4f}" for result in results if name in result.details)
+    return f"Largest test accuracy over all epochs, as the code of the paper measures: {listed}." if listed else ""
+
+
+def _what_ended_early(results: list[ProbeResult]) -> str:
+    """A sentence on the probes whose training time ended, "" where there are none."""
+    ended = [result for result in results if result.settings.get("stopped_by") == "max_seconds"]
+    listed = ", ".join(f"{result.name} after {result.settings['n_epochs']} epochs" for result in ended)
+    return f"Ended by the time allowed, at an epoch that depends on the machine: {listed}." if ended else ""
+
+
+def _what_is_approximate(results: list[ProbeResult]) -> str:
+    """A sentence on labels spread with the scores of few classes, "" where all were kept."""
+    for result in results:
+        share = result.settings.get("certain_share", 1.0)
+        if result.settings.get("scores") == "best":
+            return (
+                f"Label propagation kept the 15 highest scores of each point; for {100 * float(share):.1f} % of the "
+                "points no score that was dropped can change the class."
+            )
+    return ""
+
+
+@stage("neighbors with the test points", describe_table)
+def joint_neighbors(points: Array, test: Array, *, k: int, seed: int, resources: Resources) -> KNN:
+    """Find the neighbors of the points and of the test points handed in, among both."""
+    return knn(stacked(points, test), k, seed=seed, **resources.local)
 
 
 @dataclass(frozen=True)
@@ -198,7 +241,7 @@ class StudyScores:
 def _study(probing: Probing, table: KNN, *, varied: Varied, tried: tuple[float, ...]) -> StudyScores:
     """Train the probes again with other shares of labels, numbers of neighbors or temperatures.
 
-    `table` has as many neighbors as the study takes at most.
+    `table` is as `Probing.table`, with as many neighbors as the study takes at most.
     """
     settings: dict[Varied, Sequence[float]] = {
         "labels": (1.0,),
@@ -216,7 +259,7 @@ def _study(probing: Probing, table: KNN, *, varied: Varied, tried: tuple[float, 
         label_fractions=settings["labels"],
         ks=[int(k) for k in settings["neighbors"]],
         temperatures=settings["temperature"],
-        neighbors=table,
+        neighbors=probing.split_table(table),
         mean_distance=probing.mean_distance,
         seed=probing.seed,
         **probing.resources.local,

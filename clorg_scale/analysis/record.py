@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from clorg_scale.analysis.summaries import (
     CommunitySummary,
+    IssueSummary,
     NeighborSummary,
     PointMap,
     RLDSummary,
@@ -60,7 +61,7 @@ class AnalysisRecord(Result, Plain):
     probes: list[ProbeResult]
     point_map: PointMap
     suspects: list[Suspect]
-    """Lowest local density first."""
+    """Lowest local density first; of many, the first (`issues.n_suspects` counts all)."""
     stages: list[StageNote]
     settings: dict[str, str | int | float | bool | None]
     versions: dict[str, str]
@@ -75,9 +76,11 @@ class AnalysisRecord(Result, Plain):
     columns: dict[str, TableColumns] = field(default_factory=dict)
     """Columns taken and left out, for each of "embeddings", "labels", "test embeddings" and "test labels" that
     `load_embeddings` read from a table."""
+    issues: IssueSummary | None = None
+    """None in records of versions that had none."""
     points: dict[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False, repr=False, metadata=beside())
-    """Values of every point, (n_points,) each, by name: "class_code", "community" and "local_density" at the
-    temperature of the map; empty in records of before."""
+    """Values of every point, (n_points,) each, by name: "class_code", "community", "local_density" at the temperature
+    of the map, and, where there is a map, the positions "map_x" and "map_y"; empty in records of before."""
 
     class_mixing: npt.NDArray[np.float64] | None = field(default=None, compare=False, repr=False, metadata=beside())
     """(C, C) share of the affinity of each class in the graph that goes to each class; a row sums to one, or is zero
@@ -133,6 +136,20 @@ class AnalysisRecord(Result, Plain):
         rows |= self._spectrum_quantities()
         for probe in self.probes:
             rows[f"accuracy, {probe.name}"] = probe.accuracy
+        return rows | self._issue_quantities()
+
+    def _issue_quantities(self) -> dict[str, float | int | None]:
+        """Numbers of issues of the data set."""
+        found = self.issues
+        if found is None:
+            return {}
+        rows: dict[str, float | int | None] = {
+            "points unlike their neighbors": found.n_suspects,
+            "near-duplicates": found.n_near_duplicates,
+            "outliers": found.n_outliers,
+        }
+        if found.n_test_in_train is not None:
+            rows["test points among the points"] = found.n_test_in_train
         return rows
 
     def _spectrum_quantities(self) -> dict[str, float | int | None]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 from clorg_scale.analysis.record import AnalysisRecord
+from clorg_scale.analysis.stages import read_result
+from clorg_scale.neighbors import KNN
 from clorg_scale.report import write_report
 from clorg_scale.store.endings import check_ending
 
@@ -21,3 +24,32 @@ class Analysis(AnalysisRecord):
         """Write the self-contained HTML report."""
         check_ending(path, (".html", ".htm"))
         return write_report(self, path)
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Self:
+        """Read what `to_json` wrote; `path` may also be the folder that `analyze` wrote.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, truncated, or something else.
+        """
+        record = super().from_json(path)
+        object.__setattr__(record, "_folder", Path(path) if Path(path).is_dir() else Path(path).parent)
+        return record
+
+    def with_neighbors(self, table: KNN) -> Self:
+        """Keep the k-NN table of the points at hand, for `neighbor_table`."""
+        object.__setattr__(self, "_neighbors", table)
+        return self
+
+    def neighbor_table(self) -> KNN | None:
+        """k-NN table of the points: at hand, or from the folder of the results; None where it is not there any more."""
+        at_hand: KNN | None = getattr(self, "_neighbors", None)
+        folder: Path | None = getattr(self, "_folder", None)
+        file = None if self.issues is None else self.issues.neighbors_file
+        if at_hand is not None or folder is None or file is None:
+            return at_hand
+        # The name comes from a file that others may have written: nothing outside the folder is read.
+        table = read_result(folder / Path(file).name, KNN)
+        return table if table is not None and table.n_points == self.n_points else None

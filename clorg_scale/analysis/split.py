@@ -11,7 +11,7 @@ import numpy.typing as npt
 from clorg_scale.arrays import Array, array_module, row_slices
 from clorg_scale.arrays.spool import gather_blocks
 
-__all__ = ["ProbeSplit", "given_split", "held_out_split"]
+__all__ = ["ProbeSplit", "given_split", "held_out_split", "stacked"]
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,26 @@ class ProbeSplit:
         (n_train + n_test,) class codes, -1 where unlabelled.
     n_train
         Number of training points: the row of the first test point.
+    order
+        (n_train + n_test,) rows of the analysis that these are; None where the test points are others.
     """
 
     points: Array
     codes: npt.NDArray[np.int64]
     n_train: int
+    order: npt.NDArray[np.int64] | None = None
 
 
 def given_split(
     train: Array, codes: npt.NDArray[np.int64], test: Array, test_codes: npt.NDArray[np.int64]
 ) -> ProbeSplit:
     """Put the user's own test points after the training points."""
-    points = _stacked([train, test], [np.arange(len(train)), np.arange(len(test))])
-    return ProbeSplit(points, np.concatenate([codes, test_codes]), len(train))
+    return ProbeSplit(stacked(train, test), np.concatenate([codes, test_codes]), len(train))
+
+
+def stacked(first: Array, second: Array) -> Array:
+    """Rows of one array followed by those of another; in an unnamed file where they are large."""
+    return _stacked([first, second], [np.arange(len(first)), np.arange(len(second))])
 
 
 def held_out_split(embeddings: Array, codes: npt.NDArray[np.int64], *, fraction: float, seed: int) -> ProbeSplit:
@@ -50,7 +57,8 @@ def held_out_split(embeddings: Array, codes: npt.NDArray[np.int64], *, fraction:
     kept[test] = False
     train = np.flatnonzero(kept)
     points = _stacked([embeddings, embeddings], [train, test])
-    return ProbeSplit(points, codes[np.concatenate([train, test])], len(train))
+    order = np.concatenate([train, test])
+    return ProbeSplit(points, codes[order], len(train), order)
 
 
 def _stacked(arrays: list[Array], chosen: list[npt.NDArray[np.int64]]) -> Array:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
 import numpy as np
+from numba.core.event import install_timer
 
 from clorg_scale.analysis.keys import Keys
 from clorg_scale.analysis.summaries import StageNote
@@ -21,7 +22,7 @@ from clorg_scale.results.plain import build
 from clorg_scale.store.atomic import make_folder, remove_empty, write_whole
 from clorg_scale.store.temporary import remove_strays
 
-__all__ = ["Stage", "Stages", "stage"]
+__all__ = ["Stage", "Stages", "read_result", "stage"]
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -83,6 +84,8 @@ class Stages:
     ----------
     notes
         How each stage was computed, and how long that took when it was computed.
+    files
+        Name of the file that holds the result of each stage, where there is a folder, by the stage's name.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Stages:
         self.resume = resume
         self.progress = progress
         self.notes: list[StageNote] = []
+        self.files: dict[str, str] = {}
         self._keys = Keys()
         for array, known in fingerprints:
             self._keys.remember(array, known)
@@ -109,7 +113,8 @@ class Stages:
     def __call__(self, stage: Stage[P, Result], *arguments: P.args, **settings: P.kwargs) -> Result:
         """Read the result of a stage from the folder, or call its function and keep what it returns."""
         key = self._keys.of_call(stage.name, stage.function, arguments, settings)
-        file = None if self.folder is None else self.folder / f"{stage.name.replace(' ', '-')}-{key}.npz"
+        self.files[stage.name] = f"{stage.name.replace(' ', '-')}-{key}.npz"
+        file = None if self.folder is None else self.folder / self.files[stage.name]
         kept: _Kept[Result] | None = None
         if file is not None and self.resume:
             kept = _read(file, get_type_hints(stage.function)["return"])
@@ -122,7 +127,8 @@ class Stages:
             except BaseException:
                 remove_empty(self._made)
                 raise
-        self.notes.append(StageNote(stage.name, stage.how(kept.result), kept.seconds, kept.peak))
+        how = stage.how(kept.result)
+        self.notes.append(StageNote(stage.name, how, kept.seconds, kept.peak, kept.compile_seconds))
         self._keys.remember(kept.result, key)
         return kept.result
 
@@ -145,18 +151,25 @@ class Stages:
 
 @dataclass(frozen=True)
 class _Kept(Generic[Result]):
-    """A result, the seconds it took, and the largest memory of the process meanwhile, in bytes."""
+    """A result, what it took, and the largest memory of the process meanwhile, in bytes."""
 
     result: Result
     seconds: float
+    """Without compilation."""
     peak: int
+    compile_seconds: float = 0.0
 
 
 def _measured(compute: Callable[[], Result]) -> _Kept[Result]:
     _reset_peak_memory()
+    compiling: list[float] = []
     started = time.perf_counter()
-    result = compute()
-    return _Kept(result, time.perf_counter() - started, _peak_memory())
+    with install_timer("numba:compile", compiling.append):
+        result = compute()
+    seconds = time.perf_counter() - started
+    # Threads that compile at the same time may be counted together, for longer than the stage took.
+    compile_seconds = min(sum(compiling), seconds)
+    return _Kept(result, seconds - compile_seconds, _peak_memory(), compile_seconds)
 
 
 def _write(file: Path, kept: _Kept[Any]) -> None:
@@ -164,7 +177,9 @@ def _write(file: Path, kept: _Kept[Any]) -> None:
     values = {field.name: getattr(kept.result, field.name) for field in fields(kept.result)}
     arrays = {name: on_host(value) for name, value in values.items() if hasattr(value, "dtype") and np.ndim(value)}
     rest = {name: value for name, value in values.items() if name not in arrays}
-    document = json.dumps({"values": rest, "seconds": kept.seconds, "peak": kept.peak}, default=_plain)
+    document = json.dumps(
+        {"values": rest, "seconds": kept.seconds, "peak": kept.peak, "compile": kept.compile_seconds}, default=_plain
+    )
     named: dict[str, Any] = {f"array_{name}": array for name, array in arrays.items()}
     named["json"] = np.frombuffer(document.encode(), np.uint8)
     with write_whole(file) as target:
@@ -188,9 +203,15 @@ def _read(file: Path, kind: type[Result]) -> _Kept[Result] | None:
             arrays = {name.removeprefix("array_"): stored[name] for name in stored.files if name != "json"}
         types = get_type_hints(kind)
         rest = {name: build(types[name], value, name) for name, value in document["values"].items()}
-        return _Kept(kind(**rest, **arrays), document["seconds"], document["peak"])
+        return _Kept(kind(**rest, **arrays), document["seconds"], document["peak"], document.get("compile", 0.0))
     except Exception:  # NumPy, zipfile and json raise a dozen kinds for a damaged file; all mean: compute it again
         return None
+
+
+def read_result(file: Path, kind: type[Result]) -> Result | None:
+    """Read the result of a stage from its file; None if the file is missing, damaged or of something else."""
+    kept = _read(file, kind)
+    return None if kept is None else kept.result
 
 
 def _reset_peak_memory() -> None:

@@ -20,9 +20,11 @@ from clorg_scale.layout import lay_out
 from clorg_scale.measures import calinski_harabasz, class_homogeneity, class_homogeneity_stderr
 from clorg_scale.neighbors import KNN, knn, knn_of
 from clorg_scale.neighbors.result import Metric
+from clorg_scale.neighbors.search import knn_between
+from clorg_scale.neighbors.shared import cosine_rows
 from clorg_scale.results.plain import select
-from clorg_scale.rld import RLDResult, rld
-from clorg_scale.rld.compute import Method
+from clorg_scale.rld import RLDResult
+from clorg_scale.rld.compute import Method, rld_from_table
 from clorg_scale.spectrum import spectrum
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "density",
     "describe_table",
     "homogeneity",
+    "leakage",
     "neighbors",
     "partition",
     "point_layout",
@@ -66,10 +69,12 @@ class Homogeneity:
     stderr: list[float]
     n_points: int
     n_labeled: int
+    from_graph_table: bool
 
     def how(self) -> str:
         """Describe in one sentence what was measured."""
-        share = f"Share of the k nearest neighbors ({CHI_METRIC}, exact) that have the point's class"
+        table = ", from the table of the affinity graph: of normalized points" if self.from_graph_table else ""
+        share = f"Share of the k nearest neighbors ({CHI_METRIC}, exact{table}) that have the point's class"
         if self.n_points == self.n_labeled:
             return f"{share}, mean over all {self.n_points:,} labeled points."
         return (
@@ -81,17 +86,32 @@ class Homogeneity:
 
 @stage("class homogeneity", Homogeneity.how)
 def homogeneity(
-    points: Array, classes: ClassLabels, *, n_asked: int, k: int, seed: int, resources: Resources
+    points: Array,
+    classes: ClassLabels,
+    shared: KNN | None,
+    *,
+    n_asked: int,
+    k: int,
+    seed: int,
+    resources: Resources,
 ) -> Homogeneity:
-    """Compute CHI of all labeled points, or of a sample of them whose neighbors are searched among all points."""
+    """Compute CHI of all labeled points, or of a sample of them whose neighbors are searched among all points.
+
+    `shared` is an exact Euclidean table of k neighbors of all points, which are of length 1; None: they are searched.
+    """
     labeled = np.flatnonzero(classes.codes >= 0)
     asked = labeled
     if len(labeled) > n_asked:
         asked = np.sort(np.random.default_rng(seed).choice(labeled, n_asked, replace=False))
-    table = knn_of(points, asked, k, metric=CHI_METRIC, **resources.local)
+    if shared is None:
+        table = knn_of(points, asked, k, metric=CHI_METRIC, **resources.local)
+    else:
+        table = cosine_rows(shared, asked)
     values = class_homogeneity(table, classes)
     errors = class_homogeneity_stderr(table, classes)
-    return Homogeneity(list(values), list(values.values()), list(errors.values()), len(asked), len(labeled))
+    return Homogeneity(
+        list(values), list(values.values()), list(errors.values()), len(asked), len(labeled), shared is not None
+    )
 
 
 def _describe_density(found: RLDResult) -> str:
@@ -114,6 +134,7 @@ def _describe_density(found: RLDResult) -> str:
 def density(
     points: Array,
     classes: ClassLabels,
+    table: KNN | None,
     *,
     temperatures: list[float],
     method: Method,
@@ -121,9 +142,12 @@ def density(
     resources: Resources,
     approximation: dict[str, float],
 ) -> RLDResult:
-    """Compute RLD; `approximation` holds the settings that exact RLD lacks: target error and number of neighbors."""
+    """Compute RLD; `approximation` holds the settings that exact RLD lacks: target error and number of neighbors.
+
+    Sampled RLD and RLD of the graph take the neighbors of `table`.
+    """
     settings = {"temperatures": temperatures, "method": method, "seed": seed}
-    return rld(points, classes, **settings, **approximation, **resources.shared)  # type: ignore[arg-type]
+    return rld_from_table(points, classes, table, **settings, **approximation, **resources.shared)  # type: ignore[arg-type]
 
 
 def describe_table(table: KNN) -> str:
@@ -132,10 +156,28 @@ def describe_table(table: KNN) -> str:
     return f"{table.k} nearest neighbors of every point, {table.metric}, index {table.index}{recall}."
 
 
-@stage("nearest neighbors", describe_table)
+def _describe_shared_table(table: KNN) -> str:
+    return f"{describe_table(table)[:-1]}; the near field of RLD, the graph and the probes take theirs from this table."
+
+
+@stage("nearest neighbors", _describe_shared_table)
 def neighbors(points: Array, *, k: int, seed: int, resources: Resources) -> KNN:
-    """Find the neighbors that the affinity graph is made of."""
+    """Find as many neighbors as any of the later stages takes."""
     return knn(points, k, seed=seed, **resources.shared)
+
+
+LEAK_NEIGHBORS = 5
+"""Points that each test point is compared with."""
+
+
+def _describe_leakage(table: KNN) -> str:
+    return f"{table.k} nearest points of each test point, {table.metric}, exact: are any of them the same?"
+
+
+@stage("test points among the points", _describe_leakage)
+def leakage(points: Array, test: Array, *, resources: Resources) -> KNN:
+    """Find the points nearest to each test point."""
+    return knn_between(test, points, min(LEAK_NEIGHBORS, len(points)), **resources.local)
 
 
 def _describe_partition(found: Communities) -> str:
@@ -169,18 +211,23 @@ def spectral(graph: AffinityGraph, classes: ClassLabels, *, n_vectors: int, reso
 
 @dataclass(frozen=True)
 class Layout:
-    """Rows of the mapped points, their positions, and a sentence on how these were found."""
+    """Rows of the landmarks, their positions, a sentence on how these were found, and positions of all points.
+
+    `placed` is (n, 2), or (0, 2) where no map was asked for.
+    """
 
     index: npt.NDArray[np.int64]
     xy: npt.NDArray[np.float64]
     method: str
+    placed: npt.NDArray[np.float32]
 
 
 @stage("map", attrgetter("method"))
 def point_layout(
-    points: Array, codes: npt.NDArray[np.int64], *, n_points: int, seed: int, resources: Resources
+    points: Array, codes: npt.NDArray[np.int64], *, map_points: int, perplexity: float, seed: int, resources: Resources
 ) -> Layout:
-    """Lay out a sample of the points in two dimensions."""
-    if n_points == 0:
-        return Layout(np.empty(0, np.int64), np.empty((0, 2)), "No map was asked for.")
-    return Layout(*lay_out(points, codes, n_points=n_points, seed=seed, progress=resources.progress))
+    """Lay out landmarks in two dimensions, and place all other points among them."""
+    if map_points == 0:
+        return Layout(np.empty(0, np.int64), np.empty((0, 2)), "No map was asked for.", np.empty((0, 2), np.float32))
+    found = lay_out(points, codes, n_points=map_points, perplexity=perplexity, seed=seed, progress=resources.progress)
+    return Layout(*found)

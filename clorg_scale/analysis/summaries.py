@@ -13,6 +13,9 @@ from clorg_scale.results.stored import beside
 
 __all__ = [
     "CommunitySummary",
+    "IssueSummary",
+    "Leak",
+    "LookAlike",
     "NeighborSummary",
     "PointMap",
     "RLDSummary",
@@ -120,6 +123,49 @@ class Suspect(Plain):
 
 
 @dataclass(frozen=True)
+class Leak(Plain):
+    """A test point that is a near-duplicate of a point."""
+
+    test_index: int
+    index: int
+    test_label: str
+    label: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class LookAlike(Plain):
+    """Two points of different classes that are as near to each other as few such pairs are."""
+
+    index: int
+    other: int
+    label: str
+    other_label: str
+    distance: float
+    """In units of the mean distance of all pairs."""
+
+
+@dataclass(frozen=True)
+class IssueSummary(Plain):
+    """Issues of the data set as its neighbors show them (`clorg_scale.find_issues` scores every label)."""
+
+    n_suspects: int
+    """Points that disagree with their neighbors: all of them, also where the list of suspects is shorter."""
+    n_near_duplicates: int
+    n_near_duplicate_sets: int
+    """With those of test points, where these were handed in."""
+    n_outliers: int
+    n_test_in_train: int | None
+    """Test points with a near-duplicate among the points; None where no test points were handed in."""
+    leaks: list[Leak]
+    """The nearest of these."""
+    look_alikes: list[LookAlike]
+    """Nearest first; each point is in one pair at most."""
+    neighbors_file: str | None = None
+    """File of the k-NN table, beside the record: `compare` asks it about the look-alikes of other models."""
+
+
+@dataclass(frozen=True)
 class StageNote(Plain):
     """How one stage was computed and how long it took."""
 
@@ -127,7 +173,10 @@ class StageNote(Plain):
     how: str
     """One sentence: method, size, settings, device."""
     seconds: float
+    """Without compilation."""
     peak_memory_bytes: int
+    compile_seconds: float = 0.0
+    """Compilation of functions on their first use on a machine."""
 
 
 @dataclass(frozen=True)

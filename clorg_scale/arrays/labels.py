@@ -270,7 +270,7 @@ def _integers(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
     for row, label in enumerate(array):
         if label != label // 1 or label in (np.inf, -np.inf):
             raise InputError(
-                f"The {name} are floats that are not whole numbers (the first is {label} at row {row}); "
+                f"The {name} are continuous, floats that are not whole numbers (the first is {label} at row {row}); "
                 "class labels must be integers or strings."
             )
     whole = [int(label) for label in array]  # exact, whereas integers among floats would be rounded
@@ -303,8 +303,8 @@ def _whole_numbers(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
     if not whole.all():
         first = int(np.flatnonzero(~whole)[0])
         raise InputError(
-            f"The {name} are floats that are not whole numbers (the first is {array[first]} at row {first}); "
-            "class labels must be integers or strings."
+            f"The {name} are continuous, floats that are not whole numbers (the first is {array[first]} at row "
+            f"{first}); class labels must be integers or strings."
         )
     return array.astype(np.int64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MappedArray", "by_place", "mapped_array"]
+__all__ = ["MappedArray", "by_place", "compilable_view", "mapped_array"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,20 @@ def mapped_array(array: Any) -> MappedArray | None:
 def by_place(array: Any) -> Any:
     """Return what to pickle for an array: its location in a file where it has one, otherwise the array."""
     return mapped_array(array) or array
+
+
+def compilable_view(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """View of a contiguous array that counts as writable, for compiled loops that only read it.
+
+    Numba compiles a loop once more for read-only arrays, which takes longer than most runs of it; and PyTorch warns of
+    them. Writing to the view of a read-only map ends the process.
+    """
+    if array.flags.writeable or not array.flags.c_contiguous or not array.nbytes:
+        return array
+    memory: Any = (ctypes.c_byte * array.nbytes).from_address(array.ctypes.data)
+    memory.owner = array  # kept as long as the view
+    view: npt.NDArray[Any] = np.frombuffer(memory, dtype=array.dtype)
+    return view.reshape(array.shape)
 
 
 def _granularity() -> int:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from clorg_scale.arrays.blocks import row_slices
 from clorg_scale.arrays.device import Array, array_module
 from clorg_scale.arrays.embeddings import column_means
+from clorg_scale.arrays.memory import at_least, in_bytes, parse_memory
 from clorg_scale.arrays.scale import computing_dtype
 from clorg_scale.arrays.spool import gather_blocks
 from clorg_scale.errors import InputError
 
-__all__ = ["normalize_rows"]
+__all__ = ["Normalized", "normalize_rows", "normalize_within"]
 
 SHORTEST = 2.0**-1020
 """Length below which a vector has lost digits in float64, and its direction with them."""
@@ -22,7 +24,50 @@ _LISTED = 5
 """Rows without a direction that an error sentence names."""
 
 
-def normalize_rows(embeddings: Array, *, name: str = "embeddings") -> Array:
+class Normalized(NamedTuple):
+    """Normalized embeddings, and what is left of a memory limit beside them (None: there is none)."""
+
+    embeddings: Array
+    memory_limit: int | None
+
+
+def normalize_within(
+    embeddings: Array, memory_limit: str | int | None, *, needed: int, name: str = "embeddings"
+) -> Normalized:
+    """Normalize embeddings so that a later computation still fits a memory limit.
+
+    Parameters
+    ----------
+    embeddings
+        As for `normalize_rows`.
+    memory_limit
+        For the copy and the computation together; None for none.
+    needed
+        Bytes that the computation takes at least. A copy for which these leave no room lies in a temporary file, where
+        it does not count; on a GPU it is refused.
+    name
+        As for `normalize_rows`.
+
+    Raises
+    ------
+    InputError
+        As `normalize_rows`; if a GPU has no room within the limit (says how much would do).
+    """
+    limit = parse_memory(memory_limit)
+    if limit is None:
+        return Normalized(normalize_rows(embeddings, name=name), None)
+    n_bytes = embeddings.shape[0] * embeddings.shape[1] * computing_dtype(embeddings.dtype).itemsize
+    if array_module(embeddings) is not np and n_bytes + needed > limit:
+        raise InputError(
+            f"Normalizing the {name} takes a copy of {in_bytes(n_bytes)} on the GPU, and with it the computation at "
+            f"least {at_least(n_bytes + needed)}, more than the memory limit of {in_bytes(limit)}; raise the limit, or "
+            "hand in normalized embeddings."
+        )
+    normalized = normalize_rows(embeddings, name=name, most=max(0, limit - needed))
+    return Normalized(normalized, limit if isinstance(normalized, np.memmap) else limit - n_bytes)
+
+
+def normalize_rows(embeddings: Array, *, name: str = "embeddings", most: int | None = None) -> Array:
     """Divide each row by its Euclidean length (L2 normalization).
 
     Parameters
@@ -31,11 +76,13 @@ def normalize_rows(embeddings: Array, *, name: str = "embeddings") -> Array:
         (n, d) as `as_embeddings` returns; read twice, block by block.
     name
         What to call them in error sentences.
+    most
+        Bytes of main memory that the copy may take, if not a quarter of what is free.
 
     Returns
     -------
     (n, d) copy in the same array library: float64 for embeddings that float32 does not hold exactly, else float32.
-    On the host a copy that is large against the free memory lies in a temporary memory-mapped file.
+    On the host a copy that may not take that much memory lies in a temporary memory-mapped file.
 
     Raises
     ------
@@ -47,7 +94,7 @@ def normalize_rows(embeddings: Array, *, name: str = "embeddings") -> Array:
     dtype = computing_dtype(embeddings.dtype)
     blocks = _unit_blocks(embeddings, name)
     if array_module(embeddings) is np:
-        return gather_blocks(blocks, embeddings.shape, dtype, name=f"normalized {name}")
+        return gather_blocks(blocks, embeddings.shape, dtype, name=f"normalized {name}", most=most)
     normalized, start = array_module(embeddings).empty(embeddings.shape, dtype=dtype), 0
     for block in blocks:
         normalized[start : start + len(block)] = block

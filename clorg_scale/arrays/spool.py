@@ -27,7 +27,12 @@ _ALWAYS_TRIED = 64 << 20
 
 
 def gather_blocks(
-    blocks: Iterable[Array], shape: tuple[int, ...], dtype: npt.DTypeLike, *, name: str = "array"
+    blocks: Iterable[Array],
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    *,
+    name: str = "array",
+    most: int | None = None,
 ) -> Array:
     """Collect consecutive blocks of rows in one array, on disk where it is large compared with the free memory.
 
@@ -42,6 +47,8 @@ def gather_blocks(
         Shape and type of the whole array.
     name
         Name used in error messages.
+    most
+        Bytes of memory that it may take, if not a quarter of what is free.
 
     Returns
     -------
@@ -55,7 +62,7 @@ def gather_blocks(
     dtype = np.dtype(dtype)
     n_bytes = prod(shape) * dtype.itemsize
     counted = _counted(blocks, shape[0], name)
-    if check_room(n_bytes, name):
+    if check_room(n_bytes, name, most=most):
         whole = np.empty(shape, dtype=dtype)
         start = 0
         for block in counted:
@@ -65,15 +72,18 @@ def gather_blocks(
     return _on_disk(counted, shape, dtype)
 
 
-def check_room(n_bytes: int, name: str) -> bool:
+def check_room(n_bytes: int, name: str, *, most: int | None = None) -> bool:
     """Check that an array of that size can be collected; True for in memory, False for in a temporary file.
+
+    `most` are the bytes of memory that it may take, if not a quarter of what is free.
 
     Raises
     ------
     InputError
         If neither the memory nor the folder of temporary files has room for it.
     """
-    if n_bytes <= _SHARE_OF_MEMORY * available_memory():
+    in_memory = int(_SHARE_OF_MEMORY * available_memory())
+    if n_bytes <= (in_memory if most is None else min(most, in_memory)):
         return True
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free

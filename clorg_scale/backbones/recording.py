@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from clorg_scale.arrays.normalize import normalize_rows
 from clorg_scale.backbones.architectures import Backbone
 from clorg_scale.backbones.curves import Panel, draw_curves
 from clorg_scale.backbones.embedding import features_of
@@ -42,7 +43,7 @@ class Recorder:
 
     Writes measures.csv and measures.svg: RLD, class homogeneity among cosine neighbors, Calinski-Harabasz, and the k-NN
     accuracy on one half of the images, with the other half as training set (k = 20, cosine). A resumed training
-    continues both files.
+    continues both files. The column "normalized" is 1 where embeddings were divided by their lengths first, else 0.
 
     Parameters
     ----------
@@ -60,6 +61,9 @@ class Recorder:
         Images in a batch.
     seed
         Seed of the choice of images.
+    normalize
+        Divide each embedding by its Euclidean length first (L2), as the paper's notebooks do: RLD and Calinski-Harabasz
+        change, measures of cosine neighbors do not.
     keep_embeddings
         Also store the embeddings of each measurement in ``embeddings/epoch-0010`` and the like, as `save_embeddings`
         does, in float16 where it holds them; `clorg_scale.track` and ``clorg-scale track`` analyze them.
@@ -86,6 +90,7 @@ class Recorder:
         epochs: int | None = None,
         batch_size: int = 256,
         seed: int = 0,
+        normalize: bool = False,
         keep_embeddings: bool = False,
     ) -> None:
         every = whole_number("every", every, 1)
@@ -96,13 +101,19 @@ class Recorder:
         if n < 2 * VOTERS:
             raise InputError(f"At least {2 * VOTERS} images are needed to measure embeddings, not {n}.")
         self.images, self.every, self.epochs, self.batch_size = images, every, epochs, batch_size
-        self.folder, self.keep_embeddings = Path(out), keep_embeddings
+        self.folder, self.normalize, self.keep_embeddings = Path(out), normalize, keep_embeddings
         self._chosen = np.random.default_rng(seed).permutation(len(images))[:n]
         if len(np.unique(images.labels[self._chosen])) < 2:
             raise InputError(f"The {n} images to measure all belong to one class; at least two classes are needed.")
         self._watch = ImageWatch(images, "measured", "their measures are not kept")  # before the digest
         self._digest = _digest(images, self._chosen)
         self.rows = _read(self.folder / "measures.csv", n, self._digest)
+        if self.rows and bool(self.rows[-1].get("normalized", 0)) != normalize:
+            was, now = ("normalized", "raw") if self.rows[-1].get("normalized") else ("raw", "normalized")
+            raise InputError(
+                f"{self.folder / 'measures.csv'} has measures of {was} embeddings, not of {now} ones; choose another "
+                "folder, set normalization as before, or remove that file."
+            )
 
     def __call__(self, backbone: Backbone, epoch: Epoch) -> None:
         """Measure after an epoch that is due."""
@@ -110,7 +121,9 @@ class Recorder:
             return
         with self._watch:
             embeddings, labels = self._embeddings(backbone), self.images.labels[self._chosen]
-        measured = {"epoch": float(epoch.epoch), "n_images": float(len(labels)), "loss": epoch.loss}
+        embeddings = normalize_rows(embeddings) if self.normalize else embeddings
+        measured = {"epoch": float(epoch.epoch), "n_images": float(len(labels)), "normalized": float(self.normalize)}
+        measured["loss"] = epoch.loss
         values = rld(embeddings, labels, temperatures=TEMPERATURES, method="exact", device="cpu").values
         measured |= {f"rld_{t:g}": float(v) for t, v in zip(TEMPERATURES, values, strict=True)}
         ks = [k for k in KS if k < len(labels)]
@@ -130,7 +143,12 @@ class Recorder:
         make_folder(self.folder / EMBEDDINGS)
         fits = np.abs(embeddings).max(initial=0) < np.finfo(np.float16).max
         stored = embeddings.astype(np.float16) if fits else embeddings
-        metadata = {"epoch": epoch, "data": self.images.name, "class_names": list(self.images.classes)}
+        metadata = {
+            "epoch": epoch,
+            "data": self.images.name,
+            "class_names": list(self.images.classes),
+            "normalized": self.normalize,
+        }
         save_embeddings(self.folder / EMBEDDINGS / f"epoch-{epoch:04d}", stored, labels, metadata)
 
     def _embeddings(self, backbone: Backbone) -> npt.NDArray[np.float32]:
@@ -148,13 +166,14 @@ class Recorder:
             {key: f"{value:.6g}" for key, value in row.items()} | {"images": self._digest} for row in self.rows
         )
         epochs = [row["epoch"] for row in self.rows]
+        how = "normalized embeddings" if self.normalize else "raw embeddings"
         panels = [
             Panel(title, {name: [row[column] for row in self.rows] for name, column in curves.items()})
             for title, curves in (
-                ("RLD by temperature", {f"T = {t:g}": f"rld_{t:g}" for t in TEMPERATURES}),
+                (f"RLD by temperature, {how}", {f"T = {t:g}": f"rld_{t:g}" for t in TEMPERATURES}),
                 ("Class homogeneity by k", {f"k = {k}": f"chi_{k}" for k in KS if f"chi_{k}" in self.rows[-1]}),
                 ("k-NN accuracy", {"k = 20": "knn_accuracy"}),
-                ("Calinski-Harabasz", {"": "calinski_harabasz"}),
+                (f"Calinski-Harabasz, {how}", {"": "calinski_harabasz"}),
             )
         ]
         contents = {"measures.csv": text.getvalue(), "measures.svg": draw_curves(epochs, panels, x_title="epoch")}

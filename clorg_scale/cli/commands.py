@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["print_comparison"]
 
+LEAST_COMPILATION = 0.1
+"""Seconds of compilation that are worth a line."""
+
 
 @app.command(short_help="List what is installed and what is missing on this machine.")
 def doctor(*, as_json: Json = False) -> None:
@@ -114,8 +117,16 @@ def analyze(
         ),
     ] = False,
     map_points: Annotated[
-        int, typer.Option(help="Largest number of points on the map; 0: no map.", metavar="N")
+        int,
+        typer.Option(
+            help="Points that the map draws, at most; all others are placed among them. 0: no map.",
+            metavar="N",
+        ),
     ] = 10_000,
+    perplexity: Annotated[
+        float,
+        typer.Option(help="Perplexity of the map: about how many neighbors a point keeps near.", metavar="NUMBER"),
+    ] = 30.0,
     chi_points: Annotated[
         str,
         typer.Option(help="Number of points that class homogeneity is measured on, or all.", metavar="N"),
@@ -158,6 +169,7 @@ def analyze(
             probes=_probes(probes),
             probe_study=probe_study,
             map_points=map_points,
+            perplexity=perplexity,
             chi_points=_chi_points(chi_points),
             unlabelled=read_unlabelled(unlabelled),
             normalize=normalize,
@@ -196,8 +208,10 @@ def _probes(text: str | None) -> list[str] | None:
 
 def _print_analysis(result: Analysis) -> None:
     """Print the results of an analysis, and the time and memory of its stages."""
+    from clorg_scale.report.findings import normalization
+
     size = f"{result.n_points:,} points of {result.n_features:,} features"
-    size += ", normalized to length 1" if result.settings.get("normalize") else ""
+    size += ", normalized to length 1" if result.settings.get("normalize") else ", not normalized"
     beside = f", {result.n_unlabelled:,} unlabelled" if result.n_unlabelled else ""
     print(f"{printable(result.name)}: {size}{beside}, {len(result.classes)} classes\n")
     rows = result.quantities()
@@ -208,9 +222,18 @@ def _print_analysis(result: Analysis) -> None:
     if error and result.class_homogeneity_points:
         asked = f"{result.class_homogeneity_points:,}"
         print(f"\nCHI of a sample of {asked} points, standard errors up to {error:.2g}; --chi-points all takes all.")
-    print()
+    print(f"\n{normalization(result)}\n")
     for stage in result.stages:
         print(f"{stage.stage:<{width}}  {stage.seconds:10.1f} s  {stage.peak_memory_bytes / 1e9:6.2f} GB peak")
+    compiling = sum(stage.compile_seconds for stage in result.stages)
+    if compiling >= LEAST_COMPILATION:
+        print(f"{'compilation, on the first use only':<{width}}  {compiling:10.1f} s")
+    found = result.issues
+    if found is not None and found.n_test_in_train:
+        print(
+            f"\n{found.n_test_in_train:,} test points are near-duplicates of points (leakage); 'clorg-scale issues' "
+            "lists them."
+        )
 
 
 @app.command(short_help="Compare the analyses of several models.")

@@ -102,7 +102,16 @@ def _within_llvm(frame: FrameType | None) -> bool:
 def _run(arguments: list[str], streams: Streams) -> int:
     """Run a command; returns its exit code."""
     try:
-        from clorg_scale.cli import commands, figures, stages, studies, track, training  # noqa: F401  registers them
+        from clorg_scale.cli import (  # noqa: F401  registers them
+            bench,
+            commands,
+            figures,
+            issues,
+            stages,
+            studies,
+            track,
+            training,
+        )
 
         result = app(arguments or ["--help"], prog_name="clorg-scale", standalone_mode=False)
         streams.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -194,6 +195,7 @@ def knn(
 
 @app.command(short_help="Find communities of the affinity graph.")
 def communities(
+    context: typer.Context,
     embeddings: Embeddings,
     *,
     labels: Labels = None,
@@ -218,8 +220,12 @@ def communities(
     allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
-    """Find communities of the affinity graph; with labels, also compare them with the classes."""
-    from clorg_scale.affinity import affinity_graph
+    """Find communities of the affinity graph; with labels, also compare them with the classes.
+
+    In place of embeddings, a graph in a folder (AffinityGraph.save) is taken as it is.
+    """
+    from clorg_scale.affinity import AffinityGraph, affinity_graph
+    from clorg_scale.affinity.storage import is_graph_folder
     from clorg_scale.agreement import agreement
     from clorg_scale.analysis.inputs import check_choice, check_positive
     from clorg_scale.arrays import encode_labels
@@ -230,25 +236,34 @@ def communities(
     from clorg_scale.distributed import connect
     from clorg_scale.neighbors import knn as neighbors
     from clorg_scale.progress import stage_progress
+    from clorg_scale.store.load import load_labels
 
     check_choice("method", method, get_args(CommunityMethod))
     check_positive("resolution", resolution)
     check_positive("temperature", temperature)
     check_file(out, COMMUNITY_FILES)
-    points, classes = read_points(embeddings, labels, allow_external=allow_external)
-    encoded = None if classes is None else encode_labels(classes, len(points), unlabelled=read_unlabelled(unlabelled))
-    with watch_points(points), connect(dask) as client:
-        table = neighbors(
-            points,
-            k,
-            seed=seed,
-            device=device,  # type: ignore[arg-type]
-            memory_limit=memory_limit,
-            progress=True,
-            client=client,
-        )
-        with stage_progress("communities", enabled=True):
+    points: Any = None
+    if is_graph_folder(embeddings):
+        _refuse_given(context, "k", "temperature", "memory_limit")
+        graph = AffinityGraph.open(embeddings)
+        classes = None if labels is None else load_labels(labels, allow_external=allow_external)
+    else:
+        points, classes = read_points(embeddings, labels, allow_external=allow_external)
+    n_points = graph.n_nodes if points is None else len(points)
+    encoded = None if classes is None else encode_labels(classes, n_points, unlabelled=read_unlabelled(unlabelled))
+    with nullcontext() if points is None else watch_points(points), connect(dask) as client:
+        if points is not None:
+            table = neighbors(
+                points,
+                k,
+                seed=seed,
+                device=device,  # type: ignore[arg-type]
+                memory_limit=memory_limit,
+                progress=True,
+                client=client,
+            )
             graph = affinity_graph(table, temperature=temperature)
+        with stage_progress("communities", enabled=True):
             found = run(
                 graph,
                 method=method,  # type: ignore[arg-type]
@@ -295,6 +310,16 @@ def communities(
             ("ARI with the classes", f"{summary['ari']:.4f}"),
         ]
     print_table(rows + _written(out))
+
+
+def _refuse_given(context: typer.Context, *options: str) -> None:
+    """Refuse options that decide how a graph is made, where it is there."""
+    for option in options:
+        source = context.get_parameter_source(option)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                f"--{option.replace('_', '-')} decides how a graph is made, and this one is; leave it out."
+            )
 
 
 def _written(out: Path | None) -> list[tuple[str, str]]:

@@ -66,6 +66,13 @@ def train(
             metavar="N",
         ),
     ] = 10,
+    normalize: Annotated[
+        bool,
+        typer.Option(
+            "--normalize",
+            help="Divide embeddings by their Euclidean length (L2) before they are measured, as the paper does.",
+        ),
+    ] = False,
     keep_embeddings: Annotated[
         bool,
         typer.Option("--keep-embeddings", help="Store the embeddings of each measurement, for 'clorg-scale track'."),
@@ -101,7 +108,13 @@ def train(
         if backbones.first_process() and unseen.skipped != images.skipped:
             _report_skipped(unseen)
         watch = recorder = backbones.Recorder(
-            unseen, out=out, every=measure_every, epochs=epochs, seed=seed, keep_embeddings=keep_embeddings
+            unseen,
+            out=out,
+            every=measure_every,
+            epochs=epochs,
+            seed=seed,
+            normalize=normalize,
+            keep_embeddings=keep_embeddings,
         )
     if tensorboard:
         watch = backbones.EventLog(out / "tensorboard", recorder)

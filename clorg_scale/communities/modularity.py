@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.affinity import AffinityGraph
+from clorg_scale.affinity.symmetrize import row_blocks, row_numbers
 from clorg_scale.arrays import UNLABELLED, Array, array_module, encode_labels, on_host
 from clorg_scale.errors import InputError
 
@@ -88,12 +89,16 @@ def class_weights(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWe
 def _sums_on_cpu(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWeights:
     """The sums of a NumPy graph."""
     codes = on_host(codes)
-    weights = graph.weights.astype(np.float64)
-    ends, others = codes[graph.rows()], codes[graph.indices]
-    labeled, same = ends >= 0, (ends == others) & (ends >= 0)
-    within = np.bincount(ends[same], weights=weights[same], minlength=n_classes)
-    degrees = np.bincount(ends[labeled], weights=weights[labeled], minlength=n_classes)
-    return ClassWeights(within, degrees, float(weights.sum()))
+    within, degrees, total = np.zeros(n_classes), np.zeros(n_classes), 0.0
+    for rows, entries in row_blocks(graph.indptr):
+        weights = graph.weights[entries].astype(np.float64)
+        bounds = graph.indptr[rows.start : rows.stop + 1]
+        ends, others = codes[rows][row_numbers(bounds - bounds[0])], codes[graph.indices[entries]]
+        labeled, same = ends >= 0, (ends == others) & (ends >= 0)
+        within += np.bincount(ends[same], weights=weights[same], minlength=n_classes)
+        degrees += np.bincount(ends[labeled], weights=weights[labeled], minlength=n_classes)
+        total += float(weights.sum())
+    return ClassWeights(within, degrees, total)
 
 
 def _sums_on_gpu(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWeights:

@@ -20,6 +20,7 @@ from clorg_scale.arrays import Array, array_module, row_slices
 from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.ranking import rank_candidates
 from clorg_scale.neighbors.within_reach import ROUNDING, bytes_per_point, key_error, search_within_reach
+from clorg_scale.progress import Advance
 
 __all__ = ["BlockSearch", "Blocks", "PairSearch", "merge_candidates", "search_exact"]
 
@@ -72,7 +73,9 @@ class BlockSearch:
         return keys, ids
 
 
-def search_exact(plan: SearchPlan, rows: Array, engine: BlockSearch) -> Iterator[tuple[slice, Array, Array]]:
+def search_exact(
+    plan: SearchPlan, rows: Array, engine: BlockSearch, advance: Advance = lambda done: None
+) -> Iterator[tuple[slice, Array, Array]]:
     """Find the nearest points of some queries, a block of queries at a time.
 
     Parameters
@@ -83,6 +86,8 @@ def search_exact(plan: SearchPlan, rows: Array, engine: BlockSearch) -> Iterator
         (q,) rows of the queries.
     engine
         Finds the best pairs of two blocks.
+    advance
+        Called with the queries done, in fractions as blocks of points are passed.
 
     Yields
     ------
@@ -92,7 +97,7 @@ def search_exact(plan: SearchPlan, rows: Array, engine: BlockSearch) -> Iterator
     xp = array_module(plan.points.embeddings)
     per_query = 20 * plan.points.d + BYTES_PER_CANDIDATE * engine.n_candidates(plan.points.n, plan.k)
     for chunk in row_slices(len(rows), per_query, itemsize=1, block_bytes=plan.budget.blocks // 4):
-        keys, ids, settled = _search_rows(plan, rows[chunk], engine)
+        keys, ids, settled = _search_rows(plan, rows[chunk], engine, advance)
         unsettled = xp.flatnonzero(~settled)
         if unsettled.size:
             keys[unsettled], ids[unsettled] = search_within_reach(
@@ -101,7 +106,7 @@ def search_exact(plan: SearchPlan, rows: Array, engine: BlockSearch) -> Iterator
         yield chunk, keys, ids
 
 
-def _search_rows(plan: SearchPlan, rows: Array, engine: BlockSearch) -> tuple[Array, Array, Array]:
+def _search_rows(plan: SearchPlan, rows: Array, engine: BlockSearch, advance: Advance) -> tuple[Array, Array, Array]:
     """(b, k) keys and ids, and (b,) whether each row is settled."""
     points = plan.points
     xp = array_module(points.embeddings)
@@ -110,12 +115,20 @@ def _search_rows(plan: SearchPlan, rows: Array, engine: BlockSearch) -> tuple[Ar
     per_point = bytes_per_point(points.d, len(rows))
     columns = list(row_slices(points.n, per_point, itemsize=1, block_bytes=plan.budget.blocks // 4))
     blocks = zip((block.start for block in columns), engine.stage(map(points.block, columns)), strict=True)
-    keys, ids = engine.search(query, blocks, c, points.inner_product)
+    passed = _reported(blocks, len(rows) / points.n, advance)
+    keys, ids = engine.search(query, passed, c, points.inner_product)
     farthest = keys.max(axis=1).astype(np.float64)
     keys, ids = rank_candidates(plan, rows, ids)
     keys, ids = keys[:, : plan.k], ids[:, : plan.k]
     settled = keys[:, -1] <= farthest - key_error(plan, rows, keys[:, -1], engine.rounding)
     return keys, ids, settled | xp.asarray(c == points.n)
+
+
+def _reported(blocks: Blocks, each: float, advance: Advance) -> Blocks:
+    """Pass blocks on, reporting `each` for every point of them when it has been searched."""
+    for first, block in blocks:
+        yield first, block
+        advance(each * len(block))
 
 
 def merge_candidates(

@@ -15,7 +15,7 @@ from numba import prange
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.points import Points
-from clorg_scale.numerics.compiled import centered_rows, has_compiled_path
+from clorg_scale.numerics.compiled import half_value, has_compiled_path
 from clorg_scale.numerics.compiler import njit
 
 __all__ = ["mean_pair_distance", "pair_keys"]
@@ -47,19 +47,18 @@ def pair_keys(plan: SearchPlan, rows: Array, ids: Array) -> Array:
     queries, points = plan.queries, plan.points
     xp = array_module(points.embeddings)
     keys = xp.empty(ids.shape, dtype=np.float64)
-    if xp is np and _compiled_loop_reads(queries.embeddings) and _compiled_loop_reads(points.embeddings):
-        vectors = _Vectors(np.asarray(queries.embeddings), np.asarray(points.embeddings))
+    if xp is np and _compiled_loops_read(queries.embeddings, points.embeddings):
+        halves = points.embeddings.dtype == np.float16
+        loop = _loop(points.inner_product, halves)
+        vectors = _Vectors(_numbers(queries.embeddings), _numbers(points.embeddings))
         factors = _Vectors(_factors(queries, rows), _factors(points, None))
-        loop = _inner_product_keys if points.inner_product else _squared_distance_keys
         loop(vectors, factors, np.asarray(rows, dtype=np.int64), np.asarray(ids, dtype=np.int64), keys)
         return keys
-    halves = queries.embeddings.dtype == points.embeddings.dtype == np.float16
-    gathered = _keys_of_halves if xp is np and halves and _is_aligned(plan) else _gathered_keys
     most = min(PAIR_BYTES["cpu" if xp is np else "cuda"], plan.budget.blocks // 4)
     step = max(1, most // (12 * points.d * ids.shape[1]))
     for start in range(0, len(rows), step):
         chunk = slice(start, start + step)
-        keys[chunk] = gathered(plan, rows[chunk], ids[chunk])
+        keys[chunk] = _gathered_keys(plan, rows[chunk], ids[chunk])
     return keys
 
 
@@ -89,27 +88,23 @@ class _Vectors(NamedTuple):
     points: Any
 
 
-def _compiled_loop_reads(embeddings: Array) -> bool:
-    return embeddings.dtype.isnative and embeddings.dtype.str[1:] in ("f4", "f8", "i4", "i8", "u1", "i1")
+def _compiled_loops_read(queries: Array, points: Array) -> bool:
+    """Whether a loop is compiled for these: both of half precision, or neither."""
+    if (queries.dtype == np.float16) != (points.dtype == np.float16):
+        return False
+    return has_compiled_path(queries) and has_compiled_path(points)
 
 
-def _is_aligned(plan: SearchPlan) -> bool:
-    return has_compiled_path(plan.queries.embeddings) and has_compiled_path(plan.points.embeddings)
+def _numbers(embeddings: Array) -> Array:
+    """What the compiled loops read: half-precision numbers as their bits."""
+    return embeddings.view(np.uint16) if embeddings.dtype == np.float16 else np.asarray(embeddings)
 
 
-def _keys_of_halves(plan: SearchPlan, rows: Array, ids: Array) -> Array:
-    """Search keys of half-precision embeddings, which float32 holds exactly: gathered, then measured as others."""
-    queries, points = plan.queries, plan.points
-    which, origin = np.maximum(ids, 0).reshape(-1).astype(np.int64), np.zeros(points.d)
-    x, y = np.empty((len(rows), points.d), np.float32), np.empty((len(which), points.d), np.float32)
-    centered_rows(queries.embeddings, np.asarray(rows, dtype=np.int64), origin, x)
-    centered_rows(points.embeddings, which, origin, y)
-    positions = np.where(ids < 0, -1, np.arange(len(which)).reshape(ids.shape))
-    factors = _Vectors(_factors(queries, rows), _factors(points, which))
-    keys = np.empty(ids.shape, dtype=np.float64)
-    loop = _inner_product_keys if points.inner_product else _squared_distance_keys
-    loop(_Vectors(x, y), factors, np.arange(len(rows)), positions, keys)
-    return keys
+def _loop(inner_product: bool, halves: bool) -> Any:  # noqa: FBT001
+    """The compiled loop over (vectors, factors, rows, ids, keys)."""
+    if halves:
+        return _inner_product_keys_of_halves if inner_product else _squared_distance_keys_of_halves
+    return _inner_product_keys if inner_product else _squared_distance_keys
 
 
 def _factors(points: Points, rows: Array | None) -> npt.NDArray[np.float64]:
@@ -153,6 +148,44 @@ def _inner_product_keys(vectors: Any, factors: Any, rows: Any, ids: Any, keys: A
             total = 0.0
             for f in range(len(query)):
                 total += np.float64(query[f]) * np.float64(point[f])
+            keys[i, j] = factor * total
+
+
+@njit(parallel=True, cache=True, fastmath={"reassoc"})
+def _squared_distance_keys_of_halves(vectors: Any, factors: Any, rows: Any, ids: Any, keys: Any) -> None:
+    for i in prange(len(rows)):
+        bits = vectors.queries[rows[i]]
+        query, a = np.empty(len(bits)), factors.queries[i % len(factors.queries)]
+        for f in range(len(bits)):
+            query[f] = a * half_value(bits[f])
+        for j in range(ids.shape[1]):
+            if ids[i, j] < 0:
+                keys[i, j] = np.inf
+                continue
+            point = vectors.points[ids[i, j]]
+            b = factors.points[ids[i, j] % len(factors.points)]
+            total = 0.0
+            for f in range(len(query)):
+                difference = query[f] - b * half_value(point[f])
+                total += difference * difference
+            keys[i, j] = total
+
+
+@njit(parallel=True, cache=True, fastmath={"reassoc"})
+def _inner_product_keys_of_halves(vectors: Any, factors: Any, rows: Any, ids: Any, keys: Any) -> None:
+    for i in prange(len(rows)):
+        bits = vectors.queries[rows[i]]
+        query, factor = np.empty(len(bits)), -factors.queries[0] * factors.points[0]
+        for f in range(len(bits)):
+            query[f] = half_value(bits[f])
+        for j in range(ids.shape[1]):
+            if ids[i, j] < 0:
+                keys[i, j] = np.inf
+                continue
+            point = vectors.points[ids[i, j]]
+            total = 0.0
+            for f in range(len(query)):
+                total += query[f] * half_value(point[f])
             keys[i, j] = factor * total
 
 

@@ -17,7 +17,7 @@ from clorg_scale.arrays import Array, array_module, column_means, row_block, row
 from clorg_scale.arrays.mapped import by_place
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.metric import Metric, distance_dtype
-from clorg_scale.numerics.compiled import has_compiled_path, row_lengths
+from clorg_scale.numerics.compiled import divided_rows, has_compiled_path, row_lengths
 
 __all__ = ["Points", "cache_float32", "prepare", "prepare_pair"]
 
@@ -87,6 +87,11 @@ class Points:
         xp = array_module(self.embeddings)
         if self.metric == "euclidean" and self.scale == 1.0:
             return row_block(self.embeddings, rows, mean=self.mean)
+        if self.metric == "cosine" and xp is np and has_compiled_path(self.embeddings):
+            which = np.arange(self.n)[rows] if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)
+            unit = np.empty((len(which), self.d), dtype=np.float32)
+            divided_rows(self.embeddings, which, self.lengths[rows], unit)
+            return unit
         block = row_block(self.embeddings, rows, dtype=np.float64, mean=self.mean)
         # Not in place: the block may be a view of the user's array.
         block = block / self.lengths[rows, None] if self.metric == "cosine" else block * self.scale

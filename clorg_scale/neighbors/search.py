@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from clorg_scale.arrays import Device, as_embeddings, within_device_memory
-from clorg_scale.arrays.normalize import normalize_rows
+from clorg_scale.arrays.normalize import normalize_within
+from clorg_scale.neighbors.memory import memory_needed
 from clorg_scale.neighbors.metric import Metric
 from clorg_scale.neighbors.pairs import mean_pair_distance
 from clorg_scale.neighbors.plan import plan_search
 from clorg_scale.neighbors.result import KNN
 from clorg_scale.neighbors.tables import search_table
+from clorg_scale.whole import whole_number
 
 __all__ = ["knn", "knn_between", "knn_of"]
 
@@ -57,7 +59,7 @@ def knn(
         ``"IVF1024,SQ8"`` or ``"HNSW48,Flat"`` (CPU).
 
         Measured on 60,000 x 784 images (Fashion-MNIST, k = 16, two cores, all checks included): ivf 2.6 s at
-        recall .997, hnsw 12 s at .999, flat 21 s, nndescent 28 s at 1.00 (`python -m bench knn`).
+        recall .997, hnsw 12 s at .999, flat 21 s, nndescent 28 s at 1.00 (`clorg-scale bench run knn`).
     device
         ``"cuda"`` searches with cuVS, else with a GPU build of FAISS, else with torch; exactly, in 256 or more
         features, with torch where it is there, for its tensor cores. The table is then on the GPU.
@@ -95,7 +97,10 @@ def knn(
         If the measured recall is below .95.
     """
     if normalize:
-        embeddings = normalize_rows(as_embeddings(embeddings))
+        embeddings = as_embeddings(embeddings)
+        n, d = embeddings.shape
+        needed = memory_needed(n, d, whole_number("k", k, 1, n - 1, where=f" for {n} points"))
+        embeddings, memory_limit = normalize_within(embeddings, memory_limit, needed=needed)
     plan = plan_search(
         embeddings,
         k,

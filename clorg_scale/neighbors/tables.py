@@ -50,7 +50,7 @@ def _exact_chunks(plan: SearchPlan, rows: Array, engine: BlockSearch, advance: A
     if plan.map is None:
         if len(rows) >= MANY_QUERIES:
             plan = replace(plan, points=cache_float32(plan.points, plan.budget.spare))
-        return _reported(search_exact(plan, rows, engine), advance), engine.name
+        return search_exact(plan, rows, engine, advance), engine.name
     name = "flat" if plan.worker_device == "cpu" else "flat(GPU workers)"
     return _reported(plan.map(ExactSearch(_for_worker(plan)), _cut(rows, CHUNK_ROWS)), advance), name
 

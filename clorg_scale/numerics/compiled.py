@@ -10,7 +10,7 @@ from numba import prange
 
 from clorg_scale.numerics.compiler import njit
 
-__all__ = ["centered_rows", "has_compiled_path", "pair_lengths", "row_lengths"]
+__all__ = ["centered_rows", "divided_rows", "half_value", "has_compiled_path", "pair_lengths", "row_lengths"]
 
 CHUNK_BYTES = 4 << 20
 """Half-precision rows converted at a time."""
@@ -41,17 +41,27 @@ def centered_rows(
 def row_lengths(embeddings: npt.NDArray[Any], mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(n,) Euclidean lengths of embeddings (n, d), less mean (d,), as `centered_rows`; no square leaves float64."""
     lengths = np.empty(len(embeddings))
-    if embeddings.dtype != np.float16:
+    if embeddings.dtype == np.float16:
+        _lengths_of_halves(embeddings.view(np.uint16), mean, lengths)
+    else:
         _lengths(np.asarray(embeddings), mean, lengths)
-        return lengths
-    step = max(1, CHUNK_BYTES // (8 * len(mean)))
-    space = np.empty((min(step, len(embeddings)), len(mean)))
-    for start in range(0, len(embeddings), step):
-        which = np.arange(start, min(start + step, len(embeddings)))
-        chunk = space[: len(which)]
-        centered_rows(embeddings, which, mean, chunk)
-        _lengths(chunk, np.zeros_like(mean), lengths[start : which[-1] + 1])
     return lengths
+
+
+def divided_rows(
+    embeddings: npt.NDArray[Any],
+    which: npt.NDArray[np.int64],
+    divisors: npt.NDArray[np.float64],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Out (b, d) = embeddings[which] / divisors (b,), divided in float64.
+
+    Embeddings (n, d) that the compiled loops read (`has_compiled_path`).
+    """
+    if embeddings.dtype == np.float16:
+        _halves_divided(embeddings.view(np.uint16), which, divisors, out)
+    else:
+        _numbers_divided(np.asarray(embeddings), which, divisors, out)
 
 
 def pair_lengths(
@@ -83,15 +93,40 @@ def _of_numbers(embeddings: Any, which: Any, mean: Any, out: Any) -> None:
 def _of_halves(bits: Any, which: Any, mean: Any, out: Any) -> None:
     for i in prange(len(which)):
         for j in range(len(mean)):
-            out[i, j] = _half(bits[which[i], j]) - mean[j]
+            out[i, j] = half_value(bits[which[i], j]) - mean[j]
 
 
 @njit(inline="always")
-def _half(bits: Any) -> Any:
+def half_value(bits: Any) -> Any:
     """Value of a finite half-precision number: its exponent and fraction read as a float32 are too small by 2^112."""
     small = np.int32((np.int32(bits) & np.int32(0x7FFF)) << np.int32(13)).view(np.float32)
     magnitude = np.float64(small) * np.float64(2.0**112)
     return -magnitude if bits & 0x8000 else magnitude
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _numbers_divided(embeddings: Any, which: Any, divisors: Any, out: Any) -> None:
+    for i in prange(len(which)):
+        for j in range(embeddings.shape[1]):
+            out[i, j] = np.float64(embeddings[which[i], j]) / divisors[i]
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _halves_divided(bits: Any, which: Any, divisors: Any, out: Any) -> None:
+    for i in prange(len(which)):
+        for j in range(bits.shape[1]):
+            out[i, j] = half_value(bits[which[i], j]) / divisors[i]
+
+
+@njit(nogil=True, parallel=True, cache=True, fastmath={"reassoc", "nsz"})
+def _lengths_of_halves(bits: Any, mean: Any, lengths: Any) -> None:
+    # In one parallel loop: threads that wait for each other at the end of many short ones cost more than the sums.
+    for i in prange(len(bits)):
+        total = 0.0
+        for j in range(len(mean)):
+            value = half_value(bits[i, j]) - mean[j]
+            total += value * value
+        lengths[i] = np.sqrt(total)  # no square of half-precision numbers leaves float64
 
 
 @njit(nogil=True, parallel=True, cache=True, fastmath={"reassoc", "nsz"})

@@ -19,7 +19,17 @@ from clorg_scale.probes.standardize import StandardizedReader
 __all__ = ["load_checkpoint", "run_fingerprint"]
 
 WITHOUT_EFFECT = frozenset(
-    ("max_epochs", "max_seconds", "patience", "checkpoint", "checkpoint_every", "device", "progress", "unlabelled")
+    (
+        "max_epochs",
+        "max_seconds",
+        "patience",
+        "checkpoint",
+        "checkpoint_every",
+        "device",
+        "memory_limit",
+        "progress",
+        "unlabelled",
+    )
 )
 """Settings that do not decide the course of training, only how long it may go on."""
 

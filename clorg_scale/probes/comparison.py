@@ -20,10 +20,11 @@ from clorg_scale.arrays import (
     encode_labels,
     is_unlabelled,
     label_array,
+    on_host,
 )
 from clorg_scale.errors import InputError
 from clorg_scale.installation import pip_line
-from clorg_scale.neighbors.result import Metric
+from clorg_scale.neighbors.result import KNN, Metric
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.transductive import read_graph
 from clorg_scale.whole import whole_number
@@ -34,6 +35,9 @@ PROBES = ("linear", "knn", "label_propagation", "gcn", "sage")
 """Names that `compare_probes` knows; the last two need PyTorch."""
 
 TORCH_PROBES = ("gcn", "sage")
+NOT_REPORTED = ("progress", "n_features_in", "unlabelled", "memory_limit")
+"""Values of a probe that do not describe its result."""
+
 GRAPH_PROBES = ("label_propagation", "gcn", "sage")
 
 
@@ -47,11 +51,13 @@ def compare_probes(
     probes: Sequence[str] = PROBES,
     k: int = 15,
     metric: Metric = "euclidean",
+    neighbors: KNN | None = None,
     seed: int = 0,
     device: Device = "auto",
     memory_limit: str | int | None = None,
     progress: bool = False,
     unlabelled: int | str | None = UNLABELLED,
+    max_over_epochs: bool = False,
 ) -> list[ProbeResult]:
     """Train every probe on the training points and score it on the test points.
 
@@ -70,10 +76,17 @@ def compare_probes(
         out with a warning.
     k, metric
         Settings of the k-NN probe.
+    neighbors
+        k-NN table over the n training points followed by the m test points, if there is one already: the k-NN probe
+        takes its neighbors from there as far as they suffice.
     seed, device, memory_limit, progress
         As for the probes themselves.
     unlabelled
         The label of points without a class; None: every label, -1 too, is a class.
+
+    max_over_epochs
+        Record the largest test accuracy over all epochs of the graph networks in `ProbeResult.details`: the number that
+        the code of the paper reports, where ours stops on held-out training nodes.
 
     Returns
     -------
@@ -96,8 +109,8 @@ def compare_probes(
         raise InputError(f"The graph has {n_nodes} nodes; {n} training points followed by {m} test points are needed.")
     codes, test_codes = joint_codes(labels, n, test_labels, m, unlabelled)
     seed = whole_number("seed", seed, 0)
-    settings = _Settings(k, metric, seed, device, memory_limit, progress)
-    task = _Task(X, codes, X_test, test_codes, graph)
+    settings = _Settings(k, metric, seed, device, memory_limit, progress, max_over_epochs)
+    task = _Task(X, codes, X_test, test_codes, graph, neighbors)
     return [_score(name, settings, task) for name in _available(probes)]
 
 
@@ -154,43 +167,79 @@ class _Settings:
     device: Device
     memory_limit: str | int | None
     progress: bool
+    max_over_epochs: bool
 
 
 class _Task(NamedTuple):
-    """Training and test points in one numbering of classes, and the graph over both."""
+    """Training and test points in one numbering of classes, the graph over both, and their neighbors if known."""
 
     X: Any
     codes: npt.NDArray[np.int64]
     X_test: Any
     test_codes: npt.NDArray[np.int64]
     graph: Any
+    neighbors: KNN | None
+
+
+class _Predictions(NamedTuple):
+    """Codes predicted for the test points, and what the result says of how."""
+
+    codes: npt.NDArray[np.int64]
+    n_parameters: int
+    settings: dict[str, str | int | float | bool]
+    details: dict[str, float]
 
 
 def _score(name: str, settings: _Settings, task: _Task) -> ProbeResult:
     """Train and score one probe."""
-    X, codes, X_test, test_codes, graph = task
-    probe = _build(name, settings)
-    known = np.unique(codes[codes >= 0])
     start = time.perf_counter()
-    if name in GRAPH_PROBES:
-        hidden = np.full(len(test_codes), -1, dtype=np.int64)
-        train_mask = np.arange(len(codes) + len(hidden)) < len(codes)
-        node_labels = ClassLabels(_numbered(np.concatenate([codes, hidden]), known), known)
-        predicted = probe.fit(graph, node_labels, train_mask).predict()[len(codes) :]
-    else:
-        predicted = probe.fit(X, ClassLabels(_numbered(codes, known), known)).predict(X_test)
+    found = _graph_probe(name, settings, task) if name in GRAPH_PROBES else _point_probe(name, settings, task)
     seconds = time.perf_counter() - start
-    scored = test_codes >= 0
-    n_correct = int(np.count_nonzero(predicted[scored] == test_codes[scored]))
+    scored = task.test_codes >= 0
+    n_correct = int(np.count_nonzero(found.codes[scored] == task.test_codes[scored]))
     n_scored = int(np.count_nonzero(scored))
     return ProbeResult(
         name=name,
         accuracy=n_correct / n_scored,
         accuracy_interval=accuracy_interval(n_correct, n_scored, seed=settings.seed),
-        n_parameters=probe.n_parameters,
+        n_parameters=found.n_parameters,
         seconds=seconds,
-        settings=_reported_settings(probe),
+        settings=found.settings,
+        details=found.details,
     )
+
+
+def _point_probe(name: str, settings: _Settings, task: _Task) -> _Predictions:
+    """A probe of the embeddings."""
+    probe = _build(name, settings)
+    known = np.unique(task.codes[task.codes >= 0])
+    probe.fit(task.X, ClassLabels(_numbered(task.codes, known), known))
+    from_table = name == "knn" and task.neighbors is not None
+    predicted = probe.predict_from(task.neighbors, task.X_test) if from_table else probe.predict(task.X_test)
+    return _Predictions(on_host(predicted), probe.n_parameters, _reported_settings(probe), {})
+
+
+def _graph_probe(name: str, settings: _Settings, task: _Task) -> _Predictions:
+    """A probe of the graph; the test nodes have no label in what it is handed, but for the record of accuracies."""
+    probe = _build(name, settings)
+    n, m = len(task.codes), len(task.test_codes)
+    test = np.arange(n, n + m)
+    train_mask = np.arange(n + m) < n
+    known = np.unique(task.codes[task.codes >= 0])
+    details = {}
+    if settings.max_over_epochs and name in TORCH_PROBES:
+        # Of a class that no training point has: never predicted correctly.
+        foreign = ~np.isin(task.test_codes, known) & (task.test_codes >= 0)
+        labels = np.concatenate([task.codes, np.where(foreign, UNLABELLED, task.test_codes)])
+        test_mask = ~train_mask & (labels >= 0)
+        probe.fit(task.graph, ClassLabels(_numbered(labels, known), known), train_mask, test_mask=test_mask)
+        share = np.count_nonzero(test_mask) / np.count_nonzero(task.test_codes >= 0)
+        details = {"max_test_accuracy_over_epochs": share * (probe.max_test_accuracy_ or 0.0)}
+    else:
+        labels = np.concatenate([task.codes, np.full(m, UNLABELLED)])
+        probe.fit(task.graph, ClassLabels(_numbered(labels, known), known), train_mask)
+    predicted = probe.predict(test) if name in TORCH_PROBES else probe.predict()[n:]
+    return _Predictions(predicted, probe.n_parameters, _reported_settings(probe), details)
 
 
 def _numbered(codes: npt.NDArray[np.int64], known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -203,13 +252,13 @@ def _build(name: str, s: _Settings) -> Any:
     from clorg_scale import probes
 
     if name == "linear":
-        return probes.LinearProbe(seed=s.seed, device=s.device, progress=s.progress)
+        return probes.LinearProbe(seed=s.seed, device=s.device, memory_limit=s.memory_limit, progress=s.progress)
     if name == "knn":
         return probes.KNNProbe(s.k, metric=s.metric, device=s.device, memory_limit=s.memory_limit, progress=s.progress)
     if name == "label_propagation":
-        return probes.LabelPropagationProbe(seed=s.seed, progress=s.progress)
+        return probes.LabelPropagationProbe(seed=s.seed, memory_limit=s.memory_limit, progress=s.progress)
     graph_network = probes.GCNProbe if name == "gcn" else probes.SAGEProbe
-    return graph_network(seed=s.seed, device=s.device, progress=s.progress)
+    return graph_network(seed=s.seed, device=s.device, memory_limit=s.memory_limit, progress=s.progress)
 
 
 def accuracy_interval(n_correct: int, n: int, *, seed: int = 0, resamples: int = 10_000) -> tuple[float, float]:
@@ -234,5 +283,5 @@ def _reported_settings(probe: Any) -> dict[str, str | int | float | bool]:
     return {
         name: value
         for name, value in (probe.get_params() | chosen).items()
-        if isinstance(value, (str, int, float, bool)) and name not in ("progress", "n_features_in", "unlabelled")
+        if isinstance(value, (str, int, float, bool)) and name not in NOT_REPORTED
     }

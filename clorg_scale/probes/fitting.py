@@ -11,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import available_memory, free_device_memory
+from clorg_scale.arrays import free_device_memory
+from clorg_scale.arrays.memory import in_bytes
 from clorg_scale.probes.discriminant import Moments, class_moments, discriminant_weights
+from clorg_scale.probes.memory import Allowance, memory_allowed
 from clorg_scale.probes.regularization import (
     CAREFUL,
     COARSE,
@@ -30,7 +32,7 @@ from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.standardize import StandardizedReader
 from clorg_scale.progress import Advance, progress_bar
 
-__all__ = ["Fit", "FitSettings", "fit_softmax", "sample_sizes"]
+__all__ = ["Fit", "FitSettings", "fit_softmax", "memory_needed", "sample_sizes"]
 
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -69,6 +71,17 @@ EVALUATIONS = 8
 """Passes over its points that one penalty of a path is reckoned at, for the progress shown."""
 
 
+CACHED_SHARE = 1 / 6
+"""Share of the memory allowed up to which standardized points are kept between passes."""
+
+CHEAP_TO_READ, SMALL = 256, 1 << 28
+"""Classes from which reading and standardizing points anew costs some hundredths of a pass, so that only small arrays
+(bytes) are kept."""
+
+STATE_ARRAYS = 40
+"""Arrays of the weights' size, float64, that exist at once: L-BFGS keeps ten pairs."""
+
+
 class FitSettings(NamedTuple):
     """Settings of `LinearProbe` that decide the fit; see there."""
 
@@ -80,6 +93,7 @@ class FitSettings(NamedTuple):
     patience: int
     seed: int
     progress: bool
+    memory_limit: str | int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,17 +110,33 @@ class Fit:
         Held-out losses.
     passes
         Passes over the training points.
+    memory_needed
+        Bytes that it was predicted to take beside the embeddings.
     """
 
     weights: Floats
     penalty: float
     losses: list[float]
     passes: float
+    memory_needed: int = 0
 
 
 def fit_softmax(reader: StandardizedReader, codes: Codes, n_classes: int, settings: FitSettings) -> Fit:
     """Fit to the points whose code is at least 0."""
     return _Fitting(reader, codes, n_classes, settings).fit()
+
+
+def default_block_rows(n_features: int, n_classes: int) -> int:
+    """Points of a block."""
+    return int(np.clip(BLOCK_NUMBERS // max(n_features, n_classes), 64, 1 << 16))
+
+
+def memory_needed(n: int, n_features: int, n_classes: int, block_rows: int | None = None) -> int:
+    """Bytes that a fit to n points takes at least, beside the embeddings."""
+    rows = min(n, default_block_rows(n_features, n_classes) if block_rows is None else block_rows)
+    moments = 4 * n_features**2 if n_features <= LARGEST_MATRIX else 0
+    matrices = 8 * (STATE_ARRAYS * (n_features + 1) * n_classes + moments)
+    return 16 * rows * max(n_features, n_classes) + matrices + 48 * n
 
 
 class _Fitting:
@@ -115,17 +145,29 @@ class _Fitting:
         self.rng = np.random.default_rng(settings.seed)
         self.labeled = np.flatnonzero(codes >= 0)
         self.n_features = int(reader.X.shape[1])
-        widest = max(self.n_features, n_classes)
-        self.block_rows = settings.batch_size or int(np.clip(BLOCK_NUMBERS // widest, 64, 1 << 16))
-        free = available_memory() if reader.xp is np else free_device_memory()
-        self.everything = LabeledBlocks(
-            reader,
-            codes,
-            self.labeled,
-            block_rows=self.block_rows,
-            cached=4 * len(self.labeled) * self.n_features < free / 8,
-        )
+        self.block_rows = settings.batch_size or default_block_rows(self.n_features, n_classes)
+        self.memory_needed, cached = self._memory()
+        self.everything = LabeledBlocks(reader, codes, self.labeled, block_rows=self.block_rows, cached=cached)
         self.loss = SoftmaxLoss(reader.xp, settings.label_smoothing)
+
+    def _memory(self) -> tuple[int, bool]:
+        """Bytes needed beside the embeddings, and whether standardized points are kept among them.
+
+        Raises
+        ------
+        InputError
+            If they exceed the memory allowed.
+        """
+        allowance = memory_allowed(self.settings.memory_limit)
+        if self.reader.xp is not np:
+            allowance = Allowance(free_device_memory(), "free memory of the GPU")
+        n, d = len(self.labeled), self.n_features
+        needed, points = memory_needed(n, d, self.n_classes, self.block_rows), 4 * n * d
+        what = f"The linear probe of {n} points, {d} features and {self.n_classes} classes"
+        allowance.check(what, needed, "raise the limit, or lower batch_size")
+        room = points < CACHED_SHARE * allowance.bytes and needed + points <= allowance.bytes
+        cached = room and (self.n_classes < CHEAP_TO_READ or points < SMALL)
+        return needed + points * cached, cached
 
     def fit(self) -> Fit:
         kept, held_out = stratified_hold_out(self.codes, self.settings.validation_fraction, self.rng)
@@ -165,7 +207,7 @@ class _Fitting:
             penalty = penalties[chosen] if curves else self._given_or_default()
             with allotments.next(final_points):
                 weights = solver.solve(whole, weights, penalty, effort=final)
-        return Fit(weights, penalty, losses, passes + solver.used)
+        return Fit(weights, penalty, losses, passes + solver.used, self.memory_needed)
 
     def _on_growing_samples(self, kept: Codes, held_out: Codes, sizes: list[int]) -> Fit:
         """Walk the path on a sample; at the penalty chosen, go on to larger ones and to all points."""
@@ -197,7 +239,7 @@ class _Fitting:
                 penalty = self._scaled(found.penalty, sizes[0], len(kept))
                 start = Path(start.weights, penalty)
                 found = solver.stopped_early(whole, judged, start, effort=WHOLE, patience=patience)
-        return Fit(found.weights, penalty, losses + found.losses[1:], solver.used)
+        return Fit(found.weights, penalty, losses + found.losses[1:], solver.used, self.memory_needed)
 
     def _best_start(self, found: Path, moments: Moments | None, judged: LabeledBlocks) -> Path:
         """Choose between the weights of a path and linear discriminants by the held-out loss."""
@@ -244,7 +286,8 @@ class _Fitting:
 
     @contextmanager
     def _progress(self, points: int) -> Iterator[_Allotments]:
-        with progress_bar("linear probe", points, unit="points", enabled=self.settings.progress) as advance:
+        title = f"linear probe ({in_bytes(self.memory_needed)})"
+        with progress_bar(title, points, unit="points", enabled=self.settings.progress) as advance:
             yield _Allotments(advance)
 
 

@@ -11,21 +11,32 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from clorg_scale.arrays import (
     UNLABELLED,
     Device,
     array_module,
     as_embeddings,
-    available_memory,
     free_device_memory,
     resolve_torch_device,
     within_device_memory,
 )
+from clorg_scale.arrays.memory import in_bytes
 from clorg_scale.errors import InputError, require
-from clorg_scale.probes.settings import check_number, check_whole, is_number, is_whole
+from clorg_scale.probes.gcn_settings import check_settings, given_fanouts
+from clorg_scale.probes.memory import Allowance, memory_allowed
+from clorg_scale.probes.parameters import Parameters, check_fitted
+from clorg_scale.probes.planning import (
+    BATCH_SIZE,
+    DEFAULT_HIDDEN,
+    DEFAULT_LAYERS,
+    VALIDATION_NODES,
+    GraphSize,
+    choose_plan,
+    fanouts_by_degree,
+    time_allowed,
+    validation_interval,
+)
 from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.standardize import StandardizedReader, standardization
 from clorg_scale.probes.transductive import (
@@ -39,17 +50,8 @@ from clorg_scale.progress import progress_bar
 
 __all__ = ["GCNProbe"]
 
-BATCH_SIZE = 8192
-"""Seeds in a batch where the graph is too large for a full batch."""
 
-CHEAP_INFERENCE = 10_000_000
-"""Entries and logits of one inference below which every epoch is validated: some hundredths of a second."""
-
-VALIDATIONS = 5
-"""Validations within `patience` epochs, at least."""
-
-
-class GCNProbe(BaseEstimator):  # type: ignore[misc]
+class GCNProbe(Parameters):
     """The graph classifier of the paper (arXiv 2305.10229, "GCN probe").
 
     The input of a node is an embedding of its *label*, or of "masked" for test nodes; the images themselves enter
@@ -61,9 +63,9 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
     with batch norm and SELU after all but the last, and the input added where widths agree. With ten classes
     and the default width that is 652 parameters, however many features the embeddings have.
 
-    A graph that fits into memory is trained on as a whole, one step an epoch. A larger one is trained in batches
-    of masked nodes, each with `fanout` neighbors a node and layer, sampled by weight without bias
-    (`clorg_scale.probes.sampler`). Prediction is always exact: layer by layer over all edges.
+    A graph that fits into memory is trained on as a whole, one step an epoch. A larger one is trained in batches of
+    masked nodes with `fanout` neighbors a node and layer, sampled by weight without bias (`probes.sampler`); prediction
+    is always exact: layer by layer over all edges.
 
     Parameters
     ----------
@@ -78,10 +80,10 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         the test images, four .77 (label propagation .78).
     batch_size
         Masked nodes a step; ``"full"`` for the whole graph; ``"auto"`` takes the whole graph where training on
-        it needs less than half of the free memory, else 8192.
+        it needs less than half of the memory allowed, else 8192, or as many as fit.
     fanout
         Neighbors sampled for each node; one number for all layers, or one for each hop, the hop next to the
-        masked nodes first. Unused in full batches.
+        masked nodes first. ``"auto"`` takes half the mean degree, from 10 to 40. Unused in full batches.
     mask_share
         Range that each epoch's share of masked training nodes is drawn from.
     learning_rate, weight_decay, label_smoothing
@@ -89,20 +91,22 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
     max_epochs
         Training stops here at the latest.
     max_seconds
-        Training stops after the epoch in which this much time has passed; None sets no limit. Where this happens
-        depends on the machine.
+        No epoch is begun that would end later than this, as far as those before it tell; None sets no limit. ``"auto"``
+        sets 90 s on graphs whose epochs take seconds (`planning.LONG_EPOCH`): there time ends training, at an epoch
+        that depends on the machine, and `stopped_by_` says so.
     patience
         Epochs without a lower loss on the held-out nodes after which training stops; the weights of the best
         epoch are kept. The loss, not the accuracy as in the paper: on 60,000 Fashion-MNIST images it finds
         later epochs, .885 instead of .882 on the test images.
     validate_every
-        Epochs between validations. A validation is an inference over the whole graph, which on a large graph
-        trained in batches may take longer than an epoch. ``"auto"`` validates after each epoch in full batches, and
-        in batches so rarely that the entries of the graph read by inference do not exceed those sampled in training;
-        this depends on the graph and the settings alone, never on the clock.
+        Epochs between validations. A validation computes the hidden layers of the whole graph, and the logits of the
+        held-out nodes; on a large graph trained in batches that may take longer than an epoch. ``"auto"`` validates
+        after each epoch in full batches, and in batches so rarely that the entries of the graph read by validation do
+        not exceed those sampled in training; this depends on the graph and the settings alone, never on the clock.
     validation_fraction
-        Share of each class's training nodes held out for this: masked while training, shown when predicting.
-        Where no node can be held out, the loss on the masked nodes decides.
+        Share of each class's training nodes held out for this: masked while training, shown when predicting. At most
+        50,000 of them, drawn at random, are scored. Where no node can be held out, the loss on the masked nodes
+        decides.
     checkpoint
         File that the state of training is kept in. If it is there when `fit` is called with the same data and
         settings, training goes on from it, and ends with the same weights as if it had not been interrupted.
@@ -113,6 +117,9 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         is not fixed, and results agree only to rounding.
     device
         ``"auto"`` takes the GPU when PyTorch sees one.
+    memory_limit
+        Bytes of main memory that may be taken beside the graph, or text such as ``"4GB"``; default: what is free. On
+        a GPU, what is free there counts.
     progress
         Show a progress bar.
     unlabelled
@@ -138,6 +145,12 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         Wall-clock time of "sampling" neighbors, "training" and "validation".
     full_batch_
         True where each step was on the whole graph.
+    batch_size_, fanouts_
+        Masked nodes a step and neighbors sampled at each hop; None and empty where each step was on the whole graph.
+    stopped_by_
+        What ended training: ``"patience"``, ``"max_epochs"`` or ``"max_seconds"``.
+    memory_needed_
+        Bytes that training and prediction were predicted to take beside the graph.
     """
 
     _layer: ClassVar[str] = "GraphConvolution"
@@ -147,16 +160,16 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         self,
         *,
         inputs: Literal["labels", "features", "both"] = "labels",
-        hidden: int = 16,
-        n_layers: int = 2,
+        hidden: int = DEFAULT_HIDDEN,
+        n_layers: int = DEFAULT_LAYERS,
         batch_size: int | Literal["auto", "full"] = "auto",
-        fanout: int | Sequence[int] = 10,
+        fanout: int | Sequence[int] | Literal["auto"] = "auto",
         mask_share: tuple[float, float] = (0.05, 0.5),
         learning_rate: float = 0.1,
         weight_decay: float = 0.01,
         label_smoothing: float = 0.0,
         max_epochs: int = 300,
-        max_seconds: float | None = None,
+        max_seconds: float | Literal["auto"] | None = "auto",
         patience: int = 50,
         validate_every: int | Literal["auto"] = "auto",
         validation_fraction: float = 0.1,
@@ -164,6 +177,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         checkpoint_every: int = 20,
         seed: int = 0,
         device: Device = "auto",
+        memory_limit: str | int | None = None,
         progress: bool = False,
         unlabelled: int | str | None = UNLABELLED,
     ) -> None:
@@ -185,6 +199,7 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         self.checkpoint_every = checkpoint_every
         self.seed = seed
         self.device = device
+        self.memory_limit = memory_limit
         self.progress = progress
         self.unlabelled = unlabelled
 
@@ -215,10 +230,11 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
             If PyTorch is not installed.
         """
         require("torch", extra="train", purpose=f"{type(self).__name__}")
-        self._check_settings()
+        check_settings(self)
         trainer, fingerprint = self._prepare(graph, labels, train_mask, features, test_mask=test_mask)
         name = "GCN probe" if self._layer == "GraphConvolution" else "GraphSAGE probe"
-        with progress_bar(name, self.max_epochs, unit="epochs", enabled=self.progress) as advance:
+        title = f"{name} ({in_bytes(self.memory_needed_)})"
+        with progress_bar(title, self.max_epochs, unit="epochs", enabled=self.progress) as advance:
             trainer.run(self.checkpoint, self.checkpoint_every, fingerprint, advance)
         self.n_parameters = sum(weight.numel() for weight in trainer.network.parameters())
         self.n_epochs_, self.best_epoch_ = trainer.epoch, trainer.best_epoch
@@ -226,41 +242,12 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         self.history_, self.seconds_ = trainer.history, trainer.seconds
         recorded = [record["test_accuracy"] for record in trainer.history if "test_accuracy" in record]
         self.max_test_accuracy_ = max(recorded, default=None)
-        self.full_batch_ = trainer.whole is not None
+        self.full_batch_, self.stopped_by_ = trainer.whole is not None, trainer.stopped_by
+        self.batch_size_ = trainer.schedule.batch_size
+        self.fanouts_ = () if self.full_batch_ else trainer.schedule.fanouts
         self._trainer: Any = trainer
         self._best: npt.NDArray[np.int64] | None = None
         return self
-
-    def _check_settings(self) -> None:
-        if self.inputs not in ("labels", "features", "both"):
-            raise InputError(f"inputs must be 'labels', 'features' or 'both', not {self.inputs!r}.")
-        check_number("learning_rate", self.learning_rate, "positive", lambda rate: rate > 0)
-        check_number("weight_decay", self.weight_decay, "at least 0", lambda decay: decay >= 0)
-        for name in ("label_smoothing", "validation_fraction"):
-            check_number(name, getattr(self, name), "at least 0 and below 1", lambda share: 0 <= share < 1)
-        share = self.mask_share
-        if not (isinstance(share, Sequence) and len(share) == 2 and all(map(is_number, share))):
-            raise InputError(f"mask_share must be two numbers, not {share!r}.")
-        if not 0 < share[0] <= share[1] < 1:
-            raise InputError(f"mask_share must be a range within (0, 1), not {share!r}.")
-        for name in ("hidden", "n_layers", "max_epochs", "patience", "checkpoint_every"):
-            check_whole(name, getattr(self, name), least=1)
-        if self.max_seconds is not None:
-            check_number("max_seconds", self.max_seconds, "positive", lambda seconds: seconds > 0)
-        if self.validate_every != "auto":
-            check_whole("validate_every", self.validate_every, least=1)
-        if self.batch_size not in ("auto", "full"):
-            check_whole("batch_size", self.batch_size, least=1)
-        check_whole("seed", self.seed, least=0)
-        fanouts = self._fanouts()
-        if len(fanouts) != self.n_layers or not all(is_whole(fanout) and fanout >= 1 for fanout in fanouts):
-            raise InputError(
-                f"fanout must be at least 1, one number or one for each of {self.n_layers} layers, not {self.fanout!r}."
-            )
-
-    def _fanouts(self) -> tuple[int, ...]:
-        fanouts = self.fanout if isinstance(self.fanout, Sequence) else (self.fanout,) * int(self.n_layers)
-        return tuple(int(fanout) if is_whole(fanout) else fanout for fanout in fanouts)
 
     def _prepare(
         self, graph: Any, labels: Any, train_mask: Any, features: Any, *, test_mask: Any = None
@@ -285,14 +272,19 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         if self.checkpoint:
             fingerprint = run_fingerprint(type(self).__name__, self.get_params(), matrix, encoded.codes, reader)
             state = load_checkpoint(self.checkpoint, fingerprint, device)
-        full_batch = self.batch_size == "full"
-        if self.batch_size == "auto":  # what a run began with it goes on with, whatever memory is free by then
-            fits = self._full_batch_fits(matrix, n_classes, n_features, device)
-            full_batch = fits if state is None else state["full_batch"]
+        size = GraphSize(matrix.n, matrix.nnz, n_classes, n_features, int(self.hidden), int(self.n_layers))
+        fanouts = given_fanouts(self)
+        if self.fanout == "auto":
+            fanouts = fanouts_by_degree(size.n, size.nnz, size.n_layers)
+        wanted = self.batch_size
+        if wanted == "auto" and state is not None:  # what a run began with it goes on with, whatever is free by then
+            wanted = "full" if state["full_batch"] else state.get("batch_size", BATCH_SIZE)
+        plan = choose_plan(size, wanted, fanouts, self._allowance(device))
+        self.memory_needed_ = plan.needed
         rng = np.random.default_rng(int(self.seed))
         fitted, held_out = stratified_hold_out(encoded.codes, self.validation_fraction, rng)
         codes = torch.from_numpy(np.where(encoded.codes >= 0, encoded.codes, n_classes)).to(device)
-        resident = as_tensor(reader(slice(None)), device) if reader and full_batch else None
+        resident = as_tensor(reader(slice(None)), device) if reader and plan.batch_size is None else None
         test, test_codes = labeled_test_nodes(labels, test_mask, encoded)
         nodes = Nodes(codes, fitted, held_out, n_classes, reader, resident, test=test, test_codes=test_codes)
         network = layers.GraphNetwork(
@@ -304,18 +296,28 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
             n_features=n_features,
             generator=torch.Generator().manual_seed(int(self.seed)),
         ).to(device)
-        batch_size = BATCH_SIZE if self.batch_size == "auto" else self.batch_size
+        interval = 1
+        if self.validate_every != "auto":
+            interval = int(self.validate_every)
+        elif plan.batch_size is not None:
+            interval = validation_interval(
+                size,
+                fanouts=fanouts,
+                n_masked=len(fitted) * sum(self.mask_share) / 2,
+                n_validated=min(len(held_out), VALIDATION_NODES),
+                patience=int(self.patience),
+            )
         schedule = Schedule(
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
             mask_share=self.mask_share,
-            batch_size=None if full_batch else int(batch_size),
-            fanouts=self._fanouts(),
+            batch_size=plan.batch_size,
+            fanouts=fanouts,
             max_epochs=int(self.max_epochs),
-            max_seconds=self.max_seconds,
+            max_seconds=time_allowed(size) if self.max_seconds == "auto" else self.max_seconds,
             patience=int(self.patience),
-            validate_every=1 if full_batch else self._validate_every(matrix, n_classes, len(fitted)),
+            validate_every=1 if plan.batch_size is None else interval,
             seed=int(self.seed),
         )
         self.classes_ = encoded.classes
@@ -335,37 +337,34 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
             raise InputError(f"The features have {X.shape[0]} rows, but the graph has {n_nodes} nodes.")
         return StandardizedReader(X, standardization(X, np.ones(n_nodes, dtype=bool)), array_module(X))
 
-    def _full_batch_fits(self, matrix: Any, n_classes: int, n_features: int, device: Any) -> bool:
-        """Tell whether one step over the whole graph needs less than half of the free memory."""
-        # Kept for the gradient: about five arrays a layer of the hidden width, four of the output width.
-        floats = self.hidden * 5 * self.n_layers + n_classes * 4 + 2 * n_features
-        needed = 4 * matrix.n * floats + 12 * matrix.nnz
-        free = free_device_memory() if device.type == "cuda" else available_memory()
-        return bool(needed < free / 2)
+    def _allowance(self, device: Any) -> Allowance:
+        """Memory of the device that trains, as far as this run may take it."""
+        if device.type == "cuda":
+            return Allowance(free_device_memory(), "free memory of the GPU")
+        return memory_allowed(self.memory_limit)
 
-    def _validate_every(self, matrix: Any, n_classes: int, n_fitted: int) -> int:
-        """Epochs in batches between validations: as many as cost about one inference, by entries of the graph."""
-        if self.validate_every != "auto":
-            return int(self.validate_every)
-        inference = int(self.n_layers) * matrix.nnz + matrix.n * n_classes
-        if inference < CHEAP_INFERENCE:
-            return 1
-        masked = n_fitted * sum(self.mask_share) / 2
-        epoch, targets = masked * n_classes, masked
-        for fanout in self._fanouts():
-            epoch += targets * fanout
-            targets *= 1 + fanout
-        return int(np.clip(inference / max(epoch, 1.0), 1, max(1, int(self.patience) // VALIDATIONS)))
+    def predict(self, nodes: Any = None) -> npt.NDArray[Any]:
+        """(n,) most probable class of each node, all training labels shown.
 
-    def predict(self) -> npt.NDArray[Any]:
-        """(n,) most probable class of each node, all training labels shown."""
-        check_is_fitted(self, "classes_")
+        Parameters
+        ----------
+        nodes
+            (m,) node numbers, whose classes alone are computed and returned; None takes all nodes.
+        """
+        check_fitted(self, "classes_")
+        n = self._trainer.matrix.n
+        if nodes is not None and self._best is None:
+            wanted = node_numbers(nodes, n)
+            best = np.empty(len(wanted), dtype=np.int64)
+            for rows, logits in self._logits(wanted):
+                best[rows] = logits.argmax(dim=1).cpu().numpy()
+            return np.asarray(self.classes_[best])
         if self._best is None:
-            best = np.empty(self._trainer.matrix.n, dtype=np.int64)
+            best = np.empty(n, dtype=np.int64)
             for rows, logits in self._logits():
                 best[rows] = logits.argmax(dim=1).cpu().numpy()
             self._best = best
-        return np.asarray(self.classes_[self._best])
+        return np.asarray(self.classes_[self._best if nodes is None else self._best[node_numbers(nodes, n)]])
 
     def predict_proba(self, nodes: Any = None) -> npt.NDArray[np.float32]:
         """(m, C) float32, probability of each class in the order of `classes_`, all training labels shown.
@@ -375,23 +374,24 @@ class GCNProbe(BaseEstimator):  # type: ignore[misc]
         nodes
             (m,) node numbers; None takes all nodes.
         """
-        check_is_fitted(self, "classes_")
+        check_fitted(self, "classes_")
         n = self._trainer.matrix.n
-        wanted = np.arange(n) if nodes is None else node_numbers(nodes, n)
-        order = np.argsort(wanted, kind="stable")
-        probabilities = np.empty((len(wanted), len(self.classes_)), dtype=np.float32)
-        for rows, logits in self._logits():
-            first, last = np.searchsorted(wanted[order], [rows.start, rows.stop])
-            found = order[first:last]
-            probabilities[found] = logits.softmax(dim=1).cpu().numpy()[wanted[found] - rows.start]
+        wanted = None if nodes is None else node_numbers(nodes, n)
+        probabilities = np.empty((n if wanted is None else len(wanted), len(self.classes_)), dtype=np.float32)
+        for rows, logits in self._logits(wanted):
+            probabilities[rows] = logits.softmax(dim=1).cpu().numpy()
         return probabilities
 
-    def _logits(self) -> Iterator[tuple[slice, Any]]:
-        """Ranges of nodes, and their logits."""
-        from clorg_scale.probes.inference import infer
+    def _logits(self, wanted: npt.NDArray[np.int64] | None = None) -> Iterator[tuple[slice, Any]]:
+        """Ranges of nodes, or of those wanted, and their logits."""
+        from clorg_scale.probes.inference import infer, node_rows
 
         trainer = self._trainer
-        yield from infer(trainer.network, trainer.matrix, trainer.nodes, trainer.nodes.shown(), whole=trainer.whole)
+        chosen = None
+        if wanted is not None:
+            chosen = node_rows(trainer.matrix, wanted, len(self.classes_), trainer.nodes)
+        shown = trainer.nodes.shown()
+        yield from infer(trainer.network, trainer.matrix, trainer.nodes, shown, whole=trainer.whole, wanted=chosen)
 
     def score(self, labels: Any, mask: Any) -> float:
         """Accuracy over the nodes of a mask, those without a label left out."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,10 @@ from clorg_scale.probes.layers import GraphNetwork, Propagation
 from clorg_scale.probes.nodes import Nodes
 from clorg_scale.probes.propagate import PropagationMatrix
 
-__all__ = ["infer", "infer_nodes"]
+__all__ = ["NodeRows", "infer", "node_rows"]
+
+NodeRows = Iterable[tuple[slice, Propagation]]
+"""Ranges of nodes, and their rows of the matrix."""
 
 ENTRIES = 1 << 24
 """Entries of the matrix in one range of rows: 200 MB on the device at a time."""
@@ -32,8 +36,9 @@ def infer(
     *,
     whole: Propagation | None = None,
     entries: int = ENTRIES,
+    wanted: NodeRows | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Logits of every node, with all of its neighbors, one range of nodes after the other.
+    """Logits of every node, or of those wanted, with all of their neighbors, one range of nodes after the other.
 
     Each layer is finished for all nodes before the next begins, so no neighborhood is computed twice and batch
     norm has the statistics of the whole graph, as in full-batch training. The last layer yields its ranges: logits of
@@ -49,10 +54,13 @@ def infer(
         The matrix on the device, where it is already.
     entries
         Approximate number of entries of the matrix in one range of rows.
+    wanted
+        Rows of the matrix of some nodes; the last layer is computed for these alone.
 
     Yields
     ------
-    Range of nodes, and their logits (b, C) on the training device; two (n, hidden) arrays are kept beside it.
+    Range of nodes, or of positions among those wanted, and their logits (b, C) on the training device; two (n, hidden)
+    arrays are kept beside it.
     """
     h = _inputs(network, matrix.n, nodes, shown)
     last = len(network.layers) - 1
@@ -64,19 +72,18 @@ def infer(
         for rows in row_slices(matrix.n, z.shape[1]):
             z[rows] = network.activate(number, z[rows], h[rows], (mean, variance))
         h = z
-    n_classes = network.layers[last].bias.numel()
-    for rows, propagation in _propagations(matrix, nodes, whole, entries, most_rows=max(1, LOGITS // n_classes)):
-        yield rows, network.activate(last, network.layers[last](propagation, h), h[rows])
+    if wanted is None:
+        most_rows = max(1, LOGITS // network.layers[last].bias.numel())
+        wanted = _propagations(matrix, nodes, whole, entries, most_rows=most_rows)
+    for rows, propagation in wanted:
+        yield rows, network.activate(last, network.layers[last](propagation, h), h[propagation.targets])
 
 
-def infer_nodes(wanted: npt.NDArray[np.int64], ranges: Iterator[tuple[slice, Tensor]]) -> Tensor:
-    """Logits (m, C) of some nodes, ascending, out of those of all."""
-    found = []
-    for rows, logits in ranges:
-        first, last = np.searchsorted(wanted, [rows.start, rows.stop])
-        if first < last:
-            found.append(logits[torch.from_numpy(wanted[first:last] - rows.start).to(logits.device)])
-    return torch.cat(found)
+def node_rows(matrix: PropagationMatrix, wanted: npt.NDArray[np.int64], n_classes: int, nodes: Nodes) -> NodeRows:
+    """Rows of the matrix of some nodes, in ranges of them whose logits are few enough to exist at once."""
+    step = max(1, LOGITS // n_classes)
+    slices = (slice(start, min(start + step, len(wanted))) for start in range(0, len(wanted), step))
+    return ((rows, matrix.chosen(wanted[rows], nodes.device)) for rows in slices)
 
 
 def _propagations(
@@ -86,7 +93,7 @@ def _propagations(
     if whole is not None:
         yield slice(0, matrix.n), whole
         return
-    for rows in _row_ranges(matrix, entries, most_rows or matrix.n):
+    for rows in _row_ranges(matrix.indptr, entries, most_rows):
         yield rows, matrix.rows(rows, nodes.device)
 
 
@@ -98,11 +105,11 @@ def _inputs(network: GraphNetwork, n: int, nodes: Nodes, shown: Tensor) -> Tenso
     return torch.cat(parts)
 
 
-def _row_ranges(matrix: PropagationMatrix, entries: int, most_rows: int) -> Iterator[slice]:
-    """Consecutive ranges of at most `most_rows` rows that have about so many entries each."""
-    start = 0
-    while start < matrix.n:
-        stop = int(np.searchsorted(matrix.indptr, matrix.indptr[start] + entries, side="right")) - 1
-        stop = min(max(stop, start + 1), start + most_rows, matrix.n)
+def _row_ranges(indptr: npt.NDArray[Any], entries: int, most_rows: int | None) -> Iterator[slice]:
+    """Consecutive ranges of rows, of about so many entries each, and of at most `most_rows` rows."""
+    n, start = len(indptr) - 1, 0
+    while start < n:
+        stop = int(np.searchsorted(indptr, int(indptr[start]) + entries, side="right")) - 1
+        stop = min(max(stop, start + 1), start + (most_rows or n), n)
         yield slice(start, stop)
         start = stop

@@ -34,7 +34,7 @@ class Propagation:
 
     matrix: Tensor
     transposed: Tensor | None
-    targets: slice
+    targets: slice | Tensor
 
     def __matmul__(self, h: Tensor) -> Tensor:
         """M h for h (sources, width)."""

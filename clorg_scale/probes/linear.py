@@ -18,13 +18,18 @@ from clorg_scale.arrays import (
     UNLABELLED,
     Array,
     Device,
-    as_embeddings,
-    encode_labels,
     on_host,
     resolve_device,
     row_slices,
 )
 from clorg_scale.errors import InputError
+from clorg_scale.probes.estimator import (
+    like_points,
+    points_to_fit,
+    points_to_predict,
+    share_correct,
+    training_labels,
+)
 from clorg_scale.probes.fitting import FitSettings, fit_softmax
 from clorg_scale.probes.settings import check_number, check_whole
 from clorg_scale.probes.softmax import softmax
@@ -69,20 +74,25 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Seed of the choice of these points; equal seeds give equal weights on one machine.
     device
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    memory_limit
+        Bytes of main memory that may be taken beside the embeddings, or text such as ``"4GB"``; default: what is free.
     progress
         Show a progress bar.
     unlabelled
-        The label of points without a class; None: every label, -1 too, is a class.
+        The label of points without a class; None: every label, -1 too, is a class. Labels -1 and 1 alone are two
+        classes, as in scikit-learn.
 
     Attributes
     ----------
     classes_
         (C,) class labels.
+    n_features_in_, feature_names_in_
+        Number of features; (d,) their names, where X was a frame with columns of numbers.
     coef_
         (C, d) float32, or float64 where float32 does not hold them: weights of the embeddings as handed in
-        (standardization folded in).
+        (standardization folded in). Of two classes (1, d): those of the second minus those of the first.
     intercept_
-        (C,) of the same type.
+        (C,), or (1,), of the same type.
     weight_decay_
         The weight decay used.
     n_epochs_
@@ -90,6 +100,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     validation_loss_
         Held-out cross-entropy for each weight decay tried, strongest first (the mean, where repeated), then, where a
         pass is expensive, after each iteration on all points; empty where nothing was set aside.
+    memory_needed_
+        Bytes that the fit was predicted to take beside the embeddings.
 
     References
     ----------
@@ -108,6 +120,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         validation_fraction: float = 0.1,
         seed: int = 0,
         device: Device = "auto",
+        memory_limit: str | int | None = None,
         progress: bool = False,
         unlabelled: int | str | None = UNLABELLED,
     ) -> None:
@@ -120,6 +133,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.validation_fraction = validation_fraction
         self.seed = seed
         self.device = device
+        self.memory_limit = memory_limit
         self.progress = progress
         self.unlabelled = unlabelled
 
@@ -134,18 +148,21 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If embeddings or labels cannot be used, or a setting is out of range.
         """
         settings = self._settings()
-        X = as_embeddings(X)
-        labels = encode_labels(y, X.shape[0], unlabelled=self.unlabelled)
+        X = points_to_fit(self, X)
+        labels = training_labels(self, y, X.shape[0], unlabelled=self.unlabelled)
         xp = _compute_module(self.device)
         how = standardization(X, labels.codes >= 0)
         found = fit_softmax(StandardizedReader(X, how, xp), labels.codes, len(labels.classes), settings)
         self.classes_ = labels.classes
         self._standardization, self._weights = how, found.weights.astype(np.float32)
         self.coef_, self.intercept_ = _folded(self._weights, how)
+        if len(self.classes_) == 2:
+            self.coef_ = self.coef_[1:] - self.coef_[:1]
+            self.intercept_ = self.intercept_[1:] - self.intercept_[:1]
         self.weight_decay_ = found.penalty
         self.n_epochs_ = math.ceil(found.passes)
         self.validation_loss_ = found.losses
-        self.n_features_in_ = int(X.shape[1])
+        self.memory_needed_ = found.memory_needed
         return self
 
     def _settings(self) -> FitSettings:
@@ -170,6 +187,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             patience=2 if self.patience is None else int(self.patience),
             seed=int(self.seed),
             progress=self.progress,
+            memory_limit=self.memory_limit,
         )
 
     @property
@@ -178,21 +196,34 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "coef_")
         return int(self._weights.size)
 
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Most probable class of each row of X (n, d)."""
+    def predict(self, X: Any) -> Array:
+        """Most probable class of each row of X (m, d); where X is on a GPU, on it, unless classes are strings."""
         X = self._rows(X)
+        return like_points(self._predicted(X), X)
+
+    def predict_proba(self, X: Any) -> Array:
+        """(m, C) float32, probability of each class in the order of `classes_`; where X is."""
+        X = self._rows(X)
+        return like_points(softmax(self._all_logits(X)), X)
+
+    def decision_function(self, X: Any) -> Array:
+        """(m, C) float32, logits in the order of `classes_`; of two classes (m,), second minus first; where X is."""
+        X = self._rows(X)
+        logits = self._all_logits(X)
+        return like_points(logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits, X)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy on X (m, d) with labels y (m,) of any library."""
+        return share_correct(self._predicted(self._rows(X)), y, sample_weight)
+
+    def _predicted(self, X: Array) -> npt.NDArray[Any]:
         best = np.empty(X.shape[0], dtype=np.int64)
         for rows, logits in self._logits(X):
             best[rows] = logits.argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
-        """(n, C) float32, probability of each class in the order of `classes_`."""
-        return softmax(self.decision_function(X))
-
-    def decision_function(self, X: Any) -> npt.NDArray[np.float32]:
-        """(n, C) float32, logits in the order of `classes_`."""
-        X = self._rows(X)
+    def _all_logits(self, X: Array) -> npt.NDArray[np.float32]:
+        """(m, C) float32."""
         found = np.empty((X.shape[0], len(self.classes_)), dtype=np.float32)
         for rows, logits in self._logits(X):
             found[rows] = logits
@@ -201,12 +232,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _rows(self, X: Any) -> Array:
         """Check embeddings to predict: any number of rows of the trained width."""
         check_is_fitted(self, "coef_")
-        X = X if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiub" else as_embeddings(X)
-        if X.shape[1] != self.n_features_in_:
-            raise InputError(
-                f"The embeddings have {X.shape[1]} features; the probe was trained on {self.n_features_in_}."
-            )
-        return X
+        return points_to_predict(self, X)
 
     def _logits(self, X: Array) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
         """Ranges of rows, and their logits."""

@@ -9,13 +9,24 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from clorg_scale.arrays import UNLABELLED, Device, as_embeddings, column_means, encode_labels, on_host, row_slices
+from clorg_scale.arrays import UNLABELLED, Array, Device, array_module, column_means, on_host, row_slices
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN, knn_between
 from clorg_scale.neighbors.result import Metric, check_metric
+from clorg_scale.neighbors.shared import among_training_points
+from clorg_scale.probes.estimator import (
+    like_points,
+    points_to_fit,
+    points_to_predict,
+    share_correct,
+    training_labels,
+)
 from clorg_scale.whole import whole_number
 
-__all__ = ["KNNProbe"]
+__all__ = ["KNNProbe", "most_voted"]
+
+VOTERS = 15
+"""Neighbors that vote by default, where there are as many training points."""
 
 
 class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -24,7 +35,7 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     k
-        Neighbors that vote.
+        Neighbors that vote; None takes 15, or all labeled training points where they are fewer.
     metric
         ``"euclidean"``, ``"cosine"`` or ``"inner_product"``.
     weights
@@ -33,19 +44,24 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     memory_limit, device, progress
         As for `clorg_scale.knn`.
     unlabelled
-        The label of points without a class; None: every label, -1 too, is a class.
+        The label of points without a class; None: every label, -1 too, is a class. Labels -1 and 1 alone are two
+        classes, as in scikit-learn.
 
     Attributes
     ----------
     classes_
         (C,) class labels. A tied vote goes to the class that comes first here.
+    k_
+        Neighbors that vote.
+    n_features_in_, feature_names_in_
+        Number of features; (d,) their names, where X was a frame with columns of numbers.
     """
 
     n_parameters = 0
 
     def __init__(
         self,
-        k: int = 15,
+        k: int | None = None,
         *,
         metric: Metric = "euclidean",
         weights: Literal["uniform", "distance"] = "uniform",
@@ -77,29 +93,60 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"weights must be 'uniform' or 'distance', not {self.weights!r}.")
         if self.weights == "distance" and self.metric == "inner_product":
             raise InputError("An inner product is no distance; use weights='uniform' with it.")
-        X = as_embeddings(X)
-        labels = encode_labels(y, X.shape[0], unlabelled=self.unlabelled)
+        X = points_to_fit(self, X)
+        labels = training_labels(self, y, X.shape[0], unlabelled=self.unlabelled)
         column_means(X)
         labeled = labels.codes >= 0
         n_labeled = int(np.count_nonzero(labeled))
-        whole_number("k", self.k, 1, n_labeled, where=", the labeled training points")
+        if self.k is None:
+            self.k_ = min(VOTERS, n_labeled)
+        else:
+            self.k_ = whole_number("k", self.k, 1, n_labeled, where=", the labeled training points")
         self.classes_ = labels.classes
-        self.n_features_in_ = int(X.shape[1])
         self._X = X if n_labeled == len(labeled) else X[np.flatnonzero(labeled)]
         self._codes = labels.codes[labeled]
+        self._labeled = labeled
         return self
 
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Class with the most votes for each row of X (m, d)."""
-        neighbors, n = self._neighbors(X)
-        best = np.empty(neighbors.indices.shape[0], dtype=np.int64)
-        for rows in row_slices(len(best), int(self.k), itemsize=32):
-            codes, votes = self._voters(neighbors, rows)
-            best[rows] = _most_voted(codes, votes)
-        return np.asarray(self.classes_[best[:n]])
+    def predict(self, X: Any) -> Array:
+        """Class with the most votes for each row of X (m, d); on a GPU for X there, unless classes are strings."""
+        check_is_fitted(self, "classes_")
+        X = points_to_predict(self, X)
+        return like_points(self._predicted(X), X)
 
-    def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
-        """(m, C) float32, share of the votes for each class in the order of `classes_`."""
+    def predict_from(self, table: KNN, X: Any) -> npt.NDArray[Any]:
+        """As `predict`, with the neighbors of a table that holds them already; on the host.
+
+        Parameters
+        ----------
+        table
+            Neighbors of all rows of the training embeddings followed by those of X, among all of them. Points with
+            fewer than k labeled training points among these are searched; where there are many of them, or the table
+            is of another metric, all are.
+        X
+            (m, d).
+        """
+        check_is_fitted(self, "classes_")
+        X = points_to_predict(self, X)
+        found = among_training_points(table, self._labeled, self.k_) if table.metric == self.metric else None
+        if found is None:
+            return self._predicted(X)
+        neighbors, short = found
+        if len(short):
+            again, n = self._neighbors(X[short])
+            neighbors.indices[short] = on_host(again.indices)[:n]
+            neighbors.distances[short] = on_host(again.distances)[:n]
+        return self._elected(neighbors)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy on X (m, d) with labels y (m,) of any library."""
+        check_is_fitted(self, "classes_")
+        return share_correct(self._predicted(points_to_predict(self, X)), y, sample_weight)
+
+    def predict_proba(self, X: Any) -> Array:
+        """(m, C) float32, share of the votes for each class in the order of `classes_`; where X is."""
+        check_is_fitted(self, "classes_")
+        X = points_to_predict(self, X)
         neighbors, n = self._neighbors(X)
         n_classes = len(self.classes_)
         shares = np.empty((neighbors.indices.shape[0], n_classes), dtype=np.float32)
@@ -108,22 +155,33 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             cells = np.arange(len(codes))[:, None] * n_classes + codes
             counts = np.bincount(cells.ravel(), votes.ravel(), minlength=len(codes) * n_classes)
             shares[rows] = counts.reshape(-1, n_classes) / votes.sum(axis=1, keepdims=True)
-        return shares[:n]
+        return like_points(shares[:n], X)
 
-    def _neighbors(self, X: Any) -> tuple[KNN, int]:
+    def _predicted(self, X: Array) -> npt.NDArray[Any]:
+        neighbors, n = self._neighbors(X)
+        return self._elected(neighbors)[:n]
+
+    def _neighbors(self, X: Array) -> tuple[KNN, int]:
         """Nearest training points of X, and the number of rows that count."""
-        check_is_fitted(self, "classes_")
         X, n = _at_least_three(X)
         neighbors = knn_between(
             X,
             self._X,
-            self.k,
+            self.k_,
             metric=self.metric,
             device=self.device,
             memory_limit=self.memory_limit,
             progress=self.progress,
         )
         return neighbors, n
+
+    def _elected(self, neighbors: KNN) -> npt.NDArray[Any]:
+        """Class with the most votes for each row of a table."""
+        best = np.empty(neighbors.indices.shape[0], dtype=np.int64)
+        for rows in row_slices(len(best), self.k_, itemsize=32):
+            codes, votes = self._voters(neighbors, rows)
+            best[rows] = most_voted(codes, votes)
+        return np.asarray(self.classes_[best])
 
     def _voters(self, neighbors: KNN, rows: slice) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """(b, k) class codes and votes of the neighbors of some rows."""
@@ -141,7 +199,7 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(np.where(coincident.any(axis=1, keepdims=True), coincident, votes))
 
 
-def _most_voted(codes: npt.NDArray[np.int64], votes: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def most_voted(codes: npt.NDArray[np.int64], votes: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """(b,) class with the largest share of the votes (b, k), the first of equal ones, counted by sorting."""
     n, k = codes.shape
     order = np.argsort(codes, axis=1, kind="stable")
@@ -155,7 +213,7 @@ def _most_voted(codes: npt.NDArray[np.int64], votes: npt.NDArray[np.float64]) ->
     return np.asarray(codes[np.arange(n), shares.argmax(axis=1)])
 
 
-def _at_least_three(X: Any) -> tuple[Any, int]:
+def _at_least_three(X: Array) -> tuple[Array, int]:
     """Repeat one or two points to the three that a search starts from; and the number of points."""
     n = len(X)
-    return (np.concatenate([np.asarray(X)] * 3), n) if 0 < n < 3 else (X, n)
+    return (array_module(X).concatenate([X] * 3), n) if 0 < n < 3 else (X, n)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Callable
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from clorg_scale.affinity.scaling import inverse_roots, scaled_weights, sums_of_rows
 from clorg_scale.arrays import Array, array_module, on_host
+from clorg_scale.arrays.mapped import compilable_view
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.layers import Propagation
 from clorg_scale.probes.sampler import Block, NeighborSampler
@@ -33,8 +38,8 @@ class PropagationMatrix:
     ----------
     n, nnz
         Nodes, and stored entries.
-    values, values_t
-        (nnz,) float32, entries of the matrix, and of its transpose, which has the same pattern.
+    values
+        (nnz,) float32, entries of the matrix.
     """
 
     def __init__(self, indptr: Array, indices: Array, weights: Array, normalization: Normalization) -> None:
@@ -42,20 +47,22 @@ class PropagationMatrix:
         self.n, self.nnz = len(indptr) - 1, len(indices)
         # One type for both: int32, which the CSR product is fastest with, while it can count the entries.
         index_type = np.int32 if self.nnz < 2**31 else np.int64
-        self.indptr = indptr.astype(index_type, copy=False)
-        self.indices = indices.astype(index_type, copy=False)
-        lengths = np.diff(self.indptr)
-        filled = np.flatnonzero(lengths)
-        degrees = np.zeros(self.n)
-        degrees[filled] = np.add.reduceat(weights, self.indptr[filled], dtype=np.float64)
-        inverse = np.divide(1.0, degrees, out=np.zeros(self.n), where=degrees > 0)
+        self.indptr = compilable_view(indptr.astype(index_type, copy=False))
+        self.indices = compilable_view(indices.astype(index_type, copy=False))
+        degrees = sums_of_rows(self.indptr, weights)
         if normalization == "symmetric":
-            root = np.sqrt(inverse)
-            self.values = (weights * np.repeat(root, lengths) * root[self.indices]).astype(np.float32)
-            self.values_t = self.values
+            root = inverse_roots(degrees)
+            self.values = scaled_weights(self.indptr, self.indices, weights, root, root)
+            self._transposed: Callable[[], npt.NDArray[np.float32]] = lambda: self.values
         else:
-            self.values = (weights * np.repeat(inverse, lengths)).astype(np.float32)
-            self.values_t = (weights * inverse[self.indices]).astype(np.float32)
+            inverse, ones = np.divide(1.0, degrees, out=np.zeros(self.n), where=degrees > 0), np.ones(self.n)
+            self.values = scaled_weights(self.indptr, self.indices, weights, inverse, ones)
+            self._transposed = lambda: scaled_weights(self.indptr, self.indices, weights, ones, inverse)
+
+    @cached_property
+    def values_t(self) -> npt.NDArray[np.float32]:
+        """(nnz,) entries of the transpose, which has the same pattern; only training on the whole graph needs them."""
+        return self._transposed()
 
     def whole(self, device: torch.device) -> Propagation:
         """The whole matrix, for full-batch training."""
@@ -73,6 +80,16 @@ class PropagationMatrix:
         shape = (rows.stop - rows.start, self.n)
         matrix = _csr_tensor(indptr, self.indices[first:last], self.values[first:last], shape, device)
         return Propagation(matrix, None, rows)
+
+    def chosen(self, nodes: npt.NDArray[np.int64], device: torch.device) -> Propagation:
+        """Rows of some nodes, for inference."""
+        firsts, lengths = self.indptr[nodes], self.indptr[nodes + 1] - self.indptr[nodes]
+        indptr = np.zeros(len(nodes) + 1, dtype=self.indptr.dtype)
+        np.cumsum(lengths, out=indptr[1:])
+        entries = np.arange(indptr[-1]) + np.repeat(firsts - indptr[:-1], lengths)
+        shape = (len(nodes), self.n)
+        matrix = _csr_tensor(indptr, self.indices[entries], self.values[entries], shape, device)
+        return Propagation(matrix, None, torch.from_numpy(nodes).to(device))
 
     def sampler(self, device: torch.device) -> NeighborSampler | DeviceNeighborSampler:
         """A sampler of its rows, on the device that trains; on the CPU where CuPy is not installed beside PyTorch."""

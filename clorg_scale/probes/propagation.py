@@ -5,22 +5,26 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
-from clorg_scale.affinity.symmetrize import row_numbers
+from clorg_scale.affinity.scaling import inverse_roots, scaled_weights, sums_of_rows
 from clorg_scale.arrays import UNLABELLED, Array, ClassLabels, array_module, on_host, row_slices
+from clorg_scale.arrays.memory import in_bytes
 from clorg_scale.errors import InputError
+from clorg_scale.probes.memory import memory_allowed
+from clorg_scale.probes.parameters import Parameters, check_fitted
 from clorg_scale.probes.settings import check_number, check_whole
 from clorg_scale.probes.splits import stratified_hold_out
 from clorg_scale.probes.transductive import masked_accuracy, node_numbers, read_graph, training_codes
 from clorg_scale.progress import Advance, progress_bar
 
-__all__ = ["ALPHAS", "LabelPropagationProbe"]
+if TYPE_CHECKING:
+    from clorg_scale.probes.truncated import KeptScores
+
+__all__ = ["ALPHAS", "LabelPropagationProbe", "chosen_scores", "memory_needed"]
 
 ALPHAS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95)
 """What `alpha="auto"` chooses from."""
@@ -28,8 +32,15 @@ ALPHAS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95)
 SCORE_BYTES = 128 << 20
 """Size of the scores (n, classes) of one block of classes; labels are spread for one block after the other."""
 
+BLOCK_ARRAYS = 4
+"""Arrays of the size of a block of scores that exist at once."""
 
-class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
+SELECTION_TOLERANCE, SELECTION_PATIENCE = 3e-2, 2
+"""Tolerance of the iterations that alpha is chosen by, where few classes are kept for each node, and values of alpha
+without a higher accuracy after which no larger one is tried."""
+
+
+class LabelPropagationProbe(Parameters):
     """Learning with local and global consistency (Zhou et al. 2004).
 
     With S = D^-1/2 A D^-1/2 and Y0 the one-hot labels of the training nodes (zero elsewhere), iterates
@@ -51,8 +62,15 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         share of its largest entry.
     max_iterations
         Iteration stops here at the latest.
+    scores
+        ``"all"``: the scores of every node for every class, some classes at a time. ``"best"``: each node keeps its 15
+        highest scores in each iteration, so that an iteration costs the same however many classes there are
+        (`clorg_scale.probes.truncated`); `certain_share_` says for how many nodes this cannot change the class.
+        ``"auto"`` keeps all where they take less than 128 MB, or on a GPU.
     seed
         Seed of the choice of that tenth.
+    memory_limit
+        Bytes that may be taken beside the graph, or text such as ``"4GB"``; default: what is free.
     progress
         Show a progress bar.
     unlabelled
@@ -66,6 +84,12 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         The alpha taken.
     n_iterations_
         Iterations made with it; the most of any block of classes.
+    scores_
+        ``"all"`` or ``"best"``, whichever was taken.
+    certain_share_
+        Share of the nodes whose class is that of all scores, whatever scores were dropped; 1 where none were.
+    memory_needed_
+        Bytes of main memory (with a graph on a GPU: of its memory) that it was predicted to take.
 
     References
     ----------
@@ -80,14 +104,18 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         alpha: float | Literal["auto"] = "auto",
         tolerance: float = 1e-4,
         max_iterations: int = 200,
+        scores: Literal["auto", "all", "best"] = "auto",
         seed: int = 0,
+        memory_limit: str | int | None = None,
         progress: bool = False,
         unlabelled: int | str | None = UNLABELLED,
     ) -> None:
         self.alpha = alpha
         self.tolerance = tolerance
         self.max_iterations = max_iterations
+        self.scores = scores
         self.seed = seed
+        self.memory_limit = memory_limit
         self.progress = progress
         self.unlabelled = unlabelled
 
@@ -114,14 +142,23 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         check_number("tolerance", self.tolerance, "positive", lambda tolerance: tolerance > 0)
         check_whole("max_iterations", self.max_iterations, least=1)
         check_whole("seed", self.seed, least=0)
+        if self.scores not in ("auto", "all", "best"):
+            raise InputError(f"scores must be 'auto', 'all' or 'best', not {self.scores!r}.")
         indptr, indices, weights = read_graph(graph)
         labels = training_codes(labels, train_mask, len(indptr) - 1, self.unlabelled)
-        self.classes_ = labels.classes
         xp = array_module(weights)
-        adjacency = _normalized_adjacency(indptr, indices, weights, xp)
-        self.alpha_ = self._best_alpha(adjacency, labels, xp) if self.alpha == "auto" else float(self.alpha)
+        self.scores_ = self._chosen_scores(labels, xp)
+        self.memory_needed_ = self._check_memory(len(weights), labels, xp)
+        self.classes_, self.certain_share_ = labels.classes, 1.0
         self._prior = labels.counts / labels.counts.sum()
-        self._adjacency, self._labels, self._scores = adjacency, labels, None
+        self._labels, self._scores = labels, None
+        self._kept: KeptScores | None = None
+        adjacency = _normalized_adjacency(indptr, indices, weights, xp)
+        if self.scores_ == "best":
+            self._fit_best(adjacency, labels)
+            return self
+        self.alpha_ = self._best_alpha(adjacency, labels, xp) if self.alpha == "auto" else float(self.alpha)
+        self._adjacency = adjacency
         winners = _Winners(len(labels.codes), xp)
         self.n_iterations_ = 0
         for first, scores, iterations in self._blocks(adjacency, labels, self.alpha_, xp):
@@ -131,6 +168,73 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
                 self._scores = scores
         self._best = np.where(on_host(winners.scores) > 0, on_host(winners.classes), np.argmax(self._prior))
         return self
+
+    def _chosen_scores(self, labels: ClassLabels, xp: ModuleType) -> Literal["all", "best"]:
+        if self.scores == "best" and xp is not np:
+            raise InputError("scores='best' needs a graph in main memory; hand it in as NumPy arrays.")
+        if self.scores != "auto":
+            return self.scores
+        return chosen_scores(len(labels.codes), len(labels.classes)) if xp is np else "all"
+
+    def _check_memory(self, nnz: int, labels: ClassLabels, xp: ModuleType) -> int:
+        """Check that the memory suffices; returns what is needed."""
+        n = len(labels.codes)
+        needed = memory_needed(n, nnz, len(labels.classes), self.scores_)
+        if xp is np:
+            memory_allowed(self.memory_limit).check(f"Label propagation over {n} nodes", needed)
+        return needed
+
+    def _fit_best(self, adjacency: Any, labels: ClassLabels) -> None:
+        """Spread the labels with the scores of few classes a node."""
+        self.alpha_ = self._best_alpha_truncated(adjacency, labels) if self.alpha == "auto" else float(self.alpha)
+        kept, self.n_iterations_ = self._spread_truncated(adjacency, labels.codes, self.alpha_)
+        self._kept, self._best = kept, kept.best(otherwise=int(np.argmax(self._prior)))
+        self.certain_share_ = float(np.mean(kept.certain()))
+
+    def _best_alpha_truncated(self, adjacency: Any, labels: ClassLabels) -> float:
+        """Choose the alpha that best predicts a tenth of the training nodes, from small to large ones."""
+        kept_nodes, held_out = stratified_hold_out(labels.codes, 0.1, np.random.default_rng(int(self.seed)))
+        if len(held_out) == 0:
+            return ALPHAS[len(ALPHAS) // 2]
+        shown, truth = np.full_like(labels.codes, -1), labels.codes[held_out]
+        shown[kept_nodes] = labels.codes[kept_nodes]
+        correct: list[int] = []
+        start = None
+        for alpha in ALPHAS:
+            # The solution for one alpha is near that for the next.
+            start, _ = self._spread_truncated(adjacency, shown, alpha, SELECTION_TOLERANCE, start)
+            correct.append(int((start.best(otherwise=-1)[held_out] == truth).sum()))
+            if len(correct) - 1 - int(np.argmax(correct)) >= SELECTION_PATIENCE:
+                break
+        return ALPHAS[int(np.argmax(correct))]
+
+    def _spread_truncated(
+        self,
+        adjacency: Any,
+        codes: npt.NDArray[np.int64],
+        alpha: float,
+        tolerance: float | None = None,
+        start: Any = None,
+    ) -> tuple[Any, int]:
+        """Iterate to the fixed point; returns the scores kept, and the number of steps."""
+        from clorg_scale.probes.truncated import Edges, KeptScores, spread_once
+
+        edges = Edges(adjacency.indptr, adjacency.indices, adjacency.data, codes)
+        tolerance = self.tolerance if tolerance is None else tolerance
+        scores, spare = start or KeptScores(len(codes)), KeptScores(len(codes))
+        iteration, most = 0, int(self.max_iterations)
+        with progress_bar(self._title(alpha), most, unit="iterations", enabled=self.progress) as advance:
+            while iteration < most:
+                iteration += 1
+                change = spread_once(edges, alpha, len(self.classes_), scores, spare)
+                scores, spare = spare, scores
+                advance(1)
+                if change * alpha / (1 - alpha) <= tolerance * float(scores.rows[:, 0].max()):
+                    break
+        return scores, iteration
+
+    def _title(self, alpha: float) -> str:
+        return f"label propagation ({in_bytes(self.memory_needed_)}), alpha {alpha}"
 
     def _best_alpha(self, adjacency: Any, labels: ClassLabels, xp: ModuleType) -> float:
         """Choose the alpha that best predicts a tenth of the training nodes; or the middle one."""
@@ -158,8 +262,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         width = min(n_classes, max(1, SCORE_BYTES // (4 * n)))
         firsts = range(0, n_classes, width)
         total = self.max_iterations * len(firsts)
-        title = f"label propagation, alpha {alpha}"
-        with progress_bar(title, total, unit="iterations", enabled=self.progress) as advance:
+        with progress_bar(self._title(alpha), total, unit="iterations", enabled=self.progress) as advance:
             for first in firsts:
                 last = min(first + width, n_classes)
                 rows = np.flatnonzero((labels.codes >= first) & (labels.codes < last))
@@ -191,7 +294,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
 
     def predict(self) -> npt.NDArray[Any]:
         """(n,) class of each node; the commonest training class where no label arrives."""
-        check_is_fitted(self, "classes_")
+        check_fitted(self, "classes_")
         return np.asarray(self.classes_[self._best])
 
     def predict_proba(self, nodes: Any = None) -> npt.NDArray[np.float32]:
@@ -203,34 +306,53 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
             (m,) node numbers; None takes all nodes. Where the scores of all nodes and classes are too large to keep,
             they are computed again for the nodes asked for.
         """
-        check_is_fitted(self, "classes_")
-        xp = array_module(self._adjacency.data)
-        n = self._adjacency.shape[0]
-        rows = xp.asarray(np.arange(n) if nodes is None else node_numbers(nodes, n))
-        if self._scores is not None:
-            scores = self._scores[rows]
-        else:
-            scores = xp.empty((len(rows), len(self.classes_)), dtype=np.float32)
-            for first, block, _ in self._blocks(self._adjacency, self._labels, self.alpha_, xp):
-                scores[:, first : first + block.shape[1]] = block[rows]
+        check_fitted(self, "classes_")
+        n = len(self._best)
+        wanted = np.arange(n) if nodes is None else node_numbers(nodes, n)
+        scores = self._all_scores(wanted) if self._kept is None else self._kept.dense(wanted, len(self.classes_))
+        xp = array_module(scores)
         total = scores.sum(axis=1, keepdims=True)
         reached = total > 0
         scores = xp.where(reached, scores / xp.where(reached, total, 1), xp.asarray(self._prior.astype(np.float32)))
         return on_host(scores)
+
+    def _all_scores(self, wanted: npt.NDArray[np.int64]) -> Array:
+        """(m, C) scores of some nodes, computed again where those of all nodes are too large to keep."""
+        xp = array_module(self._adjacency.data)
+        rows = xp.asarray(wanted)
+        if self._scores is not None:
+            return self._scores[rows]
+        scores = xp.empty((len(rows), len(self.classes_)), dtype=np.float32)
+        for first, block, _ in self._blocks(self._adjacency, self._labels, self.alpha_, xp):
+            scores[:, first : first + block.shape[1]] = block[rows]
+        return scores
 
     def score(self, labels: Any, mask: Any) -> float:
         """Accuracy over the nodes of a mask, those without a label left out."""
         return masked_accuracy(self.predict(), labels, mask, self.unlabelled)
 
 
+def chosen_scores(n: int, n_classes: int) -> Literal["all", "best"]:
+    """What ``scores="auto"`` takes for so many nodes in main memory."""
+    from clorg_scale.probes.truncated import KEPT
+
+    return "best" if 4 * n * n_classes > SCORE_BYTES and n_classes > KEPT else "all"
+
+
+def memory_needed(n: int, nnz: int, n_classes: int, scores: Literal["all", "best"] = "all") -> int:
+    """Bytes needed beside the graph; of all scores, the blocks of classes bound what is there at once."""
+    from clorg_scale.probes.truncated import BYTES_PER_NODE
+
+    blocks = BLOCK_ARRAYS * min(4 * n * n_classes, max(SCORE_BYTES, 4 * n))
+    return 4 * nnz + 40 * n + (n * BYTES_PER_NODE if scores == "best" else blocks)
+
+
 def _normalized_adjacency(indptr: Array, indices: Array, weights: Array, xp: ModuleType) -> Any:
     """S = D^-1/2 A D^-1/2 as a CSR matrix of float32; rows of isolated nodes are empty."""
     sparse = importlib.import_module("scipy.sparse" if xp is np else "cupyx.scipy.sparse")
     n = len(indptr) - 1
-    adjacency = sparse.csr_matrix((weights, indices, indptr), shape=(n, n))
-    degrees = adjacency @ xp.ones(n)
-    root = xp.where(degrees > 0, 1 / xp.sqrt(xp.where(degrees > 0, degrees, 1)), 0)
-    values = (weights * root[row_numbers(indptr)] * root[indices]).astype(np.float32)
+    factors = inverse_roots(sums_of_rows(indptr, weights))
+    values = scaled_weights(indptr, indices, weights, factors, factors)
     return sparse.csr_matrix((values, indices, indptr), shape=(n, n))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from clorg_scale.results.result import Columns, Result
@@ -29,6 +29,9 @@ class ProbeResult(Result):
         Training and prediction, wall clock; building the graph is not counted.
     settings
         Parameters of the probe, and the values that training chose.
+    details
+        What was asked for beside: "max_test_accuracy_over_epochs" of the graph networks, the number that the code of
+        the paper reports. It is too high, as test labels choose the epoch.
     """
 
     name: str
@@ -37,6 +40,7 @@ class ProbeResult(Result):
     n_parameters: int
     seconds: float
     settings: dict[str, str | int | float | bool]
+    details: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Fields as plain Python values."""

@@ -161,6 +161,7 @@ def study_probes(
                     probes=names,
                     k=min(k, len(chosen)),
                     metric=metric,
+                    neighbors=neighbors,
                     seed=seed,
                     device=device,
                     memory_limit=memory_limit,

@@ -6,8 +6,9 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,10 @@ from torch.nn import functional
 
 from clorg_scale.errors import InputError
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
-from clorg_scale.probes.inference import infer, infer_nodes
+from clorg_scale.probes.inference import infer, node_rows
 from clorg_scale.probes.layers import GraphNetwork, Propagation
 from clorg_scale.probes.nodes import Nodes
+from clorg_scale.probes.planning import VALIDATION_NODES
 from clorg_scale.probes.propagate import PropagationMatrix, as_tensor, block_propagation
 from clorg_scale.probes.sampler import Block, NeighborSampler
 from clorg_scale.progress import Advance
@@ -75,21 +77,36 @@ class Trainer:
         else:
             self.sampler = self.matrix.sampler(self.nodes.device)
         self.best = _copy(self.network)
+        self.stopped_by: Literal["patience", "max_epochs", "max_seconds"] = "max_epochs"
+        self._judged = self._validation_nodes()
+
+    def _validation_nodes(self) -> npt.NDArray[np.int64]:
+        """Held-out nodes that validations score: all, or a sample."""
+        held_out = self.nodes.held_out
+        if len(held_out) <= VALIDATION_NODES:
+            return held_out
+        return np.sort(np.random.default_rng(self.schedule.seed).choice(held_out, VALIDATION_NODES, replace=False))
+
+    @cached_property
+    def _scored(self) -> tuple[npt.NDArray[np.int64], list[tuple[slice, Propagation]]]:
+        """Held-out and test nodes, ascending, and their rows of the matrix."""
+        wanted = np.union1d(self._judged, self.nodes.test)
+        return wanted, list(node_rows(self.matrix, wanted, self.nodes.n_classes, self.nodes))
 
     def run(self, checkpoint: Path | str | None, checkpoint_every: int, fingerprint: str, advance: Advance) -> None:
-        """Train until patience or epochs run out; leaves the best epoch's weights in the network."""
+        """Train until patience, epochs or time run out; leaves the best epoch's weights in the network."""
         advance(self.epoch)
         started = time.monotonic()
-        limit = math.inf if self.schedule.max_seconds is None else self.schedule.max_seconds
-        while self.epoch < self.schedule.max_epochs and self.epoch - self.best_epoch < self.schedule.patience:
-            self.train_epoch()
+        longest = 0.0
+        while (reason := self._reason_to_stop(time.monotonic() - started, longest)) is None:
+            begun = time.monotonic()
+            self.train_epoch(advance)
             if self.epoch % self.schedule.validate_every == 0:
                 self._validate()
-            advance(1)
             if checkpoint and self.epoch % checkpoint_every == 0:
                 write_state(checkpoint, self._state(fingerprint))
-            if time.monotonic() - started >= limit:
-                break
+            longest = max(longest, time.monotonic() - begun)
+        self.stopped_by = reason
         if checkpoint:
             write_state(checkpoint, self._state(fingerprint))
         # After the state is written: a resumed run may go on past this epoch without validating it.
@@ -97,7 +114,18 @@ class Trainer:
             self._validate()
         self.network.load_state_dict(self.best)
 
-    def train_epoch(self) -> None:
+    def _reason_to_stop(
+        self, elapsed: float, longest: float
+    ) -> Literal["patience", "max_epochs", "max_seconds"] | None:
+        """What forbids another epoch, if anything; one that would end after the time allowed is not begun."""
+        if self.epoch - self.best_epoch >= self.schedule.patience:
+            return "patience"
+        if self.epoch >= self.schedule.max_epochs:
+            return "max_epochs"
+        limit = self.schedule.max_seconds
+        return "max_seconds" if limit is not None and longest > 0 and elapsed + longest > limit else None
+
+    def train_epoch(self, advance: Advance = lambda done: None) -> None:
         """Mask a random share of the training labels and learn to predict them, in one step or in batches.
 
         Raises
@@ -120,6 +148,7 @@ class Trainer:
             total_loss += loss.item() * len(seeds)
             n_correct += int((logits.argmax(dim=1) == target).sum())
             self.seconds["training"] += time.perf_counter() - start
+            advance(len(seeds) / len(masked))
         if not math.isfinite(total_loss):
             raise InputError(
                 f"The loss is no longer finite in epoch {self.epoch}; lower the learning rate "
@@ -174,21 +203,25 @@ class Trainer:
         start = time.perf_counter()
         record = self.history[-1]
         loss = record["loss"]  # where no node is held out
-        held_out, test = self.nodes.held_out, self.nodes.test
-        wanted = np.union1d(held_out, test)
-        if len(wanted):
-            shown = self.nodes.shown(held_out)
-            logits = infer_nodes(wanted, infer(self.network, self.matrix, self.nodes, shown, whole=self.whole))
-        if len(held_out):
-            rows = torch.from_numpy(np.searchsorted(wanted, held_out)).to(logits.device)
-            chosen, target = logits[rows], self.nodes.codes[torch.from_numpy(held_out).to(logits.device)]
-            loss = float(functional.cross_entropy(chosen, target))
-            accuracy = float((chosen.argmax(dim=1) == target).float().mean())
-            record |= {"validation_loss": loss, "validation_accuracy": accuracy}
+        judged, test = self._judged, self.nodes.test
+        total, n_correct, n_correct_test = 0.0, 0, 0
+        if len(judged) or len(test):
+            wanted, rows_of_wanted = self._scored
+            shown = self.nodes.shown(self.nodes.held_out)
+            ranges = infer(self.network, self.matrix, self.nodes, shown, whole=self.whole, wanted=rows_of_wanted)
+            for rows, logits in ranges:
+                here, places = _common(wanted[rows], judged, logits)
+                target = self.nodes.codes[torch.from_numpy(judged[here]).to(logits.device)]
+                total += float(functional.cross_entropy(logits[places], target, reduction="sum"))
+                n_correct += int((logits[places].argmax(dim=1) == target).sum())
+                here, places = _common(wanted[rows], test, logits)
+                predicted = logits[places].argmax(dim=1).cpu().numpy()
+                n_correct_test += int((predicted == self.nodes.test_codes[here]).sum())
+        if len(judged):
+            loss = total / len(judged)
+            record |= {"validation_loss": loss, "validation_accuracy": n_correct / len(judged)}
         if len(test):
-            rows = torch.from_numpy(np.searchsorted(wanted, test)).to(logits.device)
-            predicted = logits[rows].argmax(dim=1).cpu().numpy()
-            record["test_accuracy"] = float(np.mean(predicted == self.nodes.test_codes))
+            record["test_accuracy"] = n_correct_test / len(test)
         if loss < self.best_loss:
             self.best_loss, self.best_epoch, self.best = loss, self.epoch, _copy(self.network)
         self.seconds["validation"] += time.perf_counter() - start
@@ -197,6 +230,7 @@ class Trainer:
         return {
             "fingerprint": fingerprint,
             "full_batch": self.whole is not None,
+            "batch_size": self.schedule.batch_size,
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
@@ -212,6 +246,17 @@ class Trainer:
         self.best_loss, self.history, self.best = state["best_loss"], state["history"], state["best"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _common(
+    range_of_nodes: npt.NDArray[np.int64], nodes: npt.NDArray[np.int64], logits: Tensor
+) -> tuple[slice, Tensor]:
+    """Which of some ascending nodes lie in an ascending range of nodes, and where in it, on the logits' device."""
+    if not len(nodes) or not len(range_of_nodes):
+        return slice(0, 0), torch.empty(0, dtype=torch.int64, device=logits.device)
+    first, last = np.searchsorted(nodes, [range_of_nodes[0], range_of_nodes[-1] + 1])
+    places = np.searchsorted(range_of_nodes, nodes[first:last])
+    return slice(int(first), int(last)), torch.from_numpy(places).to(logits.device)
 
 
 def _copy(network: GraphNetwork) -> dict[str, Tensor]:

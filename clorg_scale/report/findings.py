@@ -15,6 +15,7 @@ __all__ = [
     "findings",
     "headline",
     "homogeneity_basis",
+    "normalization",
     "probe_title",
     "quantity_rows",
     "trajectory_findings",
@@ -72,7 +73,22 @@ def findings(analysis: AnalysisRecord) -> list[str]:
     )
     if analysis.probes:
         sentences.append(_probe_sentence(analysis.probes))
+    sentences.append(normalization(analysis))
     return sentences
+
+
+def normalization(analysis: AnalysisRecord) -> str:
+    """State whether embeddings were normalized, and which choice fits which metric."""
+    if analysis.settings.get("normalize"):
+        return (
+            "Embeddings were divided by their lengths (L2) first, as in the paper's notebooks: every measure compares "
+            "directions, which is what contrastive training with the cosine arranges."
+        )
+    return (
+        "Embeddings were taken as they are: RLD, Calinski-Harabasz, graph and probes compare Euclidean distances, "
+        "class homogeneity directions. For models trained or used with the cosine, normalize (--normalize, as in the "
+        "paper's notebooks); compare models either all normalized or all as they are."
+    )
 
 
 def homogeneity_basis(analyses: Mapping[str, AnalysisRecord]) -> str:

@@ -48,7 +48,9 @@ def write_report(analysis: AnalysisRecord, path: str | Path) -> Path:
     return _write(page, path)
 
 
-def write_comparison(analyses: Mapping[str, AnalysisRecord], path: str | Path) -> Path:
+def write_comparison(
+    analyses: Mapping[str, AnalysisRecord], path: str | Path, *, look_alikes: Sequence[Mapping[str, Any]] = ()
+) -> Path:
     """Write several analyses side by side.
 
     Parameters
@@ -57,10 +59,12 @@ def write_comparison(analyses: Mapping[str, AnalysisRecord], path: str | Path) -
         By the name of the model.
     path
         File to write, whole or not at all.
+    look_alikes
+        Rows of `Comparison.look_alikes`.
     """
     title = " against ".join(analyses) if len(analyses) <= NAMED else f"{len(analyses)} models compared"
-    page = _render(analyses, title, comparison_headline(analyses), comparison_findings(analyses))
-    return _write(page, path)
+    lead, sentences = comparison_headline(analyses), comparison_findings(analyses)
+    return _write(_render(analyses, title, lead, sentences, look_alikes=look_alikes), path)
 
 
 def write_trajectory(analyses: Mapping[str, AnalysisRecord], steps: Sequence[float], path: str | Path) -> Path:
@@ -87,6 +91,7 @@ def _render(
     sentences: list[str],
     *,
     steps: Sequence[float] | None = None,
+    look_alikes: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Fill the template; everything of the user's is escaped, in the markup and in the data."""
     from jinja2 import Environment, FileSystemLoader
@@ -106,6 +111,7 @@ def _render(
         lead=lead,
         sentences=sentences,
         analyses=analyses,
+        look_alikes=look_alikes,
         basis=homogeneity_basis(analyses),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup(_script()),

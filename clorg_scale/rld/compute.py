@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +22,20 @@ from clorg_scale.arrays import (
     resolve_device,
     to_unit_range,
 )
-from clorg_scale.arrays.normalize import normalize_rows
+from clorg_scale.arrays.normalize import normalize_within
 from clorg_scale.distributed import device_of_workers, ordered_map, share_with_workers
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import progress_bar
 from clorg_scale.rld.modularity import label_modularity, shuffled_labels
 from clorg_scale.rld.points import ClassOrderedPoints
-from clorg_scale.rld.predicted import check_sampled_memory, product_rate
+from clorg_scale.rld.predicted import check_sampled_memory, memory_needed, product_rate
 from clorg_scale.rld.result import RLDResult
 from clorg_scale.whole import whole_number
 
-__all__ = ["DEFAULT_TEMPERATURES", "check_temperatures", "rld"]
+if TYPE_CHECKING:
+    from clorg_scale.neighbors import KNN
+
+__all__ = ["DEFAULT_TEMPERATURES", "check_temperatures", "rld", "rld_from_table"]
 
 DEFAULT_TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05)
 """The paper's temperatures 1, 0.5, 0.2, 0.1 and the 0.05 of its two-dimensional examples."""
@@ -119,6 +122,32 @@ def rld(
     UserWarning
         If -1 means unlabelled and looks like a class.
     """
+    settings: dict[str, Any] = {"temperatures": temperatures, "method": method, "target_error": target_error, "k": k}
+    settings |= {"device": device, "memory_limit": memory_limit, "seed": seed, "progress": progress, "client": client}
+    return rld_from_table(embeddings, labels, None, unlabelled=unlabelled, normalize=normalize, **settings)
+
+
+def rld_from_table(
+    embeddings: Any,
+    labels: Any,
+    table: KNN | None,
+    *,
+    temperatures: Iterable[float] = DEFAULT_TEMPERATURES,
+    method: Method = "auto",
+    device: Device = "auto",
+    target_error: float = 0.005,
+    k: int = 15,
+    memory_limit: str | int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    client: Any = None,
+    unlabelled: int | str | None = UNLABELLED,
+    normalize: bool = False,
+) -> RLDResult:
+    """As `rld`; the sampled and the graph method take neighbors from `table` instead of a search of their own.
+
+    `table` holds at least k Euclidean neighbors of every point, normalized if `normalize` is set; None: they search.
+    """
     started = time.perf_counter()
     array = as_embeddings(embeddings)
     classes = encode_labels(labels, len(array), unlabelled=unlabelled)
@@ -130,11 +159,19 @@ def rld(
     k, seed = whole_number("k", k, 1), whole_number("seed", seed, 0)
     used = resolve_device(device) if client is None else device_of_workers(client, device)
     array = on_host(array) if used == "cpu" or client is not None else array
-    scaled = to_unit_range(normalize_rows(array) if normalize else array)
+    limit = parse_memory(memory_limit)
+    if normalize:
+        needed = memory_needed(array.shape, array.dtype, n_temperatures=len(chosen), method=method, k=k)
+        array, limit = normalize_within(array, limit, needed=needed)
+    scaled = to_unit_range(array)
     if client is not None:
         scaled = scaled._replace(embeddings=share_with_workers(client, scaled.embeddings))
     points = ClassOrderedPoints(scaled.embeddings, classes.codes, len(classes.classes), mean=scaled.mean)
-    options = _Options(used, k, parse_memory(memory_limit), target_error, seed, progress, client)
+    if table is not None:
+        from clorg_scale.neighbors.shared import prepared
+
+        table = prepared(table, k, exponent=-scaled.exponent, device="cpu" if client is not None else used)
+    options = _Options(used, k, limit, target_error, seed, progress, client, table)
     why: dict[str, Any] = {"normalized": True} if normalize else {}
     if method == "auto":
         method, why["why"] = _choose(points, options)
@@ -173,6 +210,7 @@ class _Options:
     seed: int
     progress: bool
     client: Any
+    table: KNN | None
 
 
 EXACT_SECONDS = 600
@@ -249,7 +287,7 @@ def _sampled(
     from clorg_scale.rld.sampled.tile_order import tile_order
 
     check_sampled_memory(points, len(temperatures), options.k, options.memory_limit)
-    table = knn(
+    table = options.table or knn(
         points.embeddings,
         min(options.k, points.n_points - 1),
         device=options.device,
@@ -307,7 +345,7 @@ def _graph(
     from clorg_scale.neighbors import knn
     from clorg_scale.rld.graph import graph_sums
 
-    table = knn(
+    table = options.table or knn(
         points.embeddings,
         options.k,
         device=options.device,

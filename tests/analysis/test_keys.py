@@ -14,6 +14,7 @@ from clorg_scale.analysis.resources import Resources
 from clorg_scale.analysis.stages import Stage, Stages, stage
 from clorg_scale.arrays import ClassLabels
 from clorg_scale.neighbors import KNN
+from clorg_scale.neighbors.shared import first_neighbors
 
 STAGES = [value for module in (steps, probing) for value in vars(module).values() if isinstance(value, Stage)]
 STAGES = list({stage.name: stage for stage in [*STAGES, *probing.study_scores.values()]}.values())
@@ -38,17 +39,20 @@ def graph(weight=1.0):
 def probes(**changed):
     settings = {
         "points": points(), "classes": labels(), "test": points(2), "test_codes": np.array([0, 1, 0, 1, 0, 1]),
-        "probes": ["knn"], "k": 3, "mean_distance": 1.0, "seed": 0, "resources": Resources("cpu"),
+        "probes": ["knn"], "table": table(), "k": 3, "mean_distance": 1.0, "seed": 0, "resources": Resources("cpu"),
     }  # fmt: skip
     return Probing(**settings | changed)
 
 
 VALUES = {
     "points": (points(), points(1)),
+    "test": (points(2), points(3)),
     "classes": (labels(), labels(1, 1, 0, 1, 0, 1)),
     "codes": (np.array([0, 1, 0]), np.array([0, 1, 1])),
     "graph": (graph(), graph(2.0)),
     "table": (table(), table(1.5)),
+    "shared": (table(), None),
+    "perplexity": (30.0, 31.0),
     "probing": (probes(), probes(k=4)),
     "resources": (Resources("cpu"), Resources("cuda")),
     "temperatures": ([1.0, 0.1], [1.0, 0.2]),
@@ -58,7 +62,7 @@ VALUES = {
     "left_out": ("", "Left out: gcn."),
     "varied": ("labels", "neighbors"),
     "tried": ((0.1,), (0.1, 0.2)),
-} | dict.fromkeys(("n_asked", "k", "seed", "n_vectors", "n_points"), (5, 6))
+} | dict.fromkeys(("n_asked", "k", "seed", "n_vectors", "map_points"), (5, 6))
 """Two values of each parameter that a stage's function has."""
 
 
@@ -78,10 +82,10 @@ def test_every_argument_changes_the_key(stage):
 
 
 def test_stages_have_keys_of_their_own():
-    assert len(STAGES) == 12
+    assert len(STAGES) == 13
     assert len({stage.name for stage in STAGES}) == len(STAGES)
-    assert key(probing.study_neighbors, probing=probes(), k=5) != Keys().of_call(
-        "other", probing.study_neighbors.function, (), {"probing": probes(), "k": 5}
+    assert key(probing.probe_scores, probing=probes(), left_out="") != Keys().of_call(
+        "other", probing.probe_scores.function, (), {"probing": probes(), "left_out": ""}
     )
 
 
@@ -89,7 +93,8 @@ def test_stages_have_keys_of_their_own():
     ("field", "other"),
     [
         ("points", points(1)), ("classes", labels(0, 0, 0, 1, 0, 1)), ("test", points(3)), ("test", None),
-        ("test_codes", np.array([0, 1, 0, 1, 0, 0])), ("probes", ["linear"]), ("k", 4), ("mean_distance", 1.1),
+        ("test_codes", np.array([0, 1, 0, 1, 0, 0])), ("table", table(1.5)), ("table", None),
+        ("probes", ["linear"]), ("k", 4), ("mean_distance", 1.1),
         ("seed", 1), ("resources", Resources("cuda")),
     ],
 )  # fmt: skip
@@ -155,3 +160,14 @@ def test_a_result_counts_by_the_key_of_its_stage(tmp_path):
     both = names(2.0)
     assert first < both
     assert len(both) == 4
+
+
+def test_a_table_counts_by_its_contents_however_it_was_cut():
+    """So a search of more neighbors, such as that of a study, leaves what is made of the first ones as it is."""
+    wide = KNN(np.array([[1, 2], [0, 2], [1, 0]]), np.array([[1, 2], [1, 3], [3, 4.0]]), "euclidean", "flat", 3)
+    own = KNN(wide.indices[:, :1].copy(), wide.distances[:, :1].copy(), "euclidean", "flat", 3)
+    keys = Keys()
+    keys.remember(wide, "of a search")
+    keys.remember(own, "of another search")
+    assert len({str(keys._described(first_neighbors(table, 1))) for table in (wide, own)}) == 1
+    assert keys._described(first_neighbors(wide, 2)) != keys._described(first_neighbors(wide, 1))

@@ -278,6 +278,7 @@ def test_foreign_contents_of_stages_are_not_trusted(data, undisturbed, tmp_path)
         (("--resolution", "2"), {"communities"}),
         (("--probes", "knn"), {"probes"}),
         (("--map-points", "50"), {"map"}),
+        (("--perplexity", "10"), {"map"}),
         (("--k", "7"), {"nearest-neighbors", "communities", "spectrum", "probes"}),
         (("--seed", "1"), STAGES - {"Calinski-Harabasz"}),
         (("--no-resume",), STAGES),
@@ -320,7 +321,12 @@ def test_test_points_compute_the_probes(data, undisturbed, tmp_path):
     np.save(tmp_path / "test_labels.npy", np.load(data[3])[::-1])
     test = ("--test-embeddings", tmp_path / "test.npy", "--test-labels", tmp_path / "test_labels.npy")
     analyze(data, tmp_path, *test)
-    assert {stage for stage, _ in stage_files(tmp_path).keys() - before.keys()} == {"probes"}
+    assert {stage for stage, _ in stage_files(tmp_path).keys() - before.keys()} == {
+        "nearest-neighbors",
+        "neighbors-with-the-test-points",
+        "probes",
+        "test-points-among-the-points",
+    }
 
 
 def test_stage_files_say_what_they_are(undisturbed):
@@ -328,4 +334,4 @@ def test_stage_files_say_what_they_are(undisturbed):
     for path in undisturbed.glob("*.npz"):
         assert re.fullmatch(r"[A-Za-z-]+-[0-9a-f]{16}\.npz", path.name)
         with np.load(path, allow_pickle=False) as stored:
-            assert {"values", "seconds", "peak"} == json.loads(stored["json"].tobytes()).keys()
+            assert {"values", "seconds", "compile", "peak"} == json.loads(stored["json"].tobytes()).keys()

@@ -93,6 +93,8 @@ def test_maps_show_the_same_points_and_are_aligned(tracked):
         np.testing.assert_allclose(turned(after, before), after, atol=1e-3)  # no turn brings them nearer
     for name, points in zip(comparison.analyses, maps, strict=True):
         assert points.class_code == LABELS[points.index].tolist()
+        placed = np.column_stack([comparison.analyses[name].points[column] for column in ("map_x", "map_y")])
+        np.testing.assert_allclose(placed[points.index], np.column_stack([points.x, points.y]), atol=1e-3)
         assert points.community == comparison.analyses[name].points["community"][points.index].tolist()
     # The classes are apart at the end: the nearest point on the map is of the own class.
     distances = ((positions[2][:, None] - positions[2][None]) ** 2).sum(-1) + np.diag(np.full(40, np.inf))

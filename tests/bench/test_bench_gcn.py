@@ -1,7 +1,4 @@
-"""`bench gcn`: what is timed beside the probes is the same network, and learns."""
-
-from pathlib import Path
-from types import SimpleNamespace
+"""`bench run gcn`: what is timed beside the probes is the same network, and learns."""
 
 import numpy as np
 import pytest
@@ -10,18 +7,12 @@ import scipy.sparse as sp
 torch = pytest.importorskip("torch")
 geometric = pytest.importorskip("torch_geometric")
 
+from clorg_scale.bench import pyg
+
 from clorg_scale.probes.sampler import NeighborSampler
 
 
-@pytest.fixture
-def gcn(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2]))
-    from bench import gcn
-
-    return gcn
-
-
-def test_batches_of_neighbor_loader_learn_the_classes(gcn, monkeypatch):
+def test_batches_of_neighbor_loader_learn_the_classes(monkeypatch):
     """With our sampler in the place of the compiled one, which is rarely installed."""
     from torch_geometric import sampler
     from torch_geometric.nn import GCNConv
@@ -56,11 +47,10 @@ def test_batches_of_neighbor_loader_learn_the_classes(gcn, monkeypatch):
     A = np.triu(rng.random((300, 300)) < np.where(labels[:, None] == labels, 0.1, 0.01), 1)
     coo = sp.coo_matrix((A + A.T).astype(np.float32))
     edges = torch.from_numpy(np.stack([coo.row, coo.col]).astype(np.int64))
-    network = gcn._network(GCNConv, labels, cached=False)
-    settings = SimpleNamespace(fanout=5, batch_size=32)
-    epoch = gcn._batched_epoch(network, labels, edges, torch.from_numpy(coo.data), settings)
+    network = pyg.network_of(GCNConv, labels, cached=False)
+    epoch = pyg.batched_epoch(network, labels, (edges, torch.from_numpy(coo.data)), fanout=5, batch_size=32)
     for _ in range(20):
         epoch()
-    masked, shown = gcn._masked(rng, torch.from_numpy(labels))
+    masked, shown = pyg.masked_nodes(rng, torch.from_numpy(labels))
     predicted = network.eval()(shown, edges, torch.from_numpy(coo.data)).argmax(dim=1)
     assert (predicted[masked] == torch.from_numpy(labels)[masked]).float().mean() > 0.9

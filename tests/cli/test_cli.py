@@ -245,6 +245,10 @@ def test_demo(tmp_path):
     done = run_process("demo", "--out", tmp_path / "demo", timeout=550)
     assert (done.code, done.err) == (0, "")
     assert done.out.rstrip().endswith("comparison.html in a browser.")
+    said = [line.partition(":")[0] for line in done.out.splitlines()]
+    assert "Density" in said
+    assert any(line.startswith("Class homogeneity (share of") for line in said)
+    assert any(line.startswith(("Accuracy of the GCN probe", "GCN against linear")) for line in said)
     assert {path.name for path in (tmp_path / "demo").iterdir()} >= {"comparison.html"}
     contrastive, supervised = (
         cs.Analysis.from_json(tmp_path / "demo" / name / "analysis.json") for name in ("contrastive", "supervised")
@@ -263,7 +267,7 @@ def test_help():
     first = run()
     assert (first.code, first.err) == (0, "")
     assert first == run("--help")
-    for name in ("doctor", "demo", "analyze", "compare", "rld", "knn", "communities"):
+    for name in ("doctor", "demo", "analyze", "compare", "issues", "rld", "knn", "communities"):
         assert f"\n  {name} " in first.out
         text = succeeds(name, "--help")
         assert text.startswith(f"Usage: clorg-scale {name} ")

@@ -6,6 +6,7 @@ import pickle
 import signal
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -26,6 +27,17 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def client():
     with connect("local") as client:
+        yield client
+
+
+@contextmanager
+def local_cluster(n_workers, **options):
+    """Client of a cluster of processes with one thread each."""
+    options = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"} | options
+    with (
+        distributed.LocalCluster(n_workers, silence_logs="CRITICAL", **options) as cluster,
+        distributed.Client(cluster) as client,
+    ):
         yield client
 
 
@@ -139,13 +151,8 @@ class Slow:
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_workers_that_die_cost_no_result(tmp_path, n_workers):
-    """Of the only worker the task itself is lost and sent again; of two, the other one has it."""
-    with (
-        distributed.LocalCluster(
-            n_workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs="CRITICAL"
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    """Of the only worker the task itself is lost and made again by its successor; of two, the other one has it."""
+    with local_cluster(n_workers) as client:
         victim = next(iter(client.run(os.getpid).values()))
 
         def strike():
@@ -181,6 +188,54 @@ def test_rld_is_the_same_to_the_last_bit_where_a_worker_dies(client):
         np.testing.assert_array_equal(getattr(disturbed, name), getattr(undisturbed, name))
 
 
+def kill_one_after(client, seconds):
+    """Kill a worker at that moment; a thread to be joined."""
+    victim = next(iter(client.run(os.getpid).values()))
+    timer = threading.Timer(seconds, os.kill, (victim, signal.SIGKILL))
+    timer.start()
+    return timer
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.5])
+def test_a_worker_that_dies_at_any_moment_costs_no_result(tmp_path, seconds):
+    """While workers are asked, the task is sent, chunks are computed; embeddings in memory and in a file."""
+    X, codes = blobs(3_000)
+    np.save(tmp_path / "X.npy", X)
+    rld, table = cs.rld(X, codes, method="sampled"), cs.knn(X, 10, index="flat")
+    with local_cluster(3) as client:
+        killer = kill_one_after(client, seconds)
+        same(cs.rld(X, codes, method="sampled", client=client), rld, ("values", "stderr"), rtol=1e-5, atol=1e-7)
+        killer.join()
+        killer = kill_one_after(client, seconds)
+        together = cs.knn(np.load(tmp_path / "X.npy", mmap_mode="r"), 10, index="flat", client=client)
+        killer.join()
+    np.testing.assert_array_equal(together.indices, table.indices)
+
+
+def test_workers_that_all_die_are_replaced_by_others(tmp_path):
+    with local_cluster(2) as client:
+        client.cluster.scale(0)
+
+        def replace():
+            time.sleep(1)
+            client.cluster.scale(2)
+
+        starter = threading.Thread(target=replace)
+        starter.start()
+        assert list(ordered_map(client)(Slow(tmp_path), range(12))) == [number**2 for number in range(12)]
+        starter.join()
+
+
+def test_a_worker_that_joins_late_is_used(tmp_path):
+    with local_cluster(1) as client:
+        results = ordered_map(client)(Slow(tmp_path), range(60))
+        assert next(results) == 0
+        client.cluster.scale(2)
+        client.wait_for_workers(2)
+        assert list(results) == [number**2 for number in range(1, 60)]
+    assert len({path.name.split("-")[1] for path in tmp_path.iterdir()}) == 2
+
+
 def test_an_error_of_a_worker_is_the_users(client):
     X, _ = blobs(6_000)
     with pytest.raises(InputError, match="Searching 10 neighbors"):
@@ -191,10 +246,7 @@ def test_an_error_of_a_worker_is_the_users(client):
 
 def test_embeddings_that_fit_no_worker(monkeypatch):
     with (
-        distributed.LocalCluster(
-            1, memory_limit="300MB", host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs="CRITICAL"
-        ) as cluster,
-        distributed.Client(cluster) as client,
+        local_cluster(1, memory_limit="300MB") as client,
         pytest.raises(InputError, match=r"are not in a file and do not fit half the memory .*0\.30 GB"),
     ):
         share_with_workers(client, np.zeros((50_000, 1_000), np.float32))

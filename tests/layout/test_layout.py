@@ -1,8 +1,12 @@
 """The map of points: repeatable, stratified, near neighbors near."""
 
+import re
+
 import numpy as np
 import pytest
 
+from clorg_scale import layout
+from clorg_scale.errors import InputError
 from clorg_scale.layout import lay_out
 
 
@@ -15,17 +19,18 @@ def mixture(n, d=20, seed=0):
 @pytest.mark.parametrize(("n", "d"), [(3, 1), (3, 60), (9, 2), (10, 2), (12, 1), (50, 60)])
 def test_few_points_and_few_features(n, d):
     X, codes = mixture(n, d)
-    index, xy, method = lay_out(X, codes)
+    index, xy, method, placed = lay_out(X, codes)
     assert xy.shape == (n, 2)
     assert np.isfinite(xy).all()
     np.testing.assert_array_equal(index, np.arange(n))
     assert str(n) in method
+    np.testing.assert_allclose(placed, xy, atol=1e-4 * np.abs(xy).max())
 
 
 def test_a_sample_is_stratified_and_repeatable_and_keeps_clusters_apart():
     X, codes = mixture(2_000)
     codes[:30] = 3
-    index, xy, _ = lay_out(X, codes, n_points=600, seed=4)
+    index, xy, *_ = lay_out(X, codes, n_points=600, seed=4)
     assert len(np.unique(index)) == 600
     shares = np.bincount(codes[index]) / 600
     np.testing.assert_allclose(shares, np.bincount(codes) / 2_000, atol=1 / 600)
@@ -43,5 +48,53 @@ def test_only_sampled_rows_are_kept_in_memory(tmp_path):
     X, codes = mixture(5_000)
     np.save(tmp_path / "x.npy", X)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    from_map = lay_out(mapped, codes, n_points=100)
-    np.testing.assert_array_equal(from_map[1], lay_out(X, codes, n_points=100)[1])
+    from_map, from_memory = (lay_out(array, codes, n_points=100) for array in (mapped, X))
+    np.testing.assert_array_equal(from_map.xy, from_memory.xy)
+    np.testing.assert_array_equal(from_map.placed, from_memory.placed)
+
+
+def test_all_points_are_placed_where_their_neighbors_are(monkeypatch):
+    """Classes that t-SNE keeps apart stay apart for the points placed among the landmarks; blocks change nothing."""
+    X, codes = mixture(1_500)
+    found = lay_out(X, codes, n_points=300, seed=4)
+    assert found.placed.shape == (1_500, 2)
+    np.testing.assert_array_equal(found.placed[found.rows], found.xy.astype(np.float32))
+    landmarks = found.xy.astype(np.float32)
+    others = np.setdiff1d(np.arange(1_500), found.rows)
+    nearest = ((found.placed[others, None] - landmarks[None]) ** 2).sum(-1).argmin(1)
+    assert (codes[found.rows][nearest] == codes[others]).mean() > 0.97
+    assert "the 1,200 others are placed among these" in found.method
+    shares = [int(share) / 100 for share in re.findall(r"(\d+)%", found.method)]
+    assert len(shares) == 2
+    assert min(shares) > 2 * 10 / 300  # twice that of neighbors at random
+    monkeypatch.setattr(layout, "PLACED_AT_ONCE", 170)
+    np.testing.assert_allclose(lay_out(X, codes, n_points=300, seed=4).placed, found.placed, atol=1e-3)
+
+
+def test_neighbors_kept_by_the_map_are_those_of_brute_force():
+    from sklearn.neighbors import NearestNeighbors
+
+    X, codes = mixture(700)
+    found = lay_out(X, codes, n_points=200, seed=1)
+    others = np.setdiff1d(np.arange(700), found.rows)
+    landmarks = found.xy.astype(np.float32)
+    in_space = NearestNeighbors(n_neighbors=10).fit(X[found.rows]).kneighbors(X[others], return_distance=False)
+    on_map = NearestNeighbors(n_neighbors=10).fit(landmarks).kneighbors(found.placed[others], return_distance=False)
+    kept = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(in_space, on_map, strict=True)])
+    # 20 features are 20 principal components; the sentence rounds to a hundredth.
+    stated = re.search(r", (\d+)% for those placed", found.method)
+    assert int(stated[1]) / 100 == pytest.approx(kept, abs=0.0051)
+
+
+@pytest.mark.parametrize("perplexity", [0, 0.5, -1, np.nan, np.inf])
+def test_perplexities_out_of_range(perplexity):
+    with pytest.raises(InputError, match="perplexity must be a number from 1 on"):
+        lay_out(*mixture(50), perplexity=perplexity)
+
+
+def test_perplexity_changes_the_map():
+    X, codes = mixture(60)
+    maps = [lay_out(X, codes, perplexity=perplexity) for perplexity in (5, 15)]
+    assert "perplexity 5)" in maps[0].method
+    assert np.abs(maps[0].xy - maps[1].xy).max() > 0.1
+    assert "perplexity 19.7)" in lay_out(X, codes, perplexity=500).method

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import knn
-from clorg_scale.probes import compare_probes
+from clorg_scale.probes import ProbeResult, compare_probes
 from clorg_scale.probes.comparison import accuracy_interval
 
 
@@ -85,3 +85,29 @@ def test_bad_input(split):
         compare_probes(X, y, X_test[:, :5], y_test, graph)
     with pytest.raises(InputError, match="name the classes in one way"):
         compare_probes(X, y, X_test, y_test.astype(str), graph)
+
+
+def test_maximum_over_epochs_is_recorded_when_asked_and_decides_nothing(split):
+    pytest.importorskip("torch")
+    X, y, X_test, y_test, graph = split
+    strange = y_test.copy()
+    strange[:100], strange[100:200] = 77, -1
+    plain, watched = (
+        compare_probes(X, y, X_test, strange, graph, probes=("gcn",), max_over_epochs=asked)[0]
+        for asked in (False, True)
+    )
+    assert plain.details == {}
+    assert watched.accuracy == plain.accuracy
+    largest = watched.details["max_test_accuracy_over_epochs"]
+    n = len(y_test)
+    assert watched.accuracy <= largest <= (n - 200) / (n - 100)  # points of the unknown class count as wrong
+    assert watched.settings["stopped_by"] in ("patience", "max_epochs")
+    assert ProbeResult.from_dict(watched.to_dict()) == watched
+
+
+def test_memory_limit_reaches_the_probes(split):
+    for name in ("linear", "label_propagation", "gcn"):
+        if name == "gcn":
+            pytest.importorskip("torch")
+        with pytest.raises(InputError, match=r"needs at least .* memory limit of 20 kB"):
+            compare_probes(*split, probes=(name,), memory_limit="20kB")

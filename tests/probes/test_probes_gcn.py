@@ -232,7 +232,7 @@ def test_test_labels_change_nothing(blocks_graph, batch_size):
 def test_a_device_without_memory_is_said_in_a_sentence(blocks_graph, monkeypatch):
     from clorg_scale.probes.training import Trainer
 
-    def full(_):
+    def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Trainer, "train_epoch", full)
@@ -276,15 +276,16 @@ def test_resumed_training_is_bit_equal(blocks_graph, tmp_path, batch_size):
     np.testing.assert_array_equal(finished.predict_proba(), through.predict_proba())
 
 
-def test_a_resumed_run_keeps_to_its_batches_whatever_memory_is_free(blocks_graph, tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_to_its_batches_whatever_memory_is_allowed(blocks_graph, tmp_path):
     A, labels, mask = blocks_graph
-    settings = {"patience": 1000, "fanout": 5}
-    fits = iter([False, False, True])
-    monkeypatch.setattr(GCNProbe, "_full_batch_fits", lambda *_: next(fits))
-    through = GCNProbe(max_epochs=6, **settings).fit(A, labels, mask)
-    GCNProbe(max_epochs=3, checkpoint=tmp_path / "probe.pt", **settings).fit(A, labels, mask)
-    resumed = GCNProbe(max_epochs=6, checkpoint=tmp_path / "probe.pt", **settings).fit(A, labels, mask)
+    little = {"patience": 1000, "fanout": 5, "memory_limit": 400_000}
+    plenty = little | {"memory_limit": "1GB"}
+    through = GCNProbe(max_epochs=6, **little).fit(A, labels, mask)
+    GCNProbe(max_epochs=3, checkpoint=tmp_path / "probe.pt", **little).fit(A, labels, mask)
+    resumed = GCNProbe(max_epochs=6, checkpoint=tmp_path / "probe.pt", **plenty).fit(A, labels, mask)
+    assert GCNProbe(max_epochs=1, **plenty).fit(A, labels, mask).full_batch_
     assert not resumed.full_batch_
+    assert resumed.batch_size_ == through.batch_size_
     assert resumed.history_ == through.history_
 
 

@@ -1,7 +1,5 @@
 """GCN probe: inference in ranges, rare validation, recorded accuracies, damaged checkpoints."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -10,7 +8,15 @@ from sklearn.base import clone
 torch = pytest.importorskip("torch")
 
 from clorg_scale.errors import InputError
-from clorg_scale.probes import GCNProbe, inference
+from clorg_scale.probes import GCNProbe, inference, training
+from clorg_scale.probes.memory import least_memory
+from clorg_scale.probes.planning import (
+    GraphSize,
+    fanouts_by_degree,
+    full_batch_bytes,
+    time_allowed,
+    validation_interval,
+)
 
 N, CLASSES = 300, 3
 
@@ -47,8 +53,13 @@ def test_logits_of_few_rows_at_a_time_and_of_nodes_asked_for(blocks_graph, monke
     nodes = np.array([299, 0, 6, 7, 8, 6])
     np.testing.assert_allclose(probe.predict_proba(nodes), whole[nodes], atol=1e-5)
     wanted = np.array([0, 6, 7, 298])
-    logits = inference.infer_nodes(wanted, probe._logits())
+    logits = torch.cat([logits for _, logits in probe._logits(wanted)])
     np.testing.assert_allclose(logits.softmax(dim=1).numpy(), whole[wanted], atol=1e-5)
+    np.testing.assert_array_equal(probe.predict(nodes), predicted[nodes])
+    fresh = clone(probe).fit(A, labels, mask)
+    np.testing.assert_array_equal(fresh.predict(nodes), predicted[nodes])
+    with pytest.raises(InputError, match="from 0 to 299"):
+        fresh.predict(np.array([300]))
 
 
 def test_rare_validation_and_a_limit_of_time(blocks_graph, tmp_path):
@@ -63,17 +74,67 @@ def test_rare_validation_and_a_limit_of_time(blocks_graph, tmp_path):
     resumed = GCNProbe(max_epochs=14, checkpoint=path, **settings).fit(A, labels, mask)
     assert resumed.history_ == through.history_
     np.testing.assert_array_equal(resumed.predict_proba(), through.predict_proba())
-    assert GCNProbe(max_seconds=1e-9, **settings).fit(A, labels, mask).n_epochs_ == 1
+    short = GCNProbe(max_seconds=1e-9, **settings).fit(A, labels, mask)
+    assert (short.n_epochs_, short.stopped_by_, through.stopped_by_) == (1, "max_seconds", "max_epochs")
+    assert GCNProbe(patience=2, max_epochs=300).fit(A, labels, mask).stopped_by_ == "patience"
     with pytest.raises(InputError, match="max_seconds"):
         GCNProbe(max_seconds=0).fit(A, labels, mask)
 
 
 def test_validation_is_rarer_where_inference_costs_more_than_training():
-    probe = GCNProbe(fanout=10, patience=50)
-    large = SimpleNamespace(n=1_000_000, nnz=24_000_000)
-    assert probe._validate_every(SimpleNamespace(n=300, nnz=4000), 3, 180) == 1
-    assert probe._validate_every(large, 10, 900_000) <= 3
-    assert probe._validate_every(large, 10, 9_000) == 10
+    def interval(n, nnz, n_classes, n_fitted):
+        size = GraphSize(n, nnz, n_classes, 0, 16, 2)
+        masked, validated = 0.275 * n_fitted, n_fitted // 10
+        return validation_interval(size, fanouts=(10, 10), n_masked=masked, n_validated=validated, patience=50)
+
+    assert interval(300, 4000, 3, 180) == 1
+    assert interval(1_000_000, 24_000_000, 10, 900_000) == 1
+    assert interval(1_000_000, 24_000_000, 10, 9_000) == 10
+
+
+def test_only_graphs_of_long_epochs_have_a_limit_of_time_by_default():
+    assert time_allowed(GraphSize(70_000, 1_500_000, 10, 0, 16, 2)) is None
+    assert time_allowed(GraphSize(1_281_167, 26_000_000, 1000, 0, 16, 2)) == 90
+
+
+def test_a_sample_of_the_held_out_nodes_is_scored(blocks_graph, monkeypatch):
+    A, labels, mask = blocks_graph
+    settings = {"max_epochs": 3, "validation_fraction": 0.5}
+    whole = GCNProbe(**settings).fit(A, labels, mask)
+    held_out = whole._trainer.nodes.held_out
+    monkeypatch.setattr(training, "VALIDATION_NODES", 20)
+    sampled = GCNProbe(**settings).fit(A, labels, mask)
+    assert len(held_out) > 60
+    assert set(sampled._trainer._judged) < set(held_out)
+    for record in sampled.history_:
+        assert (record["validation_accuracy"] * 20) % 1 == pytest.approx(0, abs=1e-9)
+    assert [record["loss"] for record in sampled.history_] == [record["loss"] for record in whole.history_]
+
+
+def test_batches_where_the_whole_graph_exceeds_the_memory_limit(blocks_graph):
+    A, labels, mask = blocks_graph
+    size = GraphSize(N, A.nnz, CLASSES, 0, 16, 2)
+    small = GCNProbe(max_epochs=2, memory_limit=2 * full_batch_bytes(size)).fit(A, labels, mask)
+    assert not small.full_batch_
+    assert small.batch_size_ < 8192
+    assert small.memory_needed_ <= 2 * full_batch_bytes(size)
+    assert GCNProbe(max_epochs=2, memory_limit="1GB").fit(A, labels, mask).full_batch_
+    # What the analysis announces as the least suffices.
+    least = least_memory("gcn", N, 0, CLASSES, -(-A.nnz // (2 * N)))
+    assert GCNProbe(max_epochs=2, memory_limit=least).fit(A, labels, mask).memory_needed_ <= least
+    with pytest.raises(InputError, match=r"300 nodes and \d+ entries in batches of 256 needs at least"):
+        GCNProbe(memory_limit=1000).fit(A, labels, mask)
+    with pytest.raises(InputError, match="as a whole needs at least"):
+        GCNProbe(memory_limit=1000, batch_size="full").fit(A, labels, mask)
+
+
+def test_fan_out_grows_with_the_degree(blocks_graph):
+    assert fanouts_by_degree(1000, 15_000, 2) == (10, 10)
+    assert fanouts_by_degree(1000, 50_000, 3) == (25, 25, 25)
+    assert fanouts_by_degree(1000, 500_000, 1) == (40,)
+    A, labels, mask = blocks_graph
+    probe = GCNProbe(max_epochs=1, batch_size=64).fit(A, labels, mask)
+    assert probe.fanouts_ == fanouts_by_degree(N, A.nnz, 2)
 
 
 def test_maximum_of_the_test_accuracy_is_recorded_and_decides_nothing(blocks_graph):

@@ -251,7 +251,7 @@ def test_bad_settings_and_bad_points_to_predict(probe):
     for setting in ({"validation_fraction": 1.0}, {"batch_size": 0}, {"learning_rate": 0.0}):
         with pytest.raises(InputError, match=next(iter(setting))):
             LinearProbe(**setting).fit(X, y)
-    with pytest.raises(InputError, match="trained on 64"):
+    with pytest.raises(InputError, match="X has 5 features, but LinearProbe is expecting 64"):
         probe.predict(np.ones((3, 5)))
     with pytest.raises(InputError, match="row 1"):
         probe.predict(np.array([[0.0] * 64, [np.nan] * 64, [0.0] * 64]))

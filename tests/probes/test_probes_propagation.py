@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.semi_supervised import LabelSpreading
 
 from clorg_scale.errors import InputError
-from clorg_scale.probes import LabelPropagationProbe, propagation
+from clorg_scale.probes import LabelPropagationProbe, propagation, truncated
 
 
 def random_graph(n, seed, density=0.1):
@@ -145,7 +145,7 @@ def test_blocks_of_classes_equal_the_whole(monkeypatch):
     nodes = np.array([7, 3, 399, 3])
     np.testing.assert_array_equal(whole.predict_proba(nodes), whole.predict_proba()[nodes])
     monkeypatch.setattr(propagation, "SCORE_BYTES", 7 * 4 * n)  # seven classes at a time
-    blocks = clone(whole).fit(graph, labels, mask)
+    blocks = clone(whole).set_params(scores="all").fit(graph, labels, mask)
     assert blocks._scores is None
     assert blocks.alpha_ == whole.alpha_
     np.testing.assert_array_equal(blocks.predict(), whole.predict())
@@ -154,21 +154,96 @@ def test_blocks_of_classes_equal_the_whole(monkeypatch):
         blocks.predict_proba(np.array([400]))
 
 
+def test_few_classes_kept_are_all_where_no_more_arrive():
+    n, n_classes = 300, truncated.KEPT
+    graph = random_graph(n, 6)
+    labels, mask = labeled_nodes(n, n_classes, 6)
+    settings = {"alpha": 0.8, "tolerance": 1e-5, "max_iterations": 100}
+    all_scores = LabelPropagationProbe(scores="all", **settings).fit(graph, labels, mask)
+    best = LabelPropagationProbe(scores="best", **settings).fit(graph, labels, mask)
+    assert best.certain_share_ == 1
+    np.testing.assert_array_equal(best.predict(), all_scores.predict())
+    nodes = np.array([5, 299, 5])
+    np.testing.assert_allclose(best.predict_proba(nodes), all_scores.predict_proba(nodes), atol=1e-5)
+
+
+@settings(deadline=None, max_examples=8)
+@given(seed=st.integers(0, 10_000), alpha=st.sampled_from([0.3, 0.6, 0.8]))
+def test_what_dropped_scores_may_lack_is_bounded(seed, alpha):
+    """60 classes on random neighbors: far more than are kept arrive at a node."""
+    n, n_classes = 300, 60
+    graph = random_graph(n, seed, density=0.15)
+    labels, mask = labeled_nodes(n, n_classes, seed)
+    settings = {"alpha": alpha, "tolerance": 1e-5, "max_iterations": 100}
+    best = LabelPropagationProbe(scores="best", **settings).fit(graph, labels, mask)
+    A = graph.toarray().astype(float)
+    root = 1 / np.sqrt(A.sum(axis=1))
+    Y = (1 - alpha) * np.linalg.solve(
+        np.eye(n) - alpha * root[:, None] * A * root, np.eye(n_classes)[labels] * mask[:, None]
+    )
+    kept = best._kept.dense(np.arange(n), n_classes)
+    lacking = Y - kept
+    assert lacking.min() > -1e-4
+    assert (lacking.max(axis=1) <= best._kept.missing + 1e-4).all()
+    assert best._kept.missing.max() > 0
+    sure = best._kept.certain()
+    assert (best._best[sure] == Y[sure].argmax(axis=1)).all()
+    assert best.certain_share_ == sure.mean()
+
+
+def test_alpha_of_few_classes_kept_is_near_the_best():
+    n, n_classes = 2000, 40
+    rng = np.random.default_rng(1)
+    labels = rng.integers(n_classes, size=n)
+    order = np.argsort(labels, kind="stable")
+    near = order[np.clip(np.argsort(order)[:, None] + rng.integers(-20, 21, (n, 8)), 0, n - 1)]
+    lists = sp.csr_matrix((np.ones(8 * n, np.float32), near.ravel(), np.arange(0, 8 * n + 1, 8)), shape=(n, n))
+    graph = lists.maximum(lists.T).tocsr()
+    mask = rng.random(n) < 0.2
+    scores = {
+        kind: LabelPropagationProbe(scores=kind).fit(graph, labels, mask).score(labels, ~mask)
+        for kind in ("all", "best")
+    }
+    assert scores["best"] == pytest.approx(scores["all"], abs=0.01)
+    assert scores["all"] > 0.8
+
+
+def test_memory_that_does_not_suffice():
+    graph = random_graph(100, 0)
+    labels, mask = labeled_nodes(100, 3, 0)
+    probe = LabelPropagationProbe(memory_limit="1kB")
+    with pytest.raises(InputError, match=r"Label propagation over 100 nodes needs at least .* memory limit of 1 kB"):
+        probe.fit(graph, labels, mask)
+    probe.set_params(memory_limit="1MB").fit(graph, labels, mask)
+    assert 0 < probe.memory_needed_ < 10**6
+
+
 @pytest.mark.slow
-def test_memory_of_many_nodes_and_classes_stays_far_below_that_of_all_scores():
-    """200,000 nodes on a ring of classes: a dense array of the scores would take 800 MB."""
-    n, n_classes = 200_000, 1000
+def test_memory_of_many_nodes_and_classes_stays_far_below_that_of_all_scores(peak_of):
+    """200,000 nodes on a ring of 4,000 classes: a dense array of the scores would take 3.2 GB."""
+    n, n_classes = 200_000, 4000
     labels = np.arange(n) * n_classes // n
     ahead = (np.arange(n)[:, None] + [1, 2]) % n
     ring = sp.csr_matrix((np.ones(2 * n, np.float32), ahead.ravel(), np.arange(0, 2 * n + 1, 2)), shape=(n, n))
     graph = (ring + ring.T).tocsr()
     mask = np.random.default_rng(0).random(n) < 0.5
-    probe = LabelPropagationProbe(alpha=0.5, max_iterations=3)
-    tracemalloc.start()
-    try:
-        predicted = probe.fit(graph, labels, mask).predict()
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 0.9 * 4 * n * n_classes
+    probe = LabelPropagationProbe()
+    predicted, peak = peak_of(lambda: probe.fit(graph, labels, mask).predict())
+    assert probe.scores_ == "best"
+    assert peak < 0.05 * 4 * n * n_classes
+    assert peak < 1.2 * probe.memory_needed_
     assert np.mean(predicted == labels) > 0.9
+
+
+@pytest.fixture
+def peak_of():
+    """Result of a function, and the peak of what Python and NumPy allocated meanwhile."""
+
+    def measure(function):
+        tracemalloc.start()
+        try:
+            return function(), tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    return measure

@@ -13,10 +13,12 @@ HAS_TORCH = importlib.util.find_spec("torch") is not None
 # reason; both kinds are parsed.
 RUN = (
     "clorg-scale doctor",
+    "clorg-scale bench list",
     "clorg-scale analyze embeddings.npy --labels labels.npy --out results",
     "clorg-scale analyze train.npy --labels y.npy --test-embeddings test.npy --test-labels y_test.npy --out results",
     "clorg-scale compare results-contrastive results-supervised --out comparison",
     "clorg-scale figures comparison --format pdf",
+    "clorg-scale issues embeddings.npy --labels labels.npy --out issues.csv",
 )
 
 NOT_RUN = {
@@ -38,6 +40,9 @@ NOT_RUN = {
     "dask scheduler": "runs until it is stopped; tests/dask_cluster starts a cluster",
     "dask worker tcp://HOST:8786": "needs the scheduler",
     "clorg-scale analyze embeddings.npy --labels y.npy --out results --dask tcp://HOST:8786": "needs the scheduler",
+    "clorg-scale bench run knn --quick --install-peers --out records.jsonl": "installs packages; tests/bench runs it",
+    "clorg-scale bench compare records.jsonl others.jsonl": "tests/bench runs it",
+    "clorg-scale bench report records.jsonl": "tests/bench runs it",
     "clorg-scale study temperature --out temperature": "minutes; tests/studies runs it on fewer points",
     "python -m pytest -m gpu tests/gpu": "needs a GPU",
     "python bench/gpu_check.py": "needs a GPU",

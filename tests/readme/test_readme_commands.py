@@ -12,6 +12,7 @@ import tomllib
 
 import pytest
 import typer
+from clorg_scale.bench.harness.registry import MODULES
 from readme_text import NOT_RUN, ROOT, RUN, inline_commands, shell_commands
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -28,7 +29,7 @@ def check(command: str) -> None:
 
 def find_command(words: list[str]) -> tuple[typer.core.TyperCommand, list[str]]:
     """The subcommand that the first words name, and the words that follow."""
-    from clorg_scale.cli import commands, figures, stages, studies, track, training  # noqa: F401  registers them
+    from clorg_scale.cli import bench, commands, figures, issues, stages, studies, track, training  # noqa: F401  registers them
     from clorg_scale.cli.app import app
 
     command = typer.main.get_command(app)
@@ -40,6 +41,8 @@ def find_command(words: list[str]) -> tuple[typer.core.TyperCommand, list[str]]:
 
 def check_clorg_scale(words: list[str], *, complete: bool) -> None:
     command, rest = find_command(words)
+    if words[:2] == ["bench", "run"]:
+        assert words[2] in MODULES, f"there is no benchmark {words[2]!r}"
     try:
         command.make_parser(command.context_class(command)).parse_args(list(rest))
         if complete and rest:  # required options and types, too
@@ -51,33 +54,31 @@ def check_clorg_scale(words: list[str], *, complete: bool) -> None:
 
 
 def check_benchmark(words: list[str], *, complete: bool) -> None:
-    """Run a benchmark as far as its options are parsed."""
-    del complete
-    if not words:
-        return
-    assert (ROOT / "bench" / f"{words[0].replace('-', '_')}.py").is_file(), f"there is no benchmark {words[0]!r}"
-    parse = argparse.ArgumentParser.parse_args
-
-    class Parsed(Exception):
-        pass
-
-    def only_parse(parser, arguments=None, namespace=None):
-        parser.allow_abbrev = False
-        parse(parser, arguments, namespace)
-        raise Parsed
-
-    try:
-        module = importlib.import_module(f"bench.{words[0].replace('-', '_')}")
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        return  # what needs PyTorch is checked where it is installed
+    """As `clorg-scale bench`; a script with a `main` of its own is run as far as its options are parsed."""
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Parsed):
+        patch.syspath_prepend(str(ROOT))
+        script = importlib.import_module("bench.__main__").script(words[0])
+        if script is None:
+            check_clorg_scale(["bench", *words], complete=complete)
+            return
         patch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
         try:
-            module.main(words[1:])
+            importlib.import_module(script).main(words[1:])
         except SystemExit as error:
             raise AssertionError(f"python -m bench {shlex.join(words)}: no such option") from error
+
+
+class Parsed(Exception):
+    """Ends a script when its options are parsed."""
+
+
+PARSE = argparse.ArgumentParser.parse_args
+
+
+def only_parse(parser, arguments=None, namespace=None):
+    parser.allow_abbrev = False
+    PARSE(parser, arguments, namespace)
+    raise Parsed
 
 
 def check_make(words: list[str], *, complete: bool) -> None:
@@ -146,11 +147,6 @@ PARSERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _benchmarks_importable(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-
-
 def test_every_command_is_run_or_says_why_not():
     assert set(shell_commands()) == {*RUN, *NOT_RUN}
 
@@ -169,7 +165,9 @@ def test_commands_parse(command):
         "clorg-scale analyze ... --probe-studies",
         "clorg-scale study temperatures --out results",
         "python -m bench nothing",
-        "python -m bench rld-scaling --imagenets",
+        "python -m bench run nothing",
+        "python -m bench rapids-example --no-such-option",
+        "clorg-scale bench run rld-scaling --imagenets",
         "python bench/gpu_check.py --no-such-option",
         "python -m pytest -m gpu tests/no-such-folder",
         "make nothing",

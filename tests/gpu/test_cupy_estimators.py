@@ -1,0 +1,36 @@
+"""Estimators take points on the GPU and leave their predictions there; on a GPU CuPy is the real one."""
+
+import numpy as np
+import pytest
+from gpu_data import points
+
+import clorg_scale as cs
+from clorg_scale.probes import KNNProbe, LinearProbe
+
+
+@pytest.mark.parametrize("probe", [LinearProbe(max_epochs=4, seed=1), KNNProbe(5, device="cpu")])
+def test_predictions_are_where_the_points_are(cupy, probe):
+    X, codes = points()
+    labels = np.abs(codes)
+    host = type(probe)(**probe.get_params() | {"device": "cpu"}).fit(X, labels)
+    fitted = probe.fit(cupy.asarray(X), cupy.asarray(labels))
+    for predict in ("predict", "predict_proba"):
+        ours = getattr(fitted, predict)(cupy.asarray(X[:50]))
+        assert isinstance(ours, cupy.ndarray)
+        theirs = getattr(host, predict)(X[:50])
+        assert isinstance(theirs, np.ndarray)
+        assert (np.abs(ours.get() - theirs) < 1e-3).mean() > 0.97
+    assert isinstance(fitted.predict(X[:2]), np.ndarray)
+    assert fitted.score(cupy.asarray(X), cupy.asarray(labels)) == pytest.approx(host.score(X, labels), abs=0.02)
+    names = np.array([f"class {label}" for label in labels])
+    assert set(probe.fit(cupy.asarray(X), names).predict(cupy.asarray(X[:50]))) <= set(names)
+
+
+def test_the_graph_of_neighbors_and_scores(cupy):
+    X, codes = points()
+    ours, theirs = (
+        cs.KNeighborsTransformer(n_neighbors=4, device="cpu").fit_transform(part) for part in (cupy.asarray(X), X)
+    )
+    np.testing.assert_allclose(ours.toarray(), theirs.toarray(), atol=1e-4)
+    scorer = cs.scorers["calinski_harabasz"]
+    assert scorer(None, cupy.asarray(X), codes) == pytest.approx(scorer(None, X, codes))
