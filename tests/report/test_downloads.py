@@ -147,5 +147,5 @@ def test_eight_models_that_are_no_training(browser, tmp_path):
     console, _ = opened(browser, write_comparison(models, tmp_path / "page.html"))
     assert console == []
     assert browser.find_element("css selector", "h1").text == "8 models compared"
-    assert browser.execute_script("return document.documentElement.scrollHeight") < 12_000
+    assert browser.execute_script("return document.documentElement.scrollHeight") < 14_000  # 3,500 of them the study
     assert len(browser.find_elements("css selector", "#method details")) == 8
