@@ -75,12 +75,22 @@ def aligned_map(
     return AlignedMap(xy, how)
 
 
-def turned(xy: npt.NDArray[np.float64], like: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Rotate, reflect and shift a map to be as near to another map of the same points as it can be (Procrustes)."""
-    center = like.mean(axis=0)
-    moved = xy - xy.mean(axis=0)
-    left, _, right = np.linalg.svd(moved.T @ (like - center))
-    return np.asarray(moved @ (left @ right) + center)
+def turned(
+    xy: npt.NDArray[np.float64], like: npt.NDArray[np.float64], all_points: npt.NDArray[np.float64] | None = None
+) -> npt.NDArray[np.float64]:
+    """Rotate, reflect and shift a map to be as near to another map of the same points as it can be (Procrustes).
+
+    Parameters
+    ----------
+    xy, like
+        (m, 2) positions on the map and on the other one.
+    all_points
+        (n, 2) positions of more points on the map, which are turned with it and returned; default: `xy`.
+    """
+    center, own_center = like.mean(axis=0), xy.mean(axis=0)
+    left, _, right = np.linalg.svd((xy - own_center).T @ (like - center))
+    moved = xy if all_points is None else all_points
+    return np.asarray((moved - own_center) @ (left @ right) + center)
 
 
 def align(analyses: Sequence[Analysis]) -> list[Analysis]:
@@ -91,16 +101,27 @@ def align(analyses: Sequence[Analysis]) -> list[Analysis]:
         if before is None or not own.index or before.index != own.index:
             aligned.append(analysis)
             continue
-        xy = turned(np.column_stack([own.x, own.y]), np.column_stack([before.x, before.y]))
-        moved = replace(own, x=np.round(xy[:, 0], 4).tolist(), y=np.round(xy[:, 1], 4).tolist())
-        aligned.append(replace(analysis, point_map=moved))
+        xy, like = np.column_stack([own.x, own.y]), np.column_stack([before.x, before.y])
+        shown, points = turned(xy, like), analysis.points
+        moved = replace(own, x=np.round(shown[:, 0], 4).tolist(), y=np.round(shown[:, 1], 4).tolist())
+        if "map_x" in points:
+            placed = turned(xy, like, np.column_stack([points["map_x"], points["map_y"]]).astype(np.float64))
+            points = points | _columns(placed)
+        aligned.append(replace(analysis, point_map=moved, points=points))
     return aligned
+
+
+def _columns(xy: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float32]]:
+    return {"map_x": xy[:, 0].astype(np.float32), "map_y": xy[:, 1].astype(np.float32)}
 
 
 def with_map(
     analysis: Analysis, rows: npt.NDArray[np.int64], xy: npt.NDArray[np.float64], how: str, temperature: float
 ) -> Analysis:
-    """Give an analysis another map; class, community and local density are those of its points."""
+    """Give an analysis another map; class, community and local density are those of its points.
+
+    In `points`, positions of those that are not on the map are NaN.
+    """
     local = np.round(analysis.points["local_density"][rows].astype(np.float64), 4)
     points = PointMap(
         method=how,
@@ -112,4 +133,6 @@ def with_map(
         local_density=[None if np.isnan(value) else float(value) for value in local],
         local_density_temperature=temperature,
     )
-    return replace(analysis, point_map=points)
+    placed = np.full((analysis.n_points, 2), np.nan)
+    placed[rows] = xy
+    return replace(analysis, point_map=points, points=analysis.points | _columns(placed))

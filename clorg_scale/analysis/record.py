@@ -79,8 +79,8 @@ class AnalysisRecord(Result, Plain):
     issues: IssueSummary | None = None
     """None in records of versions that had none."""
     points: dict[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False, repr=False, metadata=beside())
-    """Values of every point, (n_points,) each, by name: "class_code", "community", "local_density" at the
-    temperature of the map, "map_x" and "map_y" unless there is no map; empty in records of before."""
+    """Values of every point, (n_points,) each, by name: "class_code", "community", "local_density" at the temperature
+    of the map, and, where there is a map, the positions "map_x" and "map_y"; empty in records of before."""
 
     class_mixing: npt.NDArray[np.float64] | None = field(default=None, compare=False, repr=False, metadata=beside())
     """(C, C) share of the affinity of each class in the graph that goes to each class; a row sums to one, or is zero

@@ -114,5 +114,7 @@ class FoldedProbe:
         for number, probe in enumerate(self.probes):
             at = np.flatnonzero(self.fold[rows] == number)
             if len(at):
-                found[at] = probe.decision_function(self.points[array_module(self.points).asarray(rows[at])])
+                scores = probe.decision_function(self.points[array_module(self.points).asarray(rows[at])])
+                # Of two classes, scikit-learn's form is the difference of their logits.
+                found[at] = scores if scores.ndim == 2 else np.column_stack([np.zeros_like(scores), scores])
         return found

@@ -20,6 +20,12 @@ __all__ = ["class_homogeneity", "rld", "spectrum", "trajectory"]
 NORMAL_95 = 1.96
 """Half the width of a 95 % interval, in standard errors."""
 
+MOST_CURVES = 5
+"""Curves of a trajectory: of more temperatures or k, these are drawn at even steps, the first and last among them."""
+
+MOST_AMONG_CURVES = 4
+"""Entries of a legend that has room among the curves."""
+
 Measure = Literal["rld", "chi", "probes"]
 
 
@@ -56,7 +62,7 @@ def rld(result: Any, ax: Any = None) -> Any:
         axes.plot(*zip(*shuffled, strict=True), ":", color=GRAY, linewidth=0.8, label="shuffled labels")
         _log_axis(axes, sorted({float(t) for model in found.values() for t in model.temperatures}))
         axes.set(xlabel="Temperature $T$", ylabel="RLD")
-        axes.legend()
+        _legend(axes, len(found) + 1)
     return axes
 
 
@@ -93,7 +99,7 @@ def class_homogeneity(result: Any, ax: Any = None) -> Any:
             _curve(axes, ks, [values[k] for k in ks], errors, color=color, name=name)
         _log_axis(axes, sorted({k for values, _ in found.values() for k in values}))
         axes.set(xlabel="Neighbors $k$", ylabel="Class homogeneity (CHI)")
-        _legend(axes, found)
+        _legend(axes, len(found))
     return axes
 
 
@@ -130,8 +136,7 @@ def spectrum(result: Any, ax: Any = None) -> Any:
             axes.plot([], [], "--", color=GRAY, linewidth=0.8, label="largest gap")
         axes.set(xlabel="Number of the eigenvalue", ylabel="Eigenvalue")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if gap or len(found) > 1:
-            axes.legend()
+        _legend(axes, len(found) + int(gap))
     return axes
 
 
@@ -146,7 +151,8 @@ def trajectory(result: Any, ax: Any = None, *, measure: Measure = "rld") -> Any:
     ax
         Axes of matplotlib to draw on; default: those of a new figure.
     measure
-        "rld": a curve for each temperature; "chi": one for each of a few k; "probes": the accuracy of each probe.
+        "rld": a curve for each temperature; "chi": one for each k; "probes": the accuracy of each probe. Of more than
+        five, five are drawn.
 
     Returns
     -------
@@ -167,7 +173,7 @@ def trajectory(result: Any, ax: Any = None, *, measure: Measure = "rld") -> Any:
     if measure not in starts:
         raise InputError(f"measure must be 'rld', 'chi' or 'probes', not {measure!r}.")
     start = starts[measure]
-    quantities = list(dict.fromkeys(q for values in named.values() for q in values if q.startswith(start)))
+    quantities = _spread(list(dict.fromkeys(q for values in named.values() for q in values if q.startswith(start))))
     if not quantities:
         raise InputError(f"There is nothing to draw: no analysis has {measure}.")
     labels = {"rld": "RLD", "chi": "Class homogeneity (CHI)", "probes": "Accuracy"}
@@ -179,8 +185,14 @@ def trajectory(result: Any, ax: Any = None, *, measure: Measure = "rld") -> Any:
             label = probe_title(name) if measure == "probes" else f"${name[0]}${name[1:]}"
             axes.plot(*zip(*known, strict=True), "o-", color=color, label=label)
         axes.set(xlabel="Step" if steps is not None else "Model", ylabel=labels[measure])
-        axes.legend(ncols=2 if len(quantities) > 4 else 1)
+        _legend(axes, max(2, len(quantities)))
     return axes
+
+
+def _spread(items: list[str]) -> list[str]:
+    """A few of many items at even steps, the first and the last among them."""
+    n = len(items)
+    return items if n <= MOST_CURVES else [items[round(i * (n - 1) / (MOST_CURVES - 1))] for i in range(MOST_CURVES)]
 
 
 def _curve(axes: Any, xs: Any, ys: Any, errors: Sequence[float], *, color: str, name: str) -> None:
@@ -206,7 +218,10 @@ def _log_axis(axes: Any, ticks: Sequence[float]) -> None:
     axes.minorticks_off()
 
 
-def _legend(axes: Any, found: Mapping[str, Any]) -> None:
-    """Legend where there is more than one model."""
-    if len(found) > 1:
+def _legend(axes: Any, n_entries: int) -> None:
+    """Legend of two entries or more: among the curves while there is room for it, else above them."""
+    if n_entries > MOST_AMONG_CURVES:
+        above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+        axes.legend(ncols=4 if n_entries > 6 else 3, columnspacing=0.8, handletextpad=0.3, **above)
+    elif n_entries > 1:
         axes.legend()

@@ -54,8 +54,8 @@ def separate(result: Any, prefix: str = "") -> tuple[dict[str, Any], Arrays]:
     arrays: Arrays = {}
     for entry in fields(result):
         value, name = getattr(result, entry.name), prefix + entry.name
-        if "beside" in entry.metadata and value is not None:
-            arrays |= _arrays_of(value, name, entry.metadata["beside"])
+        if "beside" in entry.metadata:
+            arrays |= {} if value is None else _arrays_of(value, name, entry.metadata["beside"])
         elif is_dataclass(value):
             document[entry.name], inner = separate(value, f"{name}.")
             arrays |= inner

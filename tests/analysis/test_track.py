@@ -93,6 +93,8 @@ def test_maps_show_the_same_points_and_are_aligned(tracked):
         np.testing.assert_allclose(turned(after, before), after, atol=1e-3)  # no turn brings them nearer
     for name, points in zip(comparison.analyses, maps, strict=True):
         assert points.class_code == LABELS[points.index].tolist()
+        placed = np.column_stack([comparison.analyses[name].points[column] for column in ("map_x", "map_y")])
+        np.testing.assert_allclose(placed[points.index], np.column_stack([points.x, points.y]), atol=1e-3)
         assert points.community == comparison.analyses[name].points["community"][points.index].tolist()
     # The classes are apart at the end: the nearest point on the map is of the own class.
     distances = ((positions[2][:, None] - positions[2][None]) ** 2).sum(-1) + np.diag(np.full(40, np.inf))
@@ -167,8 +169,8 @@ def test_files_in_any_order(here):
     command = ("track", "step20.npy", "step3.npy", "--labels", "y.npy", *OPTIONS)
     assert_one_sentence(run(*command), "--out")
     assert run(*command, "--out", "out").out.splitlines()[0].split() == ["step3", "step20"]
-    shutil.rmtree("out")
-    assert run("track", ".", "--labels", "y.npy", "--out", "out", *OPTIONS).code == 0  # y.npy is no checkpoint
+    command = ("track", ".", "--labels", "y.npy", "--out", "out", *OPTIONS)
+    assert run(*command).out.splitlines()[0].split() == ["step3", "step20"]  # and not y.npy
 
 
 def test_mistakes(here):
@@ -176,6 +178,6 @@ def test_mistakes(here):
     Path("run/checkpoint.pt").write_bytes(b"")
     before = tree(here)
     assert_one_sentence(run("track", "run"), "embeddings of 0 checkpoints", "--keep-embeddings")
-    assert_one_sentence(run("track", "nowhere"), "nowhere is no folder")
+    assert_one_sentence(run("track", "nowhere"), "nowhere is not a folder")
     assert_one_sentence(run("track", "a.npy", "a.npy", "--out", "out"), "given twice")
     assert tree(here) == before

@@ -26,8 +26,16 @@ def test_the_command_line_from_images_to_embeddings(tmp_path):
     network = ("--backbone", "resnet18", "--width", 4, "--stem", "strided")
     command = ("train", "--method", "simclr", *network, *data, "--batch-size", 16, "--out", training)
     logged = ("--tensorboard",) if importlib.util.find_spec("tensorboard") else ()
-    done = run(*command, "--epochs", 2, "--measure-every", 1, *logged)
+    done = run(*command, "--epochs", 2, "--measure-every", 1, "--keep-embeddings", *logged)
     assert done.code == 0, done.err
+    measured = (training / "measures.csv").read_text().splitlines()
+    for row, kept in zip(measured[1:], sorted((training / "embeddings").iterdir()), strict=True):
+        stored = cs.load_embeddings(kept)
+        values = dict(zip(measured[0].split(","), row.split(","), strict=True))
+        assert stored.metadata["epoch"] == float(values["epoch"])
+        again = cs.rld(stored.embeddings, stored.labels, temperatures=(0.2,)).values[0]
+        assert again == pytest.approx(float(values["rld_0.2"]), abs=0.005)  # in float16
+    shutil.rmtree(training / "embeddings")
     assert len(list(training.glob("tensorboard/events*"))) == len(logged)
     shutil.rmtree(training / "tensorboard", ignore_errors=True)
     assert [line.split()[:2] for line in done.out.splitlines()[:2]] == [["epoch", "1"], ["epoch", "2"]]

@@ -17,6 +17,7 @@ RUN = (
     "clorg-scale analyze embeddings.npy --labels labels.npy --out results",
     "clorg-scale analyze train.npy --labels y.npy --test-embeddings test.npy --test-labels y_test.npy --out results",
     "clorg-scale compare results-contrastive results-supervised --out comparison",
+    "clorg-scale figures comparison --format pdf",
     "clorg-scale issues embeddings.npy --labels labels.npy --out issues.csv",
 )
 
@@ -26,6 +27,7 @@ NOT_RUN = {
     "pip install .": "installs packages",
     "pip install '.[train]'": "installs packages",
     "pip install '.[interop]'": "installs packages",
+    "pip install '.[plot]'": "installs packages",
     "pip install '.[dask]'": "installs packages",
     "pip install -c constraints-cuda13.txt '.[cuda13]'": "installs packages",
     "pip install -c constraints-cuda13.txt '.[rapids13]'": "installs packages",
@@ -33,6 +35,8 @@ NOT_RUN = {
     "clorg-scale train --method simclr --backbone resnet18 --data cifar10 --download --out simclr": "hours, a download",
     "clorg-scale train --method supervised --backbone resnet18 --data cifar10 --out supervised": "hours, a download",
     "clorg-scale embed --checkpoint simclr --data cifar10 --split test --out simclr-test": "needs the training above",
+    "clorg-scale train --method simclr --backbone resnet18 --data cifar10 --keep-embeddings --out run": "hours",
+    "clorg-scale track run": "needs the training above; tests/analysis runs it",
     "dask scheduler": "runs until it is stopped; tests/dask_cluster starts a cluster",
     "dask worker tcp://HOST:8786": "needs the scheduler",
     "clorg-scale analyze embeddings.npy --labels y.npy --out results --dask tcp://HOST:8786": "needs the scheduler",

@@ -1,10 +1,10 @@
 """The report as a reader sees it: in a headless browser, offline, with hostile names."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import pytest
+from browsing import chromium, opened
 from records import HOSTILE, record
 
 from clorg_scale.report import write_comparison, write_report
@@ -13,33 +13,9 @@ from clorg_scale.report.findings import comparison_headline, findings, headline,
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver")
-    driver_path = shutil.which("chromedriver")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if driver_path is None or chromium is None:
-        pytest.skip("Chromium and its driver are not installed (apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    flags = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-    flags += "disable-component-update disable-sync hide-scrollbars window-size=1280,1000"
-    for flag in flags.split():
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+    driver = chromium(tmp_path_factory.mktemp("profile"))
     yield driver
     driver.quit()
-
-
-def opened(browser, path):
-    """The page, drawn, with its console and its requests since the last one (the browser's own pages left out)."""
-    browser.get_log("browser"), browser.get_log("performance")
-    browser.get(path.as_uri())
-    assert browser.execute_script("return document.documentElement.dataset.ready") == "true"
-    console = browser.get_log("browser")
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    requests = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return console, [url for url in requests if not url.startswith(("file:", "data:", "blob:", "chrome:"))]
 
 
 @pytest.mark.browser

@@ -164,7 +164,7 @@ def test_a_comparison_as_csv_and_latex(results, tmp_path):
     lines = text.splitlines()
     assert lines[0] == r"\begin{tabular}{lrr}"
     assert lines[2] == r" & 50 \% \& more\_ & two \\"
-    assert lines[-3] == r"accuracy, gcn & 0.8774 & -- \\"
+    assert r"accuracy, gcn & 0.8774 & -- \\" in lines
     assert [line for line in lines if "rule" in line] == [r"\toprule", r"\midrule", r"\bottomrule"]
     for path in ("table.txt", "table.pdf"):
         with pytest.raises(InputError, match="cannot be written as"):

@@ -1,0 +1,38 @@
+"""A page in a headless browser."""
+
+import json
+import shutil
+
+import pytest
+
+
+def chromium(profile, *, downloads=None):
+    """A browser that logs its console and its requests, and saves what is downloaded in a folder."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    driver_path = shutil.which("chromedriver")
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if driver_path is None or browser is None:
+        pytest.skip("Chromium and its driver are not installed (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    flags = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+    flags += "disable-component-update disable-sync hide-scrollbars window-size=1280,1000"
+    for flag in flags.split():
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={profile}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    if downloads is not None:
+        several = {"profile.default_content_setting_values.automatic_downloads": 1}
+        options.add_experimental_option("prefs", several | {"download.default_directory": str(downloads)})
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+
+
+def opened(browser, path):
+    """The page, drawn, with its console and its requests since the last one (the browser's own pages left out)."""
+    browser.get_log("browser"), browser.get_log("performance")
+    browser.get(path.as_uri())
+    assert browser.execute_script("return document.documentElement.dataset.ready") == "true"
+    console = browser.get_log("browser")
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    requests = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return console, [url for url in requests if not url.startswith(("file:", "data:", "blob:", "chrome:"))]

@@ -1,0 +1,151 @@
+"""Downloads of each card, and the page of a training, as a reader sees them in a headless browser."""
+
+import csv
+import io
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+
+import pytest
+from browsing import chromium, opened
+from records import HOSTILE, record
+
+import clorg_scale as cs
+from clorg_scale.report import write_comparison, write_report
+
+pytestmark = pytest.mark.browser
+
+PICTURES = {"rld", "chi", "probes", "classes", "study", "map", "communities"}
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory):
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory, downloads):
+    driver = chromium(tmp_path_factory.mktemp("profile"), downloads=downloads)
+    yield driver
+    driver.quit()
+
+
+def downloaded(browser, downloads, card, form):
+    """Bytes of a file, once it is there."""
+    for old in downloads.iterdir():
+        old.unlink()
+    (button,) = browser.find_elements("css selector", f"#{card} [data-format={form}]")
+    browser.execute_script("arguments[0].click()", button)
+    path = downloads / f"{card}.{form}"
+    for _ in range(200):
+        if path.exists():
+            return path.read_bytes()
+        time.sleep(0.1)
+    raise AssertionError(f"{path.name} was not downloaded")
+
+
+def rows_of(contents):
+    return list(csv.DictReader(io.StringIO(contents.decode(), newline="")))
+
+
+def test_every_card_offers_its_pictures_and_numbers(browser, downloads, tmp_path):
+    analysis = record()
+    console, requests = opened(browser, write_report(analysis, tmp_path / "report.html"))
+    assert (console, requests) == ([], [])
+    offered = {
+        card.get_attribute("id"): [button.text for button in card.find_elements("css selector", "[data-format]")]
+        for card in browser.find_elements("css selector", "section.card")
+    }
+    assert {card for card, forms in offered.items() if forms == ["SVG", "PNG", "CSV"]} == PICTURES
+    assert all(forms[-1] == "CSV" for forms in offered.values())
+    for card in sorted(PICTURES):
+        drawn = ElementTree.fromstring(downloaded(browser, downloads, card, "svg"))
+        assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+        texts = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
+        assert texts or card == "map", card
+        assert "var(" not in ElementTree.tostring(drawn, encoding="unicode")  # it needs no style sheet
+    circles = ElementTree.fromstring(downloaded(browser, downloads, "map", "svg"))
+    assert len(list(circles.iter("{http://www.w3.org/2000/svg}circle"))) == len(analysis.point_map.index)
+    for card in ("rld", "map"):
+        assert downloaded(browser, downloads, card, "png").startswith(b"\x89PNG")
+    rld = rows_of(downloaded(browser, downloads, "rld", "csv"))
+    assert [(float(row["temperature"]), float(row["rld"])) for row in rld] == list(
+        zip(analysis.rld.temperatures, analysis.rld.values, strict=True)
+    )
+    classes = rows_of(downloaded(browser, downloads, "classes", "csv"))
+    assert classes[0]["class"] == HOSTILE
+    assert len(classes) == 10 * 3
+    points = rows_of(downloaded(browser, downloads, "map", "csv"))
+    assert [int(row["row"]) for row in points] == analysis.point_map.index
+    numbers = rows_of(downloaded(browser, downloads, "numbers", "csv"))
+    assert numbers[0] == {"quantity": "RLD, T = 1", "model": f"{analysis.rld.values[0]:.6f} ± 0.002000"}
+
+
+def test_texts_that_a_spreadsheet_would_compute(browser, downloads, tmp_path):
+    analysis = record()
+    analysis = replace(analysis, classes=["=1+1", '"quoted", and\nbroken', *analysis.classes[2:]])
+    opened(browser, write_report(analysis, tmp_path / "report.html"))
+    rows = rows_of(downloaded(browser, downloads, "classes", "csv"))
+    assert [row["class"] for row in rows[::3]][:2] == ["'=1+1", '"quoted", and\nbroken']
+
+
+# ---- several models --------------------------------------------------------------------------------------------------
+
+
+def checkpoints(n=8, **settings):
+    return cs.compare({f"epoch {10 * i}": record(name=f"epoch {10 * i}", seed=i, **settings) for i in range(1, n + 1)})
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_a_training_stays_on_a_page_that_can_be_read(browser, tmp_path, width):
+    comparison = checkpoints()
+    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        console, requests = opened(browser, comparison.report(tmp_path / "page.html"))
+        assert (console, requests) == ([], [])
+        height, wide, title = browser.execute_script(
+            "const e = document.documentElement; return [e.scrollHeight, e.scrollWidth,"
+            " document.querySelector('h1').getBoundingClientRect().height]"
+        )
+        assert height < 5_000
+        assert wide == width
+        assert title < 120
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_training_is_drawn_along_its_steps(browser, downloads, tmp_path):
+    comparison = checkpoints()
+    opened(browser, comparison.report(tmp_path / "page.html"))
+    curves = browser.find_elements("css selector", "[data-chart=rld] svg path")
+    assert len(curves) == 3  # a temperature each
+    assert len(browser.find_elements("css selector", "[data-chart=rld] svg circle")) == 2 * 3 * 8
+    assert len(browser.find_elements("css selector", "[data-chart=classes] svg")) == 10
+    assert [f.text for f in browser.find_elements("css selector", "#map figcaption")] == list(comparison.analyses)
+    heads = [cell.text for cell in browser.find_elements("css selector", "#numbers th")]
+    assert heads == ["quantity", *(str(10 * i) for i in range(1, 9))]
+    browser.find_element("css selector", "[data-legend=map] button:nth-child(2)").click()
+    drawn = {canvas.get_attribute("data-drawn") for canvas in browser.find_elements("css selector", "canvas")}
+    assert drawn == {"class:1"}
+    rows = rows_of(downloaded(browser, downloads, "rld", "csv"))
+    assert [row["model"] for row in rows[::3]] == list(comparison.analyses)
+    for card in ("rld", "classes", "map"):
+        ElementTree.fromstring(downloaded(browser, downloads, card, "svg"))
+
+
+def test_many_classes_and_no_probes_along_a_training(browser, tmp_path):
+    comparison = checkpoints(3, n_classes=120, n_map=0)
+    bare = cs.compare({name: replace(a, probes=[]) for name, a in comparison.analyses.items()})
+    console, _ = opened(browser, bare.report(tmp_path / "page.html"))
+    assert console == []
+    assert "60 least pure of 120 classes" in browser.find_element("id", "classes").text
+
+
+def test_eight_models_that_are_no_training(browser, tmp_path):
+    models = {f"{name} network": record(name=name, seed=i) for i, name in enumerate("abcdefgh")}
+    console, _ = opened(browser, write_comparison(models, tmp_path / "page.html"))
+    assert console == []
+    assert browser.find_element("css selector", "h1").text == "8 models compared"
+    assert browser.execute_script("return document.documentElement.scrollHeight") < 14_000  # 3,500 of them the study
+    assert len(browser.find_elements("css selector", "#method details")) == 8
