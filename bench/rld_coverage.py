@@ -29,8 +29,8 @@ TARGET_ERROR = 0.005
 
 def _run(session: Session) -> None:
     asked = session.settings
-    n = asked.points if asked.points is not None else 1000 if asked.quick else 5_000
-    seeds = session.repeats(200) if not asked.quick or asked.repeats else 8
+    n = asked.points if asked.points is not None else 600 if asked.quick else 5_000
+    seeds = session.repeats(200) if not asked.quick or asked.repeats else 4
     for name, (X, codes) in _data(n).items():
         for row in _measure(X, codes, seeds):
             session.emit(
