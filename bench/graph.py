@@ -61,7 +61,9 @@ def _gaussian(table: Any) -> Any:
 
 def _umap(ids: npt.NDArray[np.int64], distances: npt.NDArray[np.float32]) -> Any:
     umap = import_peer("umap.umap_", "umap-learn")
-    return umap.fuzzy_simplicial_set(np.empty((len(ids), 1)), ids.shape[1], None, "euclidean", ids, distances)[0]
+    return umap.fuzzy_simplicial_set(
+        np.empty((len(ids), 1)), ids.shape[1], None, "euclidean", knn_indices=ids, knn_dists=distances
+    )[0]
 
 
 def _scikit_learn(ids: npt.NDArray[np.int64], distances: npt.NDArray[np.float32]) -> Any:

@@ -6,6 +6,7 @@ The dense way is the paper's: all distances, then full n x n matrices for every 
 from __future__ import annotations
 
 import os
+import sysconfig
 from typing import Any
 
 import numpy as np
@@ -82,10 +83,9 @@ def _dense_torch(X: Points, codes: Codes) -> list[float]:
 
 def _keops(X: Points, codes: Codes) -> list[float]:
     """The kernel sums as KeOps reductions."""
-    # KeOps compiles with the headers of pybind11, which it looks for in the main environment only.
-    os.environ["CPATH"] = os.pathsep.join(
-        filter(None, [import_peer("pybind11").get_include(), os.environ.get("CPATH")])
-    )
+    # KeOps compiles with the headers of pybind11 and Python, which it looks for in the environment of the PATH only.
+    folders = (import_peer("pybind11").get_include(), sysconfig.get_paths()["include"], os.environ.get("CPATH"))
+    os.environ["CPATH"] = os.pathsep.join(filter(None, folders))
     torch, LazyTensor = import_peer("torch"), import_peer("pykeops.torch", "pykeops").LazyTensor
     x, y = torch.from_numpy(X), torch.from_numpy(codes).float()
     xi, xj = LazyTensor(x[:, None]), LazyTensor(x[None])

@@ -7,6 +7,7 @@ The near field is searched once a data set.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,16 @@ LANDMARKS = 305
 
 TARGET_ERROR = 0.005
 
+QUICK = 1
+"""Data sets of --quick."""
+
 
 def _run(session: Session) -> None:
     asked = session.settings
-    n = asked.points if asked.points is not None else 1000 if asked.quick else 5_000
-    seeds = session.repeats(200) if not asked.quick or asked.repeats else 8
-    for name, (X, codes) in _data(n).items():
+    n = asked.points if asked.points is not None else 600 if asked.quick else 5_000
+    seeds = session.repeats(200) if not asked.quick or asked.repeats else 4
+    for name, (X, codes) in islice(_data(n).items(), QUICK if asked.quick else None):
+        session.say(f"{name}, {n:,} points, {seeds} seeds")
         for row in _measure(X, codes, seeds):
             session.emit(
                 Record(

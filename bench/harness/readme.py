@@ -274,7 +274,8 @@ def _knn_rule(figures: Figures) -> str:
         _table(heads, rows)
         + "\n"
         + _paragraph(
-            f"Times are CPU seconds of alternating runs, index and training included, k = {records[0].size['k']} "
+            f"Times are CPU seconds, index and training included, k = {records[0].size['k']}, median of "
+            f"{_word(min(len(record.times) for record in records))} alternating run(s) "
             f"(`clorg-scale bench run knn-rule`). Ours is at least {KEPT} times as fast in {ahead} of "
             f"{len(ratios)} cases."
         )

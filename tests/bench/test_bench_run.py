@@ -17,7 +17,7 @@ from command_line import assert_one_sentence, run
 
 from clorg_scale.errors import InputError
 
-HEAVY = {"probes", "linear-probe", "training", "cluster", "gcn", "tsne", "rld-coverage"}
+HEAVY = {"knn", "knn-rule", "probes", "linear-probe", "training", "cluster", "gcn", "tsne", "rld-coverage"}
 """More than some seconds even when small; most need PyTorch."""
 
 
