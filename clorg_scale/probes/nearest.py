@@ -83,7 +83,7 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labeled = labels.codes >= 0
         n_labeled = int(np.count_nonzero(labeled))
         whole_number("k", self.k, 1, n_labeled, where=", the labeled training points")
-        self.classes_ = labels.classes
+        self.classes_ = labels.names
         self.n_features_in_ = int(X.shape[1])
         self._X = X if n_labeled == len(labeled) else X[np.flatnonzero(labeled)]
         self._codes = labels.codes[labeled]

@@ -116,7 +116,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         check_whole("seed", self.seed, least=0)
         indptr, indices, weights = read_graph(graph)
         labels = training_codes(labels, train_mask, len(indptr) - 1, self.unlabelled)
-        self.classes_ = labels.classes
+        self.classes_ = labels.names
         xp = array_module(weights)
         adjacency = _normalized_adjacency(indptr, indices, weights, xp)
         self.alpha_ = self._best_alpha(adjacency, labels, xp) if self.alpha == "auto" else float(self.alpha)
@@ -127,7 +127,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         for first, scores, iterations in self._blocks(adjacency, labels, self.alpha_, xp):
             winners.add(first, scores)
             self.n_iterations_ = max(self.n_iterations_, iterations)
-            if scores.shape[1] == len(labels.classes):  # small enough to keep
+            if scores.shape[1] == len(labels.names):  # small enough to keep
                 self._scores = scores
         self._best = np.where(on_host(winners.scores) > 0, on_host(winners.classes), np.argmax(self._prior))
         return self
@@ -140,7 +140,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
             return ALPHAS[len(ALPHAS) // 2]
         codes = np.full_like(labels.codes, -1)
         codes[kept] = labels.codes[kept]
-        shown = ClassLabels(codes, labels.classes)
+        shown = ClassLabels(codes, labels.names)
         rows, truth = xp.asarray(held_out), labels.codes[held_out]
         correct = []
         for alpha in ALPHAS:
@@ -154,7 +154,7 @@ class LabelPropagationProbe(BaseEstimator):  # type: ignore[misc]
         self, adjacency: Any, labels: ClassLabels, alpha: float, xp: ModuleType
     ) -> Iterator[tuple[int, Array, int]]:
         """First class, scores (n, b) and iterations of each block of classes."""
-        n, n_classes = len(labels.codes), len(labels.classes)
+        n, n_classes = len(labels.codes), len(labels.names)
         width = min(n_classes, max(1, SCORE_BYTES // (4 * n)))
         firsts = range(0, n_classes, width)
         total = self.max_iterations * len(firsts)
