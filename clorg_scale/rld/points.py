@@ -137,16 +137,9 @@ class ColumnDistances(NamedTuple):
 def distances_to_all(
     rows: npt.NDArray[np.int64], x: Any, blocks: Iterable[tuple[int, Any]], xp: Any
 ) -> Iterator[ColumnDistances]:
-    """Distances of some points to all, a block of these at a time; infinite to themselves.
+    """Distances of points at positions `rows` (b,), `x` (b, d), to all, a block at a time; infinite to themselves.
 
-    Parameters
-    ----------
-    rows, x
-        (b,) positions and (b, d) coordinates of the points.
-    blocks
-        First position and (p, d) coordinates of consecutive blocks of all points.
-    xp
-        Library of the coordinates: NumPy, CuPy or torch.
+    `blocks`: first position and (p, d) coordinates of consecutive blocks of all points, of the library `xp`.
     """
     norms, doubled = xp.einsum("ij,ij->i", x, x), -2 * x
     for start, y in blocks:

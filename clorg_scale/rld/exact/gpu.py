@@ -102,18 +102,7 @@ def exact_sums(
 class GPUEngine:
     """The `clorg_scale.rld.exact.passes.Engine` of one device; distances are in units of the scaled points.
 
-    Parameters
-    ----------
-    points
-        Points on the device.
-    temperatures
-        (t,) falling.
-    panel_rows
-        Points in a panel.
-    advance
-        Called with the number of pairs done.
-    kernels
-        ``"hopper"``, ``"triton"`` or ``"torch"``.
+    `kernels`, ``"hopper"``, ``"triton"`` or ``"torch"``, work on panels of `panel_rows` points.
     """
 
     xp = torch

@@ -46,17 +46,7 @@ def exact_sums(
 ) -> ExactSums:
     """Sum the affinities of every point at every temperature, as `rld.exact.gpu.exact_sums` does on one GPU.
 
-    Parameters
-    ----------
-    points, temperatures, advance, seed, settings
-        As there.
-    ordered_map
-        Maps the shares on the workers (`clorg_scale.distributed.ordered_map`).
-
-    Raises
-    ------
-    InputError, MissingDependencyError
-        As there.
+    `ordered_map` maps the shares on the workers (`clorg_scale.distributed.ordered_map`).
     """
     # A power of two: a worker that wants smaller panels halves it, and they begin at the same points.
     panel_rows = min(MOST_PANEL_ROWS, max(LEAST_PANEL_ROWS, 1 << (-(-points.n_points // PANELS) - 1).bit_length()))

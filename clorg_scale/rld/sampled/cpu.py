@@ -36,14 +36,7 @@ Integers = npt.NDArray[np.int64]
 class BlockEngine:
     """The passes of sampled RLD over blocks of points; all arrays are NumPy's, (t, n) in the order of the near field.
 
-    Parameters
-    ----------
-    data
-        Points, near field and pool of landmarks.
-    device
-        torch device of the tiles; None takes the compiled loops.
-    ordered_map
-        What maps the blocks, such as `map`.
+    `device`: torch device of the tiles, None for the compiled loops; `ordered_map` maps the blocks.
     """
 
     xp = np

@@ -84,18 +84,8 @@ class TileOrderedPoints(DevicePoints):
 class TorchEngine:
     """The passes of sampled RLD on one device; its arrays are (n, t) tensors in the order of the near field.
 
-    Parameters
-    ----------
-    data
-        Points, near field and pool of landmarks.
-    device
-        torch device.
-    precision
-        One of `PRECISIONS`; None takes float32 or float64 as the points have it.
-    memory_limit
-        Bytes that may be taken on the device; None takes 90 % of what is free.
-    n_temperatures
-        t.
+    `precision`: one of `PRECISIONS`, None for float32 or float64 as the points have it. `memory_limit`: bytes that may
+    be taken on the device, None for 90 % of what is free.
     """
 
     xp = torch

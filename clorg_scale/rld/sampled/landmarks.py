@@ -116,17 +116,7 @@ class LandmarkPool:
 
 
 class Drawing:
-    """What all tiles have in common when they draw their landmarks.
-
-    Parameters
-    ----------
-    pool
-        Points that landmarks are drawn from.
-    n_landmarks
-        Approximate number for each tile.
-    device
-        torch device; None draws with NumPy.
-    """
+    """What all tiles have in common when they draw about `n_landmarks`: with NumPy, or with torch on a device."""
 
     def __init__(self, pool: LandmarkPool, n_landmarks: int, device: Any = None) -> None:
         self.seed, self.device = pool.seed, device

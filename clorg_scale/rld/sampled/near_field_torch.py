@@ -79,17 +79,7 @@ class TorchNearField:
 
 
 class NearLandmarks:
-    """Points of a landmark pool that are near each point, or are the point itself: never summed as landmarks.
-
-    Parameters
-    ----------
-    near_field
-        The near pairs.
-    pool_rows
-        (l,) the points of the pool.
-    tile_rows
-        Points of a tile.
-    """
+    """Points of a landmark pool, `pool_rows` (l,), that are near each point or the point itself: never summed."""
 
     def __init__(self, near_field: TorchNearField, pool_rows: Any, tile_rows: int) -> None:
         n, device = near_field.n_points, pool_rows.device

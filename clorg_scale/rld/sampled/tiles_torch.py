@@ -104,20 +104,9 @@ def landmark_affinities(
 
 
 def kernel_terms(batch: Batch, scales: Scales, shift: Any, gain: Any) -> Any:
-    """Pass 1 of some tiles.
+    """Pass 1 of some tiles: (p, t, 17) float64 sums of the landmarks' e by groups.
 
-    Parameters
-    ----------
-    batch
-        The tiles.
-    scales, gain
-        As for `clorg_scale.rld.sampled.tiles_numba.landmark_sums`.
-    shift
-        (p, t) of their points.
-
-    Returns
-    -------
-    (p, t, 17) float64 sums of the landmarks' e by groups.
+    `shift`: (p, t) of their points; `scales`, `gain`: as for `clorg_scale.rld.sampled.tiles_numba.landmark_sums`.
     """
     raised: dict[int, Any] = {}
     distance, shift = batch.distance, batch.by_tile(shift.to(batch.distance.dtype))
@@ -135,17 +124,7 @@ def kernel_terms(batch: Batch, scales: Scales, shift: Any, gain: Any) -> Any:
 
 
 def affinity_terms(batch: Batch, scales: Scales, points: LogsAndClasses, pool: LogsAndClasses) -> tuple[Any, Any]:
-    """Pass 2 of some tiles.
-
-    Parameters
-    ----------
-    batch
-        The tiles.
-    scales
-        As for `clorg_scale.rld.sampled.tiles_numba.landmark_affinities`.
-    points, pool
-        Of all points and of the pool of landmarks: logarithms of r (n, t), or the factors of the squares of another
-        temperature's affinities, and (n,) classes.
+    """Pass 2 of some tiles; arguments as for `clorg_scale.rld.sampled.tiles_numba.landmark_affinities`, logs (n, t).
 
     Returns
     -------
