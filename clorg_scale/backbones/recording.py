@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from clorg_scale.backbones.architectures import Backbone
 from clorg_scale.backbones.curves import Panel, draw_curves
 from clorg_scale.backbones.embedding import features_of
 from clorg_scale.backbones.training import Epoch
+from clorg_scale.backbones.watch import ImageWatch
 from clorg_scale.datasets.images import ImageSet
 from clorg_scale.errors import InputError
 from clorg_scale.measures import calinski_harabasz, class_homogeneity
@@ -63,8 +65,8 @@ class Recorder:
     Raises
     ------
     InputError
-        If there are too few images or classes, a number is out of range, the folder holds measures of another number of
-        images, or it cannot be written.
+        If there are too few images or classes, a number is out of range, the folder holds measures of other images, or
+        it cannot be written; when called, if the images were written to meanwhile.
     """
 
     def __init__(
@@ -90,18 +92,16 @@ class Recorder:
         self._chosen = np.random.default_rng(seed).permutation(len(images))[:n]
         if len(np.unique(images.labels[self._chosen])) < 2:
             raise InputError(f"The {n} images to measure all belong to one class; at least two classes are needed.")
-        self.rows = _read(self.folder / "measures.csv")
-        if self.rows and self.rows[-1].get("n_images") != n:
-            raise InputError(
-                f"{self.folder / 'measures.csv'} has measures of {self.rows[-1].get('n_images', 0):g} images, not of "
-                f"{n}; choose another folder, or remove that file."
-            )
+        self._watch = ImageWatch(images, "measured", "their measures are not kept")  # before the digest
+        self._digest = _digest(images, self._chosen)
+        self.rows = _read(self.folder / "measures.csv", n, self._digest)
 
     def __call__(self, backbone: Backbone, epoch: Epoch) -> None:
         """Measure after an epoch that is due."""
         if epoch.epoch % self.every and epoch.epoch not in (1, self.epochs):
             return
-        embeddings, labels = self._embeddings(backbone), self.images.labels[self._chosen]
+        with self._watch:
+            embeddings, labels = self._embeddings(backbone), self.images.labels[self._chosen]
         measured = {"epoch": float(epoch.epoch), "n_images": float(len(labels)), "loss": epoch.loss}
         values = rld(embeddings, labels, temperatures=TEMPERATURES, method="exact", device="cpu").values
         measured |= {f"rld_{t:g}": float(v) for t, v in zip(TEMPERATURES, values, strict=True)}
@@ -124,9 +124,11 @@ class Recorder:
     def _write(self) -> None:
         make_folder(self.folder)
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.rows[-1]), lineterminator="\n", extrasaction="ignore")
+        writer = csv.DictWriter(text, [*self.rows[-1], "images"], lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in self.rows)
+        writer.writerows(
+            {key: f"{value:.6g}" for key, value in row.items()} | {"images": self._digest} for row in self.rows
+        )
         epochs = [row["epoch"] for row in self.rows]
         panels = [
             Panel(title, {name: [row[column] for row in self.rows] for name, column in curves.items()})
@@ -144,12 +146,32 @@ class Recorder:
                     file.write(content)
 
 
-def _read(path: Path) -> list[dict[str, float]]:
-    """Read the table of an earlier run; empty where there is none."""
+def _digest(images: ImageSet, chosen: npt.NDArray[np.int64]) -> str:
+    """Digest of the chosen images and their labels."""
+    digest = hashlib.blake2b(images.digest().encode(), digest_size=8)
+    digest.update(chosen.astype("<i8").tobytes() + images.labels[chosen].astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path, n_images: int, digest: str) -> list[dict[str, float]]:
+    """Read the table that an earlier run made of the same images; empty where there is none."""
     if not path.exists():
         return []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            table = list(csv.DictReader(file))
+        # Tables of earlier versions have no digest.
+        digests = {row.pop("images") for row in table if "images" in row}
+        rows = [{key: float(value) for key, value in row.items()} for row in table]
     except (ValueError, TypeError, OSError) as error:
         raise InputError(f"{path} is no table of measures of a training; remove it.") from error
+    if rows and rows[-1].get("n_images") != n_images:
+        raise InputError(
+            f"{path} has measures of {rows[-1].get('n_images', 0):g} images, not of {n_images}; choose another folder, "
+            "or remove that file."
+        )
+    if digests - {digest}:
+        raise InputError(
+            f"{path} has measures of other images, of the same number; choose another folder, or remove that file."
+        )
+    return rows

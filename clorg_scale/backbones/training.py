@@ -25,6 +25,7 @@ from clorg_scale.backbones.embedding import to_pixels
 from clorg_scale.backbones.methods import Method, build_method
 from clorg_scale.backbones.processes import Processes
 from clorg_scale.backbones.timing import EpochTimer, Forecast
+from clorg_scale.backbones.watch import ImageWatch
 from clorg_scale.datasets.images import ImageSet
 from clorg_scale.datasets.prefetch import prefetched
 from clorg_scale.errors import InputError
@@ -141,7 +142,7 @@ def train(
     ------
     InputError
         If a setting is out of range, the checkpoint belongs to another training, another run is writing to the folder,
-        or the loss is no longer finite.
+        an image is written to meanwhile (the checkpoint before that epoch is kept), or the loss is no longer finite.
     """
     strength = strength if strength is not None else SUPERVISED_STRENGTH if method == "supervised" else 1.0
     epochs = whole_number("epochs", epochs, 1)
@@ -149,6 +150,7 @@ def train(
     batch_size = whole_number("batch_size", batch_size, 2, len(images), where=f" for {len(images)} images")
     learning_rate = real_number("learning_rate", learning_rate, positive=True)
     seed = whole_number("seed", seed, 0, MOST_SEED)
+    watch = ImageWatch(images, "trained on", "the epoch is not kept")  # before the digest and the first image
     processes = Processes(resolve_torch_device(device))
     if batch_size % processes.count or batch_size < 2 * processes.count:
         raise InputError(
@@ -202,9 +204,11 @@ def train(
             lock_folder(folder)
         processes.wait()
         for epoch in range(len(log), epochs):
-            with progress_bar(
-                f"Epoch {epoch + 1} of {epochs}", len(images), unit="images", enabled=progress and processes.first
-            ) as advance:
+            shown = progress and processes.first
+            with (
+                watch,
+                progress_bar(f"Epoch {epoch + 1} of {epochs}", len(images), unit="images", enabled=shown) as advance,
+            ):
                 done = trainer.epoch(epoch, advance)
             log.append(done)
             if processes.first:

@@ -1,6 +1,7 @@
 """`train` and studies of trainings: what they resume, what they leave alone, what they say of files that do not fit."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
 from command_line import assert_one_sentence, run, tree
-from small_networks import noise, small
+from small_networks import noise, save_images, small
 
 from clorg_scale import backbones
-from clorg_scale.datasets import Images
+from clorg_scale.datasets import Images, load_images
 from clorg_scale.errors import InputError
 from clorg_scale.studies.trainings import Setting, study_trainings
 
@@ -175,9 +176,90 @@ def test_measures_of_other_images_are_not_continued(tmp_path):
     (tmp_path / "measures.csv").write_text("epoch,n_images,loss\n1,40,0.5\n")
     with pytest.raises(InputError, match="measures of 40 images, not of 60"):
         backbones.Recorder(noise(60), out=tmp_path)
+    (tmp_path / "measures.csv").unlink()
+    recorder = backbones.Recorder(noise(60), out=tmp_path)
+    backbones.train(noise(), small(), out=tmp_path, on_epoch=recorder, **TRAINING)
+    assert backbones.Recorder(noise(60), out=tmp_path).rows[-1]["epoch"] == 1
+    with pytest.raises(InputError, match="measures of other images, of the same number"):
+        backbones.Recorder(noise(60, seed=1), out=tmp_path)
     one_class = Images(noise(60).pixels, np.zeros(60, np.int64), ["a"], "one")
     with pytest.raises(InputError, match="all belong to one class"):
         backbones.Recorder(one_class, out=tmp_path / "new")
+
+
+# ---- images that change meanwhile ----------------------------------------------------------------------------------
+
+
+def folder_of_images(root):
+    return load_images(str(save_images(root / "images" / "train", n=10).parent), image_size=8)
+
+
+def colored():
+    return backbones.build("resnet18", n_channels=3, image_size=8, width=2)
+
+
+@pytest.mark.parametrize("change", ["contents", "time", "removed"])
+@pytest.mark.parametrize("after", [0, 1])
+def test_no_epoch_on_images_that_changed_is_kept(tmp_path, monkeypatch, change, after):
+    """Changed after `after` whole epochs: their checkpoint stays, and is continued once all is as it was."""
+    images = folder_of_images(tmp_path)
+    first = tmp_path / "images" / "train" / "cat" / "0.png"
+    original, state = first.read_bytes(), first.stat()
+    whole = backbones.train(images, colored(), **TRAINING).state_dict()
+    read, batches = type(images).batch, []
+
+    def batch(self, rows):
+        batches.append(rows)
+        if len(batches) == 2 * after + 1:
+            if change == "removed":
+                first.unlink()
+            elif change == "time":
+                os.utime(first, ns=(1, 1))
+            else:
+                save_images(first.parents[1], n=1, names=["cat"], seed=1)
+        return read(self, rows)
+
+    out, measured = tmp_path / "t", []
+    with monkeypatch.context() as patched:
+        patched.setattr(type(images), "batch", batch)
+        sentence = r"^1 image was written to or removed while the images were trained on \(.*0\.png\); the epoch is not"
+        with pytest.raises(InputError, match=sentence):
+            backbones.train(images, colored(), out=out, on_epoch=lambda _, e: measured.append(e.epoch), **TRAINING)
+    assert len(measured) == after
+    assert out.exists() == bool(after)
+    first.write_bytes(original)
+    os.utime(first, ns=(state.st_atime_ns, state.st_mtime_ns))
+    resumed = backbones.train(images, colored(), out=out, **TRAINING).state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
+
+
+def test_pixels_in_a_mapped_file_are_watched_too(tmp_path):
+    plain = noise()
+    np.save(tmp_path / "x.npy", plain.pixels)
+    images = Images(np.load(tmp_path / "x.npy", mmap_mode="r"), plain.labels, plain.classes, "mapped")
+
+    def overwrite(*_):
+        np.lib.format.open_memmap(tmp_path / "x.npy", "r+")[:] = 3
+
+    with pytest.raises(InputError, match=r"images of mapped in .*x\.npy were written to"):
+        backbones.train(images, small(), out=tmp_path / "t", on_epoch=overwrite, **TRAINING)
+
+
+def test_measures_of_images_that_changed_are_not_kept(tmp_path):
+    plain = noise(60)
+    np.save(tmp_path / "x.npy", plain.pixels)
+    images = Images(np.load(tmp_path / "x.npy", mmap_mode="r"), plain.labels, plain.classes, "mapped")
+    recorder = backbones.Recorder(images, out=tmp_path / "t", every=1)
+
+    def measure(backbone, epoch):
+        if epoch.epoch == 2:
+            np.lib.format.open_memmap(tmp_path / "x.npy", "r+")[:] = 3
+        recorder(backbone, epoch)
+
+    with pytest.raises(InputError, match=r"images of mapped in .*x\.npy were written to"):
+        backbones.train(noise(), small(), out=tmp_path / "t", on_epoch=measure, **TRAINING)
+    assert [row["epoch"] for row in recorder.rows] == [1]
+    assert len((tmp_path / "t" / "measures.csv").read_text().splitlines()) == 2
 
 
 # ---- studies -------------------------------------------------------------------------------------------------------
