@@ -273,7 +273,7 @@ def _class_means(embeddings: Array, classes: ClassLabels, offset: Array) -> tupl
     labeled = np.flatnonzero(classes.codes >= 0)
     first_rows = labeled[np.unique(classes.codes[labeled], return_index=True)[1]]
     firsts = row_block(embeddings, xp.asarray(first_rows), dtype=np.float64, mean=offset)
-    sums = xp.zeros((len(classes.classes), embeddings.shape[1]), dtype=np.float64)
+    sums = xp.zeros((len(classes.names), embeddings.shape[1]), dtype=np.float64)
     for rows in row_slices(*embeddings.shape, itemsize=24):
         codes = xp.asarray(classes.codes[rows])
         block = row_block(embeddings, rows, dtype=np.float64, mean=offset) - firsts[xp.maximum(codes, 0)]

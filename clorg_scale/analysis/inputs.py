@@ -137,12 +137,12 @@ class Inputs:
     @property
     def coded(self) -> ClassLabels:
         """Classes by their numbers, for stages whose results do not depend on the names."""
-        return ClassLabels(self.classes.codes, np.arange(len(self.classes.classes)))
+        return ClassLabels(self.classes.codes, np.arange(len(self.classes.names)))
 
     @property
     def names(self) -> list[str]:
         """(C,) classes as text."""
-        return [writable(name) for name in named_classes(self.classes.classes, self.class_names)]
+        return [writable(name) for name in named_classes(self.classes.names, self.class_names)]
 
 
 def named_classes(classes: npt.NDArray[Any], class_names: Sequence[str] | None) -> list[str]:
@@ -177,7 +177,7 @@ def check_inputs(given: LabeledPoints, test: LabeledPoints, *, unlabelled: int |
         raise InputError("Test embeddings and test labels go together; hand in both or neither.")
     points = as_embeddings(given.embeddings)
     classes = encode_labels(given.labels, len(points), unlabelled=unlabelled)
-    names = _checked_names(given.class_names, classes.classes, "class_names", "labels")
+    names = _checked_names(given.class_names, classes.names, "class_names", "labels")
     if classes.counts.max() < 2:
         raise InputError("Every labeled point is a class of its own; no class has a density to measure.")
     column_means(points)  # finds NaN and infinite values
@@ -191,7 +191,7 @@ def check_inputs(given: LabeledPoints, test: LabeledPoints, *, unlabelled: int |
         raise InputError(f"The test embeddings have {test_points.shape[1]} features, the embeddings {points.shape[1]}.")
     named = label_array(test.labels, len(test_points), name="test labels")
     test_names = _checked_names(test.class_names, named, "test_class_names", "test labels")
-    named = _matched_by_name(named, test_names, classes.classes, names)
+    named = _matched_by_name(named, test_names, classes.names, names)
     test_codes = _test_codes(classes, named, names, unlabelled)
     column_means(test_points, name="test embeddings")
     prints["test embeddings"] = fingerprint(test_points)
@@ -371,7 +371,7 @@ def _test_codes(
         If labels and test labels are of two kinds, or only the test labels have a class.
     """
     _, codes = joint_codes(classes, len(classes.codes), test_labels, len(test_labels), unlabelled)
-    unknown = np.setdiff1d(test_labels[codes >= 0], classes.classes)
+    unknown = np.setdiff1d(test_labels[codes >= 0], classes.names)
     if len(unknown):
         raise _foreign_classes([label if names is None else names[label] for label in unknown.tolist()])
     return codes

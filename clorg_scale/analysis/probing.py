@@ -146,7 +146,7 @@ class Probing:
     def sets(self) -> tuple[Array, ClassLabels, Array, ClassLabels]:
         """Training points and classes, test points and classes, in the numbering of the analysis."""
         points, n = self.split.points, self.split.n_train
-        names = self.classes.classes
+        names = self.classes.names
         return points[:n], ClassLabels(self.training_codes, names), points[n:], ClassLabels(self.test_labels, names)
 
     def split_table(self, table: KNN) -> KNN:

@@ -200,7 +200,7 @@ def spectral(graph: AffinityGraph, classes: ClassLabels, *, n_vectors: int, reso
     try:
         found = spectrum(graph, n_vectors, labels=classes, device=resources.requested)
     except InputError as problem:
-        return SpectrumSummary([], None, 0, 0, [], [None] * len(classes.classes), f"Not found: {problem}")
+        return SpectrumSummary([], None, 0, 0, [], [None] * len(classes.names), f"Not found: {problem}")
     isolated = f", {found.n_isolated:,} isolated nodes left out" if found.n_isolated else ""
     how = (
         f"{len(found.eigenvalues)} largest eigenvalues of the normalized affinity graph ({found.method}{isolated}; "

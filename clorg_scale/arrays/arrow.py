@@ -1,4 +1,4 @@
-"""PyArrow columns and tables, and those of other libraries that hand out Arrow data, as NumPy arrays."""
+"""PyArrow columns and tables, and those of other libraries that export Arrow data, as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["describe_column", "from_arrow", "from_arrow_stream", "index_columns"
 
 
 def from_arrow_stream(data: Any, *, name: str) -> Array:
-    """Take a frame or a column of a library that hands out Arrow data (Polars, DuckDB, ...) as `from_arrow` does.
+    """Take a frame or a column of a library that exports Arrow data (Polars, DuckDB, ...) as `from_arrow` does.
 
     Parameters
     ----------
@@ -121,10 +121,10 @@ def _from_values(chunks: list[Any], kind: Any) -> Array:
     if not chunks:
         return pyarrow.array([], kind if _is_number(kind) else pyarrow.string()).to_numpy(zero_copy_only=False)
     if pyarrow.types.is_dictionary(kind):
-        parts = [_plain(chunk.dictionary)[_plain(chunk.indices)] for chunk in chunks]
+        values = [_plain(chunk.dictionary)[_plain(chunk.indices)] for chunk in chunks]
     else:
-        parts = [_plain(chunk) for chunk in chunks]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        values = [_plain(chunk) for chunk in chunks]
+    return values[0] if len(values) == 1 else np.concatenate(values)
 
 
 def _plain(chunk: Any) -> Array:
@@ -139,7 +139,7 @@ def _plain(chunk: Any) -> Array:
 def _from_lists(chunks: list[Any], kind: Any, name: str) -> Array:
     """Lists as the rows of a matrix."""
     if not _is_number(kind.value_type):
-        raise InputError(f"The {name} are {_kind(kind)}; lists of numbers, one for each point, are needed.")
+        raise InputError(f"The {name} are {_in_words(kind)}; lists of numbers, one for each point, are needed.")
     blocks = [_list_matrix(chunk, name) for chunk in chunks]
     if not blocks:
         return np.empty((0, 0))
@@ -167,7 +167,7 @@ def _list_matrix(chunk: Any, name: str) -> Array:
 
 
 def describe_column(kind: Any) -> tuple[str, tuple[int, ...] | None]:
-    """Tell what a column of this Arrow type holds.
+    """Describe a column of this Arrow type.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def describe_column(kind: Any) -> tuple[str, tuple[int, ...] | None]:
         return "", ()
     if _is_list(storage) and _is_number(storage.value_type):
         return "", (storage.list_size if pyarrow.types.is_fixed_size_list(storage) else 0,)
-    return _kind(kind), None
+    return _in_words(kind), None
 
 
 def index_columns(schema: Any) -> set[str]:
@@ -202,7 +202,7 @@ def index_columns(schema: Any) -> set[str]:
 
 
 def _storage(kind: Any) -> Any:
-    """The type in which the values of an extension type lie."""
+    """The type in which the values of an extension type are stored."""
     import pyarrow
 
     return kind.storage_type if isinstance(kind, pyarrow.BaseExtensionType) else kind
@@ -240,7 +240,7 @@ _LONGEST = 60
 """Characters of a type in a sentence."""
 
 
-def _kind(kind: Any) -> str:
+def _in_words(kind: Any) -> str:
     """Describe a type."""
     import pyarrow
 

@@ -29,7 +29,7 @@ def from_frame(data: Any, *, name: str) -> Array:
     Returns
     -------
     (n, columns) for a numeric frame, (n, d) for lists of length d, (n,) for another column. Missing numbers
-    become NaN. A column of lists goes before others, and an index that became a column is left out; a warning tells it.
+    become NaN. A column of lists goes before others, and an index that became a column is left out; a warning says so.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def from_frame(data: Any, *, name: str) -> Array:
 
 
 def _described(data: Any, position: int, dtype: Any) -> Column:
-    """Tell what a column of a frame holds."""
+    """Describe a column of a frame."""
     column = str(data.columns[position])
     if _is_numeric(dtype):
         return Column(column, "", ())
@@ -104,7 +104,7 @@ def _from_column(column: Any, name: str) -> Array:
 
 
 def holds_vectors(rows: Any) -> bool:
-    """Whether all rows that are not missing are lists, small arrays or tensors, and there are such."""
+    """Whether all rows that are not missing are lists, small arrays or tensors, and not all are missing."""
     kinds = {type(row) for row in rows if not _is_missing(row)}
     return bool(kinds) and all(
         issubclass(kind, (list, tuple, np.ndarray)) or hasattr(kind, "__dlpack__") for kind in kinds

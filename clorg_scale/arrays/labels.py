@@ -32,18 +32,18 @@ class ClassLabels:
     Attributes
     ----------
     codes
-        (n,) int64, position of each point's class in `classes`; -1 where unlabelled.
-    classes
-        (C,) the class labels as passed, sorted.
+        (n,) int64, position of each point's class in `names`; -1 where unlabelled.
+    names
+        (C,) the labels of the classes as passed, sorted.
     """
 
     codes: npt.NDArray[np.int64]
-    classes: npt.NDArray[Any]
+    names: npt.NDArray[Any]
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
         """(C,) points in each class."""
-        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.classes)).astype(np.int64)
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.names)).astype(np.int64)
 
     @property
     def n_unlabelled(self) -> int:
@@ -128,7 +128,7 @@ def _looks_like_a_class(encoded: ClassLabels) -> bool:
     n_unlabelled, counts = encoded.n_unlabelled, encoded.counts
     if not n_unlabelled or not len(counts):
         return False
-    of_signs = {str(label) for label in encoded.classes.tolist()} in ({"1"}, {"0", "1"})
+    of_signs = {str(label) for label in encoded.names.tolist()} in ({"1"}, {"0", "1"})
     return of_signs or bool(counts.min() / ALIKE <= n_unlabelled <= counts.max() * ALIKE)
 
 

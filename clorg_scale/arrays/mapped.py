@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MappedArray", "by_place", "compilable_view", "mapped_array"]
+__all__ = ["MappedArray", "compilable_view", "location_or_array", "mapped_array"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def mapped_array(array: Any) -> MappedArray | None:
     return location if 0 <= ends[0] and ends[1] <= path.stat().st_size else None
 
 
-def by_place(array: Any) -> Any:
+def location_or_array(array: Any) -> Any:
     """Return what to pickle for an array: its location in a file where it has one, otherwise the array."""
     return mapped_array(array) or array
 

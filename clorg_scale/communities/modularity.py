@@ -64,7 +64,7 @@ def modularity(
     if not resolution >= 0:
         raise InputError(f"The resolution must not be negative, not {resolution}.")
     encoded = encode_labels(labels, graph.n_nodes, unlabelled=unlabelled, fewest=1)
-    return class_weights(graph, encoded.codes, len(encoded.classes)).modularity(resolution)
+    return class_weights(graph, encoded.codes, len(encoded.names)).modularity(resolution)
 
 
 def class_weights(graph: AffinityGraph, codes: Array, n_classes: int) -> ClassWeights:

@@ -156,9 +156,9 @@ def issues_of_table(
     """
     labels = score_labels(points, graph, classes, seed=seed, device=device)
     outliers = find_outliers(table)
-    pairs, shares = overlaps(class_affinity(graph, classes.codes, len(classes.classes)))
+    pairs, shares = overlaps(class_affinity(graph, classes.codes, len(classes.names)))
     strangers, apart = nearest_strangers(table, classes.codes, LOOK_ALIKES)
-    names = [str(name) for name in classes.classes.tolist()]
+    names = [str(name) for name in classes.names.tolist()]
     text = np.array([*names, ""])
     first, second = strangers.T
     look_alikes = table_of(
@@ -211,16 +211,16 @@ def _named(classes: ClassLabels, class_names: Sequence[str] | None) -> list[str]
     InputError
         If a class has no name.
     """
-    known = None if classes.classes.dtype.kind not in "iu" else class_names
+    known = None if classes.names.dtype.kind not in "iu" else class_names
     if known is None:
-        return [str(label) for label in classes.classes.tolist()]
-    highest, lowest = int(classes.classes.max()), int(classes.classes.min())
+        return [str(label) for label in classes.names.tolist()]
+    highest, lowest = int(classes.names.max()), int(classes.names.min())
     if lowest < 0 or highest >= len(known):
         wrong = lowest if lowest < 0 else highest
         raise InputError(
             f"The labels hold the class {wrong}, but class_names has names for 0 to {len(known) - 1}; name every class."
         )
-    return [str(known[label]) for label in classes.classes.tolist()]
+    return [str(known[label]) for label in classes.names.tolist()]
 
 
 def _checked_test(points: Array, test_embeddings: Any) -> Array | None:
@@ -241,8 +241,8 @@ def _test_codes(
     if labels is None:
         return np.full(n_points, -1)
     given = encode_labels(labels, n_points, name="test labels", unlabelled=unlabelled, fewest=1, warn=False)
-    position = {label: code for code, label in enumerate(classes.classes.tolist())}
-    numbers = np.array([*(position.get(label, -1) for label in given.classes.tolist()), -1])
+    position = {label: code for code, label in enumerate(classes.names.tolist())}
+    numbers = np.array([*(position.get(label, -1) for label in given.names.tolist()), -1])
     return numbers[given.codes]
 
 

@@ -81,7 +81,7 @@ class FoldedProbe:
 
         rng = np.random.default_rng(seed)
         n, d = points.shape
-        n_classes = len(classes.classes)
+        n_classes = len(classes.names)
         # In an order that is random within each class, every fifth point of a class is in the same fold.
         order = rng.permutation(n)
         order = order[np.argsort(classes.codes[order], kind="stable")]

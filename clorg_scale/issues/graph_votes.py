@@ -48,7 +48,7 @@ class GraphVotes:
         n = graph.n_nodes
         parts = (on_host(part) for part in (graph.weights, graph.indices, graph.indptr))
         self.matrix: Any = csr_array(tuple(parts), shape=(n, n))
-        self.codes, self.n_classes = classes.codes, len(classes.classes)
+        self.codes, self.n_classes = classes.codes, len(classes.names)
         self.labeled = np.flatnonzero(classes.codes >= 0)
         self._votes = self._weighted(np.ones(n))
         for _ in range(rounds - 1):

@@ -84,7 +84,7 @@ def score_labels(
     n = len(classes.codes)
     score = np.full(n, np.nan, dtype=np.float32)
     suggested, best = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float32)
-    sums = np.zeros(len(classes.classes))
+    sums = np.zeros(len(classes.names))
     for rows in witness.blocks(np.arange(n)):
         p = witness.probabilities(rows, weights)
         at = np.arange(len(rows))
@@ -108,7 +108,7 @@ class _Witnesses:
 
     def __init__(self, graph: AffinityGraph, classes: ClassLabels) -> None:
         self.votes = GraphVotes(graph, classes)
-        self.codes, self.counts, self.n_classes = classes.codes, classes.counts, len(classes.classes)
+        self.codes, self.counts, self.n_classes = classes.codes, classes.counts, len(classes.names)
         self.labeled, self.blocks = self.votes.labeled, self.votes.blocks
         self.smoothing = 1 / max(2.0 * len(graph.indices) / graph.n_nodes, 2.0)
         self.probes: list[FoldedProbe] = []

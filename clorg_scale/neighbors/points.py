@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module, column_means, row_block, row_slices
-from clorg_scale.arrays.mapped import by_place
+from clorg_scale.arrays.mapped import location_or_array
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.metric import Metric, distance_dtype
 from clorg_scale.numerics.compiled import divided_rows, has_compiled_path, row_lengths
@@ -63,7 +63,7 @@ class Points:
     distance_dtype: type[np.floating[Any]] = np.float32
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "embeddings": by_place(self.embeddings)}
+        return {**self.__dict__, "embeddings": location_or_array(self.embeddings)}
 
     @property
     def n(self) -> int:

@@ -122,15 +122,15 @@ def joint_codes(
         return labels.codes, test_labels.codes
     train = encode_labels(labels, n, unlabelled=unlabelled_label)
     test = label_array(test_labels, m, name="test labels")
-    if (train.classes.dtype.kind == "U") != (test.dtype.kind == "U"):
+    if (train.names.dtype.kind == "U") != (test.dtype.kind == "U"):
         raise InputError(
-            f"The labels have dtype {train.classes.dtype}, the test labels {test.dtype}; name the classes in one way."
+            f"The labels have dtype {train.names.dtype}, the test labels {test.dtype}; name the classes in one way."
         )
     unlabelled = is_unlabelled(test, unlabelled_label)
     if unlabelled.all():
         raise InputError("None of the test points has a label, so no probe can be scored.")
-    classes = np.unique(np.concatenate([train.classes, test[~unlabelled]]))
-    numbers = np.searchsorted(classes, train.classes)
+    classes = np.unique(np.concatenate([train.names, test[~unlabelled]]))
+    numbers = np.searchsorted(classes, train.names)
     codes = np.where(train.codes >= 0, numbers[train.codes], UNLABELLED)
     return codes, np.where(unlabelled, UNLABELLED, np.searchsorted(classes, test)).astype(np.int64)
 

@@ -266,7 +266,7 @@ class GCNProbe(Parameters):
         encoded = training_codes(labels, train_mask, len(arrays[0]) - 1, self.unlabelled)
         reader = self._feature_reader(features, len(encoded.codes))
         n_features = reader.X.shape[1] if reader else 0
-        n_classes = len(encoded.classes)
+        n_classes = len(encoded.names)
         matrix = PropagationMatrix(*arrays, self._normalization)
         fingerprint, state = "", None
         if self.checkpoint:
@@ -320,7 +320,7 @@ class GCNProbe(Parameters):
             validate_every=1 if plan.batch_size is None else interval,
             seed=int(self.seed),
         )
-        self.classes_ = encoded.classes
+        self.classes_ = encoded.names
         trainer = Trainer(network, matrix, nodes, schedule)
         if state is not None:
             trainer.resume(state)

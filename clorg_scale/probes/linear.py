@@ -152,8 +152,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels = training_labels(self, y, X.shape[0], unlabelled=self.unlabelled)
         xp = _compute_module(self.device)
         how = standardization(X, labels.codes >= 0)
-        found = fit_softmax(StandardizedReader(X, how, xp), labels.codes, len(labels.classes), settings)
-        self.classes_ = labels.classes
+        found = fit_softmax(StandardizedReader(X, how, xp), labels.codes, len(labels.names), settings)
+        self.classes_ = labels.names
         self._standardization, self._weights = how, found.weights.astype(np.float32)
         self.coef_, self.intercept_ = _folded(self._weights, how)
         if len(self.classes_) == 2:

@@ -102,7 +102,7 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.k_ = min(VOTERS, n_labeled)
         else:
             self.k_ = whole_number("k", self.k, 1, n_labeled, where=", the labeled training points")
-        self.classes_ = labels.classes
+        self.classes_ = labels.names
         self._X = X if n_labeled == len(labeled) else X[np.flatnonzero(labeled)]
         self._codes = labels.codes[labeled]
         self._labeled = labeled

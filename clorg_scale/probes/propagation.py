@@ -152,7 +152,7 @@ class LabelPropagationProbe(Parameters):
         xp = array_module(weights)
         self.scores_ = self._chosen_scores(labels, xp)
         self.memory_needed_ = self._check_memory(len(weights), labels, xp)
-        self.classes_, self.certain_share_ = labels.classes, 1.0
+        self.classes_, self.certain_share_ = labels.names, 1.0
         self._prior = labels.counts / labels.counts.sum()
         self._labels, self._scores = labels, None
         self._kept: KeptScores | None = None
@@ -167,7 +167,7 @@ class LabelPropagationProbe(Parameters):
         for first, scores, iterations in self._blocks(adjacency, labels, self.alpha_, xp):
             winners.add(first, scores)
             self.n_iterations_ = max(self.n_iterations_, iterations)
-            if scores.shape[1] == len(labels.classes):  # small enough to keep
+            if scores.shape[1] == len(labels.names):  # small enough to keep
                 self._scores = scores
         self._best = np.where(on_host(winners.scores) > 0, on_host(winners.classes), np.argmax(self._prior))
         return self
@@ -177,12 +177,12 @@ class LabelPropagationProbe(Parameters):
             raise InputError("scores='best' needs a graph in main memory; hand it in as NumPy arrays.")
         if self.scores != "auto":
             return self.scores
-        return chosen_scores(len(labels.codes), len(labels.classes)) if xp is np else "all"
+        return chosen_scores(len(labels.codes), len(labels.names)) if xp is np else "all"
 
     def _check_memory(self, nnz: int, labels: ClassLabels, xp: ModuleType) -> int:
         """Check that the memory suffices; returns what is needed."""
         n = len(labels.codes)
-        needed = memory_needed(n, nnz, len(labels.classes), self.scores_)
+        needed = memory_needed(n, nnz, len(labels.names), self.scores_)
         if xp is np:
             memory_allowed(self.memory_limit).check(f"Label propagation over {n} nodes", needed)
         return needed
@@ -247,7 +247,7 @@ class LabelPropagationProbe(Parameters):
             return ALPHAS[len(ALPHAS) // 2]
         codes = np.full_like(labels.codes, -1)
         codes[kept] = labels.codes[kept]
-        shown = ClassLabels(codes, labels.classes)
+        shown = ClassLabels(codes, labels.names)
         rows, truth = xp.asarray(held_out), labels.codes[held_out]
         correct = []
         for alpha in ALPHAS:
@@ -261,7 +261,7 @@ class LabelPropagationProbe(Parameters):
         self, adjacency: Any, labels: ClassLabels, alpha: float, xp: ModuleType
     ) -> Iterator[tuple[int, Array, int]]:
         """First class, scores (n, b) and iterations of each block of classes."""
-        n, n_classes = len(labels.codes), len(labels.classes)
+        n, n_classes = len(labels.codes), len(labels.names)
         width = min(n_classes, max(1, SCORE_BYTES // (4 * n)))
         firsts = range(0, n_classes, width)
         total = self.max_iterations * len(firsts)

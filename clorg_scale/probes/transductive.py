@@ -101,18 +101,18 @@ def training_codes(
     mask = node_mask(train_mask, n_nodes, name="train_mask")
     encoded = encode_labels(labels, n_nodes, unlabelled=unlabelled, warn=False)
     if not isinstance(labels, ClassLabels):  # test nodes may well be labeled -1
-        warn_of_lookalike(ClassLabels(encoded.codes[mask], encoded.classes), unlabelled)
+        warn_of_lookalike(ClassLabels(encoded.codes[mask], encoded.names), unlabelled)
     codes = np.where(mask, encoded.codes, -1)
     if not (codes >= 0).any():
         raise InputError("No node of train_mask has a label; at least one of each class is needed.")
-    absent = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(encoded.classes)) == 0)
+    absent = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(encoded.names)) == 0)
     if len(absent):
-        listed = ", ".join(repr(encoded.classes[code].item()) for code in absent[:5])
+        listed = ", ".join(repr(encoded.names[code].item()) for code in absent[:5])
         raise InputError(
-            f"{len(absent)} of {len(encoded.classes)} classes have no training node ({listed}"
+            f"{len(absent)} of {len(encoded.names)} classes have no training node ({listed}"
             f"{', ...' if len(absent) > 5 else ''}); add some to train_mask, or label these nodes -1."
         )
-    return ClassLabels(codes, encoded.classes)
+    return ClassLabels(codes, encoded.names)
 
 
 def labeled_test_nodes(
@@ -130,8 +130,8 @@ def labeled_test_nodes(
     n_nodes = len(training.codes)
     test = np.flatnonzero(node_mask(test_mask, n_nodes, name="test_mask"))
     encoded = encode_labels(labels, n_nodes, unlabelled=None, warn=False)
-    known = {label: code for code, label in enumerate(training.classes.tolist())}
-    numbering = np.array([known.get(label, -1) for label in encoded.classes.tolist()], dtype=np.int64)
+    known = {label: code for code, label in enumerate(training.names.tolist())}
+    numbering = np.array([known.get(label, -1) for label in encoded.names.tolist()], dtype=np.int64)
     return test, numbering[encoded.codes[test]]
 
 
@@ -150,4 +150,4 @@ def masked_accuracy(
     scored = mask & (encoded.codes >= 0)
     if not scored.any():
         raise InputError("The mask holds no labeled node; accuracy needs at least one.")
-    return float(np.mean(predicted[scored] == encoded.classes[encoded.codes[scored]]))
+    return float(np.mean(predicted[scored] == encoded.names[encoded.codes[scored]]))

@@ -27,7 +27,7 @@ from clorg_scale.distributed import device_of_workers, ordered_map, share_with_w
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import progress_bar
 from clorg_scale.rld.modularity import label_modularity, shuffled_labels
-from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.points import ClassOrderedPoints, positive_mean
 from clorg_scale.rld.predicted import check_sampled_memory, memory_needed, product_rate
 from clorg_scale.rld.result import RLDResult
 from clorg_scale.whole import whole_number
@@ -166,7 +166,7 @@ def rld_from_table(
     scaled = to_unit_range(array)
     if client is not None:
         scaled = scaled._replace(embeddings=share_with_workers(client, scaled.embeddings))
-    points = ClassOrderedPoints(scaled.embeddings, classes.codes, len(classes.classes), mean=scaled.mean)
+    points = ClassOrderedPoints(scaled.embeddings, classes.codes, len(classes.names), mean=scaled.mean)
     if table is not None:
         from clorg_scale.neighbors.shared import prepared
 
@@ -335,7 +335,7 @@ def _null_std(
     spread = sums.spread
     if spread is None:
         spread = affinity_spread(points, temperatures, sums, seed=seed)
-    return shuffled_labels_deviation(spread, classes.codes, len(classes.classes))
+    return shuffled_labels_deviation(spread, classes.codes, len(classes.names))
 
 
 def _graph(
@@ -354,9 +354,7 @@ def _graph(
         progress=options.progress,
         client=options.client,
     )
-    mu = table.mean_distance or 0.0
-    if not mu > 0:
-        raise InputError("All points are identical (their mean distance is 0); RLD is not defined for them.")
+    mu = positive_mean(table.mean_distance or 0.0)
     k, w = graph_sums(table, classes.codes, temperatures, mu)
     details = {"device": options.device, "k": options.k, "index": table.index}
     return _result("graph", classes, temperatures, _GraphSums(on_host(k), on_host(w), mu), details)
@@ -379,16 +377,16 @@ def _result(
 ) -> RLDResult:
     """RLD from the affinities of every point; the errors are added by the methods that know them."""
     k = sums.k
-    found = label_modularity(k, sums.w, classes.codes, len(classes.classes))
+    found = label_modularity(k, sums.w, classes.codes, len(classes.names))
     return RLDResult(
         temperatures=temperatures,
         values=found.values,
         stderr=np.zeros(len(temperatures)),
         per_class=found.per_class,
         purity=found.purity,
-        classes=classes.classes,
+        classes=classes.names,
         local_density=found.local_density,
-        null_mean=shuffled_labels(k, classes.codes, len(classes.classes)),
+        null_mean=shuffled_labels(k, classes.codes, len(classes.names)),
         null_std=np.full(len(temperatures), np.nan),
         mean_distance=sums.mean_distance,
         method=method,

@@ -1,4 +1,4 @@
-r"""From summed affinities to RLD: modularity of the class labels, class by class."""
+r"""From sums over all pairs of points to RLD: modularity of the class labels, class by class."""
 
 from __future__ import annotations
 
@@ -7,9 +7,35 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LabelModularity", "label_modularity", "shuffled_labels"]
+__all__ = ["LabelModularity", "PairSums", "label_modularity", "shuffled_labels"]
 
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSums:
+    """Sums over all pairs of points, exact or estimated, in the order of the embeddings and temperatures handed in.
+
+    Attributes
+    ----------
+    k, w
+        (t, n) affinity of each point to all others and to those of its class (0 where unlabelled), in units of A / n^2.
+    log_r
+        (t, n) natural logarithm of r: how crowded each point's neighborhood is.
+    mean_distance
+        mu.
+    squares
+        (t,) sum of the squares of all affinities; None where `spread` is known without.
+    spread
+        (t,) sum of B^2 (see `clorg_scale.rld.null`); None: found from the squares.
+    """
+
+    k: Floats
+    w: Floats
+    log_r: Floats
+    mean_distance: float
+    squares: Floats | None = None
+    spread: Floats | None = None
 
 
 @dataclass(frozen=True)

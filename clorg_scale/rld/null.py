@@ -2,15 +2,25 @@ r"""Standard deviation of RLD over shufflings of the labels."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import array_module
-from clorg_scale.rld.points import ClassOrderedPoints, distances_to_all
+from clorg_scale.rld.modularity import PairSums
+from clorg_scale.rld.points import ClassOrderedPoints, ColumnDistances, distances_to_all
 
-__all__ = ["affinity_spread", "shuffled_labels_deviation"]
+__all__ = [
+    "SAMPLED_ROWS",
+    "RowSample",
+    "affinity_spread",
+    "relative_affinities",
+    "sample_rows",
+    "shuffled_labels_deviation",
+    "spread_on_rows",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -18,26 +28,6 @@ SAMPLED_ROWS = 64
 """Rows of the affinity matrix on which B is compared with A."""
 
 BLOCK_ROWS = 8192
-
-
-class PairSums(Protocol):
-    """Sums over all pairs of points, exact or sampled."""
-
-    @property
-    def k(self) -> Floats:
-        """(t, n) affinity of each point to all others."""
-
-    @property
-    def log_r(self) -> Floats:
-        """(t, n) natural logarithm of r."""
-
-    @property
-    def mean_distance(self) -> float:
-        """Mean distance mu."""
-
-    @property
-    def squares(self) -> Floats | None:
-        """(t,) sum of the squares of all affinities."""
 
 
 def shuffled_labels_deviation(spread: Floats, codes: npt.NDArray[np.int64], n_classes: int) -> Floats:
@@ -85,22 +75,52 @@ def affinity_spread(points: ClassOrderedPoints, temperatures: Floats, sums: Pair
     (t,)
     """
     assert sums.squares is not None
-    n, k = points.n_points, sums.k
-    rows = np.random.default_rng([seed, n]).permutation(n)[:SAMPLED_ROWS]
-    X, xp = points.rows(rows), array_module(points.embeddings)
-    logs, shares = (
-        xp.asarray(of_points, dtype=X.dtype) for of_points in (sums.log_r, k / k.sum(axis=1, keepdims=True))
-    )
-    chosen = xp.asarray(rows)
-    totals, rates = k.sum(axis=1), -2 / (sums.mean_distance * temperatures)
-    of_A, of_B = np.zeros((2, len(temperatures)))
+    n, xp = points.n_points, array_module(points.embeddings)
+    rows = sample_rows(n, seed)
+    X, two_m = points.rows(rows), sums.k.sum(axis=1)
+    log_r, shares = (xp.asarray(array, dtype=X.dtype) for array in (sums.log_r, sums.k / two_m[:, None]))
+    sample = RowSample(rows, log_r, shares, two_m, -2 / (sums.mean_distance * temperatures))
     space = np.empty((min(n, BLOCK_ROWS), points.n_features), dtype=points.dtype)
     starts = range(0, n, BLOCK_ROWS)
     blocks = ((start, points.rows(np.arange(start, min(start + BLOCK_ROWS, n)), space=space)) for start in starts)
-    for span, distances, _ in distances_to_all(rows, X, blocks, xp):
-        for t, rate in enumerate(rates.astype(X.dtype)):
-            B = xp.exp(rate * distances - logs[t, chosen, None] - logs[t, span]) / X.dtype.type(totals[t])
-            of_A[t] += float(xp.einsum("ij,ij->", B, B, dtype=np.float64))
-            B -= shares[t, chosen, None] * shares[t, span]
-            of_B[t] += float(xp.einsum("ij,ij->", B, B, dtype=np.float64))
-    return np.asarray(sums.squares / totals**2 * of_B / of_A)
+    return spread_on_rows(sample, distances_to_all(rows, X, blocks, xp), sums.squares, xp)
+
+
+class RowSample(NamedTuple):
+    """Rows of the affinity matrix, and what A and B are made of.
+
+    `rows`: (b,) positions; `log_r`, `shares`: (t, n) log r and k / 2m, in the library of the distances; `two_m`,
+    `rates`: (t,) 2m and -2 / (mu T).
+    """
+
+    rows: npt.NDArray[np.int64]
+    log_r: Any
+    shares: Any
+    two_m: Floats
+    rates: Floats
+
+
+def sample_rows(n: int, seed: int, size: int = SAMPLED_ROWS) -> npt.NDArray[np.int64]:
+    """Positions of random rows, the same for a seed and n."""
+    return np.random.default_rng([seed, n]).permutation(n)[:size]
+
+
+def relative_affinities(
+    sample: RowSample, distances: Iterable[ColumnDistances], xp: Any
+) -> Iterator[tuple[int, Any, Any, Any]]:
+    """Number of the temperature, near pairs, A / 2m and B (b, p) of some rows and consecutive blocks of columns."""
+    log_r, shares, chosen = sample.log_r, sample.shares, xp.asarray(sample.rows)
+    for block in distances:
+        for t, (rate, two_m) in enumerate(zip(sample.rates.tolist(), sample.two_m.tolist(), strict=True)):
+            exponents = rate * block.distances - log_r[t, chosen, None] - log_r[t, block.columns]
+            A = xp.exp(exponents) / two_m
+            yield t, block.near, A, A - shares[t, chosen, None] * shares[t, block.columns]
+
+
+def spread_on_rows(sample: RowSample, distances: Iterable[ColumnDistances], squares: Floats, xp: Any) -> Floats:
+    """(t,) sum of B^2 over all pairs from that of A^2, `squares`, and the ratio of the two on some rows."""
+    of_A, of_B = np.zeros((2, len(squares)))
+    for t, _, A, B in relative_affinities(sample, distances, xp):
+        of_A[t] += float((A * A).sum(dtype=xp.float64))
+        of_B[t] += float((B * B).sum(dtype=xp.float64))
+    return np.asarray(squares / sample.two_m**2 * of_B / of_A)

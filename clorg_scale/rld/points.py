@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import Array, array_module, column_means, on_host, row_block
-from clorg_scale.arrays.mapped import by_place
+from clorg_scale.arrays.mapped import location_or_array
 from clorg_scale.arrays.scale import computing_dtype
+from clorg_scale.errors import InputError
 from clorg_scale.numerics.compiled import centered_rows, has_compiled_path, pair_lengths
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "computing_dtype",
     "distances_to_all",
     "pair_sample",
+    "positive_mean",
     "random_pairs",
 ]
 
@@ -76,7 +78,7 @@ class ClassOrderedPoints:
         self.dtype = computing_dtype(embeddings.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "embeddings": by_place(self.embeddings)}
+        return {**self.__dict__, "embeddings": location_or_array(self.embeddings)}
 
     def panel(
         self, start: int, stop: int, space: npt.NDArray[Any] | None = None
@@ -135,16 +137,9 @@ class ColumnDistances(NamedTuple):
 def distances_to_all(
     rows: npt.NDArray[np.int64], x: Any, blocks: Iterable[tuple[int, Any]], xp: Any
 ) -> Iterator[ColumnDistances]:
-    """Distances of some points to all, a block of these at a time; infinite to themselves.
+    """Distances of points at positions `rows` (b,), `x` (b, d), to all, a block at a time; infinite to themselves.
 
-    Parameters
-    ----------
-    rows, x
-        (b,) positions and (b, d) coordinates of the points.
-    blocks
-        First position and (p, d) coordinates of consecutive blocks of all points.
-    xp
-        Library of the coordinates: NumPy, CuPy or torch.
+    `blocks`: first position and (p, d) coordinates of consecutive blocks of all points, of the library `xp`.
     """
     norms, doubled = xp.einsum("ij,ij->i", x, x), -2 * x
     for start, y in blocks:
@@ -156,6 +151,13 @@ def distances_to_all(
         itself = np.flatnonzero((rows >= start) & (rows < start + len(y)))
         distances[xp.asarray(itself), xp.asarray(rows[itself] - start)] = np.inf
         yield ColumnDistances(slice(start, start + len(y)), distances, near)
+
+
+def positive_mean(mu: float) -> float:
+    """A mean distance; refuses that of points that are all the same."""
+    if not mu > 0:
+        raise InputError("All points are identical (their mean distance is 0); RLD is not defined for them.")
+    return mu
 
 
 def random_pairs(n: int, seed: int, wanted: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

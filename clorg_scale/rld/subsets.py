@@ -147,4 +147,4 @@ def _of_subset(classes: ClassLabels, rows: npt.NDArray[np.int64]) -> ClassLabels
     kept = np.unique(codes[codes >= 0])
     if len(kept) < 2:
         raise InputError(f"A subset of {len(rows)} points has fewer than two classes; take larger subsets.")
-    return ClassLabels(np.where(codes >= 0, np.searchsorted(kept, codes), UNLABELLED), classes.classes[kept])
+    return ClassLabels(np.where(codes >= 0, np.searchsorted(kept, codes), UNLABELLED), classes.names[kept])

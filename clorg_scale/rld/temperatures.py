@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LOG2_E", "log_r_at", "logs_and_factors", "needs_log_space", "rates", "square_of"]
+__all__ = ["LOG2_E", "log_r_at", "logs_or_factors", "needs_log_space", "rates", "square_of"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -61,16 +61,17 @@ def log_r_at(mu: float, guess: float, *, temperatures: Any, R: Any, D: Any, log:
         return log(R) + float(np.log(mu / guess)) * D / (R * guess * temperatures[:, None])
 
 
-def logs_and_factors(log_r: Floats, squares: Integers) -> tuple[Floats, Floats]:
-    """(t, n) log2 r, and f = r'^2 / r with r' of the temperature whose squares are taken, 1 where none are.
+def logs_or_factors(log2_r: Any, square_of: Integers, headroom: int = 0, *, xp: Any = np) -> Any:
+    """(t, n) what pass 2 takes of each point: l = log2 r, or f = r'^2 / r with r' of the temperature that is squared.
 
-    The affinity a = E^2 / (r r) is f f times the square of the other temperature's.
+    The affinity a = E^2 / (r_i r_j) is f_i f_j times the square of the other temperature's. All a are made smaller by
+    2^headroom.
     """
-    factors = np.ones_like(log_r)
-    for t, root in enumerate(squares):
+    result = log2_r + headroom
+    for t, root in enumerate(square_of.tolist()):
         if root >= 0:
-            factors[t] = np.exp(2 * log_r[root] - log_r[t])
-    return log_r / np.log(2), factors
+            result[t] = xp.exp2(2 * log2_r[root] - log2_r[t] + headroom)
+    return result
 
 
 def needs_log_space(least_log_r: float, n: int) -> bool:

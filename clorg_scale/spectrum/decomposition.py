@@ -206,14 +206,14 @@ def spectrum(
     share, per_class = np.empty(0), np.empty(0)
     if classes is not None:
         roots = np.sqrt(on_host(graph.degrees))
-        share, per_class = _class_shares(vectors, roots, classes.codes, len(classes.classes))
+        share, per_class = _class_shares(vectors, roots, classes.codes, len(classes.names))
     return Spectrum(
         eigenvalues=values,
         eigenvectors=vectors,
         residuals=residuals,
         n_connected=n_connected,
         n_isolated=n_isolated,
-        classes=np.empty(0) if classes is None else classes.classes,
+        classes=np.empty(0) if classes is None else classes.names,
         class_share=share,
         per_class=per_class,
         method=solver.name,

@@ -12,7 +12,7 @@ from clorg_scale.errors import InputError
 def coded(labels, n=None):
     result = encode_labels(labels, len(labels) if n is None else n)
     assert result.codes.dtype == np.int64
-    return result.codes.tolist(), result.classes.tolist()
+    return result.codes.tolist(), result.names.tolist()
 
 
 def test_labels_of_every_kind():
@@ -49,10 +49,10 @@ def test_codes_give_the_labels_back(labels):
             encode_labels(labels, len(labels))
         return
     result = encode_labels(labels, len(labels))
-    back = np.where(result.codes < 0, -1, result.classes[result.codes])
+    back = np.where(result.codes < 0, -1, result.names[result.codes])
     assert back.tolist() == labels
     assert (result.counts > 0).all()
-    assert -1 not in result.classes
+    assert -1 not in result.names
 
 
 def test_labels_of_frames_and_tensors():

@@ -16,7 +16,7 @@ distributed = pytest.importorskip("distributed")
 from command_line import assert_one_sentence, run_process
 
 import clorg_scale as cs
-from clorg_scale.arrays.mapped import by_place, mapped_array
+from clorg_scale.arrays.mapped import location_or_array, mapped_array
 from clorg_scale.communities.cugraph_dask import edge_blocks
 from clorg_scale.distributed import connect, ordered_map, share_with_workers
 from clorg_scale.errors import InputError
@@ -280,7 +280,7 @@ def test_mapped_arrays_travel_by_their_place_in_the_file(tmp_path, view):
     X, _ = blobs(5_000, 33)
     np.save(tmp_path / "X.npy", X)
     array = view(np.load(tmp_path / "X.npy", mmap_mode="r"))
-    sent = pickle.dumps(by_place(array))
+    sent = pickle.dumps(location_or_array(array))
     assert len(sent) < 1_000
     arrived = pickle.loads(sent)
     assert arrived.dtype == array.dtype
@@ -294,7 +294,7 @@ def test_arrays_without_a_file_have_no_place(tmp_path):
     on_disk = np.load(tmp_path / "X.npy", mmap_mode="r")
     assert mapped_array(X) is None
     assert mapped_array(on_disk + 1) is None
-    assert by_place(X) is X
+    assert location_or_array(X) is X
     (tmp_path / "X.npy").unlink()
     assert mapped_array(on_disk) is None
 

@@ -12,7 +12,7 @@ from clorg_scale.kernels.rld_panels import Exponents, Launch, Panel, Weights
 from points import clustered_points
 
 from clorg_scale.rld.definition import dense_sums, modularity_of_sums
-from clorg_scale.rld.exact import gpu, launch_plan
+from clorg_scale.rld.exact import device_points, gpu, launch_plan
 from clorg_scale.rld.exact.device_points import DevicePoints
 from clorg_scale.rld.points import NEAR, ClassOrderedPoints
 
@@ -131,7 +131,7 @@ def test_buffers_are_within_the_plan(monkeypatch):
         launch = Launch(precision, NEAR, launch_plan.near_tiles(700))
         row_sums, column_sums, near = rld_launch._buffers(P, P, 10, launch, config)
         taken = sum(array.numel() * array.element_size() for array in (row_sums, column_sums, *near))
-        monkeypatch.setattr(launch_plan, "AT_ONCE", 0)
+        monkeypatch.setattr(device_points, "AT_ONCE", 0)
         problem = launch_plan.Problem(700, 64, 5, precision, torch.device("cpu"), "triton")
         planned = launch_plan.working_bytes(problem, 700)
         assert 0.8 * planned < taken <= planned
@@ -189,13 +189,11 @@ def test_engine_is_deterministic_and_splits_where_lists_overflow(monkeypatch):
     cut = []
     quarters = gpu._quarters
     monkeypatch.setattr(gpu, "_quarters", lambda X, Y: cut.append(len(X.x)) or quarters(X, Y))
+    how = {"precision": "ieee", "kernels": "triton", "device": "cpu"}
     first, second = (
-        gpu.exact_sums(
-            ClassOrderedPoints(X, codes, 2), np.array([1.0, 0.1]),
-            precision="ieee", kernels="triton", device="cpu", advance=lambda _: None,
-        )
+        gpu.exact_sums(ClassOrderedPoints(X, codes, 2), np.array([1.0, 0.1]), **how, advance=lambda _: None)
         for _ in range(2)
-    )  # fmt: skip
+    )
     assert 60 in cut
     np.testing.assert_allclose(values_of(first.k, first.w, codes), values_of(k, w, codes), atol=1e-6)
     np.testing.assert_array_equal(first.k, second.k)

@@ -96,7 +96,7 @@ def whole_numbers(n, d, seed=0):
 
 @pytest.mark.parametrize("inner_product", [False, True])
 @pytest.mark.parametrize("order", ["random", "descending", "ascending"])
-@pytest.mark.parametrize(("n_queries", "c"), [(1, 1), (37, 12), (300, 333), (9, 2500), (530, 700)])
+@pytest.mark.parametrize(("n_queries", "c"), [(1, 1), (37, 12), (37, 40), (300, 333), (9, 2500), (530, 700)])
 def test_thresholds_keep_the_smallest_keys(n_queries, c, order, inner_product):
     """The c smallest keys of FAISS, ties included; in descending order every point enters the lists."""
     queries, points = whole_numbers(n_queries, 6, 1), whole_numbers(2500, 6)

@@ -18,8 +18,8 @@ from clorg_scale.rld.sampled.tile_order import BLOCK_ROWS, ROWS, RUN, tile_order
 torch = pytest.importorskip("torch", reason="torch is not installed")
 torch_sampled = pytest.importorskip("clorg_scale.rld.sampled.gpu")
 tiles_torch = pytest.importorskip("clorg_scale.rld.sampled.tiles_torch")
+from clorg_scale.numerics.segments import keyed_sums
 from clorg_scale.rld.sampled import jackknife_torch, near_field_torch
-from clorg_scale.rld.sampled.segments_torch import keyed_sums
 
 TEMPERATURES = np.array([1.0, 0.5, 0.2, 0.1, 0.05])
 CPU = torch.device("cpu")

@@ -55,7 +55,7 @@ def test_two_texts_are_two_classes(tmp_path, cells, labels, ending):
     read = load_labels(written(tmp_path, cells, ending))
     assert read.tolist() == labels
     n_classes = len({cell for cell in cells if cell not in ("-1", "-1.0")})
-    assert len(encode_labels(read, 3).classes) == n_classes
+    assert len(encode_labels(read, 3).names) == n_classes
 
 
 @ENDINGS

@@ -100,7 +100,7 @@ def scan_lists(tiles: Tiles, lists: Lists, n_candidates: int) -> npt.NDArray[np.
     return found
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _union(probes: Integers, n_lists: int) -> Integers:
     """Lists that occur in (q, n_probe), the nearest ones first."""
     seen, lists, size = np.zeros(n_lists, np.bool_), np.empty(n_lists, np.int64), 0
@@ -113,7 +113,7 @@ def _union(probes: Integers, n_lists: int) -> Integers:
     return lists[:size]
 
 
-@njit(fastmath={"reassoc"}, nogil=True, cache=True)
+@njit(fastmath={"reassoc"}, nogil=True)
 def _move(queries: Floats, shift: Floats, moved: Floats, lengths: Floats) -> None:
     """Queries relative to another centroid, and their squared lengths."""
     for i in range(len(queries)):
@@ -124,7 +124,7 @@ def _move(queries: Floats, shift: Floats, moved: Floats, lengths: Floats) -> Non
         lengths[i] = total
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _keys(products: Floats, length: Any, norms: Floats, line: Floats) -> None:
     """Keys of a query into line, the farthest key behind them up to whole vectors."""
     m = len(products)
@@ -135,7 +135,7 @@ def _keys(products: Floats, length: Any, norms: Floats, line: Floats) -> None:
         line[step] = np.float32(3e38)
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _least(line: Floats, start: int) -> Any:
     """Smallest of sixteen keys."""
     first, least = np.uintp(start), np.float32(3e38)
@@ -144,7 +144,7 @@ def _least(line: Floats, start: int) -> Any:
     return least
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _keep_nearest(line: Floats, first: int, keys: Floats, found: npt.NDArray[np.int32]) -> None:
     """Insert what is nearer than the last of the sorted candidates."""
     m, last = len(line) - LANES, len(keys) - 1

@@ -8,12 +8,12 @@ that nothing under- or overflows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import get_num_threads
 from threadpoolctl import threadpool_limits
 
 from clorg_scale.distributed import Map
@@ -22,22 +22,20 @@ from clorg_scale.numerics.exp2 import smallest_exp2
 from clorg_scale.numerics.interrupts import held_interrupts
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exact import passes
+from clorg_scale.rld.exact import tiles_numba as tiles
 from clorg_scale.rld.exact.passes import AffinitySums, ExactSums, KernelSums
-from clorg_scale.rld.exact.tiles_numba import (
-    TILE,
-    ClassSpans,
-    Exponents,
-    Logs,
-    PanelPair,
-    add_tiles,
-    affinity_sums,
-    kernel_sums,
-    tile_pairs,
+from clorg_scale.rld.exact.tiles_numba import TILE, ClassSpans, Exponents, Logs, PanelPair
+from clorg_scale.rld.points import (
+    NEAR,
+    ClassOrderedPoints,
+    ColumnDistances,
+    distances_to_all,
+    pair_sample,
+    positive_mean,
 )
-from clorg_scale.rld.points import NEAR, ClassOrderedPoints, ColumnDistances, distances_to_all, pair_sample
-from clorg_scale.rld.temperatures import logs_and_factors, rates, square_of
+from clorg_scale.rld.temperatures import logs_or_factors, rates, square_of
 
-__all__ = ["CPUEngine", "check_exact_memory", "exact_bytes", "exact_sums"]
+__all__ = ["CPUEngine", "exact_bytes", "exact_sums"]
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
@@ -105,31 +103,20 @@ def _panel_rows(points: ClassOrderedPoints, n_temperatures: int, memory_limit: i
         return rows
     while rows > TILE and exact_bytes(n, d, size, n_temperatures, panel_rows=rows) > memory_limit:
         rows -= TILE
-    check_exact_memory(n, d, size, n_temperatures, memory_limit)
-    return rows
-
-
-def exact_bytes(n: int, d: int, itemsize: int, n_temperatures: int, *, panel_rows: int = TILE) -> int:
-    """Memory of the exact method beside the embeddings; by default with its smallest panels."""
-    tiles = max(1, panel_rows // TILE) ** 2
-    sums = (6 * n_temperatures + 4) * n * 8
-    return sums + panel_rows * (2 * d * itemsize + 16) + tiles * 2 * (1 + 2 * n_temperatures) * TILE * 8
-
-
-def check_exact_memory(n: int, d: int, itemsize: int, n_temperatures: int, memory_limit: int) -> None:
-    """Check that the exact method fits.
-
-    Raises
-    ------
-    InputError
-        If it does not; says what would.
-    """
-    least = exact_bytes(n, d, itemsize, n_temperatures)
+    least = exact_bytes(n, d, size, n_temperatures)
     if least > memory_limit:
         raise InputError(
             f"The memory limit of {memory_limit / 1e6:.0f} MB is too small for exact RLD of {n} points "
             f"with {d} features; at least {-(-least // 1_000_000)} MB are needed."
         )
+    return rows
+
+
+def exact_bytes(n: int, d: int, itemsize: int, n_temperatures: int, *, panel_rows: int = TILE) -> int:
+    """Memory of the exact method beside the embeddings; by default with its smallest panels."""
+    n_tiles = max(1, panel_rows // TILE) ** 2
+    sums = (6 * n_temperatures + 4) * n * 8
+    return sums + panel_rows * (2 * d * itemsize + 16) + n_tiles * 2 * (1 + 2 * n_temperatures) * TILE * 8
 
 
 class CPUEngine:
@@ -146,14 +133,14 @@ class CPUEngine:
         """Mean distance of random pairs; of all in float64."""
         if self.points.dtype != np.float64:
             lengths = pair_sample(self.points, seed, N_RANDOM_PAIRS)
-            return passes.positive_mean(float(lengths.mean()))
+            return positive_mean(float(lengths.mean()))
         without = CPUEngine(self.panels, np.empty(0), self._map, self._advance)
         return passes.mean_distance(without.kernel_pass(1.0).distance_sum, self.points.n_points)
 
     def kernel_pass(self, mu: float) -> KernelSums:
         """Pass 1."""
         t = len(self.temperatures)
-        sums = self._sum_pairs(1 + 2 * t, _KernelTask(self.panels, self._exponents(mu)))
+        sums = self._sum_pairs(1 + 2 * t, _PairTask(self.panels, self._exponents(mu)))
         return KernelSums(sums[1 : 1 + t], sums[1 + t :], sums[0].sum() / 2)
 
     def rescue_log_r(self, mu: float, R: Floats, log_r: Floats) -> tuple[Floats, Booleans]:
@@ -164,17 +151,17 @@ class CPUEngine:
     def affinity_pass(self, mu: float, log_r: Floats) -> AffinitySums:
         """Pass 2."""
         t = len(self.temperatures)
-        logs, factors = logs_and_factors(log_r, self._square_of)
-        logs = np.where(self._square_of[:, None] < 0, logs, factors).astype(self.points.dtype)
-        sums = self._sum_pairs(3 * t, _AffinityTask(self.panels, self._exponents(mu / 2), logs))
+        logs = logs_or_factors(log_r / np.log(2), self._square_of).astype(self.points.dtype)
+        sums = self._sum_pairs(3 * t, _PairTask(self.panels, self._exponents(mu / 2), logs))
         apart, within, squares = sums[:t], sums[t : 2 * t], sums[2 * t :]
         return AffinitySums(apart + within, within, 2 * squares.sum(axis=1))
 
     def rescue_affinities(self, mu: float, log_r: Floats, sums: AffinitySums) -> tuple[AffinitySums, Booleans]:
         """Sum again in float64 the rows whose k is not far above what pass 2 makes of zero."""
         n, codes = self.points.n_points, self.points.codes
-        factors = logs_and_factors(log_r, self._square_of)[1]
-        zero = smallest_exp2(self.points.dtype) * factors.max(axis=1, keepdims=True) ** 2
+        largest = logs_or_factors(log_r / np.log(2), self._square_of).max(axis=1)
+        factors = np.where(self._square_of < 0, 1.0, largest)[:, None]
+        zero = smallest_exp2(self.points.dtype) * factors**2
         accurate: Booleans = sums.k >= n * zero * 2.0**20
         for rows in passes.groups_of_rows(accurate):
             again = np.zeros((2, len(self.temperatures), len(rows)))
@@ -207,42 +194,20 @@ class CPUEngine:
         floor = dtype.type(np.sqrt(smallest_exp2(dtype)))
         return Exponents(rates(self.temperatures, mu).astype(dtype), self._square_of, dtype.type(NEAR), floor)
 
-    def _sum_pairs(self, n_sums: int, task: Callable[[tuple[int, int]], _PairSums]) -> Floats:
+    def _sum_pairs(self, n_sums: int, task: Callable[[tuple[int, int]], tuple[Floats, Floats]]) -> Floats:
         """(n_sums, n) of all pairs of panels, added in their order."""
-        into = np.zeros((n_sums, self.points.n_points))
-        for sums in self._map(task, self.panels.pairs()):
-            into[:, sums.rows] += sums.over_rows
-            into[:, sums.columns] += sums.over_columns
-            self._advance(sums.n_pairs)
+        into, pairs = np.zeros((n_sums, self.points.n_points)), self.panels.pairs()
+        for first, (over_rows, over_columns) in zip(pairs, self._map(task, pairs), strict=True):
+            rows, columns = self.panels.slices(first)
+            into[:, rows] += over_rows
+            into[:, columns] += over_columns
+            p, q = over_rows.shape[1], over_columns.shape[1]
+            self._advance(p * (p - 1) // 2 if rows == columns else p * q)
         return into
 
 
-@dataclass(frozen=True)
-class _PairSums:
-    """Sums of one pair of panels: `over_rows` (s, p) of the points at `rows`, `over_columns` (s, q) at `columns`."""
-
-    rows: slice
-    columns: slice
-    over_rows: Floats
-    over_columns: Floats
-
-    @property
-    def n_pairs(self) -> int:
-        """Pairs of points."""
-        n: int = self.over_rows.shape[1]
-        return n * (n - 1) // 2 if self.rows == self.columns else n * int(self.over_columns.shape[1])
-
-
 class _Panels:
-    """Panels of consecutive points; the last row panel, and the memory of both, serve the next pair again.
-
-    Parameters
-    ----------
-    points
-        The embeddings in class order.
-    panel_rows
-        Points in a panel.
-    """
+    """Panels of `panel_rows` consecutive points; the last row panel, and the memory of both, serve again."""
 
     def __init__(self, points: ClassOrderedPoints, panel_rows: int) -> None:
         self.points, self.panel_rows = points, panel_rows
@@ -252,10 +217,10 @@ class _Panels:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_spaces": [], "_cached": None}
 
-    def pairs(self) -> Iterator[tuple[int, int]]:
+    def pairs(self) -> list[tuple[int, int]]:
         """First points of all pairs of panels on or above the diagonal."""
         starts = range(0, self.points.n_points, self.panel_rows)
-        return ((i, j) for i in starts for j in starts[i // self.panel_rows :])
+        return [(i, j) for i in starts for j in starts[i // self.panel_rows :]]
 
     def slices(self, first: tuple[int, int]) -> tuple[slice, slice]:
         """Positions of the points of the panels that begin at these."""
@@ -269,16 +234,8 @@ class _Panels:
             self._cached = (rows.start, *self.points.panel(rows.start, rows.stop, self._space(0)))
         _, X, x_norms = self._cached
         Y, y_norms = (X, x_norms) if columns == rows else self.points.panel(columns.start, columns.stop, self._space(1))
-        tiles = tile_pairs(len(X), len(Y), diagonal=columns == rows)
-        return PanelPair(X, Y, x_norms, y_norms, tiles, columns == rows)
-
-    def add_up(self, first: tuple[int, int], pair: PanelPair, sums: tuple[Floats, Floats]) -> _PairSums:
-        """Add the (tiles, s, TILE) sums over rows and columns of the tiles, tile after tile in a fixed order."""
-        over = []
-        for of_tiles, positions, panel in zip(sums, pair.tiles.T.copy(), (pair.X, pair.Y), strict=True):
-            over.append(np.zeros((of_tiles.shape[1], len(panel))))
-            add_tiles(of_tiles, positions, over[-1])
-        return _PairSums(*self.slices(first), *over)
+        pairs = tiles.tile_pairs(len(X), len(Y), diagonal=columns == rows)
+        return PanelPair(X, Y, x_norms, y_norms, pairs, columns == rows)
 
     def _space(self, number: int) -> npt.NDArray[Any]:
         """Memory of a panel: used again, it costs a fraction of new one."""
@@ -288,39 +245,30 @@ class _Panels:
         return self._spaces[number]
 
 
-@contextmanager
-def _tile_threads() -> Iterator[int]:
-    """Number of threads, for each of which BLAS has one."""
-    from numba import get_num_threads
-
-    with threadpool_limits(limits=1, user_api="blas"), held_interrupts():
-        yield get_num_threads()
-
-
 @dataclass(frozen=True)
-class _KernelTask:
-    """Pass 1: sums of distances, of exponentials, of their products (1 + 2t, .)."""
+class _PairTask:
+    """A pass of one pair of panels: sums over the rows (s, p) and over the columns (s, q) of all its tiles.
+
+    With `logs`, the (t, n) of `logs_or_factors`, pass 2: affinities to other classes, to the same class, and squares of
+    all (3t, .). Without, pass 1: distances, exponentials, and products of both (1 + 2t, .).
+    """
 
     panels: _Panels
     exponents: Exponents
+    logs: npt.NDArray[Any] | None = None
 
-    def __call__(self, first: tuple[int, int]) -> _PairSums:
-        pair = self.panels.pair(first)
-        with _tile_threads() as n_threads:
-            return self.panels.add_up(first, pair, kernel_sums(pair, self.exponents, n_threads))
-
-
-@dataclass(frozen=True)
-class _AffinityTask:
-    """Pass 2: affinities to other classes, to the same class, squares of all (3t, .)."""
-
-    panels: _Panels
-    exponents: Exponents
-    logs: npt.NDArray[Any]
-
-    def __call__(self, first: tuple[int, int]) -> _PairSums:
+    def __call__(self, first: tuple[int, int]) -> tuple[Floats, Floats]:
         pair, (rows, columns) = self.panels.pair(first), self.panels.slices(first)
-        logs = Logs(self.logs[:, rows], self.logs[:, columns])
-        spans = ClassSpans(*self.panels.points.same_class(rows.start, rows.stop, columns.start))
-        with _tile_threads() as n_threads:
-            return self.panels.add_up(first, pair, affinity_sums(pair, self.exponents, logs, spans, n_threads))
+        with threadpool_limits(limits=1, user_api="blas"), held_interrupts():  # a thread of BLAS for each of ours
+            n_threads = get_num_threads()
+            if self.logs is None:
+                sums = tiles.kernel_sums(pair, self.exponents, n_threads)
+            else:
+                logs = Logs(self.logs[:, rows], self.logs[:, columns])
+                spans = ClassSpans(*self.panels.points.same_class(rows.start, rows.stop, columns.start))
+                sums = tiles.affinity_sums(pair, self.exponents, logs, spans, n_threads)
+            over_rows, over_columns = (np.zeros((sums[0].shape[1], len(panel))) for panel in (pair.X, pair.Y))
+            # Tile after tile in a fixed order.
+            tiles.add_tiles(sums[0], pair.tiles[:, 0].copy(), over_rows)
+            tiles.add_tiles(sums[1], pair.tiles[:, 1].copy(), over_columns)
+        return over_rows, over_columns

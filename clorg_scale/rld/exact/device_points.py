@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
+from clorg_scale.arrays import array_module, within_device_memory
 from clorg_scale.errors import InputError
 from clorg_scale.kernels.rld_panels import Panel
-from clorg_scale.numerics.products import rounded_to_tf32
+from clorg_scale.numerics.products import float32_products, rounded_to_tf32
 from clorg_scale.rld.points import ClassOrderedPoints
 
-__all__ = ["PRECISIONS", "DevicePoints", "Panel"]
+__all__ = ["AT_ONCE", "PRECISIONS", "DevicePoints", "check_precision", "on_device", "torch_device", "torch_numerics"]
 
 PRECISIONS = ("fp16", "bf16", "tf32", "tf32x3", "ieee", "fp64")
 """Input modes: rounding of the coordinates, and for float32 how many products stand for one."""
@@ -23,6 +27,38 @@ FEATURES = 64
 
 BLOCK_BYTES = 32 << 20
 """Bytes of coordinates, as float32, converted at a time: a copy of that size runs at full speed."""
+
+
+AT_ONCE = 1 << 22
+"""Float64 numbers (32 MiB) of each array of the work beside the tiles; some ten such arrays are in use at once."""
+
+
+@contextmanager
+def torch_numerics(work: str) -> Iterator[None]:
+    """No gradients, float32 products in full precision, and one clear error where device memory ends in this work."""
+    with torch.no_grad(), float32_products("ieee"), within_device_memory(work):
+        yield
+
+
+def torch_device(name: Any) -> Any:
+    """A torch device; "cuda" is the current one, which it would not be in the thread that loads panels."""
+    device = torch.device(name)
+    current = device.type == "cuda" and device.index is None
+    return torch.device("cuda", torch.cuda.current_device()) if current else device
+
+
+def on_device(device: Any, array: Any) -> Any:
+    """The array as a tensor on the device; a CuPy array, or a tensor that is on it already, is not copied."""
+    if array_module(array) is np:
+        return torch.as_tensor(array, device=device)
+    return torch.from_dlpack(array)  # unlike `as_tensor`, waits for CuPy's stream
+
+
+def check_precision(precision: str, known: tuple[str, ...]) -> str:
+    """Refuse a precision that is not among the known ones."""
+    if precision not in known:
+        raise InputError(f"precision must be one of {', '.join(known)}, not {precision!r}.")
+    return precision
 
 
 class DevicePoints:
@@ -50,8 +86,6 @@ class DevicePoints:
     """
 
     def __init__(self, points: ClassOrderedPoints, device: Any, precision: str, *, resident: bool) -> None:
-        import torch
-
         self.points, self.device, self.precision, self.resident = points, device, precision, resident
         self.n = points.n_points
         self.d = -(-points.n_features // FEATURES) * FEATURES
@@ -86,26 +120,36 @@ class DevicePoints:
             cut = {i: self._all.slice(i, min(self.n, i + panel_rows)) for i in starts}
             yield from ((cut[i], cut[j]) for i, j in pairs)
             return
+        X = None
+        for (i, j), Y in zip(pairs, self.loaded([j for _, j in pairs], panel_rows), strict=True):
+            X = Y if i == j else X
+            assert X is not None
+            yield X, Y
+
+    def loaded(self, starts: Sequence[int], panel_rows: int) -> Iterator[Panel]:
+        """Panels that begin at these points; the next is copied while one is worked on."""
         with ThreadPoolExecutor(1) as loader:
-            coming = loader.submit(self._load, pairs[0][0], panel_rows)
-            X = None
-            for number, (i, j) in enumerate(pairs):
-                Y = self._arrived(coming.result())
-                X = Y if i == j else X
-                if number + 1 < len(pairs):
-                    coming = loader.submit(self._load, pairs[number + 1][1], panel_rows)
-                assert X is not None
-                yield X, Y
+            coming = loader.submit(self._load, starts[0], panel_rows)
+            for following in [*starts[1:], None]:
+                panel = self._arrived(coming.result())
+                if following is not None:
+                    coming = loader.submit(self._load, following, panel_rows)
+                yield panel
 
     def rows(self, positions: Any) -> Any:
         """(b, d) float64 coordinates, centered, scaled, rounded, at positions in class order."""
-        import torch
-
         if self._all is not None:
             return self._all.x[torch.as_tensor(positions, device=self.device)].double()
         block = self._read(self.points.order[np.asarray(positions)])
         self._check_range(block)
         return block.double()
+
+    def distances(self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Any:
+        """(p,) float64 distances of the points at two positions each."""
+        step = max(1, AT_ONCE // self.d)
+        chunks = (slice(start, start + step) for start in range(0, len(first), step))
+        lengths = [(self.rows(first[c]) - self.rows(second[c])).square_().sum(1).sqrt_() for c in chunks]
+        return torch.cat(lengths)
 
     def _first_scale(self) -> float:
         """A power of two that puts the largest of some coordinates at 2^6: a factor 1000 below fp16's largest number.
@@ -118,8 +162,6 @@ class DevicePoints:
 
     def _load(self, start: int, panel_rows: int) -> tuple[Panel, Any]:
         """One panel, copied on a stream of its own, and the event after it."""
-        import torch
-
         stop = min(self.n, start + panel_rows)
         if self._copies is None:
             return self._panel(start, stop), None
@@ -131,8 +173,6 @@ class DevicePoints:
 
     def _panel(self, start: int, stop: int) -> Panel:
         """Points start..stop, converted a block at a time."""
-        import torch
-
         x = torch.empty((stop - start, self.d), dtype=self.dtype, device=self.device)
         norms = torch.empty(stop - start, dtype=self._norm_dtype, device=self.device)
         step = max(1, BLOCK_BYTES // (4 * self.d))
@@ -146,8 +186,6 @@ class DevicePoints:
 
     def _arrived(self, loaded: tuple[Panel, Any]) -> Panel:
         """Panel for which the current stream waits, its memory kept until that stream is done with it."""
-        import torch
-
         panel, event = loaded
         if event is not None:
             current = torch.cuda.current_stream(self.device)
@@ -158,8 +196,6 @@ class DevicePoints:
 
     def _read(self, which: Any) -> Any:
         """(b, d) rows of the embeddings, rounded; on the current stream."""
-        import torch
-
         rounded = self._rounded(self._coordinates(which))
         if self.points.on_gpu and self.device.type == "cuda":
             # The coordinates go back to CuPy, which may write there at once, on a stream that does not wait for ours.
@@ -168,11 +204,9 @@ class DevicePoints:
 
     def _coordinates(self, which: Any) -> Any:
         """(b, features) centered coordinates on the device, float32 or float64."""
-        import torch
-
         kind = "float64" if self.precision == "fp64" else "float32"
         if self.points.on_gpu:
-            return torch.from_dlpack(self.points.rows(which, dtype=kind))
+            return on_device(self.device, self.points.rows(which, dtype=kind))
         pinned = self.device.type == "cuda"
         # Pinned memory is taken from a pool of torch's, which waits for copies out of it before it gives it out again.
         host = torch.empty((len(which), self.points.n_features), dtype=getattr(torch, kind), pin_memory=pinned)
@@ -181,8 +215,6 @@ class DevicePoints:
 
     def _rounded(self, coordinates: Any) -> Any:
         """Scale, round to the input mode, pad with zeros."""
-        import torch
-
         if self.scale != 1:
             coordinates = coordinates * self.scale
         if self.precision == "tf32":
@@ -201,6 +233,4 @@ class DevicePoints:
 
     @property
     def _norm_dtype(self) -> Any:
-        import torch
-
         return torch.float64 if self.precision == "fp64" else torch.float32

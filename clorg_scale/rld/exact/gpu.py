@@ -18,34 +18,39 @@ Sums are added in a fixed order: equal input gives equal bits on equal hardware 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from clorg_scale.arrays import within_device_memory
 from clorg_scale.errors import InputError
 from clorg_scale.kernels.rld_panels import Exponents, Launch, NearPairs, Panel, Weights
-from clorg_scale.numerics.products import float32_products
+from clorg_scale.numerics.segments import add_at
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exact import launch_plan, passes
-from clorg_scale.rld.exact.device_points import PRECISIONS, DevicePoints
-from clorg_scale.rld.exact.launch_plan import (
+from clorg_scale.rld.exact.device_points import (
     AT_ONCE,
-    DeviceSettings,
-    Kernels,
-    Problem,
-    choose_kernels,
-    plan_panels,
-    tiles_of,
+    PRECISIONS,
+    DevicePoints,
+    check_precision,
+    torch_device,
+    torch_numerics,
 )
+from clorg_scale.rld.exact.launch_plan import DeviceSettings, Problem, choose_kernels, plan_panels, tiles_of
 from clorg_scale.rld.exact.passes import AffinitySums, ExactSums, KernelSums
-from clorg_scale.rld.points import NEAR, ClassOrderedPoints, ColumnDistances, distances_to_all, random_pairs
+from clorg_scale.rld.null import RowSample, relative_affinities, sample_rows
+from clorg_scale.rld.points import (
+    NEAR,
+    ClassOrderedPoints,
+    ColumnDistances,
+    distances_to_all,
+    positive_mean,
+    random_pairs,
+)
 from clorg_scale.rld.temperatures import LOG2_E, needs_log_space, rates, square_of
 
-__all__ = ["GPUEngine", "exact_sums", "torch_numerics"]
+__all__ = ["GPUEngine", "exact_sums"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,25 +73,16 @@ def exact_sums(
     *,
     seed: int = 0,
     advance: Advance,
-    memory_limit: int | None = None,
-    precision: str | None = None,
-    kernels: Kernels = "auto",
-    device: str = "cuda",
+    **settings: Any,
 ) -> ExactSums:
     """Sum the affinities of every point at every temperature, as `rld.exact.cpu.exact_sums` does on the CPU.
 
     Parameters
     ----------
-    points
-        The embeddings in class order.
-    temperatures
-        (t,) T > 0.
-    seed
-        Seed of the random pairs for the first estimate of mu, and of the sample of rows for the spread.
-    advance
-        Called with the number of pairs done.
-    memory_limit, precision, kernels, device
-        See `DeviceSettings`.
+    points, temperatures, seed, advance
+        As there; the seed is that of the sample of rows for the spread, too.
+    settings
+        Fields of `DeviceSettings`.
 
     Raises
     ------
@@ -96,35 +92,17 @@ def exact_sums(
     MissingDependencyError
         If Triton is not installed and was asked for by name.
     """
-    settings = DeviceSettings(precision, kernels, device, memory_limit)
-    with torch_numerics():
+    planned = DeviceSettings(**settings)
+    with torch_numerics("exact RLD"):
         return passes.exact_sums(
-            lambda falling: GPUEngine.on_device(points, falling, settings, advance), points, temperatures, seed
+            lambda falling: GPUEngine.on_device(points, falling, planned, advance), points, temperatures, seed
         )
-
-
-@contextmanager
-def torch_numerics() -> Iterator[None]:
-    """No gradients, float32 products in full precision, and one clear error where device memory ends."""
-    with torch.no_grad(), float32_products("ieee"), within_device_memory("exact RLD"):
-        yield
 
 
 class GPUEngine:
     """The `clorg_scale.rld.exact.passes.Engine` of one device; distances are in units of the scaled points.
 
-    Parameters
-    ----------
-    points
-        Points on the device.
-    temperatures
-        (t,) falling.
-    panel_rows
-        Points in a panel.
-    advance
-        Called with the number of pairs done.
-    kernels
-        ``"hopper"``, ``"triton"`` or ``"torch"``.
+    `kernels`, ``"hopper"``, ``"triton"`` or ``"torch"``, work on panels of `panel_rows` points.
     """
 
     xp = torch
@@ -145,12 +123,7 @@ class GPUEngine:
         cls, points: ClassOrderedPoints, temperatures: Floats, settings: DeviceSettings, advance: Advance
     ) -> GPUEngine:
         """Bring points to a device."""
-        precision = settings.precision or "fp16"
-        if precision not in PRECISIONS:
-            raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
-        device = torch.device(settings.device)
-        if device.type == "cuda" and device.index is None:  # what is current here is not so in the thread that loads
-            device = torch.device("cuda", torch.cuda.current_device())
+        precision, device = check_precision(settings.precision or "fp16", PRECISIONS), torch_device(settings.device)
         kernels = choose_kernels(settings.kernels, precision, device, len(temperatures))
         problem = Problem(points.n_points, points.n_features, len(temperatures), precision, device, kernels)
         panel_rows, resident = plan_panels(problem, settings.memory_limit, most=settings.most_panel_rows)
@@ -172,13 +145,8 @@ class GPUEngine:
     def random_pair_mean(self, seed: int) -> float:
         """Mean distance of random pairs; of fewer where points are streamed."""
         wanted = N_RANDOM_PAIRS if self.points.resident else N_RANDOM_PAIRS >> 3
-        first, second = random_pairs(self.points.n, seed, wanted)
-        total = torch.zeros((), dtype=torch.float64, device=self.points.device)
-        step = max(1, AT_ONCE // self.points.d)
-        for start in range(0, len(first), step):
-            chunk = slice(start, start + step)
-            total += (self.points.rows(first[chunk]) - self.points.rows(second[chunk])).square_().sum(1).sqrt_().sum()
-        return passes.positive_mean(float(total) / len(first))
+        lengths = self.points.distances(*random_pairs(self.points.n, seed, wanted))
+        return positive_mean(float(lengths.mean()))
 
     def kernel_pass(self, mu: float, panels: Iterable[int] | None = None) -> KernelSums:
         """Pass 1; of all panels, or of those that begin at some points with those behind."""
@@ -196,8 +164,8 @@ class GPUEngine:
                 total.add_(distance.sum())
                 e = torch.exp2(c[:, None] * distance)
                 both = torch.cat([e, e * distance])
-                _add_at(into, i, both)
-                _add_at(into, j, both)
+                add_at(into, i, both)
+                add_at(into, j, both)
         return KernelSums(into[:t], into[t:], total)
 
     def rescue_log_r(self, mu: float, R: Any, log_r: Any) -> tuple[Any, Any]:
@@ -239,8 +207,8 @@ class GPUEngine:
                 codes = self.points.codes[i]
                 same = (codes == self.points.codes[j]) & (codes >= 0)
                 both = torch.cat([torch.where(same, 0, a), torch.where(same, a, 0)])
-                _add_at(into, i, both)
-                _add_at(into, j, both)
+                add_at(into, i, both)
+                add_at(into, j, both)
         return AffinitySums(into[:t] + into[t:], into[t:], near_squares)
 
     def rescue_affinities(self, mu: float, log_r: Any, sums: AffinitySums) -> tuple[AffinitySums, bool]:
@@ -253,19 +221,14 @@ class GPUEngine:
         Near pairs, of which a few can make up most of it, are known: the sample only says by how much B^2 differs from
         (A / 2m)^2 there.
         """
-        n = self.points.n
         log_r, k, near_squares = (self._tensor(array) for array in (log_r, sums.k, sums.squares))
-        rows = np.sort(np.random.default_rng([seed, n]).permutation(n)[:SPREAD_ROWS])
-        two_m = k.sum(1)
-        shares = k / two_m[:, None]
+        rows = sample_rows(self.points.n, seed, SPREAD_ROWS)
+        two_m, rates = k.sum(1), -2 / (mu * self.temperatures)
+        sample = RowSample(np.sort(rows), log_r, k / two_m[:, None], two_m, rates)
         total = self._zeros(len(two_m))
-        for span, distances, near in self.distances_to_all(rows):
-            for t, temperature in enumerate(self.temperatures.tolist()):
-                exponent = distances * (-2 / (mu * temperature)) - log_r[t, rows, None] - log_r[t, span]
-                A = torch.exp(exponent) / two_m[t]
-                B = A - shares[t, rows, None] * shares[t, span]
-                total[t] += B.square().sum() - torch.where(near, A, 0).square().sum()
-        return total * (n / len(rows)) + near_squares / two_m**2
+        for t, near, A, B in relative_affinities(sample, self.distances_to_all(sample.rows), torch):
+            total[t] += B.square().sum() - torch.where(near, A, 0).square().sum()
+        return total * (self.points.n / len(rows)) + near_squares / two_m**2
 
     @property
     def _kernels_without(self) -> str:
@@ -335,13 +298,3 @@ def _near_distances(X: Panel, Y: Panel, near_pairs: list[NearPairs]) -> Iterator
             for rows, columns in zip(i.split(step), j.split(step), strict=True):
                 distance = (X.x[rows].double() - Y.x[columns].double()).square_().sum(1).sqrt_()
                 yield X.start + rows, Y.start + columns, distance
-
-
-def _add_at(into: Any, positions: Any, values: Any) -> None:
-    """Into[:, positions] += values, positions repeating, in a fixed order (no atomics)."""
-    if not len(positions):
-        return
-    order = torch.argsort(positions, stable=True)
-    unique, counts = torch.unique_consecutive(positions[order], return_counts=True)
-    sums = torch.segment_reduce(values[:, order].T.contiguous(), "sum", lengths=counts, axis=0)
-    into[:, unique] += sums.T

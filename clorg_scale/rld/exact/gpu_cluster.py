@@ -18,7 +18,7 @@ import numpy.typing as npt
 from clorg_scale.distributed import Map
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exact import passes
-from clorg_scale.rld.exact.launch_plan import MOST_PANEL_ROWS, DeviceSettings, Kernels
+from clorg_scale.rld.exact.launch_plan import MOST_PANEL_ROWS, DeviceSettings
 from clorg_scale.rld.exact.passes import AffinitySums, ExactSums, KernelSums
 from clorg_scale.rld.points import ClassOrderedPoints
 
@@ -42,31 +42,18 @@ def exact_sums(
     ordered_map: Map,
     advance: Advance,
     seed: int = 0,
-    memory_limit: int | None = None,
-    precision: str = "fp16",
-    kernels: Kernels = "auto",
-    device: str = "cuda",
+    **settings: Any,
 ) -> ExactSums:
     """Sum the affinities of every point at every temperature, as `rld.exact.gpu.exact_sums` does on one GPU.
 
-    Parameters
-    ----------
-    points, temperatures, advance, seed, memory_limit, precision, kernels, device
-        As in `clorg_scale.rld.exact.gpu.exact_sums`.
-    ordered_map
-        Maps the shares on the workers (`clorg_scale.distributed.ordered_map`).
-
-    Raises
-    ------
-    InputError, MissingDependencyError
-        As there.
+    `ordered_map` maps the shares on the workers (`clorg_scale.distributed.ordered_map`).
     """
     # A power of two: a worker that wants smaller panels halves it, and they begin at the same points.
     panel_rows = min(MOST_PANEL_ROWS, max(LEAST_PANEL_ROWS, 1 << (-(-points.n_points // PANELS) - 1).bit_length()))
-    settings = DeviceSettings(precision, kernels, device, memory_limit, panel_rows)
+    planned = DeviceSettings(**settings, most_panel_rows=panel_rows)
 
     def engine_for(falling: Floats) -> ClusterEngine:
-        return ClusterEngine(_WorkerEngine(points, falling, settings), ordered_map, advance)
+        return ClusterEngine(_WorkerEngine(points, falling, planned), ordered_map, advance)
 
     return passes.exact_sums(engine_for, points, temperatures, seed)
 
@@ -132,15 +119,7 @@ _CACHED: dict[str, GPUEngine] = {}
 
 @dataclass(frozen=True)
 class _WorkerEngine:
-    """What a worker needs to have the points on its GPU; its engine is kept from one task to the next.
-
-    Parameters
-    ----------
-    points, temperatures, settings
-        As for `clorg_scale.rld.exact.gpu.GPUEngine.on_device`.
-    name
-        Key of the engine in a worker's cache.
-    """
+    """What a worker needs to have the points on its GPU; its engine is cached under a name from task to task."""
 
     points: ClassOrderedPoints
     temperatures: Floats
@@ -150,9 +129,10 @@ class _WorkerEngine:
     @contextmanager
     def open(self) -> Iterator[GPUEngine]:
         """The engine on this worker's GPU; that of other work is given up."""
-        from clorg_scale.rld.exact.gpu import GPUEngine, torch_numerics
+        from clorg_scale.rld.exact.device_points import torch_numerics
+        from clorg_scale.rld.exact.gpu import GPUEngine
 
-        with torch_numerics():
+        with torch_numerics("exact RLD"):
             if self.name not in _CACHED:
                 _CACHED.clear()
                 _CACHED[self.name] = GPUEngine.on_device(self.points, self.temperatures, self.settings, lambda _: None)
@@ -189,11 +169,4 @@ class _Task:
         with self.worker.open() as engine:
             panels = () if share is None else (self.worker.panels(share, engine.panel_rows),)
             result = getattr(engine, self.method)(*self.arguments, *panels)
-            return _on_host(result), engine.scale, engine.kernels
-
-
-def _on_host(result: Any) -> Any:
-    """Tensors of a result as NumPy arrays."""
-    if isinstance(result, tuple):
-        return tuple(map(_on_host, result))
-    return result.cpu().numpy() if hasattr(result, "cpu") else result
+            return passes.on_host(result), engine.scale, engine.kernels

@@ -8,16 +8,15 @@ from typing import Any, Literal, NamedTuple
 
 from clorg_scale.arrays import free_device_memory
 from clorg_scale.errors import InputError, require
-from clorg_scale.rld.exact.device_points import DevicePoints
 from clorg_scale.rld.points import NEAR
 
 __all__ = [
-    "AT_ONCE",
     "MOST_PANEL_ROWS",
     "DeviceSettings",
     "Kernels",
     "Problem",
     "choose_kernels",
+    "device_limit",
     "near_tiles",
     "plan_panels",
     "tiles_of",
@@ -37,9 +36,6 @@ LEAST_PANEL_ROWS = 1 << 10
 
 SPARE_TILES = 64
 """Tiles with near pairs (16 KiB each) that there is room for, beyond those on the diagonal."""
-
-AT_ONCE = 1 << 22
-"""Float64 numbers (32 MiB) of each array of the work beside the tiles; some ten such arrays are in use at once."""
 
 
 class DeviceSettings(NamedTuple):
@@ -158,6 +154,13 @@ def _hopper_kernels_run(precision: str, device: Any, n_temperatures: int, *, req
     return True
 
 
+def device_limit(memory_limit: int | None, device: Any) -> int:
+    """Bytes that may be taken on a device: by default 90 % of what is free there."""
+    if memory_limit is not None:
+        return memory_limit
+    return int(0.9 * free_device_memory()) if device.type == "cuda" else 2 << 30
+
+
 def plan_panels(problem: Problem, memory_limit: int | None, *, most: int) -> tuple[int, bool]:
     """Points of a panel, at `most`, and whether all points stay on the device.
 
@@ -166,10 +169,9 @@ def plan_panels(problem: Problem, memory_limit: int | None, *, most: int) -> tup
     InputError
         If the smallest panels do not fit.
     """
-    n, device = problem.n, problem.device
-    limit = memory_limit
-    if limit is None:
-        limit = int(0.9 * free_device_memory()) if device.type == "cuda" else 2 << 30
+    from clorg_scale.rld.exact.device_points import DevicePoints
+
+    n, limit = problem.n, device_limit(memory_limit, problem.device)
     point = DevicePoints.bytes_per_point(problem.n_features, problem.precision)
     # R, D, log r, B, W and what is brought to main memory, all at once at the end.
     sums, converting = n * (9 * problem.t + 4) * 8, DevicePoints.converting_bytes(problem.precision)
@@ -199,6 +201,8 @@ def plan_panels(problem: Problem, memory_limit: int | None, *, most: int) -> tup
 
 def working_bytes(problem: Problem, rows: int) -> int:
     """Device memory beside points and their sums: what a pair of panels of so many rows takes, or the work between."""
+    from clorg_scale.rld.exact.device_points import AT_ONCE
+
     t, d = problem.t, problem.n_features
     totals = 2 * t * rows * 16
     if problem.kernels == "torch":

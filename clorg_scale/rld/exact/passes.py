@@ -25,8 +25,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.errors import InputError
-from clorg_scale.rld.points import ClassOrderedPoints, ColumnDistances
+from clorg_scale.rld.modularity import PairSums
+from clorg_scale.rld.points import ClassOrderedPoints, ColumnDistances, positive_mean
 from clorg_scale.rld.temperatures import log_r_at
 
 __all__ = [
@@ -40,7 +40,7 @@ __all__ = [
     "log_row_sums",
     "mean_distance",
     "n_pair_visits",
-    "positive_mean",
+    "on_host",
     "rescued_log_r",
 ]
 
@@ -50,38 +50,20 @@ RESCUED_ROWS = 512
 """Rows that are summed again at a time."""
 
 
-@dataclass(frozen=True)
-class ExactSums:
-    """Sums that RLD consists of, in the order of the embeddings and the temperatures that were handed in.
+@dataclass(frozen=True, kw_only=True)
+class ExactSums(PairSums):
+    """Exact sums, and how they were computed.
 
     Attributes
     ----------
-    k
-        (t, n) affinity of each point to all others, in units of A / n^2.
-    w
-        (t, n) share of k that goes to points of the same class; 0 where unlabelled.
-    log_r
-        (t, n) natural logarithm of r: how crowded each point's neighborhood is.
-    mean_distance
-        mu.
     n_rescued
         (t,) rows whose r or k was summed again in float64.
     kernels
         Implementation that computed the tiles: "numba", "torch", "triton", "hopper".
-    squares
-        (t,) sum of the squares of all affinities; None where `spread` is known.
-    spread
-        (t,) sum of B^2 (see `clorg_scale.rld.null`), estimated from a sample of rows; None from a CPU.
     """
 
-    k: Floats
-    w: Floats
-    log_r: Floats
-    mean_distance: float
     n_rescued: npt.NDArray[np.int64]
     kernels: str
-    squares: Floats | None = None
-    spread: Floats | None = None
 
 
 class KernelSums(NamedTuple):
@@ -185,7 +167,7 @@ def exact_sums(
     sums, k_is_accurate = engine.rescue_affinities(mu, log_r, sums)
     spread = engine.spread(mu, log_r, sums, seed)
     n_rescued = (~(r_is_accurate & k_is_accurate)).sum(1)
-    k, w, squares, log_r, n_rescued = map(_on_host, (*sums, log_r, n_rescued))
+    k, w, squares, log_r, n_rescued, spread = on_host((*sums, log_r, n_rescued, spread))
     back = np.argsort(falling)
     return ExactSums(
         k=restore_order(k[back], points.order),
@@ -195,7 +177,7 @@ def exact_sums(
         n_rescued=n_rescued[back].astype(np.int64),
         kernels=engine.kernels,
         squares=squares[back] if spread is None else None,
-        spread=None if spread is None else _on_host(spread)[back],
+        spread=None if spread is None else spread[back],
     )
 
 
@@ -215,13 +197,6 @@ def restore_order(sums: Floats, order: npt.NDArray[np.int64]) -> Floats:
 def mean_distance(distance_sum: float, n: int) -> float:
     """Mu from the sum of the distances of all pairs of n points; refuses 0."""
     return positive_mean(2 * float(distance_sum) / (n * (n - 1)))
-
-
-def positive_mean(mu: float) -> float:
-    """Refuse points that are all the same."""
-    if not mu > 0:
-        raise InputError("All points are identical (their mean distance is 0); RLD is not defined for them.")
-    return mu
 
 
 def rescued_log_r(engine: RowEngine, mu: float, log_r: Any, accurate: Any) -> Any:
@@ -248,11 +223,13 @@ def log_row_sums(engine: RowEngine, rows: npt.NDArray[np.int64], mu: float) -> A
 
 def groups_of_rows(accurate: Any) -> Iterator[npt.NDArray[np.int64]]:
     """Positions that are not accurate at some temperature, a group of them at a time."""
-    rows = np.flatnonzero(_on_host(~accurate).any(axis=0))
+    rows = np.flatnonzero(on_host(~accurate).any(axis=0))
     for start in range(0, len(rows), RESCUED_ROWS):
         yield rows[start : start + RESCUED_ROWS]
 
 
-def _on_host(array: Any) -> Any:
-    """An engine's array as NumPy's."""
-    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
+def on_host(result: Any) -> Any:
+    """An engine's array, or a tuple of them, as NumPy's."""
+    if isinstance(result, tuple):
+        return tuple(map(on_host, result))
+    return result.cpu().numpy() if hasattr(result, "cpu") else result

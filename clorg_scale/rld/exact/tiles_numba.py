@@ -27,6 +27,7 @@ from numba import prange
 
 from clorg_scale.numerics.compiler import njit
 from clorg_scale.numerics.exp2 import exp2
+from clorg_scale.numerics.row_distances import Tile, row_distances
 from clorg_scale.numerics.simd import aligned_empty, use_wide_vectors
 
 __all__ = [
@@ -35,11 +36,9 @@ __all__ = [
     "Exponents",
     "Logs",
     "PanelPair",
-    "Tile",
     "add_tiles",
     "affinity_sums",
     "kernel_sums",
-    "row_distances",
     "tile_pairs",
 ]
 
@@ -94,22 +93,20 @@ class ClassSpans(NamedTuple):
     stop: Integers
 
 
-class Tile(NamedTuple):
-    """Products G (p, q) of two blocks of points X and Y, and their squared norms."""
-
-    G: Floats
-    X: Floats
-    Y: Floats
-    x_norms: Floats
-    y_norms: Floats
-
-
 class _Lines(NamedTuple):
-    """Work space of a tile: distances of a row, (t, TILE) its exponentials, (s, TILE) sums over columns."""
+    """Lines of a tile: distances of a row, (t, TILE) its exponentials, (s, TILE) sums over columns."""
 
     d: Floats
     e: Floats
     column: Floats
+
+
+class _WorkSpace(NamedTuple):
+    """Memory of a thread: lines, (TILE,) norms of columns, (TILE^2,) products."""
+
+    lines: _Lines
+    norms: Floats
+    products: Floats
 
 
 def tile_pairs(n_rows: int, n_columns: int, *, diagonal: bool) -> Integers:
@@ -130,38 +127,7 @@ def add_tiles(sums: Floats, tiles: Integers, into: Floats) -> None:
                 into[s, first + i] += sums[b, s, i]
 
 
-# The loops below count from 0 and add an unsigned offset: with a signed one Numba must allow for negative indices,
-# and LLVM no longer vectorizes. Whole arrays and offsets are handed over, for a slice a row costs as much as the row.
-
-
-@njit(fastmath=True, nogil=True)
-def row_distances(tile: Tile, i: int, first: int, near: Any, d: Floats) -> None:
-    """Distances of row i of a tile to its columns from `first` on, into d."""
-    use_wide_vectors()
-    G, _, Y, x_norms, y_norms = tile
-    offset, n_near, x_norm = np.uintp(first), 0, x_norms[i]
-    zero = x_norm - x_norm
-    for step in range(len(Y) - first):
-        j = offset + np.uintp(step)
-        total = x_norm + y_norms[j]
-        square = total - (G[i, j] + G[i, j])
-        n_near += square < near * total
-        d[j] = np.sqrt(max(square, zero))
-    if n_near:
-        _recompute_near(tile, i, first, near, d)
-
-
-@njit(fastmath=True, nogil=True)
-def _recompute_near(tile: Tile, i: int, first: int, near: Any, d: Floats) -> None:
-    """Replace the distances that are small against the norms by those of the coordinates' differences."""
-    X, Y, x_norm, y_norms = tile.X, tile.Y, tile.x_norms[i], tile.y_norms
-    for j in range(first, len(Y)):
-        if d[j] * d[j] < near * (x_norm + y_norms[j]):
-            square = x_norm - x_norm
-            for f in range(X.shape[1]):
-                difference = X[i, f] - Y[j, f]
-                square += difference * difference
-            d[j] = np.sqrt(square)
+# The loops count from 0 and add unsigned offsets: see `clorg_scale.numerics.row_distances`.
 
 
 @njit(fastmath=True, nogil=True)
@@ -190,7 +156,7 @@ def _kernel_tile(tile: Tile, on_diagonal: bool, exponents: Exponents, lines: _Li
 def _add(d: Floats, first: int, m: int, column: Floats) -> Any:
     """Add distances to the columns' first sum; returns the row's."""
     use_wide_vectors()
-    offset, total = np.uintp(first), d[0] - d[0]
+    offset, total = np.uintp(first), column[0, 0] - column[0, 0]
     for step in range(m - first):
         j = offset + np.uintp(step)
         total += d[j]
@@ -238,6 +204,29 @@ def _squares(lines: _Lines, span: tuple[int, int], root: int, floor: Any, t: int
     return sum_e, sum_de
 
 
+@njit(nogil=True)
+def _work_space(X: Floats, n_temperatures: int, n_sums: int) -> _WorkSpace:
+    """Uninitialized memory of a thread."""
+    d, norms = aligned_empty(1, TILE, X)[0], aligned_empty(1, TILE, X)[0]
+    lines = _Lines(d, aligned_empty(n_temperatures, TILE, X), aligned_empty(n_sums, TILE, X))
+    return _WorkSpace(lines, norms, aligned_empty(1, TILE * TILE, X)[0])
+
+
+@njit(nogil=True)
+def _multiply(pair: PanelPair, number: int, space: _WorkSpace) -> tuple[Tile, slice, slice]:
+    """One of the tiles of two panels, its sums over columns set to 0; its rows and columns."""
+    X, Y, x_norms, y_norms, tiles, _ = pair
+    rows = slice(tiles[number, 0] * TILE, min(len(X), (tiles[number, 0] + 1) * TILE))
+    columns = slice(tiles[number, 1] * TILE, min(len(Y), (tiles[number, 1] + 1) * TILE))
+    block, other = X[rows], Y[columns]
+    m = len(other)
+    space.norms[:m] = y_norms[columns]
+    G = space.products[: len(block) * m].reshape(len(block), m)
+    np.dot(block, other.T, G)
+    space.lines.column[:] = 0
+    return Tile(G, block, other, x_norms[rows], space.norms[:m]), rows, columns
+
+
 @njit(nogil=True, parallel=True, cache=True)
 def kernel_sums(pair: PanelPair, exponents: Exponents, n_workers: int) -> tuple[Floats, Floats]:
     """Pass 1 over the tiles of two panels of points, by a number of threads.
@@ -246,30 +235,17 @@ def kernel_sums(pair: PanelPair, exponents: Exponents, n_workers: int) -> tuple[
     -------
     (tiles, 1 + 2t, TILE) float64 sums over the rows and over the columns of each tile: S, then R_t, then D_t.
     """
-    X, Y, x_norms, y_norms, tiles, diagonal = pair
-    n_temperatures = len(exponents.rates)
+    tiles, n_temperatures = pair.tiles, len(exponents.rates)
     n_sums = 1 + 2 * n_temperatures
     over_rows = np.zeros((len(tiles), n_sums, TILE))
     over_columns = np.zeros((len(tiles), n_sums, TILE))
     for worker in prange(n_workers):
-        lines = aligned_empty(2, TILE, X)
-        d, norms = lines[0], lines[1]
-        e = aligned_empty(n_temperatures, TILE, X)
-        column = aligned_empty(n_sums, TILE, X)
-        buffer = aligned_empty(1, TILE * TILE, X)[0]
+        space = _work_space(pair.X, n_temperatures, n_sums)
         for p in range(worker, len(tiles), n_workers):
-            rows = slice(tiles[p, 0] * TILE, min(len(X), (tiles[p, 0] + 1) * TILE))
-            columns = slice(tiles[p, 1] * TILE, min(len(Y), (tiles[p, 1] + 1) * TILE))
-            block, other = X[rows], Y[columns]
-            m = len(other)
-            norms[:m] = y_norms[columns]
-            G = buffer[: len(block) * m].reshape(len(block), m)
-            np.dot(block, other.T, G)
-            column[:] = 0
-            on_diagonal = diagonal and tiles[p, 0] == tiles[p, 1]
-            tile = Tile(G, block, other, x_norms[rows], norms[:m])
-            _kernel_tile(tile, on_diagonal, exponents, _Lines(d, e, column), over_rows[p])
-            over_columns[p] = column
+            tile, _, _ = _multiply(pair, p, space)
+            on_diagonal = pair.diagonal and tiles[p, 0] == tiles[p, 1]
+            _kernel_tile(tile, on_diagonal, exponents, space.lines, over_rows[p])
+            over_columns[p] = space.lines.column
     return over_rows, over_columns
 
 
@@ -324,7 +300,7 @@ def _affinity_tile(
     """Pass 2 of one tile into row (3t, TILE) and column (2t, TILE) sums: other classes, the same class, squares.
 
     Points are sorted by class, so the columns of a row's class are one stretch: three loops, no comparison of classes.
-    `work`: whether the tile is on the diagonal, its work space, the row sums.
+    `work`: whether the tile is on the diagonal, its lines, the row sums.
     """
     use_wide_vectors()
     rates, square_of, near, floor = exponents
@@ -363,33 +339,20 @@ def affinity_sums(
     (tiles, 3t, TILE) float64 sums over the rows and over the columns of each tile: a with points of other
     classes at each temperature, then with points of the same class, then, over rows only, the squares of a.
     """
-    X, Y, x_norms, y_norms, tiles, diagonal = pair
+    tiles, n_temperatures = pair.tiles, len(exponents.rates)
     x_logs, y_logs = logs
     same_start, same_stop = spans
-    n_temperatures = len(exponents.rates)
     over_rows = np.zeros((len(tiles), 3 * n_temperatures, TILE))
     over_columns = np.zeros((len(tiles), 3 * n_temperatures, TILE))
     for worker in prange(n_workers):
-        lines = aligned_empty(2, TILE, X)
-        d, norms = lines[0], lines[1]
-        a = aligned_empty(n_temperatures, TILE, X)
-        column_logs = aligned_empty(n_temperatures, TILE, X)
-        column = aligned_empty(2 * n_temperatures, TILE, X)
-        buffer = aligned_empty(1, TILE * TILE, X)[0]
+        space = _work_space(pair.X, n_temperatures, 2 * n_temperatures)
+        column_logs = aligned_empty(n_temperatures, TILE, pair.X)
         for p in range(worker, len(tiles), n_workers):
-            rows = slice(tiles[p, 0] * TILE, min(len(X), (tiles[p, 0] + 1) * TILE))
-            columns = slice(tiles[p, 1] * TILE, min(len(Y), (tiles[p, 1] + 1) * TILE))
-            block, other = X[rows], Y[columns]
-            m = len(other)
-            norms[:m] = y_norms[columns]
-            G = buffer[: len(block) * m].reshape(len(block), m)
-            np.dot(block, other.T, G)
-            column[:] = 0
-            column_logs[:, :m] = y_logs[:, columns]
-            on_diagonal = diagonal and tiles[p, 0] == tiles[p, 1]
-            tile = Tile(G, block, other, x_norms[rows], norms[:m])
+            tile, rows, columns = _multiply(pair, p, space)
+            column_logs[:, : len(tile.Y)] = y_logs[:, columns]
+            on_diagonal = pair.diagonal and tiles[p, 0] == tiles[p, 1]
             here = ClassSpans(same_start[rows] - columns.start, same_stop[rows] - columns.start)
-            work = (on_diagonal, _Lines(d, a, column), over_rows[p])
+            work = (on_diagonal, space.lines, over_rows[p])
             _affinity_tile(tile, exponents, Logs(x_logs[:, rows], column_logs), here, work)
-            over_columns[p, : 2 * n_temperatures] = column
+            over_columns[p, : 2 * n_temperatures] = space.lines.column
     return over_rows, over_columns

@@ -19,11 +19,13 @@ from clorg_scale.progress import Advance
 from clorg_scale.rld.exact.tiles_numba import TILE
 from clorg_scale.rld.points import NEAR, pair_sample
 from clorg_scale.rld.sampled.engine import HEADROOM, AffinitySums, Data, KernelSums, Round
-from clorg_scale.rld.sampled.jackknife import Changes, Jackknife, PointSums, relative_changes
+from clorg_scale.rld.sampled.jackknife import Jackknife, PointSums, relative_changes, variances
+from clorg_scale.rld.sampled.landmarks import GROUPS
 from clorg_scale.rld.sampled.mean_distance import sum_of_squares
 from clorg_scale.rld.sampled.near_field import NearRows
 from clorg_scale.rld.sampled.tile_order import BLOCK_ROWS, ROWS
 from clorg_scale.rld.sampled.tiles_numba import LogsAndClasses, Scales, TileArguments
+from clorg_scale.rld.temperatures import logs_or_factors
 
 __all__ = ["BlockEngine"]
 
@@ -34,25 +36,16 @@ Integers = npt.NDArray[np.int64]
 class BlockEngine:
     """The passes of sampled RLD over blocks of points; all arrays are NumPy's, (t, n) in the order of the near field.
 
-    Parameters
-    ----------
-    data
-        Points, near field and pool of landmarks.
-    device
-        torch device of the tiles; None takes the compiled loops.
-    ordered_map
-        What maps the blocks, such as `map`.
+    `device`: torch device of the tiles, None for the compiled loops; `ordered_map` maps the blocks.
     """
+
+    xp = np
 
     def __init__(self, data: Data, device: str | None, ordered_map: Map) -> None:
         self.data = data._replace(near_field=data.near_field.on_host())
         self.precision = str(data.points.dtype)
         self._map = ordered_map
         self._tiles = _Tiles(self.data, device)
-
-    def log2(self, values: Floats) -> Floats:
-        """Logarithms to base 2."""
-        return np.asarray(np.log2(values))
 
     def pair_lengths(self, seed: int, n_pairs: int) -> Floats:
         """Distances of random pairs of points."""
@@ -65,7 +58,8 @@ class BlockEngine:
     def kernel_pass(self, settings: Round, advance: Advance) -> KernelSums:
         """Pass 1: r of each point, and how it changes without each group of landmarks."""
         near_field, rates, n = self.data.near_field, settings.rates, self.data.points.n_points
-        near_logs, log_r, changes = near_field.log_sums(rates), np.empty((len(rates), n)), Changes(n, len(rates))
+        near_logs, log_r = near_field.log_sums(rates), np.empty((len(rates), n))
+        changes = np.empty((n, len(rates), GROUPS), np.int16)
 
         def block_of(rows: slice) -> _KernelBlock:
             shifts = rates[:, None] * near_field.nearest[rows] + HEADROOM
@@ -74,9 +68,8 @@ class BlockEngine:
 
         task = _KernelPass(self._tiles, settings)
         for rows, (logs, changed) in self._mapped(task, block_of, advance):
-            log_r[:, rows] = logs
-            changes.record(rows, changed)
-        return KernelSums(log_r, changes.variances(), changes)
+            log_r[:, rows], changes[rows] = logs, changed
+        return KernelSums(log_r, variances(changes), changes)
 
     def affinity_pass(
         self, settings: Round, found: KernelSums, column_logs: Floats, jackknife: Jackknife, advance: Advance
@@ -84,12 +77,13 @@ class BlockEngine:
         """Pass 2: k and w of each point, the sum of the squares of all affinities, the jackknife's sums."""
         near_field, pool, codes = self.data.near_field, self.data.pool, self.data.codes
         k, w, squares = near_field.affinities(settings.rates, found.log_r, column_logs, codes)
-        row_logs = self._tile_logs(found.log_r, settings.square_of, HEADROOM)
-        pool_logs = self._tile_logs(column_logs[:, pool.rows], settings.square_of, 0)
+        dtype, pool_logs = self.data.points.dtype, column_logs[:, pool.rows]
+        row_logs = logs_or_factors(found.log_r, settings.square_of, HEADROOM).astype(dtype)
+        pool_logs = logs_or_factors(pool_logs, settings.square_of).astype(dtype)
 
         def block_of(rows: slice) -> _AffinityBlock:
-            near, changes = near_field.rows(rows.start, rows.stop), found.changes.of(rows)
-            return _AffinityBlock(near, row_logs[:, rows], codes[rows], k[:, rows], w[:, rows], changes)
+            near, logs = near_field.rows(rows.start, rows.stop), row_logs[:, rows]
+            return _AffinityBlock(near, logs, codes[rows], k[:, rows], w[:, rows], found.changes[rows])
 
         task = _AffinityPass(self._tiles, settings, pool_logs, jackknife.empty())
         for rows, block in self._mapped(task, block_of, advance):
@@ -110,14 +104,6 @@ class BlockEngine:
             yield rows, result
             advance((rows.stop - rows.start) * taken)
 
-    def _tile_logs(self, logs: Floats, square_of: Integers, headroom: int) -> npt.NDArray[Any]:
-        """What the tiles take: l, or the factors of the squares of another temperature's affinities."""
-        result = logs + headroom
-        for t, root in enumerate(square_of):
-            if root >= 0:
-                result[t] = np.exp2(2 * logs[root] - logs[t] + headroom)
-        return result.astype(self.data.points.dtype)
-
     def spread(self, *_: Any) -> None:
         """None: it is found from the squares."""
         return
@@ -131,13 +117,7 @@ class BlockEngine:
 
 
 class _Tiles:
-    """Tiles of blocks of points against landmarks of the pool.
-
-    Parameters
-    ----------
-    data, device
-        As for `BlockEngine`.
-    """
+    """Tiles of blocks of points against landmarks of the pool; parameters as for `BlockEngine`."""
 
     def __init__(self, data: Data, device: str | None) -> None:
         points, pool, near_field = data.points, data.pool, data.near_field

@@ -67,15 +67,16 @@ class AffinitySums(NamedTuple):
 
 
 class Engine(Protocol):
-    """Does the passes of sampled RLD over all points."""
+    """Does the passes of sampled RLD over all points; its own arrays are of the library `xp`."""
 
     precision: str
 
-    def log2(self, values: Any) -> Any:
-        """Logarithms in the engine's own arrays."""
+    @property
+    def xp(self) -> Any:
+        """NumPy or torch."""
 
     def pair_lengths(self, seed: int, n_pairs: int) -> Floats:
-        """Distances of random pairs of points, as `clorg_scale.rld.exact.passes.pair_sample` takes them."""
+        """Distances of random pairs of points, as `clorg_scale.rld.points.pair_sample` takes them."""
 
     def sum_of_squares(self, unit: float) -> float:
         """Sum of the squared distances of all points from their mean, in squares of `unit`."""

@@ -27,7 +27,7 @@ or one device as a whole (`rld.sampled.gpu`). All meet the same landmarks.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ import numpy.typing as npt
 from clorg_scale.distributed import Map
 from clorg_scale.errors import require
 from clorg_scale.progress import Advance, progress_bar
+from clorg_scale.rld.modularity import PairSums
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.sampled.engine import AffinitySums, Data, Engine, Round
 from clorg_scale.rld.sampled.jackknife import Jackknife
@@ -77,45 +78,29 @@ STEEPEST = 0.6
 """Largest slope of RLD as a function of log T that was observed."""
 
 
-@dataclass(frozen=True)
-class SampledSums:
-    """Estimates of the sums that RLD is made of, in the order of the embeddings.
+@dataclass(frozen=True, kw_only=True)
+class SampledSums(PairSums):
+    """Estimates of the sums, and how good they are.
 
     Attributes
     ----------
-    k, w
-        (t, n) affinity of each point to all others and to those of its class, in units of A / n^2.
-    log_r
-        (t, n) natural logarithm of r.
     stderr
         (t,) standard error of RLD.
     interval
         Half-width of the 95 % interval in standard errors.
-    mean_distance
-        mu.
     n_landmarks
         m, of each tile.
     bias
         (t,) approximate bias that the correction of second order removed; where it is not small, more landmarks help.
-    squares
-        (t,) sum of the squares of all affinities.
-    spread
-        (t,) sum over all pairs of (A / 2m - k k' / (2m)^2)^2; None: found from the squares (`clorg_scale.rld.null`).
     precision
         Rounding of the coordinates.
     """
 
-    k: Floats
-    w: Floats
-    log_r: Floats
     stderr: Floats
     interval: float
-    mean_distance: float
     n_landmarks: int
     bias: Floats
-    squares: Floats
-    spread: Floats | None = None
-    precision: str = "float32"
+    precision: str
 
 
 def sampled_sums(
@@ -176,11 +161,13 @@ def sampled_sums(
     in_order = codes[near_field.order]
     pool = LandmarkPool(in_order, max(LEAST_POOL, POOL_BYTES // (4 * points.n_features)), seed)
     data, on_device = Data(points, in_order, near_field, pool), device is not None and ordered_map is None
-    with _numerics(on_device=on_device):
-        engine: Engine
+    engine: Engine
+    with ExitStack() as settings_of_torch:
         if on_device:
-            from clorg_scale.rld.sampled.gpu import TorchEngine
+            from clorg_scale.rld.exact.device_points import torch_numerics
+            from clorg_scale.rld.sampled.gpu import OUT_OF_MEMORY, TorchEngine
 
+            settings_of_torch.enter_context(torch_numerics(OUT_OF_MEMORY))
             engine = TorchEngine(data, device, precision, memory_limit, len(temperatures))
         else:
             from clorg_scale.rld.sampled.cpu import BlockEngine
@@ -195,15 +182,6 @@ def sampled_sums(
                 break
             wanted, tolerance = int(np.ceil(MARGIN * estimator.times_landmarks(estimate) * wanted)), VARIANCE_TOLERANCE
         return estimator.result(estimate)
-
-
-def _numerics(*, on_device: bool) -> Any:
-    """Settings of torch for all work on one device."""
-    if not on_device:
-        return nullcontext()
-    from clorg_scale.rld.sampled.gpu import torch_numerics
-
-    return torch_numerics()
 
 
 @dataclass(frozen=True)
@@ -223,17 +201,7 @@ class _Estimate:
 
 
 class _Estimator:
-    """What all rounds have in common.
-
-    Parameters
-    ----------
-    engine
-        Does the passes.
-    data
-        Points and pool of landmarks.
-    temperatures, target_error, seed
-        As for `sampled_sums`.
-    """
+    """What all rounds have in common; parameters as for `sampled_sums`."""
 
     def __init__(self, engine: Engine, data: Data, temperatures: Floats, target_error: float, seed: int) -> None:
         self.engine, self.pool, self.temperatures = engine, data.pool, temperatures
@@ -266,7 +234,7 @@ class _Estimator:
         settings = Round(self.rates, self.square_of, n_landmarks, finite_population)
         found = engine.kernel_pass(settings, advance)
         # 1 / r is too large by 1 + v. Columns are divided by it here, rows when k is known.
-        column_logs = found.log_r + engine.log2(1 + found.variances)
+        column_logs = found.log_r + engine.xp.log2(1 + found.variances)
         jackknife = Jackknife(len(self.rates), self.n_classes, self._n_strata(), finite_population)
         return found.log_r, engine.affinity_pass(settings, found, column_logs, jackknife, advance)
 

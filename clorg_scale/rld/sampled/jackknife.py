@@ -15,50 +15,18 @@ from scipy.stats import t as student
 from clorg_scale.numerics.compiler import njit
 from clorg_scale.rld.sampled.landmarks import GROUPS
 
-__all__ = ["Changes", "ClassSums", "Jackknife", "PointSums", "relative_changes"]
+__all__ = ["ClassSums", "Jackknife", "PointSums", "relative_changes", "variances"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 ONE = 32767
-"""Relative changes are at least -1 and stored as 16-bit numbers in units of 1 / ONE."""
+"""Changes of r without a group, e_ig (r becomes r (1 + e_ig)), are at least -1; stored as int16 in units of 1 / ONE."""
 
 LEAST = 0.1
 """Smallest share of r that is taken to remain without one group: where less does, errors are large anyway."""
 
 SHARE = (GROUPS - 1) / GROUPS
-
-
-class Changes:
-    """How r of each point changes without each group of landmarks: e_ig, r becomes r (1 + e_ig).
-
-    Parameters
-    ----------
-    n_points, n_temperatures
-        Sizes.
-    """
-
-    def __init__(self, n_points: int, n_temperatures: int) -> None:
-        self._rounded = np.zeros((n_points, n_temperatures, GROUPS), dtype=np.int16)
-
-    def record(self, rows: slice, changes: npt.NDArray[np.int16]) -> None:
-        """Store those of some points, from `relative_changes`."""
-        self._rounded[rows] = changes
-
-    def of(self, rows: slice) -> npt.NDArray[np.int16]:
-        """(p, t, 16) e in units of 1 / ONE."""
-        return self._rounded[rows]
-
-    def variances(self) -> Floats:
-        """(t, n) v: the relative variance of r."""
-        return _variances(self._rounded)  # type: ignore[no-any-return]
-
-
-def relative_changes(sums: Floats, r: Floats, finite_population: float) -> npt.NDArray[np.int16]:
-    """(p, t, 16) e in units of 1 / ONE, from (p, t, 17) sums over the groups and the rest, and (p, t) r."""
-    rounded = np.empty((*r.shape, GROUPS), dtype=np.int16)
-    _relative_changes(sums, r, finite_population, rounded)
-    return rounded
 
 
 class PointSums(NamedTuple):
@@ -177,7 +145,9 @@ def _modularity(K: Floats, W: Floats) -> Floats:
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _relative_changes(sums: Any, r: Any, finite_population: Any, rounded: Any) -> None:
+def relative_changes(sums: Any, r: Any, finite_population: Any) -> Any:
+    """(p, t, 16) e in units of 1 / ONE, from (p, t, 17) sums over the groups and the rest, and (p, t) r."""
+    rounded = np.empty((r.shape[0], r.shape[1], GROUPS), np.int16)
     for i in prange(len(sums)):
         for t in range(sums.shape[1]):
             sampled = 0.0
@@ -186,18 +156,20 @@ def _relative_changes(sums: Any, r: Any, finite_population: Any, rounded: Any) -
             for g in range(GROUPS):
                 change = finite_population * (sampled - GROUPS * sums[i, t, g]) / ((GROUPS - 1) * r[i, t])
                 rounded[i, t, g] = np.int16(np.rint(change * ONE))
+    return rounded
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _variances(changes: Any) -> Any:
-    variances = np.empty((changes.shape[1], changes.shape[0]))
+def variances(changes: Any) -> Any:
+    """(t, n) v, the relative variance of r, from (n, t, 16) e."""
+    result = np.empty((changes.shape[1], changes.shape[0]))
     for i in prange(changes.shape[0]):
         for t in range(changes.shape[1]):
             total = 0.0
             for g in range(GROUPS):
                 total += (changes[i, t, g] / ONE) ** 2
-            variances[t, i] = SHARE * total
-    return variances
+            result[t, i] = SHARE * total
+    return result
 
 
 @njit(nogil=True, parallel=True, cache=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from clorg_scale.numerics.segments import keyed_sums
 from clorg_scale.rld.sampled.jackknife import LEAST, ONE, SHARE, ClassSums, Jackknife, PointSums
 from clorg_scale.rld.sampled.landmarks import GROUPS
-from clorg_scale.rld.sampled.segments_torch import keyed_sums
 
 __all__ = ["TorchJackknife", "relative_changes"]
 
@@ -37,15 +37,7 @@ def _without(sums: Any, total: Any, finite_population: float) -> Any:
 
 
 class TorchJackknife:
-    """Sums over the classes, without each group of landmarks, as `Jackknife.add` has them.
-
-    Parameters
-    ----------
-    like
-        Number of temperatures, classes and strata, and the finite-population correction.
-    device
-        torch device.
-    """
+    """Sums over the classes, without each group of landmarks, as an empty `Jackknife`, `like`, makes them by `add`."""
 
     def __init__(self, like: Jackknife, device: Any) -> None:
         self.like = like

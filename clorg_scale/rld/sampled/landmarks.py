@@ -7,6 +7,7 @@ torch.
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,20 +116,11 @@ class LandmarkPool:
 
 
 class Drawing:
-    """What all tiles have in common when they draw their landmarks.
-
-    Parameters
-    ----------
-    pool
-        Points that landmarks are drawn from.
-    n_landmarks
-        Approximate number for each tile.
-    device
-        torch device; None draws with NumPy.
-    """
+    """What all tiles have in common when they draw about `n_landmarks`: with NumPy, or with torch on a device."""
 
     def __init__(self, pool: LandmarkPool, n_landmarks: int, device: Any = None) -> None:
-        self.seed, self.device, self._xp = pool.seed, device, _array_library(device)
+        self.seed, self.device = pool.seed, device
+        self._xp = np if device is None else importlib.import_module("torch")
         taken, drawn_from = pool.counts(n_landmarks)
         n_classes = len(taken)
         of_class, before = np.repeat(np.arange(n_classes), taken), np.cumsum(taken) - taken
@@ -197,15 +189,6 @@ class Drawing:
         drawn = (number < self.taken[owner]) & (positions - self.starts[owner] < self.drawn_from[owner])
         landmark = self.before[owner] + self._xp.minimum(number, self.taken[owner] - 1)
         return drawn, landmarks.slots[tiles, landmark]
-
-
-def _array_library(device: Any) -> Any:
-    """NumPy, or torch where a device is given."""
-    if device is None:
-        return np
-    import torch
-
-    return torch
 
 
 def _random_words(seed: int, tile: Any, code: Any) -> Any:

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import array_module, row_slices
-from clorg_scale.errors import InputError
 from clorg_scale.numerics.compiled import has_compiled_path, row_lengths
-from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.points import ClassOrderedPoints, positive_mean
 
 __all__ = ["mean_distance", "sum_of_squares"]
 
@@ -38,14 +37,12 @@ def mean_distance(
     InputError
         If all distances are 0.
     """
-    if not lengths.any():
-        raise InputError("All points are identical (their mean distance is 0); RLD is not defined for them.")
-    unit = lengths.max()
+    unit = positive_mean(float(lengths.max()))
     d, squared = lengths / unit, (lengths / unit) ** 2
     spread = squared.var()
     slope = np.mean((d - d.mean()) * squared) / spread if spread > 0 else 0.0
     mu = float(d.mean() + slope * (2 * sum_of_squares(unit) / (n - 1) - squared.mean()))
-    return mu * float(unit), float((d - slope * squared).std() / mu / np.sqrt(len(d)))
+    return mu * unit, float((d - slope * squared).std() / mu / np.sqrt(len(d)))
 
 
 def sum_of_squares(points: ClassOrderedPoints, unit: float) -> float:

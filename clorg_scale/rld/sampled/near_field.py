@@ -22,7 +22,7 @@ from clorg_scale.numerics.compiler import njit
 __all__ = ["NearField", "NearRows"]
 
 TIE = 2.0**-11
-"""Share of a distance, twice the largest rounding error in float32 tiles, 2 eps / `rld.exact.tiles_numba.NEAR`: points
+"""Share of a distance, twice the largest rounding error in float32 tiles, 2 eps / `rld.points.NEAR`: points
 as far as the farthest neighbor, such as its duplicates, do not count as missed."""
 
 Floats = npt.NDArray[np.float64]
@@ -89,13 +89,12 @@ class NearField:
         -------
         (t, n) of a, (t, n) of a over the pairs of one class, (t,) of a^2 over all pairs.
         """
-        total, within = np.empty_like(row_logs), np.empty_like(row_logs)
-        of_squares = np.empty(len(rates))
         pairs = _Pairs(self.indptr, self.indices, self.distances, codes)
+        sums = np.empty((3, *row_logs.shape))
         for t, rate in enumerate(rates):
-            sums = _Sums(total[t], within[t])
-            of_squares[t] = _affinities(pairs, 2 * rate, row_logs[t], column_logs[t], sums).sum()
-        return total, within, of_squares
+            _affinities(pairs, 2 * rate, row_logs[t], column_logs[t], sums[:, t])
+        total, within, of_squares = sums
+        return total, within, of_squares.sum(axis=1)
 
     def rows(self, start: int, stop: int) -> NearRows:
         """Near pairs of some consecutive points."""
@@ -112,18 +111,9 @@ class NearField:
 
 @dataclass(frozen=True)
 class NearRows:
-    """Some consecutive points of a near field.
+    """Some consecutive points of a near field, from number `start` of `n_points` on.
 
-    Attributes
-    ----------
-    start
-        The first of the points.
-    rows
-        (p,) their rows of the embeddings.
-    indptr, indices, reach
-        As of the near field, of these points alone.
-    n_points
-        Points in all.
+    `rows`: (p,) their rows of the embeddings; `indptr`, `indices`, `reach`: as of the near field, of these alone.
     """
 
     start: int
@@ -147,18 +137,8 @@ class NearRows:
         -------
         (p + 1,), (s,) as in a CSR matrix.
         """
-        listing = _Listing(self.indptr, self.indices, self.start, self.n_points)
-        starts, columns = _among(listing, tile, landmarks)
+        starts, columns = _among(self.indptr, self.indices, (self.start, self.n_points), tile, landmarks)
         return starts, columns
-
-
-class _Listing(NamedTuple):
-    """Near pairs of consecutive points from number `first` of `n_points` on."""
-
-    indptr: Any
-    indices: Any
-    first: int
-    n_points: int
 
 
 class _Pairs(NamedTuple):
@@ -168,13 +148,6 @@ class _Pairs(NamedTuple):
     indices: Any
     distances: Any
     codes: Any
-
-
-class _Sums(NamedTuple):
-    """(n,) sums that are written: over all pairs of each point, and over those of its class."""
-
-    total: Any
-    within: Any
 
 
 def _reordered(table: KNN, order: Integers) -> KNN:
@@ -198,24 +171,25 @@ def _log_sums(indptr: Any, distances: Any, nearest: Any, rate: Any) -> Any:
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _affinities(pairs: _Pairs, rate: Any, row_logs: Any, column_logs: Any, sums: _Sums) -> Any:
-    (indptr, indices, distances, codes), (total, within) = pairs, sums
-    of_squares = np.empty(len(row_logs))
+def _affinities(pairs: _Pairs, rate: Any, row_logs: Any, column_logs: Any, sums: Any) -> None:
+    """Sums (3, n) over the near pairs of each point: of a, of a within its class, of a^2."""
+    indptr, indices, distances, codes = pairs
     for i in prange(len(row_logs)):
-        total[i], within[i], of_squares[i] = 0.0, 0.0, 0.0
+        total, within, of_squares = 0.0, 0.0, 0.0
         for entry in range(indptr[i], indptr[i + 1]):
             j = indices[entry]
             value = np.exp2(rate * distances[entry] - row_logs[i] - column_logs[j])
-            total[i] += value
-            of_squares[i] += value * value
+            total += value
+            of_squares += value * value
             if codes[j] == codes[i]:
-                within[i] += value
-    return of_squares
+                within += value
+        sums[0, i], sums[1, i], sums[2, i] = total, within, of_squares
 
 
 @njit(nogil=True, cache=True)
-def _among(listing: _Listing, tile: Any, landmarks: Any) -> Any:
-    indptr, indices, first, n_points = listing
+def _among(indptr: Any, indices: Any, points: tuple[int, int], tile: Any, landmarks: Any) -> Any:
+    """`NearRows.among`, `points`: the number of the first point and that of all points."""
+    first, n_points = points
     position = np.full(n_points, -1, np.int32)
     n = len(indptr) - 1
     starts, size = np.zeros(n + 1, np.int64), 0

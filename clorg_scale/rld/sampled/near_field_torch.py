@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from clorg_scale.rld.sampled import tiles_torch
+from clorg_scale.numerics.segments import run_reduce, run_sums
+from clorg_scale.rld.exact.device_points import on_device
 from clorg_scale.rld.sampled.near_field import NearField
-from clorg_scale.rld.sampled.segments_torch import run_reduce, run_sums
 
 __all__ = ["NearLandmarks", "TorchNearField"]
 
@@ -28,24 +28,11 @@ class _Entries(NamedTuple):
 
 
 class TorchNearField:
-    """Near pairs as a symmetric CSR matrix on a device; arrays that are on it already are not copied.
-
-    Parameters
-    ----------
-    near_field
-        Pairs in an order of points, of any array library.
-    device
-        torch device.
-
-    Attributes
-    ----------
-    nearest, reach
-        (n,) as `NearField` has them.
-    """
+    """A `NearField` of any array library on a device; arrays that are on it already are not copied."""
 
     def __init__(self, near_field: NearField, device: Any) -> None:
         self.indptr, self.indices, self.distances, self.reach = (
-            tiles_torch.on_device(device, array)
+            on_device(device, array)
             for array in (near_field.indptr.astype("int64"), near_field.indices, near_field.distances, near_field.reach)
         )
         self.n_points = len(self.reach)
@@ -92,17 +79,7 @@ class TorchNearField:
 
 
 class NearLandmarks:
-    """Points of a landmark pool that are near each point, or are the point itself: never summed as landmarks.
-
-    Parameters
-    ----------
-    near_field
-        The near pairs.
-    pool_rows
-        (l,) the points of the pool.
-    tile_rows
-        Points of a tile.
-    """
+    """Points of a landmark pool, `pool_rows` (l,), that are near each point or the point itself: never summed."""
 
     def __init__(self, near_field: TorchNearField, pool_rows: Any, tile_rows: int) -> None:
         n, device = near_field.n_points, pool_rows.device

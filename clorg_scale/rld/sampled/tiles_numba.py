@@ -1,6 +1,6 @@
 r"""Tiles of all points against landmarks: the innermost loops of sampled RLD on the CPU.
 
-Distances and exponentials are those of `clorg_scale.rld.exact.tiles_numba`, but only rows are summed over:
+Exponentials are those of `clorg_scale.rld.exact.tiles_numba`, but only rows are summed over:
 
     pass 1   R_ig = sum over the landmarks s of group g of v_s e_is                e_is = 2^(c d_is - b_i)
     pass 2   k_ig = sum of v_s a_is, and of that what goes to i's class            a_is = 2^(2 c d_is - l_i - l_s)
@@ -20,8 +20,9 @@ from numba import prange
 
 from clorg_scale.numerics.compiler import njit
 from clorg_scale.numerics.exp2 import exp2
+from clorg_scale.numerics.row_distances import Tile, row_distances
 from clorg_scale.numerics.simd import aligned_empty, use_wide_vectors
-from clorg_scale.rld.exact.tiles_numba import TILE, Tile, row_distances
+from clorg_scale.rld.exact.tiles_numba import TILE
 from clorg_scale.rld.sampled.landmarks import GROUPS
 from clorg_scale.rld.sampled.tile_order import ROWS
 
@@ -123,25 +124,14 @@ class _Chunk(NamedTuple):
     any_kept: Any
 
 
-class _Exponent(NamedTuple):
-    """Of temperature t: rate d - shift."""
+_Exponent = tuple[int, Any, Any]
+"""t, rate, shift: of temperature t, rate d - shift."""
 
-    t: Any
-    rate: Any
-    shift: Any
-
-
-class _Square(NamedTuple):
-    """The first m terms of temperature t: `factor` times the squares of those of `root`, which are at least `floor`."""
-
-    t: Any
-    root: Any
-    m: Any
-    factor: Any
-    floor: Any
+_Square = tuple[int, int, int, Any, Any]
+"""t, root, m, factor, floor: m terms of temperature t, factor times the squares of the root's, at least `floor`."""
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _scratch(tiles: TileArguments, n_temperatures: int) -> _Scratch:
     """Uninitialized memory, but for the terms: beyond the last landmark they have to be finite."""
     X = tiles.X
@@ -152,7 +142,7 @@ def _scratch(tiles: TileArguments, n_temperatures: int) -> _Scratch:
     return _Scratch(landmarks, products, lines[0], terms, aligned_empty(1, HALF, X)[0])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _chunk(tiles: TileArguments, block: int, first: int, scratch: _Scratch) -> _Chunk:
     """Landmarks `first` to `first + TILE` of a tile, gathered from the pool, and their products with its points."""
     rows = slice(block * ROWS, min(len(tiles.X), (block + 1) * ROWS))
@@ -167,7 +157,7 @@ def _chunk(tiles: TileArguments, block: int, first: int, scratch: _Scratch) -> _
     return _Chunk(first, points, landmarks, products, scratch.distances[:m], weights, kept, kept.any())
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _gather(tiles: TileArguments, columns: Integers, landmarks: _Points) -> None:
     """Copy landmarks from the pool; where there is none, all points are within reach."""
     for s in range(len(columns)):
@@ -176,7 +166,7 @@ def _gather(tiles: TileArguments, columns: Integers, landmarks: _Points) -> None
         landmarks.reach[s] = tiles.l_reach[columns[s]] if columns[s] >= 0 else FAR
 
 
-@njit(forceinline=True, nogil=True, cache=True)
+@njit(forceinline=True, nogil=True)
 def _distances(tiles: TileArguments, chunk: _Chunk, row: int, i: int) -> None:
     """Distances of point i of the tile, row of the block, to the chunk's landmarks, `FAR` where a pair is skipped."""
     points, landmarks, d = chunk.points, chunk.landmarks, chunk.distances
@@ -189,7 +179,7 @@ def _distances(tiles: TileArguments, chunk: _Chunk, row: int, i: int) -> None:
             d[j] = FAR
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _skip_within_reach(d: Floats, reach: Any, reaches: Floats) -> None:
     """Move landmarks nearer than the reach of either end away."""
     use_wide_vectors()
@@ -199,7 +189,7 @@ def _skip_within_reach(d: Floats, reach: Any, reaches: Floats) -> None:
         d[j] = far if d[j] < max(reach, reaches[j]) else d[j]
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _exponentials(d: Floats, exponent: _Exponent, e: Floats) -> None:
     """e_t = 2^(rate d - shift)."""
     use_wide_vectors()
@@ -209,7 +199,7 @@ def _exponentials(d: Floats, exponent: _Exponent, e: Floats) -> None:
         e[t, j] = exp2(rate * d[j] - shift)
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _squares(square: _Square, e: Floats) -> None:
     """e_t = factor times the square of another temperature's."""
     use_wide_vectors()
@@ -220,7 +210,7 @@ def _squares(square: _Square, e: Floats) -> None:
         e[t, j] = factor * value * value
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _add_groups(e: Floats, t: int, weights: Floats, halves: Floats, sums: Floats) -> None:
     """Add v e_t of a chunk to the (16,) sums of the groups.
 
@@ -245,7 +235,7 @@ def _add_groups(e: Floats, t: int, weights: Floats, halves: Floats, sums: Floats
         sums[j] += halves[j] + halves[j + np.uintp(GROUPS)]
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _weighted(e: Floats, t: int, weights: Floats) -> Any:
     """Sum of v e_t over a chunk."""
     use_wide_vectors()
@@ -287,16 +277,16 @@ def landmark_sums(tiles: TileArguments, scales: Scales, shifts: Floats, gain: An
                 for t in range(n_temperatures):
                     root = scales.square_of[t]
                     if root < 0:
-                        _exponentials(d, _Exponent(t, scales.rates[t], shifts[t, row]), e)
+                        _exponentials(d, (t, scales.rates[t], shifts[t, row]), e)
                     else:
-                        _squares(_Square(t, root, len(d), gain, tiles.floor), e)
+                        _squares((t, root, len(d), gain, tiles.floor), e)
                     _add_groups(e, t, chunk.weights, halves, sums[row, t])
                     if chunk.any_kept:
                         sums[row, t, GROUPS] += _weighted(e, t, chunk.kept)
     return sums
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _affinities(d: Floats, exponent: _Exponent, logs: Floats, a: Floats) -> None:
     """a_t = 2^(rate d - l_i - l_s), the shift being l_i."""
     use_wide_vectors()
@@ -306,7 +296,7 @@ def _affinities(d: Floats, exponent: _Exponent, logs: Floats, a: Floats) -> None
         a[t, j] = exp2(rate * d[j] - l_row - logs[t, j])
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _squared_affinities(square: _Square, factors: Floats, a: Floats) -> None:
     """a_t from the squares of another temperature's, with the factors of both ends."""
     use_wide_vectors()
@@ -317,7 +307,7 @@ def _squared_affinities(square: _Square, factors: Floats, a: Floats) -> None:
         a[t, j] = value * value * (factor * factors[t, j])
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _of_class(weights: Floats, classes: npt.NDArray[np.int32], own: Any, chosen: Floats) -> None:
     """V of the landmarks of one class in a chunk, 0 elsewhere."""
     use_wide_vectors()
@@ -326,7 +316,7 @@ def _of_class(weights: Floats, classes: npt.NDArray[np.int32], own: Any, chosen:
         chosen[j] = weights[j] if classes[j] == own else weights[j] * 0
 
 
-@njit(fastmath=True, nogil=True, cache=True)
+@njit(fastmath=True, nogil=True)
 def _weighted_squares(a: Floats, t: int, weights: Floats, floor: Any) -> Any:
     """Sum of v a_t^2 over a chunk, a at least `floor` (as in `_squares`)."""
     use_wide_vectors()
@@ -338,7 +328,7 @@ def _weighted_squares(a: Floats, t: int, weights: Floats, floor: Any) -> Any:
     return total
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _gather_logs(pool: LogsAndClasses, columns: Integers, landmarks: LogsAndClasses) -> None:
     """Copy logarithms and classes of a chunk's landmarks from the pool, for all of (t, TILE), (TILE,)."""
     landmarks.logs[:] = 0
@@ -386,9 +376,9 @@ def landmark_affinities(
                 for t in range(n_temperatures):
                     root, x_log = scales.square_of[t], points.logs[t, row]
                     if root < 0:
-                        _affinities(d, _Exponent(t, scales.rates[t], x_log), logs, a)
+                        _affinities(d, (t, scales.rates[t], x_log), logs, a)
                     else:
-                        _squared_affinities(_Square(t, root, len(d), x_log, floor), logs, a)
+                        _squared_affinities((t, root, len(d), x_log, floor), logs, a)
                     _add_groups(a, t, chunk.weights, halves, sums[0, row, t])
                     _add_groups(a, t, own[0], halves, sums[1, row, t])
                     of_squares[block, t] += _weighted_squares(a, t, chunk.weights, floor)

@@ -20,13 +20,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clorg_scale.arrays import array_module, within_device_memory
+from clorg_scale.arrays import within_device_memory
 from clorg_scale.numerics.products import float32_products
+from clorg_scale.rld.exact.device_points import on_device
 from clorg_scale.rld.sampled.landmarks import GROUPS
 from clorg_scale.rld.sampled.tile_order import ROWS
 from clorg_scale.rld.sampled.tiles_numba import LogsAndClasses, Scales, TileArguments
 
 __all__ = [
+    "OUT_OF_MEMORY",
+    "Batch",
     "TilePoints",
     "affinity_terms",
     "by_group",
@@ -34,7 +37,6 @@ __all__ = [
     "kernel_terms",
     "landmark_affinities",
     "landmark_sums",
-    "on_device",
     "tile_distances",
 ]
 
@@ -49,25 +51,26 @@ NEAR_BYTES = 64 << 20
 OUT_OF_MEMORY = "sampled RLD, which takes about 3 GB there beside the embeddings"
 
 
-def on_device(device: Any, array: Any) -> Any:
-    """The array as a tensor on the device; a CuPy array, or a tensor that is on it already, is not copied."""
-    if array_module(array) is np:
-        return torch.as_tensor(array, device=device)
-    return torch.from_dlpack(array)  # unlike `as_tensor`, waits for CuPy's stream
+class Batch(NamedTuple):
+    """Some tiles: b of them, with m landmarks each.
 
-
-class _Batch(NamedTuple):
-    """Some tiles of a block: b of them, with m landmarks each.
-
-    `rows`: its points in the block, fewer than b ROWS where the last tile is not full; `columns`: (b, m) positions in
-    the pool, arbitrary where there is no landmark; `distance`: (b, ROWS, m), infinite where a pair does not count;
-    `weights`: (b, m, 17).
+    `rows`: their points, fewer than b ROWS where the last tile is not full; `columns`: (b, m) positions of the
+    landmarks in the pool, arbitrary where there is none; `distance`: (b, ROWS, m), infinite where a pair does not
+    count; `weights`: (b, m, 17) of each landmark in the column of its group.
     """
 
     rows: slice
     columns: Any
     distance: Any
     weights: Any
+
+    def by_tile(self, array: Any) -> Any:
+        """(b, ROWS, ...) from (p, ...) of its points."""
+        return by_tile(array, len(self.columns))
+
+    def of_points(self, sums: Any, axis: int = 0) -> Any:
+        """(p, ...) of its points from (b, ROWS, ...); the tiles are counted by `axis`."""
+        return sums.flatten(axis, axis + 1).narrow(axis, 0, self.rows.stop - self.rows.start)
 
 
 @within_device_memory(OUT_OF_MEMORY)
@@ -77,9 +80,7 @@ def landmark_sums(tiles: TileArguments, scales: Scales, shifts: Any, gain: Any) 
     shift = on_device(tiles.L.device, shifts).T
     sums = np.empty((len(tiles.X), len(scales.rates), GROUPS + 1))
     for batch in _batches(tiles):
-        shift_of_batch = by_tile(shift[batch.rows], len(batch.columns))
-        of_batch = kernel_terms(batch.distance, batch.weights, scales, shift_of_batch, gain)
-        sums[batch.rows] = _of_points(of_batch, batch).cpu().numpy()
+        sums[batch.rows] = kernel_terms(batch, scales, shift[batch.rows], gain).cpu().numpy()
     return sums
 
 
@@ -89,38 +90,26 @@ def landmark_affinities(
     tiles: TileArguments, scales: Scales, points: LogsAndClasses, pool: LogsAndClasses
 ) -> tuple[Floats, Floats]:
     """Pass 2 of a block of points, as `clorg_scale.rld.sampled.tiles_numba.landmark_affinities`."""
-    x_log, x_class, l_log, l_class = (on_device(tiles.L.device, array) for array in (*points, *pool))
-    x_log, l_log = x_log.T, l_log.T.contiguous()
+    points, pool = (
+        LogsAndClasses(on_device(tiles.L.device, logs).T.contiguous(), on_device(tiles.L.device, classes))
+        for logs, classes in (points, pool)
+    )
     sums = np.empty((2, len(tiles.X), len(scales.rates), GROUPS + 1))
     of_squares = np.zeros(len(scales.rates))
     for batch in _batches(tiles):
-        b = len(batch.columns)
-        same = by_tile(x_class[batch.rows], b)[:, :, None] == l_class[batch.columns][:, None, :]
-        logs = by_tile(x_log[batch.rows], b), l_log[batch.columns]
-        of_batch, squares = affinity_terms(batch.distance, batch.weights, scales, logs, same)
-        for kind in range(2):
-            sums[kind, batch.rows] = _of_points(of_batch[kind], batch).cpu().numpy()
-        of_squares += _of_points(squares, batch).sum(0).cpu().numpy()
+        of_batch, squares = affinity_terms(batch, scales, points, pool)
+        sums[:, batch.rows] = of_batch.cpu().numpy()
+        of_squares += squares.cpu().numpy()
     return sums, of_squares
 
 
-def kernel_terms(distance: Any, weights: Any, scales: Scales, shift: Any, gain: Any) -> Any:
-    """Pass 1 of b tiles.
+def kernel_terms(batch: Batch, scales: Scales, shift: Any, gain: Any) -> Any:
+    """Pass 1 of some tiles: (p, t, 17) float64 sums of the landmarks' e by groups.
 
-    Parameters
-    ----------
-    distance, weights
-        (b, ROWS, m), infinite where a pair does not count; (b, m, 17).
-    scales, gain
-        As for `clorg_scale.rld.sampled.tiles_numba.landmark_sums`.
-    shift
-        (b, ROWS, t).
-
-    Returns
-    -------
-    (b, ROWS, t, 17) float64 sums of the landmarks' e by groups.
+    `shift`: (p, t) of their points; `scales`, `gain`: as for `clorg_scale.rld.sampled.tiles_numba.landmark_sums`.
     """
     raised: dict[int, Any] = {}
+    distance, shift = batch.distance, batch.by_tile(shift.to(batch.distance.dtype))
     nothing = distance.new_zeros(())
     sums = distance.new_empty((*shift.shape, GROUPS + 1), dtype=torch.float64)
     for t, (rate, root) in enumerate(zip(scales.rates.tolist(), scales.square_of.tolist(), strict=True)):
@@ -130,56 +119,45 @@ def kernel_terms(distance: Any, weights: Any, scales: Scales, shift: Any, gain: 
             e = torch.addcmul(nothing, raised[root], raised[root], value=float(gain))  # one pass through memory
         if t in scales.square_of:
             raised[t] = e
-        sums[:, :, t] = e @ weights
-    return sums
+        sums[:, :, t] = e @ batch.weights
+    return batch.of_points(sums)
 
 
-def affinity_terms(distance: Any, weights: Any, scales: Scales, logs: tuple[Any, Any], same: Any) -> tuple[Any, Any]:
-    """Pass 2 of b tiles.
-
-    Parameters
-    ----------
-    distance, weights
-        As for `kernel_terms`.
-    scales
-        As for `clorg_scale.rld.sampled.tiles_numba.landmark_affinities`.
-    logs
-        (b, ROWS, t) of the points and (b, m, t) of the landmarks: logarithms of r, or the factors of the squares of
-        another temperature's affinities.
-    same
-        (b, ROWS, m) whether the landmark is of the point's class.
+def affinity_terms(batch: Batch, scales: Scales, points: LogsAndClasses, pool: LogsAndClasses) -> tuple[Any, Any]:
+    """Pass 2 of some tiles; arguments as for `clorg_scale.rld.sampled.tiles_numba.landmark_affinities`, logs (n, t).
 
     Returns
     -------
-    (2, b, ROWS, t, 17) float64 sums of the landmarks' a by groups, of all and of those of the point's class, and
-    (b, ROWS, t) float64 sums of v a^2.
+    (2, p, t, 17) float64 sums of the landmarks' a by groups, of all and of those of the point's class, and (t,) float64
+    sum of v a^2.
     """
-    x_log, l_log = logs
-    of_all = weights.sum(2)[:, :, None]
+    x_log, l_log = batch.by_tile(points.logs[batch.rows]), pool.logs[batch.columns]
+    same = batch.by_tile(points.classes[batch.rows])[:, :, None] == pool.classes[batch.columns][:, None, :]
+    distance, of_all = batch.distance, batch.weights.sum(2)[:, :, None]
     squares_of: dict[int, Any] = {}
     sums = distance.new_empty((2, *x_log.shape, GROUPS + 1), dtype=torch.float64)
     of_squares = torch.empty_like(x_log, dtype=torch.float64)
     for t, (rate, root) in enumerate(zip(scales.rates.tolist(), scales.square_of.tolist(), strict=True)):
         own, others = x_log[:, :, t, None], l_log[:, None, :, t]
-        v, v_squares = weights, of_all
+        v, v_squares = batch.weights, of_all
         if root < 0:
             a = torch.add(-(own + others), distance, alpha=rate).exp2_()
         elif t in scales.square_of:
             a = squares_of[root] * (own * others)
         else:  # no other temperature needs it: the landmarks' factors go to their weights
             a, factors = squares_of[root] * own, l_log[:, :, t, None]
-            v, v_squares = weights * factors, of_all * factors.square()
+            v, v_squares = v * factors, of_all * factors.square()
         square = a.square()
         sums[0, :, :, t] = a @ v
         sums[1, :, :, t] = torch.where(same, a, 0) @ v
         of_squares[:, :, t] = (square @ v_squares)[:, :, 0]
         if t in scales.square_of:
             squares_of[t] = square
-    return sums, of_squares
+    return batch.of_points(sums, 1), batch.of_points(of_squares).sum(0)
 
 
 class TilePoints(NamedTuple):
-    """Points or landmarks of b tiles.
+    """Points or landmarks, of b tiles or without the first axis of all.
 
     `x`: (b, p, d) coordinates, float64, float32, or float16, whose products are then summed in float32; `norms`: (b, p)
     their squared norms; `reach`: (b, p) distances below which pairs do not count.
@@ -238,27 +216,38 @@ def _products_of_halves(x: Any, y: Any) -> Any:
         return torch.bmm(x.float(), y.float().mT)
 
 
-def _batches(tiles: TileArguments) -> Iterator[_Batch]:
+def _batches(tiles: TileArguments) -> Iterator[Batch]:
     """All tiles of a block, several at a time."""
-    L, starts = tiles.L, tiles.skip_starts
-    x_all, x_norm, x_reach, l_norm, l_reach = (
-        on_device(L.device, array) for array in (tiles.X, tiles.x_norms, tiles.x_reach, tiles.l_norms, tiles.l_reach)
-    )
+    device, starts = tiles.L.device, tiles.skip_starts
+    x, pool = (TilePoints(*(on_device(device, array) for array in some)) for some in (tiles[:3], tiles[3:6]))
     n_tiles, m = tiles.columns.shape
-    step = max(1, BATCH_BYTES[L.device.type] // (L.element_size() * m * (ROWS + L.shape[1])))
+    step = max(1, BATCH_BYTES[device.type] // (pool.x.element_size() * m * (ROWS + pool.x.shape[1])))
     for first in range(0, n_tiles, step):
         last = min(n_tiles, first + step)
         rows = slice(first * ROWS, min(len(tiles.X), last * ROWS))
-        listed = on_device(L.device, tiles.columns[first:last])
-        columns, b = listed.clamp(min=0), len(listed)
-        points = TilePoints(*(by_tile(array[rows], b) for array in (x_all, x_norm, x_reach)))
-        reach = torch.where(listed < 0, torch.inf, l_reach[columns])
-        distance = tile_distances(points, TilePoints(L[columns], l_norm[columns], reach), tiles.near)
+        landmarks = tiles.columns[first:last], tiles.weights[first:last, :, :m]
+        listed, weights = (on_device(device, array) for array in landmarks)
+        batch = batch_of(rows, TilePoints(*(array[rows] for array in x)), (listed, weights), pool, tiles.near)
         counts = np.diff(starts[rows.start : rows.stop + 1])
-        owners = on_device(L.device, np.repeat(np.arange(len(counts)), counts))
-        skipped = on_device(L.device, tiles.skip_columns[starts[rows.start] : starts[rows.stop]])
-        distance.view(-1, m)[owners, skipped] = torch.inf
-        yield _Batch(rows, columns, distance, by_group(on_device(L.device, tiles.weights[first:last, :, :m])))
+        owners = on_device(device, np.repeat(np.arange(len(counts)), counts))
+        skipped = on_device(device, tiles.skip_columns[starts[rows.start] : starts[rows.stop]])
+        batch.distance.view(-1, m)[owners, skipped] = torch.inf
+        yield batch
+
+
+def batch_of(
+    rows: slice, points: TilePoints, landmarks: tuple[Any, Any], pool: TilePoints, near: Any, *, tf32: bool = False
+) -> Batch:
+    """Tiles of some points against landmarks, (b, m) positions in the pool and (b, 2, m) weights: `tile_distances`."""
+    listed, weights = landmarks
+    columns, (b, m) = listed.clamp(min=0), listed.shape
+    of_tiles = TilePoints(
+        pool.x.index_select(0, columns.view(-1)).view(b, m, -1),
+        pool.norms[columns],
+        torch.where(listed < 0, torch.inf, pool.reach[columns]),
+    )
+    distance = tile_distances(TilePoints(*(by_tile(array, b) for array in points)), of_tiles, near, tf32=tf32)
+    return Batch(rows, columns, distance, by_group(weights.to(distance.dtype)))
 
 
 def _recompute(square: Any, near: Any, x: Any, y: Any) -> None:
@@ -284,8 +273,3 @@ def by_tile(array: Any, b: int) -> Any:
     if missing:
         array = torch.cat([array, array.new_zeros((missing, *array.shape[1:]))])
     return array.reshape(b, ROWS, *array.shape[1:])
-
-
-def _of_points(sums: Any, batch: _Batch) -> Any:
-    """(p, ...) from (b, ROWS, ...)."""
-    return sums.flatten(0, 1)[: batch.rows.stop - batch.rows.start]

@@ -1,4 +1,4 @@
-"""AnnData in HDF5 and Zarr, by the rules of every version: which parts describe points, and how columns are encoded.
+"""AnnData in HDF5 and Zarr, by the rules of every version: which members describe points, and how columns are encoded.
 
 Since 0.8 a column of categories is a group of ``codes`` and ``categories``, a column with missing values one of
 ``values`` and ``mask``. 0.7 stores the codes under the name of the column, with an attribute that refers to the
@@ -24,10 +24,10 @@ from clorg_scale.store.readers.hdf5_objects import text_attribute
 __all__ = ["describes_points", "encoded_members", "is_annotated", "table_of"]
 
 _NOT_PER_POINT = ("var", "varm", "varp", "uns", "obsp", "layers", "raw", "raw.X", "raw.var", "raw.varm", "raw.cat")
-"""Parts that describe genes, pairs or other measurements, not points."""
+"""Members that describe genes, pairs or other measurements, not points."""
 
 _NOT_COLUMNS = ("_index", "__categories")
-"""Parts of ``obs`` that are not columns: its index, and the categories of columns."""
+"""Members of ``obs`` that are not columns: its index, and the categories of columns."""
 
 Plain = Callable[[Any, str], Member]
 """Makes a member of an array without an encoding, by the array and its full name."""
@@ -39,12 +39,12 @@ def is_annotated(group: Any) -> bool:
 
 
 def describes_points(group: Any, name: str, *, annotated: bool) -> bool:
-    """Whether a part of a group may be embeddings or labels.
+    """Whether a member of a group may be embeddings or labels.
 
     Parameters
     ----------
     group, name
-        The part is ``group[name]``.
+        The member is ``group[name]``.
     annotated
         The group is an AnnData object.
     """
@@ -54,12 +54,12 @@ def describes_points(group: Any, name: str, *, annotated: bool) -> bool:
 
 
 def encoded_members(group: Any, name: str, full: str, plain: Plain, path: Path) -> dict[str, Member] | None:
-    """List the arrays that one part of a group holds in the encodings of AnnData.
+    """List the arrays that one member of a group holds in the encodings of AnnData.
 
     Parameters
     ----------
     group, name
-        The part is ``group[name]``.
+        The member is ``group[name]``.
     full
         Its name in the file.
     plain
@@ -69,7 +69,7 @@ def encoded_members(group: Any, name: str, full: str, plain: Plain, path: Path) 
 
     Returns
     -------
-    By name; None for a group without an encoding, whose parts are to be listed one by one.
+    By name; None for a group without an encoding, whose members are to be listed one by one.
     """
     item = group[name]
     encoding = text_attribute(item, "encoding-type")
@@ -96,7 +96,7 @@ def encoded_members(group: Any, name: str, full: str, plain: Plain, path: Path) 
 
 
 def table_of(members: dict[str, Member]) -> Table:
-    """Tell which arrays of an AnnData object are features: those of two dimensions."""
+    """The arrays of an AnnData object, those of two dimensions as features."""
 
     def reason(name: str, member: Member) -> str:
         if "obs" in name.split("/"):
@@ -116,7 +116,7 @@ def _text(value: Any) -> str:
 
 
 def _one_member(group: Any, name: str, full: str, plain: Plain, path: Path) -> Member:
-    """The one array that an encoded part is."""
+    """The one array that an encoded member is."""
     found = encoded_members(group, name, full, plain, path)
     if found is None or full not in found:
         raise InputError(f"{full!r} in {path} has an unknown encoding; write the file with a newer anndata.")
@@ -171,12 +171,12 @@ def _labels_of_codes(codes: Member, categories: Member, path: Path, full: str) -
             f"The column {full!r} in {path} is damaged: it holds the code {numbers[wrong[0]]}, but there are "
             f"{len(names)} categories (row {wrong[0]}); write the file again."
         )
-    there = numbers >= 0
-    if there.all():
+    labeled = numbers >= 0
+    if labeled.all():
         labels: npt.NDArray[Any] = names[numbers]
     else:
         labels = np.full(numbers.shape, None, dtype=object)
-        labels[there] = names[numbers[there]]
+        labels[labeled] = names[numbers[labeled]]
     return labels
 
 

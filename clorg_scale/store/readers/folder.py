@@ -22,7 +22,7 @@ def contents(path: Path, *, allow_external: bool = False) -> Contents:
     path
         Folder of the store.
     allow_external
-        Follow a symbolic link in the place of an array that leads out of the folder.
+        Follow a symbolic link that stands for an array and leads out of the folder.
 
     Raises
     ------
@@ -42,9 +42,9 @@ def contents(path: Path, *, allow_external: bool = False) -> Contents:
     shapes = {"embeddings": shape, "labels": shape[:1]}
     open_array = partial(_open_checked, allow_external=allow_external)
     members = {
-        part: Member(shapes[part], partial(open_array, path / files[part], shapes[part]))
-        for part in shapes
-        if part in files
+        name: Member(shapes[name], partial(open_array, path / files[name], shapes[name]))
+        for name in shapes
+        if name in files
     }
     return Contents(path, members, record.get("metadata", {}))
 

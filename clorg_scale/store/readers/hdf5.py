@@ -58,7 +58,7 @@ def _collect(file: Any, path: Path, members: dict[str, Member], *, allow_externa
             full = prefix + name
             if not describes_points(group, name, annotated=annotated):
                 continue
-            unfollowed = item if isinstance(item, Unfollowed) else objects.unfollowed_part(group, name, item)
+            unfollowed = item if isinstance(item, Unfollowed) else objects.unfollowed_member(group, name, item)
             if unfollowed is not None:
                 members[full] = Member((), partial(_refuse, unfollowed.sentence), elsewhere=unfollowed.elsewhere)
                 continue
@@ -66,7 +66,7 @@ def _collect(file: Any, path: Path, members: dict[str, Member], *, allow_externa
                 found = encoded_members(group, name, full, plain, path)
             except InputError as error:
                 found = {full: Member((), partial(_refuse, str(error)))}
-            except Exception as error:  # parts that are missing, or of another kind: a dozen types of errors
+            except Exception as error:  # members that are missing, or of another kind: a dozen types of errors
                 sentence = f"{full!r} in {path} is not encoded as AnnData says, or it is damaged ({error})."
                 found = {full: Member((), partial(_refuse, sentence))}
             if found is None:

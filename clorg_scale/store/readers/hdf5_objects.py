@@ -72,13 +72,13 @@ class Objects:
                 continue
             yield name, item
 
-    def unfollowed_part(self, group: Any, name: str, item: Any) -> Unfollowed | None:
-        """Whether a column or matrix, encoded as AnnData does, takes a part from where it must not be taken."""
+    def unfollowed_member(self, group: Any, name: str, item: Any) -> Unfollowed | None:
+        """Whether a column or matrix, encoded as AnnData does, has a member that must not be followed."""
         encoding = text_attribute(item, "encoding-type")
-        parts = [(group, text_attribute(item, "categories")), *((group, part) for part in ("uns",) if part in group)]
+        members = [(group, text_attribute(item, "categories")), *((group, some) for some in ("uns",) if some in group)]
         if not hasattr(item, "shape") and encoding not in ("", "anndata", "dict", "raw"):
-            parts += [(item, part) for part in item]
-        found = (self._foreign(owner, part) for owner, part in parts if part)
+            members += [(item, member) for member in item]
+        found = (self._foreign(owner, member) for owner, member in members if member)
         return next((foreign for foreign in found if foreign is not None), None)
 
     def _foreign(self, group: Any, name: str) -> Unfollowed | None:
@@ -96,7 +96,7 @@ def check_path(group: Any, name: str, path: Path, *, allow_external: bool) -> No
     Raises
     ------
     InputError
-        If it leads to a file that is not allowed, not there, or not a regular file.
+        If it leads to a file that is not allowed, missing, or not a regular file.
     """
     target = _leaves(group, name)
     if target is None:
@@ -117,7 +117,7 @@ def leads_elsewhere(group: Any, name: str) -> bool:
 
 
 def check_sources(dataset: Any, path: Path, *, allow_external: bool) -> None:
-    """Check the files that a dataset is made of: none but its own unless allowed, all of them there and whole.
+    """Check the files that a dataset is made of: none but its own unless allowed, all of them complete.
 
     Raises
     ------
@@ -146,18 +146,20 @@ def _check_external_storage(dataset: Any, name: str, *, allow_external: bool) ->
         if not allow_external:
             raise InputError(_refusal(f"The {name}", file))
         check_regular_file(file)
-        there = Path(file).stat().st_size - offset if Path(file).is_file() else None
+        available = Path(file).stat().st_size - offset if Path(file).is_file() else None
         needed = min(size, left)
-        if there is None or there < needed:
-            state = "is not there" if there is None else f"holds {max(there, 0)} of the {needed} bytes read from it"
-            raise InputError(f"The {name} lies in another file, {file}, which {state}; zeros would be read instead.")
+        if available is None or available < needed:
+            size = (
+                "is not there" if available is None else f"holds {max(available, 0)} of the {needed} bytes read from it"
+            )
+            raise InputError(f"The {name} lies in another file, {file}, which {size}; zeros would be read instead.")
         left -= needed
 
 
 def _check_virtual(
     dataset: Any, path: Path, name: str, *, allow_external: bool, seen: tuple[tuple[str, str], ...]
 ) -> None:
-    """Check that every part of a virtual data set has a source that is there."""
+    """Check that every element of a virtual data set has a source, and that none is missing."""
     import h5py
 
     from clorg_scale.arrays.unwritten import check_written
@@ -179,12 +181,12 @@ def _check_virtual(
         check_regular_file(file)
         with h5py.File(file, "r") as opened:
             check_path(opened, source.dset_name, file, allow_external=allow_external)
-            part = opened.get(source.dset_name)
-            if not isinstance(part, h5py.Dataset):
+            stored = opened.get(source.dset_name)
+            if not isinstance(stored, h5py.Dataset):
                 missing += 1
                 continue
-            _check_sources(part, file, allow_external=allow_external, seen=seen)
-            check_written(part, name=f"dataset {part.name.lstrip('/')!r} in {file}, a source of the {name}")
+            _check_sources(stored, file, allow_external=allow_external, seen=seen)
+            check_written(stored, name=f"dataset {stored.name.lstrip('/')!r} in {file}, a source of the {name}")
     if missing:
         gone = next(source for source in sources if files[source.file_name] is None) if None in files.values() else None
         which = f" (such as {gone.file_name})" if gone is not None else ""
@@ -214,13 +216,13 @@ def _leaves(group: Any, target: str, hops: int = 0) -> str | None:
     import h5py
 
     here = group.file if target.startswith("/") else group
-    for part in target.split("/"):
-        if part in ("", "."):
+    for step in target.split("/"):
+        if step in ("", "."):
             continue
         if not isinstance(here, h5py.Group):
             return None
         try:
-            link = here.get(part, getlink=True)
+            link = here.get(step, getlink=True)
         except TypeError:  # a kind of link that somebody's own code defines
             return "unknown to h5py"
         if link is None:
@@ -233,7 +235,7 @@ def _leaves(group: Any, target: str, hops: int = 0) -> str | None:
             foreign = _leaves(here, link.path, hops + 1)
             if foreign is not None:
                 return foreign
-        here = _opened(here, part)
+        here = _opened(here, step)
     return None
 
 
@@ -278,7 +280,7 @@ def _identity(item: Any) -> tuple[int, int]:
 
 
 def _unreadable_type(dataset: Any) -> str | None:
-    """Tell why h5py has no NumPy type for a dataset; None if it has."""
+    """Why h5py has no NumPy type for a dataset; None if it has."""
     try:
         dataset.dtype  # noqa: B018
     except Exception as error:  # h5py documents none of them

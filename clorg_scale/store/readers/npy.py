@@ -37,7 +37,7 @@ def open_npy(path: Path) -> Array:
     Raises
     ------
     InputError
-        If it is not there, not such a file, truncated, or holds Python objects.
+        If it is missing, not such a file, truncated, or holds Python objects.
     """
     check_regular_file(path)
     try:
@@ -54,7 +54,7 @@ def read_header(file: IO[bytes], path: Path | str) -> tuple[tuple[int, ...], boo
     Raises
     ------
     InputError
-        If there is no such header, or it announces Python objects.
+        If it has no such header, or announces Python objects.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -95,9 +95,9 @@ def map_npy(path: Path, offset: int, shape: tuple[int, ...], fortran: bool, dtyp
         If the file ends before the array does.
     """
     n_bytes = prod(shape) * dtype.itemsize
-    there = path.stat().st_size - offset
-    if there < n_bytes:
-        raise InputError(f"{path} is truncated: {n_bytes} bytes of data are announced, {max(there, 0)} are there.")
+    available = path.stat().st_size - offset
+    if available < n_bytes:
+        raise InputError(f"{path} is truncated: {n_bytes} bytes of data are announced, {max(available, 0)} are there.")
     if n_bytes == 0 or not shape:
         return np.zeros(shape, dtype)
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")

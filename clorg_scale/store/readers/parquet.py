@@ -97,7 +97,7 @@ def _read_column(path: Path, name: str) -> Any:
 
 
 def _gather(path: Path, names: list[str], blocks: Iterator[Array]) -> Array:
-    """Gather batches, the first of which tells width and type."""
+    """Gather batches, the first of which gives width and type."""
     import pyarrow.parquet
 
     check_room(_announced(path, names), f"columns of {path}")
@@ -129,7 +129,7 @@ def _batches(path: Path, names: list[str]) -> Iterator[Any]:
             rows = _rows_at_once(file.metadata.row_group(group), names, path)
             for batch in file.iter_batches(rows, row_groups=[group], columns=names):
                 if batch.num_rows:
-                    yield batch.select(names)  # "a.b" also reads the part b of a column a
+                    yield batch.select(names)  # "a.b" also reads the field b of a column a
 
 
 def _announced(path: Path, names: list[str]) -> int:

@@ -52,7 +52,7 @@ def _load(torch: Any, path: Path) -> Any:
         mapped = file.read(4) == b"PK\x03\x04"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old and of sparse tensors, which are told of here where they matter
+            warnings.simplefilter("ignore")  # of old and of sparse tensors, which are reported where they matter
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         # What PyTorch says of it is a page of advice to unpickle it nevertheless.

@@ -73,7 +73,7 @@ def _member(path: Path, start: int, size: int, name: str, entry: dict[str, Any])
         return Member((), partial(_refuse, path, name, str(entry["dtype"])))
     dtype = np.dtype(_DTYPES[entry["dtype"]])
     if begin < 0 or min(shape, default=0) < 0 or end - begin != prod(shape) * dtype.itemsize:
-        raise InputError(f"{path} is damaged: the place of tensor {name!r} does not fit its shape {shape}.")
+        raise InputError(f"{path} is damaged: the location of tensor {name!r} does not fit its shape {shape}.")
     if start + end > size:
         raise InputError(f"{path} is truncated: tensor {name!r} ends at byte {start + end}, the file at {size}.")
     return Member(shape, partial(_read, path, start + begin, shape, dtype, entry["dtype"] == "BF16"))

@@ -110,7 +110,7 @@ def typed_labels(
     Parameters
     ----------
     column
-        The cells. Space around numbers is no part of them.
+        The cells. Space around numbers is dropped.
     path, name, first_row
         File, column ("" if it is the only one) and the number of the first row, for sentences.
 
@@ -153,8 +153,8 @@ def _judge_missing(cells: list[str], missing: list[int], path: Path, name: str, 
         If all other cells are numbers.
     """
     row, written = missing[0] + first_row, cells[missing[0]]
-    there = set(missing)
-    if all(_is_number(cell) for position, cell in enumerate(cells) if position not in there):
+    known_missing = set(missing)
+    if all(_is_number(cell) for position, cell in enumerate(cells) if position not in known_missing):
         where = f" of column {name!r}" if name else ""
         raise InputError(
             f"{path} has no label in row {row}{where}, which says {written!r}; write -1 for a point without a class."

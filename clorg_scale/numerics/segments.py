@@ -1,4 +1,4 @@
-"""Sums of rows by key on a device, in a fixed order: equal input gives equal bits, which atomic additions do not."""
+"""Sums by key with torch, in a fixed order: equal input gives equal bits, which atomic additions do not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-__all__ = ["keyed_sums", "run_reduce", "run_sums"]
+__all__ = ["add_at", "keyed_sums", "run_reduce", "run_sums"]
 
 PIECE = 64
 """Rows that one thread adds up; the sums of a key's pieces are added in a second step."""
@@ -34,3 +34,12 @@ def keyed_sums(values: Any, keys: Any, n_keys: int) -> Any:
     number = torch.arange(len(owner), device=keys.device) - (n_pieces.cumsum(0) - n_pieces)[owner]
     lengths = (counts[owner] - PIECE * number).clamp_(max=PIECE)
     return run_sums(run_sums(values[order], lengths), n_pieces)
+
+
+def add_at(into: Any, positions: Any, values: Any) -> None:
+    """Into[:, positions] += values, for positions (e,) that repeat and values (w, e)."""
+    if not len(positions):
+        return
+    order = torch.argsort(positions, stable=True)
+    unique, counts = torch.unique_consecutive(positions[order], return_counts=True)
+    into[:, unique] += run_sums(values[:, order].T, counts).T
