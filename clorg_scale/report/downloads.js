@@ -108,7 +108,7 @@ function csvText(rows) {
 function save(blob, name) {
   const link = html("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
-  URL.revokeObjectURL(link.href);
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);  // a browser may read it after this returns
 }
 function savePng({ text: source, W, H }, name) {
   const image = new Image(), scale = Math.min(3, 8000 / Math.max(W, H)), canvas = document.createElement("canvas");

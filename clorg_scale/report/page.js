@@ -17,9 +17,7 @@ function makeSortable(table) {
 }
 function download() {
   const content = several ? analyses : analyses[0];
-  const link = html("a", { href: URL.createObjectURL(new Blob([JSON.stringify(content, null, 1)], { type: "application/json" })), download: several ? "comparison.json" : "analysis.json" });
-  link.click();
-  URL.revokeObjectURL(link.href);
+  save(new Blob([JSON.stringify(content, null, 1)], { type: "application/json" }), several ? "comparison.json" : "analysis.json");
 }
 
 if (pageData.steps) {

@@ -52,12 +52,14 @@ def analyze(data, out, *settings):
 
 
 def numbers(out):
-    """The written record without what differs between two runs."""
+    """The written record and its arrays without what differs between two runs."""
     document = json.loads((out / "analysis.json").read_text())
     for part in (*document["stages"], *document["probes"]):
-        for time_or_memory in ("seconds", "peak_memory_bytes"):
+        for time_or_memory in ("seconds", "compile_seconds", "peak_memory_bytes"):
             part.pop(time_or_memory, None)
-    return document
+    del document["arrays"]["digest"]  # of numbers that are equal but for rounding
+    with np.load(out / "analysis_arrays.npz") as arrays:
+        return document | {"values": {name: array.tolist() for name, array in arrays.items()}}
 
 
 def same_numbers(out, other):

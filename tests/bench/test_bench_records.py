@@ -27,7 +27,9 @@ def written(path, *records):
 
 
 def committed():
-    return [r for path in sorted((ROOT / "bench" / "results").glob("*.json*")) for r in read_any_records(path)]
+    results = ROOT / "bench" / "results"
+    paths = sorted([*results.glob("*.jsonl"), *results.glob("gpu_*.json")])
+    return [record for path in paths for record in read_any_records(path)]
 
 
 # ---- records ---------------------------------------------------------------------------------------------------------

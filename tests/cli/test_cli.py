@@ -174,7 +174,7 @@ def test_analyze_and_compare(digits, data):
     np.save("noisy.npy", X + np.random.default_rng(0).normal(size=X.shape).astype(np.float32) * 6)
     quick = ("--k", "10", "--probes", "knn", "--map-points", "50")
     text = succeeds("analyze", digits / "store", "--out", "clean", *quick)
-    assert text.startswith("store: 300 points of 64 features, 10 classes\n")
+    assert text.startswith("store: 300 points of 64 features, not normalized, 10 classes\n")
     assert text.endswith("Open clean/report.html in a browser; every number is in clean/analysis.json.\n")
     record = cs.Analysis.from_json("clean")
     printed = columns(text)

@@ -77,7 +77,7 @@ def test_disk_full_for_an_analysis(here):
     """No folder is left where nothing could be kept; finished stages are kept, and used when there is space again."""
     arguments = command("analyze")
     assert run(*arguments, "--out", "undisturbed").code == 0
-    largest_stage = max(path.stat().st_size for path in Path("undisturbed").glob("*.npz"))
+    largest_stage = max(path.stat().st_size for path in Path("undisturbed").glob("*-*.npz"))
     page = Path("undisturbed/report.html").stat().st_size
     assert largest_stage < page // 2
     before = tree(here)
@@ -86,7 +86,9 @@ def test_disk_full_for_an_analysis(here):
     assert_one_sentence(run_process(*arguments, **limited(page // 2)), "report.html", "cannot be written")
     kept = tree(here / "results")
     assert not [name for name in kept if name.endswith(".tmp")]
-    assert {name for name in kept if name.endswith(".npz")} == {path.name for path in Path("undisturbed").glob("*.npz")}
+    assert {name for name in kept if name.endswith(".npz")} == {
+        path.name for path in Path("undisturbed").glob("*-*.npz")
+    }
     assert run(*arguments).code == 0
     again = tree(here / "results")
     assert {name: again[name] for name in kept if name.endswith(".npz")} == {

@@ -46,12 +46,16 @@ def test_sampled_rld(cupy, is_stand_in, monkeypatch):
     torch_landmarks = pytest.importorskip("clorg_scale.rld.sampled.tiles_torch", reason="torch is not installed")
     device = "cuda"
     if is_stand_in:  # the stand-in, whose arrays torch does not know
+        from clorg_scale.rld.exact import device_points
+        from clorg_scale.rld.sampled import near_field_torch
+
         device, torch_side = "cpu", torch_landmarks.on_device
-        monkeypatch.setattr(
-            torch_landmarks,
-            "on_device",
-            lambda place, array: torch_side(place, array.get() if hasattr(array, "get") else array),
-        )
+        for room in (torch_landmarks, near_field_torch, device_points):
+            monkeypatch.setattr(
+                room,
+                "on_device",
+                lambda place, array: torch_side(place, array.get() if hasattr(array, "get") else array),
+            )
     table, on_device, codes = tables(cupy)
     temperatures, results = np.array([1, 0.5, 0.2, 0.05]), []
     for array, near, place in ((points()[0], table, None), (cupy.asarray(points()[0]), on_device, device)):

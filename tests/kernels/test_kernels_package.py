@@ -22,7 +22,7 @@ def test_wheel(tmp_path):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, source)
     (source / "README.md").touch()
-    for name in ("clorg_scale", "kernels"):
+    for name in ("bench", "clorg_scale", "kernels"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     command = ["-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, source]
     subprocess.run([sys.executable, *command], check=True, cwd=tmp_path)

@@ -306,8 +306,8 @@ def test_killed_run_goes_on_to_the_same_numbers(blocks_graph, tmp_path):
         A = sp.csr_matrix((task["data"], task["indices"], task["indptr"]), shape=(300, 300))
         train_epoch = training.Trainer.train_epoch
 
-        def die_in_epoch_12(trainer):
-            train_epoch(trainer)
+        def die_in_epoch_12(trainer, *advance):
+            train_epoch(trainer, *advance)
             if trainer.epoch == 12:
                 os.kill(os.getpid(), signal.SIGKILL)
 

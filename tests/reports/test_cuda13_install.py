@@ -93,7 +93,7 @@ def test_faults_are_seen():
 def test_image_for_gpus_installs_with_the_constraints():
     recipe = (ROOT / "docker" / "Dockerfile.cuda13").read_text()
     assert re.search(r"^COPY .*\bconstraints-cuda13\.txt\b", recipe, re.MULTILINE)
-    assert re.search(r"^RUN pip install .*-c constraints-cuda13\.txt .*\[cuda13", recipe, re.MULTILINE)
+    assert re.search(r"^RUN (/opt/venv/bin/)?pip install .*-c constraints-cuda13\.txt .*\[cuda13", recipe, re.MULTILINE)
 
 
 def pip(folder: Path, *arguments: str, timeout: int) -> subprocess.CompletedProcess[str]:

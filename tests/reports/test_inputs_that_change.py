@@ -38,18 +38,18 @@ def test_analyze_keeps_nothing_of_other_contents(here, monkeypatch, change):
     original, labels = Path("x.npy").read_bytes(), np.load("y.npy")
     right = cs.analyze(np.load("x.npy"), labels, **SETTINGS)
     points = cs.load_embeddings("x.npy").embeddings
-    compute = steps.rld
+    compute = steps.rld_from_table
 
     def slow(*arguments, **settings):
         change()
         return compute(*arguments, **settings)
 
     with monkeypatch.context() as patched:
-        patched.setattr(steps, "rld", slow)
+        patched.setattr(steps, "rld_from_table", slow)
         with pytest.raises(cs.InputError, match=r"embeddings in .*x\.npy were written to while they were computed on"):
             cs.analyze(points, labels, output="out", **SETTINGS)
     kept = {path.name[:-21] for path in Path("out").iterdir()}
-    assert kept == {"Calinski-Harabasz", "class-homogeneity"}
+    assert kept == {"Calinski-Harabasz", "class-homogeneity", "nearest-neighbors"}
     Path("x.npy").write_bytes(original)
     resumed = cs.analyze(cs.load_embeddings("x.npy").embeddings, labels, output="out", **SETTINGS)
     assert resumed.rld.values == pytest.approx(right.rld.values, abs=1e-6)
