@@ -32,6 +32,7 @@ def browser(tmp_path_factory, downloads):
 
 def downloaded(browser, downloads, card, form):
     """Bytes of a file, once it is there."""
+    time.sleep(0.15)  # Chromium drops, without a word, the eleventh download that a page asks for within a second
     for old in downloads.iterdir():
         old.unlink()
     (button,) = browser.find_elements("css selector", f"#{card} [data-format={form}]")
