@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from clorg_scale.arrays import (
     UNLABELLED,
@@ -26,6 +25,7 @@ from clorg_scale.arrays import (
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import KNN
 from clorg_scale.numerics.compiler import njit
+from clorg_scale.numerics.threads import Rows, over_rows
 from clorg_scale.whole import whole_number
 
 __all__ = ["calinski_harabasz", "class_homogeneity", "class_homogeneity_stderr"]
@@ -162,11 +162,17 @@ def _match_counts(knn: KNN, classes: ClassLabels, ks: list[int]) -> Iterable[Arr
         yield _class_matches(knn.indices[rows], own, codes, np.asarray(ks))[own >= 0]
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def _class_matches(neighbors: Any, own: Any, codes: Any, ks: Any) -> Any:
+def _class_matches(neighbors: Any, own: Any, codes: Any, ks: Any) -> np.ndarray:
     """(q, len(ks)) neighbors of class `own` (q,) among the first k, for ascending k (`kernels/class_matches.cu`)."""
     counts = np.empty((len(own), len(ks)), np.int64)
-    for i in prange(len(own)):
+    over_rows(_count_matches, len(own), neighbors.shape[1], neighbors, (own, codes), ks, counts)
+    return counts
+
+
+@njit(nogil=True, cache=True)
+def _count_matches(rows: Rows, neighbors: Any, classes: tuple[Any, Any], ks: Any, counts: Any) -> None:
+    own, codes = classes
+    for i in range(rows[0], rows[1]):
         matches, first = 0, 0
         for position in range(len(ks)):
             for c in range(first, ks[position]):
@@ -174,7 +180,6 @@ def _class_matches(neighbors: Any, own: Any, codes: Any, ks: Any) -> Any:
                 matches += j >= 0 and codes[j] == own[i]
             first = ks[position]
             counts[i, position] = matches
-    return counts
 
 
 def _shares(counts: Array) -> tuple[np.ndarray, np.ndarray, int]:

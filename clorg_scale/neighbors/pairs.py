@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import prange
 
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.points import Points
 from clorg_scale.numerics.compiled import half_value, has_compiled_path
 from clorg_scale.numerics.compiler import njit
+from clorg_scale.numerics.threads import Rows, over_rows
 
 __all__ = ["mean_pair_distance", "pair_keys"]
 
@@ -52,7 +52,8 @@ def pair_keys(plan: SearchPlan, rows: Array, ids: Array) -> Array:
         loop = _loop(points.inner_product, halves)
         vectors = _Vectors(_numbers(queries.embeddings), _numbers(points.embeddings))
         factors = _Vectors(_factors(queries, rows), _factors(points, None))
-        loop(vectors, factors, np.asarray(rows, dtype=np.int64), np.asarray(ids, dtype=np.int64), keys)
+        pairs = np.asarray(rows, dtype=np.int64), np.asarray(ids, dtype=np.int64)
+        over_rows(loop, len(rows), ids.shape[1] * points.d, vectors, factors, pairs, keys)
         return keys
     most = min(PAIR_BYTES["cpu" if xp is np else "cuda"], plan.budget.blocks // 4)
     step = max(1, most // (12 * points.d * ids.shape[1]))
@@ -101,7 +102,7 @@ def _numbers(embeddings: Array) -> Array:
 
 
 def _loop(inner_product: bool, halves: bool) -> Any:  # noqa: FBT001
-    """The compiled loop over (vectors, factors, rows, ids, keys)."""
+    """The compiled loop over a range of the rows: (numbers, vectors, factors, (rows, ids), keys)."""
     if halves:
         return _inner_product_keys_of_halves if inner_product else _squared_distance_keys_of_halves
     return _inner_product_keys if inner_product else _squared_distance_keys
@@ -117,9 +118,10 @@ def _factors(points: Points, rows: Array | None) -> npt.NDArray[np.float64]:
 
 # Reassociation lets the sum use vector registers. Contraction into fused multiply-adds must stay off: it
 # rounds a * x and b * y differently, and equal rows would get a distance.
-@njit(parallel=True, cache=True, fastmath={"reassoc"})
-def _squared_distance_keys(vectors: Any, factors: Any, rows: Any, ids: Any, keys: Any) -> None:
-    for i in prange(len(rows)):
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _squared_distance_keys(numbers: Rows, vectors: Any, factors: Any, pairs: tuple[Any, Any], keys: Any) -> None:
+    rows, ids = pairs
+    for i in range(numbers[0], numbers[1]):
         query = vectors.queries[rows[i]]
         a = factors.queries[i % len(factors.queries)]
         for j in range(ids.shape[1]):
@@ -135,9 +137,10 @@ def _squared_distance_keys(vectors: Any, factors: Any, rows: Any, ids: Any, keys
             keys[i, j] = total
 
 
-@njit(parallel=True, cache=True, fastmath={"reassoc"})
-def _inner_product_keys(vectors: Any, factors: Any, rows: Any, ids: Any, keys: Any) -> None:
-    for i in prange(len(rows)):
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _inner_product_keys(numbers: Rows, vectors: Any, factors: Any, pairs: tuple[Any, Any], keys: Any) -> None:
+    rows, ids = pairs
+    for i in range(numbers[0], numbers[1]):
         query = vectors.queries[rows[i]]
         factor = -factors.queries[0] * factors.points[0]
         for j in range(ids.shape[1]):
@@ -151,11 +154,15 @@ def _inner_product_keys(vectors: Any, factors: Any, rows: Any, ids: Any, keys: A
             keys[i, j] = factor * total
 
 
-@njit(parallel=True, cache=True, fastmath={"reassoc"})
-def _squared_distance_keys_of_halves(vectors: Any, factors: Any, rows: Any, ids: Any, keys: Any) -> None:
-    for i in prange(len(rows)):
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _squared_distance_keys_of_halves(
+    numbers: Rows, vectors: Any, factors: Any, pairs: tuple[Any, Any], keys: Any
+) -> None:
+    rows, ids = pairs
+    query = np.empty(vectors.queries.shape[1])
+    for i in range(numbers[0], numbers[1]):
         bits = vectors.queries[rows[i]]
-        query, a = np.empty(len(bits)), factors.queries[i % len(factors.queries)]
+        a = factors.queries[i % len(factors.queries)]
         for f in range(len(bits)):
             query[f] = a * half_value(bits[f])
         for j in range(ids.shape[1]):
@@ -171,11 +178,12 @@ def _squared_distance_keys_of_halves(vectors: Any, factors: Any, rows: Any, ids:
             keys[i, j] = total
 
 
-@njit(parallel=True, cache=True, fastmath={"reassoc"})
-def _inner_product_keys_of_halves(vectors: Any, factors: Any, rows: Any, ids: Any, keys: Any) -> None:
-    for i in prange(len(rows)):
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _inner_product_keys_of_halves(numbers: Rows, vectors: Any, factors: Any, pairs: tuple[Any, Any], keys: Any) -> None:
+    rows, ids = pairs
+    query, factor = np.empty(vectors.queries.shape[1]), -factors.queries[0] * factors.points[0]
+    for i in range(numbers[0], numbers[1]):
         bits = vectors.queries[rows[i]]
-        query, factor = np.empty(len(bits)), -factors.queries[0] * factors.points[0]
         for f in range(len(bits)):
             query[f] = half_value(bits[f])
         for j in range(ids.shape[1]):

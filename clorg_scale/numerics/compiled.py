@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import prange
 
-from clorg_scale.numerics.compiler import njit
+from clorg_scale.numerics.compiler import callee, njit
+from clorg_scale.numerics.threads import Rows, over_rows
 
 __all__ = ["centered_rows", "divided_rows", "half_value", "has_compiled_path", "pair_lengths", "row_lengths"]
 
@@ -33,18 +33,18 @@ def centered_rows(
     Embeddings (n, d) that the compiled loops read (`has_compiled_path`); out float32 or float64.
     """
     if embeddings.dtype == np.float16:
-        _of_halves(embeddings.view(np.uint16), which, mean, out)
+        over_rows(_of_halves, *out.shape, embeddings.view(np.uint16), which, mean, out)
     else:
-        _of_numbers(np.asarray(embeddings), which, mean, out)
+        over_rows(_of_numbers, *out.shape, np.asarray(embeddings), which, mean, out)
 
 
 def row_lengths(embeddings: npt.NDArray[Any], mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(n,) Euclidean lengths of embeddings (n, d), less mean (d,), as `centered_rows`; no square leaves float64."""
     lengths = np.empty(len(embeddings))
     if embeddings.dtype == np.float16:
-        _lengths_of_halves(embeddings.view(np.uint16), mean, lengths)
+        over_rows(_lengths_of_halves, *embeddings.shape, embeddings.view(np.uint16), mean, lengths)
     else:
-        _lengths(np.asarray(embeddings), mean, lengths)
+        over_rows(_lengths, *embeddings.shape, np.asarray(embeddings), mean, lengths)
     return lengths
 
 
@@ -59,9 +59,9 @@ def divided_rows(
     Embeddings (n, d) that the compiled loops read (`has_compiled_path`).
     """
     if embeddings.dtype == np.float16:
-        _halves_divided(embeddings.view(np.uint16), which, divisors, out)
+        over_rows(_halves_divided, *out.shape, embeddings.view(np.uint16), which, divisors, out)
     else:
-        _numbers_divided(np.asarray(embeddings), which, divisors, out)
+        over_rows(_numbers_divided, *out.shape, np.asarray(embeddings), which, divisors, out)
 
 
 def pair_lengths(
@@ -70,7 +70,7 @@ def pair_lengths(
     """(p,) Euclidean distances of pairs of rows of embeddings (n, d) that the compiled loops read."""
     lengths = np.empty(len(first))
     if embeddings.dtype != np.float16:
-        _pair_lengths(np.asarray(embeddings), first, second, lengths)
+        over_rows(_pair_lengths, len(first), embeddings.shape[1], np.asarray(embeddings), first, second, lengths)
         return lengths
     step, nothing = max(1, CHUNK_BYTES // (8 * embeddings.shape[1])), np.zeros(embeddings.shape[1])
     space = np.empty((2 * step, embeddings.shape[1]), dtype=np.float32)
@@ -78,25 +78,28 @@ def pair_lengths(
         which = np.concatenate([first[start : start + step], second[start : start + step]])
         centered_rows(embeddings, which, nothing, space[: len(which)])
         half = len(which) // 2
-        _pair_lengths(space, np.arange(half), np.arange(half, 2 * half), lengths[start : start + half])
+        pairs = np.arange(half), np.arange(half, 2 * half)
+        over_rows(_pair_lengths, half, embeddings.shape[1], space, *pairs, lengths[start : start + half])
     return lengths
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def _of_numbers(embeddings: Any, which: Any, mean: Any, out: Any) -> None:
-    for i in prange(len(which)):
+@njit(nogil=True, cache=True)
+def _of_numbers(rows: Rows, embeddings: Any, which: Any, mean: Any, out: Any) -> None:
+    for i in range(rows[0], rows[1]):
+        row = which[i]
         for j in range(len(mean)):
-            out[i, j] = np.float64(embeddings[which[i], j]) - mean[j]
+            out[i, j] = np.float64(embeddings[row, j]) - mean[j]
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def _of_halves(bits: Any, which: Any, mean: Any, out: Any) -> None:
-    for i in prange(len(which)):
+@njit(nogil=True, cache=True)
+def _of_halves(rows: Rows, bits: Any, which: Any, mean: Any, out: Any) -> None:
+    for i in range(rows[0], rows[1]):
+        row = which[i]
         for j in range(len(mean)):
-            out[i, j] = half_value(bits[which[i], j]) - mean[j]
+            out[i, j] = half_value(bits[row, j]) - mean[j]
 
 
-@njit(inline="always")
+@callee(inline="always")
 def half_value(bits: Any) -> Any:
     """Value of a finite half-precision number: its exponent and fraction read as a float32 are too small by 2^112."""
     small = np.int32((np.int32(bits) & np.int32(0x7FFF)) << np.int32(13)).view(np.float32)
@@ -104,24 +107,26 @@ def half_value(bits: Any) -> Any:
     return -magnitude if bits & 0x8000 else magnitude
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def _numbers_divided(embeddings: Any, which: Any, divisors: Any, out: Any) -> None:
-    for i in prange(len(which)):
+@njit(nogil=True, cache=True)
+def _numbers_divided(rows: Rows, embeddings: Any, which: Any, divisors: Any, out: Any) -> None:
+    for i in range(rows[0], rows[1]):
+        row, divisor = which[i], divisors[i]
         for j in range(embeddings.shape[1]):
-            out[i, j] = np.float64(embeddings[which[i], j]) / divisors[i]
+            out[i, j] = np.float64(embeddings[row, j]) / divisor
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def _halves_divided(bits: Any, which: Any, divisors: Any, out: Any) -> None:
-    for i in prange(len(which)):
+@njit(nogil=True, cache=True)
+def _halves_divided(rows: Rows, bits: Any, which: Any, divisors: Any, out: Any) -> None:
+    for i in range(rows[0], rows[1]):
+        row, divisor = which[i], divisors[i]
         for j in range(bits.shape[1]):
-            out[i, j] = half_value(bits[which[i], j]) / divisors[i]
+            out[i, j] = half_value(bits[row, j]) / divisor
 
 
-@njit(nogil=True, parallel=True, cache=True, fastmath={"reassoc", "nsz"})
-def _lengths_of_halves(bits: Any, mean: Any, lengths: Any) -> None:
+@njit(nogil=True, cache=True, fastmath={"reassoc", "nsz"})
+def _lengths_of_halves(rows: Rows, bits: Any, mean: Any, lengths: Any) -> None:
     # In one parallel loop: threads that wait for each other at the end of many short ones cost more than the sums.
-    for i in prange(len(bits)):
+    for i in range(rows[0], rows[1]):
         total = 0.0
         for j in range(len(mean)):
             value = half_value(bits[i, j]) - mean[j]
@@ -129,9 +134,9 @@ def _lengths_of_halves(bits: Any, mean: Any, lengths: Any) -> None:
         lengths[i] = np.sqrt(total)  # no square of half-precision numbers leaves float64
 
 
-@njit(nogil=True, parallel=True, cache=True, fastmath={"reassoc", "nsz"})
-def _lengths(embeddings: Any, mean: Any, lengths: Any) -> None:
-    for i in prange(len(embeddings)):
+@njit(nogil=True, cache=True, fastmath={"reassoc", "nsz"})
+def _lengths(rows: Rows, embeddings: Any, mean: Any, lengths: Any) -> None:
+    for i in range(rows[0], rows[1]):
         total = 0.0
         for j in range(len(mean)):
             value = np.float64(embeddings[i, j]) - mean[j]
@@ -143,9 +148,9 @@ def _lengths(embeddings: Any, mean: Any, lengths: Any) -> None:
 
 
 # Without contraction into fused multiply-adds: equal rows are at distance 0.
-@njit(nogil=True, parallel=True, cache=True, fastmath={"reassoc", "nsz"})
-def _pair_lengths(embeddings: Any, first: Any, second: Any, lengths: Any) -> None:
-    for p in prange(len(first)):
+@njit(nogil=True, cache=True, fastmath={"reassoc", "nsz"})
+def _pair_lengths(rows: Rows, embeddings: Any, first: Any, second: Any, lengths: Any) -> None:
+    for p in range(rows[0], rows[1]):
         total = 0.0
         for j in range(embeddings.shape[1]):
             difference = np.float64(embeddings[first[p], j]) - np.float64(embeddings[second[p], j])
@@ -153,7 +158,7 @@ def _pair_lengths(embeddings: Any, first: Any, second: Any, lengths: Any) -> Non
         lengths[p] = np.sqrt(total)
 
 
-@njit(nogil=True)
+@callee
 def _length_of_extremes(row: Any, mean: Any) -> Any:
     """Length of a row less the mean, the largest value factored out before squaring."""
     largest, total = 0.0, 0.0

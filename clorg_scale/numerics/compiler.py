@@ -15,7 +15,7 @@ from typing import Any
 
 import numba
 
-__all__ = ["njit"]
+__all__ = ["callee", "njit"]
 
 _MEMORY_FOLDER = Path("/dev/shm")
 """Writable in containers where nothing else is."""
@@ -39,6 +39,11 @@ def njit(*functions: Callable[..., Any], cache: bool = False, **options: Any) ->
         return dispatcher
 
     return compiled(*functions) if functions else compiled
+
+
+def callee(*functions: Callable[..., Any], **options: Any) -> Any:
+    """Compile as `njit` does what compiled functions alone call: without the wrappers for Python and for C."""
+    return njit(*functions, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
 
 
 def _enable_caching(dispatcher: Any) -> None:

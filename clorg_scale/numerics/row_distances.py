@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.numerics.compiler import njit
+from clorg_scale.numerics.compiler import callee
 from clorg_scale.numerics.simd import use_wide_vectors
 
 __all__ = ["Tile", "row_distances"]
@@ -34,7 +34,7 @@ class Tile(NamedTuple):
 # and LLVM no longer vectorizes. Whole arrays and offsets are handed over, for a slice a row costs as much as the row.
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def row_distances(tile: Tile, i: int, first: int, near: Any, d: Floats) -> None:
     """Distances of row i of a tile to its columns from `first` on, into d."""
     use_wide_vectors()
@@ -51,7 +51,7 @@ def row_distances(tile: Tile, i: int, first: int, near: Any, d: Floats) -> None:
         _recompute_near(tile, i, first, near, d)
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _recompute_near(tile: Tile, i: int, first: int, near: Any, d: Floats) -> None:
     """Replace the distances that are small against the norms by those of the coordinates' differences."""
     X, Y, x_norm, y_norms = tile.X, tile.Y, tile.x_norms[i], tile.y_norms

@@ -9,8 +9,6 @@ import numpy.typing as npt
 from numba import types
 from numba.extending import intrinsic
 
-from clorg_scale.numerics.compiler import njit
-
 __all__ = ["aligned_empty", "use_wide_vectors"]
 
 CACHE_LINE = 64
@@ -31,10 +29,9 @@ def use_wide_vectors(typingctx: Any) -> Any:
     return types.void(), codegen
 
 
-@njit(nogil=True)
-def aligned_empty(n_rows: int, n_columns: int, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(n_rows, n_columns) uninitialized, of the dtype of `like`, starting at a cache line."""
-    spare = CACHE_LINE // like.itemsize
-    memory = np.empty(n_rows * n_columns + spare, like.dtype)
-    start = (CACHE_LINE - memory.ctypes.data % CACHE_LINE) % CACHE_LINE // like.itemsize
+def aligned_empty(n_rows: int, n_columns: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """(n_rows, n_columns) uninitialized numbers, starting at a cache line."""
+    itemsize = np.dtype(dtype).itemsize
+    memory = np.empty(n_rows * n_columns + CACHE_LINE // itemsize, dtype)
+    start = (-memory.ctypes.data) % CACHE_LINE // itemsize
     return memory[start : start + n_rows * n_columns].reshape(n_rows, n_columns)

@@ -18,14 +18,12 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba import prange
-from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import Array
 from clorg_scale.neighbors.algorithms import flat_faiss
 from clorg_scale.neighbors.exact import Blocks, BlockSearch
-from clorg_scale.numerics.compiler import njit
-from clorg_scale.numerics.interrupts import held_interrupts
+from clorg_scale.numerics.compiler import callee, njit
+from clorg_scale.numerics.threads import Rows, on_threads, over_rows, shares_of
 
 __all__ = ["ThresholdSearch", "engine"]
 
@@ -66,18 +64,15 @@ class ThresholdSearch(BlockSearch):
             return super().search(queries, blocks, c, inner_product)
         lists = _empty_lists(len(queries), c)
         height = min(TILE_QUERIES, max(LEAST_QUERIES, -(-len(queries) // numba.get_num_threads())))
-        with threadpool_limits(limits=1, user_api="blas"):
-            for first, block in blocks:
-                norms = np.zeros(len(block), np.float32)
-                with held_interrupts():
-                    if not inner_product:
-                        _squared_lengths(block, norms)
-                    _scan(queries, height, _Block(first, block, norms), lists)
-        lengths = np.zeros(len(queries), np.float32)
-        with held_interrupts():
+        for first, block in blocks:
+            norms = np.zeros(len(block), np.float32)
             if not inner_product:
-                _squared_lengths(queries, lengths)
-            _cut_all(lists)
+                over_rows(_squared_lengths, *block.shape, block, norms)
+            _scan(queries, height, _Block(first, block, norms), lists)
+        lengths = np.zeros(len(queries), np.float32)
+        if not inner_product:
+            over_rows(_squared_lengths, *queries.shape, queries, lengths)
+        over_rows(_cut_all, *lists.keys.shape, lists)
         keys, ids = lists.keys[:, :c], np.ascontiguousarray(lists.ids[:, :c])
         return (keys / 2 if inner_product else keys + lengths[:, None]), ids
 
@@ -118,22 +113,30 @@ def _empty_lists(q: int, c: int) -> _Lists:
     return _Lists(keys, ids, np.zeros(q, np.int64), np.full(q, FARTHEST, np.float32), c)
 
 
-@njit(nogil=True, parallel=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
-def _squared_lengths(points: Floats, lengths: Floats) -> None:
-    for i in prange(len(points)):
+@njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
+def _squared_lengths(rows: Rows, points: Floats, lengths: Floats) -> None:
+    for i in range(rows[0], rows[1]):
         total = 0.0
         for f in range(points.shape[1]):
             total += np.float64(points[i, f]) * np.float64(points[i, f])
         lengths[i] = total
 
 
-@njit(nogil=True, parallel=True, cache=True)
 def _scan(queries: Floats, height: int, block: _Block, lists: _Lists) -> None:
     """Enter the points of a block into the lists of the queries, `height` queries at a time."""
-    for tile in prange(-(-len(queries) // height)):
+    n_shares = shares_of(-(-len(queries) // height))
+    tiles = (height, n_shares)
+    on_threads(lambda share: _scan_tiles(share, tiles, queries, block, lists), n_shares, products=True)
+
+
+@njit(nogil=True, cache=True)
+def _scan_tiles(share: int, tiles: tuple[int, int], queries: Floats, block: _Block, lists: _Lists) -> None:
+    """A thread's share of the tiles; tiles: their height, the number of shares."""
+    height, n_shares = tiles
+    buffer, line = np.empty(height * TILE_POINTS, np.float32), np.empty(TILE_POINTS + LANES, np.float32)
+    for tile in range(share, -(-len(queries) // height), n_shares):
         rows = slice(tile * height, min((tile + 1) * height, len(queries)))
         some = queries[rows]
-        buffer, line = np.empty(height * TILE_POINTS, np.float32), np.empty(TILE_POINTS + LANES, np.float32)
         for first in range(0, len(block.points), TILE_POINTS):
             stop = min(first + TILE_POINTS, len(block.points))
             products = buffer[: len(some) * (stop - first)].reshape(len(some), stop - first)
@@ -143,7 +146,7 @@ def _scan(queries: Floats, height: int, block: _Block, lists: _Lists) -> None:
                 _enter(line[: stop - first + LANES], block.first + first, rows.start + i, lists)
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _keys(products: Floats, norms: Floats, line: Floats) -> None:
     """Keys of a query into line, the farthest key behind them up to whole vectors."""
     m = len(products)
@@ -154,7 +157,7 @@ def _keys(products: Floats, norms: Floats, line: Floats) -> None:
         line[step] = FARTHEST
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _least(line: Floats, start: int) -> Any:
     """Smallest of sixteen keys."""
     first, least = np.uintp(start), FARTHEST
@@ -163,7 +166,7 @@ def _least(line: Floats, start: int) -> Any:
     return least
 
 
-@njit(nogil=True)
+@callee
 def _enter(line: Floats, first_id: int, row: int, lists: _Lists) -> None:
     """Enter what is below the threshold of a query."""
     m, keys, ids = len(line) - LANES, lists.keys[row], lists.ids[row]
@@ -179,7 +182,7 @@ def _enter(line: Floats, first_id: int, row: int, lists: _Lists) -> None:
     lists.sizes[row], lists.thresholds[row] = size, threshold
 
 
-@njit(nogil=True)
+@callee
 def _cut(keys: Floats, ids: Integers, size: int, c: int) -> Any:
     """Move the c smallest keys to the front of a list; return the largest of them."""
     last = np.partition(keys[:size], c - 1)[c - 1]
@@ -196,9 +199,9 @@ def _cut(keys: Floats, ids: Integers, size: int, c: int) -> Any:
     return last
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def _cut_all(lists: _Lists) -> None:
+@njit(nogil=True, cache=True)
+def _cut_all(rows: Rows, lists: _Lists) -> None:
     """Move the wanted keys of every list to its front."""
-    for i in prange(len(lists.keys)):
+    for i in range(rows[0], rows[1]):
         if lists.sizes[i] > lists.wanted:
             _cut(lists.keys[i], lists.ids[i], lists.sizes[i], lists.wanted)

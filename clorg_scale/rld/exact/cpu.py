@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import get_num_threads
-from threadpoolctl import threadpool_limits
 
 from clorg_scale.distributed import Map
 from clorg_scale.errors import InputError
@@ -259,14 +257,13 @@ class _PairTask:
 
     def __call__(self, first: tuple[int, int]) -> tuple[Floats, Floats]:
         pair, (rows, columns) = self.panels.pair(first), self.panels.slices(first)
-        with threadpool_limits(limits=1, user_api="blas"), held_interrupts():  # a thread of BLAS for each of ours
-            n_threads = get_num_threads()
+        with held_interrupts():
             if self.logs is None:
-                sums = tiles.kernel_sums(pair, self.exponents, n_threads)
+                sums = tiles.kernel_sums(pair, self.exponents)
             else:
                 logs = Logs(self.logs[:, rows], self.logs[:, columns])
                 spans = ClassSpans(*self.panels.points.same_class(rows.start, rows.stop, columns.start))
-                sums = tiles.affinity_sums(pair, self.exponents, logs, spans, n_threads)
+                sums = tiles.affinity_sums(pair, self.exponents, logs, spans)
             over_rows, over_columns = (np.zeros((sums[0].shape[1], len(panel))) for panel in (pair.X, pair.Y))
             # Tile after tile in a fixed order.
             tiles.add_tiles(sums[0], pair.tiles[:, 0].copy(), over_rows)

@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import prange
 
-from clorg_scale.numerics.compiler import njit
+from clorg_scale.numerics.compiler import callee, njit
 from clorg_scale.numerics.exp2 import exp2
 from clorg_scale.numerics.row_distances import Tile, row_distances
 from clorg_scale.numerics.simd import aligned_empty, use_wide_vectors
+from clorg_scale.numerics.threads import Rows, on_threads, over_rows, shares_of
 
 __all__ = [
     "TILE",
@@ -93,6 +93,10 @@ class ClassSpans(NamedTuple):
     stop: Integers
 
 
+_Share = tuple[int, int]
+"""Number of a share of the work, number of all."""
+
+
 class _Lines(NamedTuple):
     """Lines of a tile: distances of a row, (t, TILE) its exponentials, (s, TILE) sums over columns."""
 
@@ -116,11 +120,15 @@ def tile_pairs(n_rows: int, n_columns: int, *, diagonal: bool) -> Integers:
     return np.array(pairs, dtype=np.int64)
 
 
-@njit(nogil=True, parallel=True, cache=True)
 def add_tiles(sums: Floats, tiles: Integers, into: Floats) -> None:
     """Add the (b, s, TILE) sums of tiles at their positions to (s, n) float64, tile after tile in a fixed order."""
+    over_rows(_add_tiles, len(into), len(tiles) * TILE, sums, tiles, into)
+
+
+@njit(nogil=True, cache=True)
+def _add_tiles(rows: Rows, sums: Floats, tiles: Integers, into: Floats) -> None:
     n = into.shape[1]
-    for s in prange(sums.shape[1]):
+    for s in range(rows[0], rows[1]):
         for b in range(len(tiles)):
             first = tiles[b] * TILE
             for i in range(min(TILE, n - first)):
@@ -130,7 +138,7 @@ def add_tiles(sums: Floats, tiles: Integers, into: Floats) -> None:
 # The loops count from 0 and add unsigned offsets: see `clorg_scale.numerics.row_distances`.
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _kernel_tile(tile: Tile, on_diagonal: bool, exponents: Exponents, lines: _Lines, row: Floats) -> None:
     """Pass 1 of one tile into row and column (1 + 2t, TILE) sums: S, then R and D of each temperature."""
     use_wide_vectors()
@@ -152,7 +160,7 @@ def _kernel_tile(tile: Tile, on_diagonal: bool, exponents: Exponents, lines: _Li
             row[1 + n_temperatures + t, i] = sum_de
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _add(d: Floats, first: int, m: int, column: Floats) -> Any:
     """Add distances to the columns' first sum; returns the row's."""
     use_wide_vectors()
@@ -164,7 +172,7 @@ def _add(d: Floats, first: int, m: int, column: Floats) -> Any:
     return total
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _exponentials(lines: _Lines, first: int, m: int, rate: Any, t: int) -> tuple[Any, Any]:
     """e_t = 2^(rate d); e_t and d e_t are added to the columns' sums; returns the row's."""
     use_wide_vectors()
@@ -183,7 +191,7 @@ def _exponentials(lines: _Lines, first: int, m: int, rate: Any, t: int) -> tuple
     return sum_e, sum_de
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _squares(lines: _Lines, span: tuple[int, int], root: int, floor: Any, t: int) -> tuple[Any, Any]:
     """Like `_exponentials` over a span of columns, with e_t the square of another temperature's."""
     use_wide_vectors()
@@ -204,15 +212,22 @@ def _squares(lines: _Lines, span: tuple[int, int], root: int, floor: Any, t: int
     return sum_e, sum_de
 
 
-@njit(nogil=True)
-def _work_space(X: Floats, n_temperatures: int, n_sums: int) -> _WorkSpace:
+def _work_space(dtype: np.dtype[Any], n_temperatures: int, n_sums: int) -> _WorkSpace:
     """Uninitialized memory of a thread."""
-    d, norms = aligned_empty(1, TILE, X)[0], aligned_empty(1, TILE, X)[0]
-    lines = _Lines(d, aligned_empty(n_temperatures, TILE, X), aligned_empty(n_sums, TILE, X))
-    return _WorkSpace(lines, norms, aligned_empty(1, TILE * TILE, X)[0])
+    d, norms = aligned_empty(2, TILE, dtype)
+    lines = _Lines(d, aligned_empty(n_temperatures, TILE, dtype), aligned_empty(n_sums, TILE, dtype))
+    return _WorkSpace(lines, norms, aligned_empty(1, TILE * TILE, dtype)[0])
 
 
-@njit(nogil=True)
+@callee
+def _copy(lines: Floats, into: Floats) -> None:
+    """Copy (s, TILE) sums; assignment of slices would bring messages about shapes, seconds of compilation."""
+    for s in range(len(lines)):
+        for j in range(TILE):
+            into[s, j] = lines[s, j]
+
+
+@callee
 def _multiply(pair: PanelPair, number: int, space: _WorkSpace) -> tuple[Tile, slice, slice]:
     """One of the tiles of two panels, its sums over columns set to 0; its rows and columns."""
     X, Y, x_norms, y_norms, tiles, _ = pair
@@ -220,36 +235,44 @@ def _multiply(pair: PanelPair, number: int, space: _WorkSpace) -> tuple[Tile, sl
     columns = slice(tiles[number, 1] * TILE, min(len(Y), (tiles[number, 1] + 1) * TILE))
     block, other = X[rows], Y[columns]
     m = len(other)
-    space.norms[:m] = y_norms[columns]
+    for j in range(m):
+        space.norms[j] = y_norms[columns.start + j]
     G = space.products[: len(block) * m].reshape(len(block), m)
     np.dot(block, other.T, G)
-    space.lines.column[:] = 0
+    space.lines.column.fill(0)
     return Tile(G, block, other, x_norms[rows], space.norms[:m]), rows, columns
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def kernel_sums(pair: PanelPair, exponents: Exponents, n_workers: int) -> tuple[Floats, Floats]:
-    """Pass 1 over the tiles of two panels of points, by a number of threads.
+def kernel_sums(pair: PanelPair, exponents: Exponents) -> tuple[Floats, Floats]:
+    """Pass 1 over the tiles of two panels of points.
 
     Returns
     -------
     (tiles, 1 + 2t, TILE) float64 sums over the rows and over the columns of each tile: S, then R_t, then D_t.
     """
-    tiles, n_temperatures = pair.tiles, len(exponents.rates)
-    n_sums = 1 + 2 * n_temperatures
-    over_rows = np.zeros((len(tiles), n_sums, TILE))
-    over_columns = np.zeros((len(tiles), n_sums, TILE))
-    for worker in prange(n_workers):
-        space = _work_space(pair.X, n_temperatures, n_sums)
-        for p in range(worker, len(tiles), n_workers):
-            tile, _, _ = _multiply(pair, p, space)
-            on_diagonal = pair.diagonal and tiles[p, 0] == tiles[p, 1]
-            _kernel_tile(tile, on_diagonal, exponents, space.lines, over_rows[p])
-            over_columns[p] = space.lines.column
-    return over_rows, over_columns
+    n_temperatures = len(exponents.rates)
+    n_sums, n_shares = 1 + 2 * n_temperatures, shares_of(len(pair.tiles))
+    sums = np.zeros((2, len(pair.tiles), n_sums, TILE))
+
+    def work(share: int) -> None:
+        space = _work_space(pair.X.dtype, n_temperatures, n_sums)
+        _kernel_sums(pair, exponents, (share, n_shares), space, sums)
+
+    on_threads(work, n_shares, products=True)
+    return sums[0], sums[1]
 
 
-@njit(fastmath=True, nogil=True)
+@njit(nogil=True, cache=True)
+def _kernel_sums(pair: PanelPair, exponents: Exponents, share: _Share, space: _WorkSpace, sums: Floats) -> None:
+    """A thread's share of the tiles; sums (2, tiles, ...) over rows and columns."""
+    for p in range(share[0], len(pair.tiles), share[1]):
+        tile, _, _ = _multiply(pair, p, space)
+        on_diagonal = pair.diagonal and pair.tiles[p, 0] == pair.tiles[p, 1]
+        _kernel_tile(tile, on_diagonal, exponents, space.lines, sums[0, p])
+        _copy(space.lines.column, sums[1, p])
+
+
+@callee(fastmath=True)
 def _affinities(
     lines: _Lines, span: tuple[int, int], rate: Any, logs: tuple[Any, Floats], at: tuple[int, int]
 ) -> tuple[Any, Any]:
@@ -272,7 +295,7 @@ def _affinities(
     return total, of_squares
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _squared_affinities(
     lines: _Lines, span: tuple[int, int], square: tuple[int, Any], factors: tuple[Any, Floats], at: tuple[int, int]
 ) -> tuple[Any, Any]:
@@ -293,7 +316,7 @@ def _squared_affinities(
     return total, of_squares
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _affinity_tile(
     tile: Tile, exponents: Exponents, logs: Logs, spans: ClassSpans, work: tuple[bool, _Lines, Floats]
 ) -> None:
@@ -328,10 +351,7 @@ def _affinity_tile(
                 row[2 * n_temperatures + t, i] += sums[1]
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def affinity_sums(
-    pair: PanelPair, exponents: Exponents, logs: Logs, spans: ClassSpans, n_workers: int
-) -> tuple[Floats, Floats]:
+def affinity_sums(pair: PanelPair, exponents: Exponents, logs: Logs, spans: ClassSpans) -> tuple[Floats, Floats]:
     """Pass 2 over the tiles of two panels of points sorted by class; parameters as in `kernel_sums`.
 
     Returns
@@ -339,20 +359,36 @@ def affinity_sums(
     (tiles, 3t, TILE) float64 sums over the rows and over the columns of each tile: a with points of other
     classes at each temperature, then with points of the same class, then, over rows only, the squares of a.
     """
-    tiles, n_temperatures = pair.tiles, len(exponents.rates)
-    x_logs, y_logs = logs
-    same_start, same_stop = spans
-    over_rows = np.zeros((len(tiles), 3 * n_temperatures, TILE))
-    over_columns = np.zeros((len(tiles), 3 * n_temperatures, TILE))
-    for worker in prange(n_workers):
-        space = _work_space(pair.X, n_temperatures, 2 * n_temperatures)
-        column_logs = aligned_empty(n_temperatures, TILE, pair.X)
-        for p in range(worker, len(tiles), n_workers):
-            tile, rows, columns = _multiply(pair, p, space)
-            column_logs[:, : len(tile.Y)] = y_logs[:, columns]
-            on_diagonal = pair.diagonal and tiles[p, 0] == tiles[p, 1]
-            here = ClassSpans(same_start[rows] - columns.start, same_stop[rows] - columns.start)
-            work = (on_diagonal, space.lines, over_rows[p])
-            _affinity_tile(tile, exponents, Logs(x_logs[:, rows], column_logs), here, work)
-            over_columns[p, : 2 * n_temperatures] = space.lines.column
-    return over_rows, over_columns
+    n_temperatures, dtype = len(exponents.rates), pair.X.dtype
+    n_shares = shares_of(len(pair.tiles))
+    sums = np.zeros((2, len(pair.tiles), 3 * n_temperatures, TILE))
+
+    def work(share: int) -> None:
+        space = _work_space(dtype, n_temperatures, 2 * n_temperatures)
+        column_logs = aligned_empty(n_temperatures, TILE, dtype)
+        _affinity_sums(pair, exponents, (logs, spans), (share, n_shares), (space, column_logs, sums))
+
+    on_threads(work, n_shares, products=True)
+    return sums[0], sums[1]
+
+
+@njit(nogil=True, cache=True)
+def _affinity_sums(
+    pair: PanelPair,
+    exponents: Exponents,
+    points: tuple[Logs, ClassSpans],
+    share: _Share,
+    memory: tuple[_WorkSpace, Floats, Floats],
+) -> None:
+    """A thread's share of the tiles; memory: its own, (t, TILE) for logs of columns, sums as in `_kernel_sums`."""
+    (logs, spans), (space, column_logs, sums) = points, memory
+    for p in range(share[0], len(pair.tiles), share[1]):
+        tile, rows, columns = _multiply(pair, p, space)
+        for t in range(len(column_logs)):
+            for j in range(len(tile.Y)):
+                column_logs[t, j] = logs.columns[t, columns.start + j]
+        on_diagonal = pair.diagonal and pair.tiles[p, 0] == pair.tiles[p, 1]
+        here = ClassSpans(spans.start[rows] - columns.start, spans.stop[rows] - columns.start)
+        work = (on_diagonal, space.lines, sums[0, p])
+        _affinity_tile(tile, exponents, Logs(logs.rows[:, rows], column_logs), here, work)
+        _copy(space.lines.column, sums[1, p])

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import prange
 from scipy.stats import t as student
 
 from clorg_scale.numerics.compiler import njit
+from clorg_scale.numerics.threads import Rows, over_rows
 from clorg_scale.rld.sampled.landmarks import GROUPS
 
 __all__ = ["ClassSums", "Jackknife", "PointSums", "relative_changes", "variances"]
@@ -96,7 +96,8 @@ class Jackknife:
     def add(self, points: PointSums) -> None:
         """Add some points; their k and w are corrected in place."""
         strata = points.tiles % self.n_strata
-        _add_points(points._replace(tiles=strata), self.finite_population, self.sums)
+        arguments = points._replace(tiles=strata), self.finite_population, self.sums
+        over_rows(_add_points, len(points.k), len(strata) * GROUPS, *arguments)
 
     def merge(self, other: Jackknife) -> None:
         """Add the points of another one."""
@@ -144,11 +145,16 @@ def _modularity(K: Floats, W: Floats) -> Floats:
     return np.asarray(W / two_m - ((K[:, :-1] / two_m[:, None]) ** 2).sum(axis=1))
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def relative_changes(sums: Any, r: Any, finite_population: Any) -> Any:
+def relative_changes(sums: Floats, r: Floats, finite_population: float) -> npt.NDArray[np.int16]:
     """(p, t, 16) e in units of 1 / ONE, from (p, t, 17) sums over the groups and the rest, and (p, t) r."""
-    rounded = np.empty((r.shape[0], r.shape[1], GROUPS), np.int16)
-    for i in prange(len(sums)):
+    rounded = np.empty((*r.shape, GROUPS), np.int16)
+    over_rows(_relative_changes, len(r), r.shape[1] * GROUPS, sums, r, finite_population, rounded)
+    return rounded
+
+
+@njit(nogil=True, cache=True)
+def _relative_changes(rows: Rows, sums: Any, r: Any, finite_population: Any, rounded: Any) -> None:
+    for i in range(rows[0], rows[1]):
         for t in range(sums.shape[1]):
             sampled = 0.0
             for g in range(GROUPS):
@@ -156,28 +162,31 @@ def relative_changes(sums: Any, r: Any, finite_population: Any) -> Any:
             for g in range(GROUPS):
                 change = finite_population * (sampled - GROUPS * sums[i, t, g]) / ((GROUPS - 1) * r[i, t])
                 rounded[i, t, g] = np.int16(np.rint(change * ONE))
-    return rounded
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def variances(changes: Any) -> Any:
+def variances(changes: npt.NDArray[np.int16]) -> Floats:
     """(t, n) v, the relative variance of r, from (n, t, 16) e."""
-    result = np.empty((changes.shape[1], changes.shape[0]))
-    for i in prange(changes.shape[0]):
+    result = np.empty((changes.shape[1], len(changes)))
+    over_rows(_variances, len(changes), changes.shape[1] * GROUPS, changes, result)
+    return result
+
+
+@njit(nogil=True, cache=True)
+def _variances(rows: Rows, changes: Any, result: Any) -> None:
+    for i in range(rows[0], rows[1]):
         for t in range(changes.shape[1]):
             total = 0.0
             for g in range(GROUPS):
                 total += (changes[i, t, g] / ONE) ** 2
             result[t, i] = SHARE * total
-    return result
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def _add_points(points: PointSums, finite_population: Any, class_sums: ClassSums) -> None:
-    """Add points whose `tiles` are the numbers of their strata."""
+@njit(nogil=True, cache=True)
+def _add_points(rows: Rows, points: PointSums, finite_population: Any, class_sums: ClassSums) -> None:
+    """Add points whose `tiles` are the numbers of their strata, at a range of temperatures."""
     k, w, sums, changes, codes, strata = points
     K, W, K_raw, W_raw, K_changes, changes_within, changes_across = class_sums
-    for t in prange(len(k)):
+    for t in range(rows[0], rows[1]):
         e, f, h = np.empty(GROUPS), np.empty(GROUPS), np.empty(GROUPS)
         for i in range(len(codes)):
             code = codes[i] if codes[i] >= 0 else K.shape[1] - 1

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import prange
 
 from clorg_scale.affinity.symmetrize import undirected_edges
 from clorg_scale.arrays import array_module, on_host
 from clorg_scale.neighbors import KNN
 from clorg_scale.numerics.compiler import njit
+from clorg_scale.numerics.threads import Rows, over_rows
 
 __all__ = ["NearField", "NearRows"]
 
@@ -78,7 +78,10 @@ class NearField:
 
     def log_sums(self, rates: Floats) -> Floats:
         """(t, n) log2 of the sum of 2^(rate d) over the near pairs of each point, rates below 0."""
-        return np.stack([_log_sums(self.indptr, self.distances, self.nearest, rate) for rate in rates])
+        sums = np.empty((len(rates), len(self.order)))
+        for rate, into in zip(rates, sums, strict=True):
+            over_rows(_log_sums, *self._size, self.indptr, (self.distances, self.nearest), rate, into)
+        return sums
 
     def affinities(
         self, rates: Floats, row_logs: Floats, column_logs: Floats, codes: Integers
@@ -92,9 +95,14 @@ class NearField:
         pairs = _Pairs(self.indptr, self.indices, self.distances, codes)
         sums = np.empty((3, *row_logs.shape))
         for t, rate in enumerate(rates):
-            _affinities(pairs, 2 * rate, row_logs[t], column_logs[t], sums[:, t])
+            over_rows(_affinities, *self._size, pairs, 2 * rate, (row_logs[t], column_logs[t]), sums[:, t])
         total, within, of_squares = sums
         return total, within, of_squares.sum(axis=1)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Number of points, and of near pairs of one, on average."""
+        return len(self.order), len(self.indices) // len(self.order)
 
     def rows(self, start: int, stop: int) -> NearRows:
         """Near pairs of some consecutive points."""
@@ -159,22 +167,21 @@ def _reordered(table: KNN, order: Integers) -> KNN:
     return replace(table, indices=positions[table.indices[order]], distances=table.distances[order])
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def _log_sums(indptr: Any, distances: Any, nearest: Any, rate: Any) -> Any:
-    result = np.empty(len(nearest))
-    for i in prange(len(nearest)):
+@njit(nogil=True, cache=True)
+def _log_sums(rows: Rows, indptr: Any, lengths: tuple[Any, Any], rate: Any, result: Any) -> None:
+    distances, nearest = lengths
+    for i in range(rows[0], rows[1]):
         total = 0.0
         for entry in range(indptr[i], indptr[i + 1]):
             total += np.exp2(rate * (distances[entry] - nearest[i]))
         result[i] = np.log2(total) + rate * nearest[i]
-    return result
 
 
-@njit(nogil=True, parallel=True, cache=True)
-def _affinities(pairs: _Pairs, rate: Any, row_logs: Any, column_logs: Any, sums: Any) -> None:
+@njit(nogil=True, cache=True)
+def _affinities(rows: Rows, pairs: _Pairs, rate: Any, logs: tuple[Any, Any], sums: Any) -> None:
     """Sums (3, n) over the near pairs of each point: of a, of a within its class, of a^2."""
-    indptr, indices, distances, codes = pairs
-    for i in prange(len(row_logs)):
+    (indptr, indices, distances, codes), (row_logs, column_logs) = pairs, logs
+    for i in range(rows[0], rows[1]):
         total, within, of_squares = 0.0, 0.0, 0.0
         for entry in range(indptr[i], indptr[i + 1]):
             j = indices[entry]

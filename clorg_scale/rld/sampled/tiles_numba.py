@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import prange
 
-from clorg_scale.numerics.compiler import njit
+from clorg_scale.numerics.compiler import callee, njit
 from clorg_scale.numerics.exp2 import exp2
 from clorg_scale.numerics.row_distances import Tile, row_distances
 from clorg_scale.numerics.simd import aligned_empty, use_wide_vectors
+from clorg_scale.numerics.threads import on_threads, shares_of
 from clorg_scale.rld.exact.tiles_numba import TILE
 from clorg_scale.rld.sampled.landmarks import GROUPS
 from clorg_scale.rld.sampled.tile_order import ROWS
@@ -89,6 +89,10 @@ class LogsAndClasses(NamedTuple):
     classes: Any
 
 
+_Share = tuple[int, int]
+"""Number of a share of the work, number of all."""
+
+
 class _Points(NamedTuple):
     """(p, d) coordinates, (p,) squared norms and (p,) reach."""
 
@@ -131,18 +135,16 @@ _Square = tuple[int, int, int, Any, Any]
 """t, root, m, factor, floor: m terms of temperature t, factor times the squares of the root's, at least `floor`."""
 
 
-@njit(nogil=True)
-def _scratch(tiles: TileArguments, n_temperatures: int) -> _Scratch:
+def _scratch(X: Floats, n_temperatures: int) -> _Scratch:
     """Uninitialized memory, but for the terms: beyond the last landmark they have to be finite."""
-    X = tiles.X
-    lines = aligned_empty(3, TILE, X)
-    landmarks = _Points(aligned_empty(TILE, X.shape[1], X), lines[1], lines[2])
-    products, terms = aligned_empty(1, ROWS * TILE, X)[0], aligned_empty(n_temperatures, TILE, X)
+    lines = aligned_empty(3, TILE, X.dtype)
+    landmarks = _Points(aligned_empty(TILE, X.shape[1], X.dtype), lines[1], lines[2])
+    products, terms = aligned_empty(1, ROWS * TILE, X.dtype)[0], aligned_empty(n_temperatures, TILE, X.dtype)
     terms[:] = 0
-    return _Scratch(landmarks, products, lines[0], terms, aligned_empty(1, HALF, X)[0])
+    return _Scratch(landmarks, products, lines[0], terms, aligned_empty(1, HALF, X.dtype)[0])
 
 
-@njit(nogil=True)
+@callee
 def _chunk(tiles: TileArguments, block: int, first: int, scratch: _Scratch) -> _Chunk:
     """Landmarks `first` to `first + TILE` of a tile, gathered from the pool, and their products with its points."""
     rows = slice(block * ROWS, min(len(tiles.X), (block + 1) * ROWS))
@@ -157,16 +159,18 @@ def _chunk(tiles: TileArguments, block: int, first: int, scratch: _Scratch) -> _
     return _Chunk(first, points, landmarks, products, scratch.distances[:m], weights, kept, kept.any())
 
 
-@njit(nogil=True)
+@callee
 def _gather(tiles: TileArguments, columns: Integers, landmarks: _Points) -> None:
     """Copy landmarks from the pool; where there is none, all points are within reach."""
     for s in range(len(columns)):
-        landmarks.X[s] = tiles.L[max(columns[s], 0)]
+        row = max(columns[s], 0)
+        for f in range(tiles.L.shape[1]):
+            landmarks.X[s, f] = tiles.L[row, f]
         landmarks.norms[s] = tiles.l_norms[max(columns[s], 0)]
         landmarks.reach[s] = tiles.l_reach[columns[s]] if columns[s] >= 0 else FAR
 
 
-@njit(forceinline=True, nogil=True)
+@callee(forceinline=True)
 def _distances(tiles: TileArguments, chunk: _Chunk, row: int, i: int) -> None:
     """Distances of point i of the tile, row of the block, to the chunk's landmarks, `FAR` where a pair is skipped."""
     points, landmarks, d = chunk.points, chunk.landmarks, chunk.distances
@@ -179,7 +183,7 @@ def _distances(tiles: TileArguments, chunk: _Chunk, row: int, i: int) -> None:
             d[j] = FAR
 
 
-@njit(nogil=True)
+@callee
 def _skip_within_reach(d: Floats, reach: Any, reaches: Floats) -> None:
     """Move landmarks nearer than the reach of either end away."""
     use_wide_vectors()
@@ -189,7 +193,7 @@ def _skip_within_reach(d: Floats, reach: Any, reaches: Floats) -> None:
         d[j] = far if d[j] < max(reach, reaches[j]) else d[j]
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _exponentials(d: Floats, exponent: _Exponent, e: Floats) -> None:
     """e_t = 2^(rate d - shift)."""
     use_wide_vectors()
@@ -199,7 +203,7 @@ def _exponentials(d: Floats, exponent: _Exponent, e: Floats) -> None:
         e[t, j] = exp2(rate * d[j] - shift)
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _squares(square: _Square, e: Floats) -> None:
     """e_t = factor times the square of another temperature's."""
     use_wide_vectors()
@@ -210,7 +214,7 @@ def _squares(square: _Square, e: Floats) -> None:
         e[t, j] = factor * value * value
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _add_groups(e: Floats, t: int, weights: Floats, halves: Floats, sums: Floats) -> None:
     """Add v e_t of a chunk to the (16,) sums of the groups.
 
@@ -235,7 +239,7 @@ def _add_groups(e: Floats, t: int, weights: Floats, halves: Floats, sums: Floats
         sums[j] += halves[j] + halves[j + np.uintp(GROUPS)]
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _weighted(e: Floats, t: int, weights: Floats) -> Any:
     """Sum of v e_t over a chunk."""
     use_wide_vectors()
@@ -246,7 +250,6 @@ def _weighted(e: Floats, t: int, weights: Floats) -> Any:
     return total
 
 
-@njit(nogil=True, parallel=True, cache=True)
 def landmark_sums(tiles: TileArguments, scales: Scales, shifts: Floats, gain: Any) -> Floats:
     """Pass 1 of a block of points.
 
@@ -263,11 +266,25 @@ def landmark_sums(tiles: TileArguments, scales: Scales, shifts: Floats, gain: An
     -------
     (p, t, 17) float64 R of the groups and of the landmarks never left out.
     """
-    n_temperatures = len(scales.rates)
+    n_temperatures, n_shares = len(scales.rates), shares_of(len(tiles.columns))
     sums = np.zeros((len(tiles.X), n_temperatures, GROUPS + 1))
-    for block in prange(len(tiles.columns)):
-        scratch = _scratch(tiles, n_temperatures)
-        e, halves = scratch.terms, scratch.halves
+
+    def work(share: int) -> None:
+        memory = _scratch(tiles.X, n_temperatures), sums
+        _landmark_sums(tiles, scales, (shifts, gain), (share, n_shares), memory)
+
+    on_threads(work, n_shares, products=True)
+    return sums
+
+
+@njit(nogil=True, cache=True)
+def _landmark_sums(
+    tiles: TileArguments, scales: Scales, shifted: tuple[Floats, Any], share: _Share, memory: tuple[_Scratch, Floats]
+) -> None:
+    """A thread's share of the tiles; shifted: `shifts`, `gain`; memory: its own, and the sums."""
+    n_temperatures, (shifts, gain), (scratch, sums) = len(scales.rates), shifted, memory
+    e, halves = scratch.terms, scratch.halves
+    for block in range(share[0], len(tiles.columns), share[1]):
         for first in range(0, tiles.columns.shape[1], TILE):
             chunk = _chunk(tiles, block, first, scratch)
             d = chunk.distances
@@ -283,10 +300,9 @@ def landmark_sums(tiles: TileArguments, scales: Scales, shifts: Floats, gain: An
                     _add_groups(e, t, chunk.weights, halves, sums[row, t])
                     if chunk.any_kept:
                         sums[row, t, GROUPS] += _weighted(e, t, chunk.kept)
-    return sums
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _affinities(d: Floats, exponent: _Exponent, logs: Floats, a: Floats) -> None:
     """a_t = 2^(rate d - l_i - l_s), the shift being l_i."""
     use_wide_vectors()
@@ -296,7 +312,7 @@ def _affinities(d: Floats, exponent: _Exponent, logs: Floats, a: Floats) -> None
         a[t, j] = exp2(rate * d[j] - l_row - logs[t, j])
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _squared_affinities(square: _Square, factors: Floats, a: Floats) -> None:
     """a_t from the squares of another temperature's, with the factors of both ends."""
     use_wide_vectors()
@@ -307,7 +323,7 @@ def _squared_affinities(square: _Square, factors: Floats, a: Floats) -> None:
         a[t, j] = value * value * (factor * factors[t, j])
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _of_class(weights: Floats, classes: npt.NDArray[np.int32], own: Any, chosen: Floats) -> None:
     """V of the landmarks of one class in a chunk, 0 elsewhere."""
     use_wide_vectors()
@@ -316,7 +332,7 @@ def _of_class(weights: Floats, classes: npt.NDArray[np.int32], own: Any, chosen:
         chosen[j] = weights[j] if classes[j] == own else weights[j] * 0
 
 
-@njit(fastmath=True, nogil=True)
+@callee(fastmath=True)
 def _weighted_squares(a: Floats, t: int, weights: Floats, floor: Any) -> Any:
     """Sum of v a_t^2 over a chunk, a at least `floor` (as in `_squares`)."""
     use_wide_vectors()
@@ -328,18 +344,18 @@ def _weighted_squares(a: Floats, t: int, weights: Floats, floor: Any) -> Any:
     return total
 
 
-@njit(nogil=True)
+@callee
 def _gather_logs(pool: LogsAndClasses, columns: Integers, landmarks: LogsAndClasses) -> None:
     """Copy logarithms and classes of a chunk's landmarks from the pool, for all of (t, TILE), (TILE,)."""
-    landmarks.logs[:] = 0
-    landmarks.classes[:] = -2
+    landmarks.logs.fill(0)
+    landmarks.classes.fill(-2)
     for s in range(len(columns)):
         if columns[s] >= 0:
-            landmarks.logs[:, s] = pool.logs[:, columns[s]]
+            for t in range(len(pool.logs)):
+                landmarks.logs[t, s] = pool.logs[t, columns[s]]
             landmarks.classes[s] = pool.classes[columns[s]]
 
 
-@njit(nogil=True, parallel=True, cache=True)
 def landmark_affinities(
     tiles: TileArguments, scales: Scales, points: LogsAndClasses, pool: LogsAndClasses
 ) -> tuple[Floats, Floats]:
@@ -356,13 +372,41 @@ def landmark_affinities(
     -------
     (2, p, t, 17) float64 sums of v a over all landmarks and over those of the point's class, and (t,) the sum of v a^2.
     """
-    n_temperatures, floor = len(scales.rates), tiles.floor
+    n_temperatures, n_shares, dtype = len(scales.rates), shares_of(len(tiles.columns)), tiles.X.dtype
     sums = np.zeros((2, len(tiles.X), n_temperatures, GROUPS + 1))
     of_squares = np.zeros((len(tiles.columns), n_temperatures))
-    for block in prange(len(tiles.columns)):
-        scratch = _scratch(tiles, n_temperatures)
-        a, halves, own = scratch.terms, scratch.halves, aligned_empty(2, TILE, tiles.X)
-        logs, classes = aligned_empty(n_temperatures, TILE, tiles.X), np.empty(TILE, np.int32)
+
+    def work(share: int) -> None:
+        landmarks = LogsAndClasses(aligned_empty(n_temperatures, TILE, dtype), np.empty(TILE, np.int32))
+        memory = _AffinityMemory(_scratch(tiles.X, n_temperatures), aligned_empty(2, TILE, dtype), landmarks)
+        _landmark_affinities((tiles, scales), (points, pool), (share, n_shares), memory, (sums, of_squares))
+
+    on_threads(work, n_shares, products=True)
+    return sums, of_squares.sum(axis=0)
+
+
+class _AffinityMemory(NamedTuple):
+    """Memory of a thread: scratch, (2, TILE) weights of one class, (t, TILE) logarithms, (TILE,) classes of a chunk."""
+
+    scratch: _Scratch
+    own: Any
+    landmarks: LogsAndClasses
+
+
+@njit(nogil=True, cache=True)
+def _landmark_affinities(
+    arguments: tuple[TileArguments, Scales],
+    logs_and_classes: tuple[LogsAndClasses, LogsAndClasses],
+    share: _Share,
+    memory: _AffinityMemory,
+    into: tuple[Floats, Floats],
+) -> None:
+    """A thread's share of the tiles; into: sums, and (b, t) of squares by tiles."""
+    (tiles, scales), (points, pool), (sums, of_squares) = arguments, logs_and_classes, into
+    n_temperatures, floor = len(scales.rates), tiles.floor
+    scratch, own, (logs, classes) = memory
+    a, halves = scratch.terms, scratch.halves
+    for block in range(share[0], len(tiles.columns), share[1]):
         for first in range(0, tiles.columns.shape[1], TILE):
             chunk = _chunk(tiles, block, first, scratch)
             _gather_logs(pool, tiles.columns[block, first : first + TILE], LogsAndClasses(logs, classes))
@@ -386,4 +430,3 @@ def landmark_affinities(
                         sums[0, row, t, GROUPS] += _weighted(a, t, chunk.kept)
                         sums[1, row, t, GROUPS] += _weighted(a, t, own[1])
                         of_squares[block, t] += _weighted_squares(a, t, chunk.kept, floor)
-    return sums, of_squares.sum(axis=0)
