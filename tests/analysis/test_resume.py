@@ -101,17 +101,18 @@ def start(arguments, script=CONSOLE_SCRIPT):
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments(data, undisturbed, tmp_path):
+def test_killed_at_random_moments(data, undisturbed, tmp_path):
+    """One in each fifth of a run; the moments at which files are half-written come one by one in the next test."""
     expected = numbers(undisturbed)
     begun = time.monotonic()
     assert start([*data, "--out", tmp_path / "measured"]).wait(timeout=120) == 0
     duration = time.monotonic() - begun
     rng = np.random.default_rng(7)
     n_finished = []
-    for moment in range(10):
+    for moment in range(5):
         out = tmp_path / str(moment)
         process = start([*data, "--out", out])
-        time.sleep(duration * (moment + rng.random()) / 10)
+        time.sleep(duration * (moment + rng.random()) / 5)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         kept = stage_files(out) if out.exists() else {}
