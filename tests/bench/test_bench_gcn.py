@@ -12,6 +12,7 @@ from clorg_scale.bench import pyg
 from clorg_scale.probes.sampler import NeighborSampler
 
 
+@pytest.mark.slow
 def test_batches_of_neighbor_loader_learn_the_classes(monkeypatch):
     """With our sampler in the place of the compiled one, which is rarely installed."""
     from torch_geometric import sampler

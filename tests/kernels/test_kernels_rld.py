@@ -88,6 +88,7 @@ def tile_kernels():
     return rld_tiles
 
 
+@pytest.mark.slow
 def test_tensor_descriptors_leave_nothing_to_spill(tmp_path):
     """The variants that carry the work on Hopper: one number in local memory, read once a tile, or none."""
     tiles = tile_kernels()
