@@ -124,7 +124,7 @@ def _few_points(session: Session) -> None:
     X, y = _mixture(300, 2, 3)
     ours = Contender("ours", lambda: LinearProbe().fit(X, y), role="ours")
     theirs = Contender("scikit-learn, C = 1", lambda: _scikit_learn(X, y, 1.0, 100))
-    session.compare(Case("300 x 2, 3 classes", {"n": 300, "d": 2}), [ours, theirs], repeats=9)
+    session.compare(Case("300 x 2, 3 classes", {"n": 300, "d": 2}), [ours, theirs], repeats=session.repeats(9))
 
 
 def _many_classes(session: Session) -> None:
