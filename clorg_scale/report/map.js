@@ -11,7 +11,7 @@ function drawMaps() {
   for (const m of maps) {
     const figure = html("figure", {}, null, chart("map"));
     if (several) html("figcaption", {}, m.a.name, figure);
-    const frame = html("div", { class: "frame" }, null, figure);
+    const frame = m.frame = html("div", { class: "frame" }, null, figure);
     m.canvas = html("canvas", { role: "img", tabindex: "0", "aria-label": `Map of ${m.p.n.toLocaleString("en")} points of ${m.a.name}. Arrow keys move it, plus and minus zoom, 0 shows all, Enter tells of the point in the middle. The tables of classes and pairs hold its content.` }, null, frame);
     m.overlay = html("canvas", { class: "overlay", "aria-hidden": "true" }, null, frame);
     m.raster = new Raster(m.canvas);
@@ -58,7 +58,12 @@ function drawMaps() {
     put(UNLABELLED, rest, 0.02);
     return table;
   }
-  const restyle = () => { for (const m of maps) m.table = tableOf(m); };
+  const theme = {};
+  const restyle = () => {  // asking for the style at each name would cost more than the points
+    for (const name of ["card", "ink"]) theme[name] = css(`--${name}`);
+    theme.font = fontFamily();
+    for (const m of maps) m.table = tableOf(m);
+  };
 
   // ---- drawing -------------------------------------------------------------------------------------------------------
 
@@ -81,6 +86,7 @@ function drawMaps() {
       xs: m.p.xs, ys: m.p.ys, codes: codesOf(m), table: m.table, scale: scale * step * ratio, left: X(m.p.left) * ratio, top: Y(m.p.bottom) * ratio,
       radius: radiusOf(m) * ratio, every: moving ? Math.ceil(m.p.n / MOST_MOVING) : 1, boosted: m.selected || null,
     });
+    slide(m, 0, 0);
     m.canvas.dataset.drawn = `${state.by}:${state.chosen.join(",")}`;
     drawOverlay(m);
   }
@@ -90,21 +96,21 @@ function drawMaps() {
     const g = m.overlay.getContext("2d");
     g.scale(ratio, ratio);
     for (const name of namesOf(m, X, Y, width, height)) {
-      g.font = `${name.strong ? 700 : 600} ${name.size}px ${fontFamily()}`;
+      g.font = `${name.strong ? 700 : 600} ${name.size}px ${theme.font}`;
       g.textAlign = "center"; g.lineWidth = 3.5; g.lineJoin = "round";
-      g.strokeStyle = css("--card"); g.fillStyle = css("--ink");
+      g.strokeStyle = theme.card; g.fillStyle = theme.ink;
       g.strokeText(name.text, name.x, name.y); g.fillText(name.text, name.x, name.y);
     }
     const at = state.marked < 0 || state.marked >= m.p.n_points ? -1 : positionsByRow(m.p)[state.marked];
     if (at >= 0) {
       const [x, y] = positionOf(m.p, at);
-      for (const [color, line] of [[css("--card"), 5], [css("--ink"), 2.5]]) {
+      for (const [color, line] of [[theme.card, 5], [theme.ink, 2.5]]) {
         g.strokeStyle = color; g.lineWidth = line;
         g.beginPath(); g.arc(X(x), Y(y), 8, 0, 6.3); g.stroke();
       }
     }
     if (m.path) {
-      g.strokeStyle = css("--ink"); g.lineWidth = 1.5; g.setLineDash([4, 3]); g.fillStyle = "rgba(128,128,128,.15)";
+      g.strokeStyle = theme.ink; g.lineWidth = 1.5; g.setLineDash([4, 3]); g.fillStyle = "rgba(128,128,128,.15)";
       g.beginPath(); m.path.forEach(([x, y], i) => i ? g.lineTo(X(x), Y(y)) : g.moveTo(X(x), Y(y))); g.closePath(); g.fill(); g.stroke();
     }
   }
@@ -133,10 +139,21 @@ function drawMaps() {
     if (!waiting.size) requestAnimationFrame(() => { const all = [...waiting]; waiting.clear(); for (const [map, fast] of all) draw(map, fast); });
     waiting.set(m, moving);
   }
+  function slide(m, dx, dy) {  // the pictures move at once; they are drawn anew when they stand still or leave too much empty
+    m.slid = [dx, dy];
+    m.canvas.style.transform = m.overlay.style.transform = dx || dy ? `translate(${dx}px,${dy}px)` : "";
+  }
+  function drag(m, dx, dy) {
+    const [x, y] = [m.slid[0] + dx, m.slid[1] + dy];
+    if (Math.max(Math.abs(x), Math.abs(y)) > 0.2 * m.height) { redraw(m, true); return; }
+    slide(m, x, y);
+    clearTimeout(m.settle);
+    m.settle = setTimeout(() => redraw(m), 90);
+  }
   const redrawAll = () => { restyle(); maps.forEach(m => redraw(m)); };
   pointAtRow = row => { if (row !== state.marked) { state.marked = row; maps.forEach(drawOverlay); } };
   const near = (m, clientX, clientY) => {
-    const box = m.canvas.getBoundingClientRect(), { scale, width, height } = project(m), chosen = new Set(state.chosen), codes = codesOf(m);
+    const box = m.frame.getBoundingClientRect(), { scale, width, height } = project(m), chosen = new Set(state.chosen), codes = codesOf(m);
     const x = m.view.x + (clientX - box.left - width / 2) / scale, y = m.view.y - (clientY - box.top - height / 2) / scale, step = STEPS / m.p.size;
     return nearestPoint(m.p, Math.round((x - m.p.left) * step), Math.round((y - m.p.bottom) * step), Math.max(1, Math.round(12 / scale * step)), i => !chosen.size || chosen.has(codes[i]));
   };
@@ -144,7 +161,7 @@ function drawMaps() {
     const code = m.p.class_code[i], density = densityOf(m.p, i);
     return `${code === UNLABELLED ? "unlabelled" : m.a.classes[code]}\nrow ${rowOf(m.p, i).toLocaleString("en")} · community ${m.p.community[i]}\nlocal density ${density === null ? "–" : density.toFixed(3)}`;
   };
-  const tools = { maps, state, project, redraw, redrawAll, drawOverlay, near, tell, codesOf, nGroups, mostGroups, shown, colorOfGroup };
+  const tools = { maps, state, project, redraw, drag, redrawAll, drawOverlay, near, tell, codesOf, nGroups, mostGroups, shown, colorOfGroup };
   for (const m of maps) interact(m, tools);
   mapControls(tools);
   mapPictures = () => maps.map(m => ({ node: mapPicture(m, tools, namesOf), caption: several ? m.a.name : "", styled: true }));

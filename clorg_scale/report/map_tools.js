@@ -3,8 +3,8 @@
 const LEAST_VIEW = 1 / 100;  // of the whole map
 
 function interact(m, tools) {
-  const { maps, state, project, redraw, drawOverlay, near, tell } = tools;
-  const rect = () => m.canvas.getBoundingClientRect();
+  const { state, project, redraw, drag, drawOverlay, near, tell } = tools;
+  const rect = () => m.frame.getBoundingClientRect();
   const place = (clientX, clientY) => {
     const box = rect(), { scale, width, height } = project(m);
     return [m.view.x + (clientX - box.left - width / 2) / scale, m.view.y - (clientY - box.top - height / 2) / scale];
@@ -17,7 +17,7 @@ function interact(m, tools) {
   function move(dx, dy) {
     const { scale } = project(m);
     m.view.x -= dx / scale; m.view.y += dy / scale;
-    redraw(m, true);
+    drag(m, dx, dy);
   }
   function point(i, event) {
     if (i < 0) { hideTip(); pointAtRow(-1); return; }

@@ -3,15 +3,15 @@
 
 const STEPS = 65535;  // positions are rounded to so many steps along the side of the map (points.py)
 
-function stamp(radius) {  // [dx, dy, weight] of the pixels of a disc
-  const found = [], reach = Math.ceil(radius);
+function stamp(radius, width) {  // pixels of a disc: their places from its middle, and the share of each that is covered
+  const places = [], shares = [], reach = Math.ceil(radius);
   for (let dy = -reach; dy <= reach; dy++) {
     for (let dx = -reach; dx <= reach; dx++) {
-      const weight = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(dx, dy)));
-      if (weight > 0.05) found.push([dx, dy, weight]);
+      const share = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(dx, dy)));
+      if (share > 0.05) { places.push(4 * (dy * width + dx)); shares.push(share); }
     }
   }
-  return found;
+  return { places: Int32Array.from(places), shares: Float32Array.from(shares), reach };
 }
 
 class Raster {
@@ -32,12 +32,15 @@ class Raster {
     const { sums } = this;
     sums.fill(0);
     if (radius <= 0.8) this.dots(xs, ys, codes, table, scale, left, top, every, boosted);
-    else this.discs(xs, ys, codes, table, scale, left, top, stamp(radius), every, boosted);
-    let peak = 0, filled = 0;
-    for (let at = 3; at < sums.length; at += 4) if (sums[at] > 0) { peak += sums[at]; filled++; }
-    this.shade(radius > 0.8 ? 0 : Math.log1p(Math.max(1, 6 * peak / Math.max(1, filled))));
+    else this.discs(xs, ys, codes, table, scale, left, top, stamp(radius, this.image.width), every, boosted);
+    this.shade(radius > 0.8 ? 0 : this.peak());
     this.context.putImageData(this.image, 0, 0);
-    return filled;
+  }
+  peak() {  // logarithm of a weight that few pixels pass
+    const { sums } = this;
+    let sum = 0, filled = 0;
+    for (let at = 3; at < sums.length; at += 4) if (sums[at] > 0) { sum += sums[at]; filled++; }
+    return Math.log1p(Math.max(1, 6 * sum / Math.max(1, filled)));
   }
   dots(xs, ys, codes, table, scale, left, top, every, boosted) {
     const { sums, image: { width, height } } = this, n = xs.length;
@@ -51,29 +54,29 @@ class Raster {
       sums[at + 3] += weight;
     }
   }
-  discs(xs, ys, codes, table, scale, left, top, disc, every, boosted) {
-    const { sums, image: { width, height } } = this, n = xs.length;
+  discs(xs, ys, codes, table, scale, left, top, { places, shares, reach }, every, boosted) {  // those that are whole
+    const { sums, image: { width, height } } = this, n = xs.length, size = places.length;
     for (let i = 0; i < n; i += every) {
       const x = Math.floor(left + xs[i] * scale), y = Math.floor(top - ys[i] * scale);
-      if (x < -9 || y < -9 || x >= width + 9 || y >= height + 9) continue;
-      const color = 4 * codes[i], own = table[color + 3] * (boosted !== null && !boosted[i] ? 0.02 : 1);
-      for (const [dx, dy, share] of disc) {
-        const u = x + dx, v = y + dy;
-        if (u < 0 || v < 0 || u >= width || v >= height) continue;
-        const at = 4 * (v * width + u), weight = own * share;
-        sums[at] += table[color] * weight; sums[at + 1] += table[color + 1] * weight; sums[at + 2] += table[color + 2] * weight;
-        sums[at + 3] += weight;
+      if (x < reach || y < reach || x >= width - reach || y >= height - reach) continue;
+      const color = 4 * codes[i], own = table[color + 3] * (boosted !== null && !boosted[i] ? 0.02 : 1), middle = 4 * (y * width + x);
+      const red = table[color] * own, green = table[color + 1] * own, blue = table[color + 2] * own;
+      for (let k = 0; k < size; k++) {
+        const at = middle + places[k], share = shares[k];
+        sums[at] += red * share; sums[at + 1] += green * share; sums[at + 2] += blue * share; sums[at + 3] += own * share;
       }
     }
   }
   shade(logPeak) {  // color and opacity of each pixel; logPeak 0: opacity is the share that is covered
-    const { sums, pixels } = this;
-    for (let p = 0, at = 0; p < pixels.length; p++, at += 4) {
+    const { sums, pixels } = this, n = pixels.length;
+    for (let p = 0, at = 0; p < n; p++, at += 4) {
       const weight = sums[at + 3];
       if (weight === 0) { pixels[p] = 0; continue; }
-      const opacity = logPeak === 0 ? Math.min(0.95, Math.max(0.3, 0.9 * weight)) : Math.min(1, 0.42 + 0.58 * Math.log1p(weight) / logPeak);
-      const faint = logPeak === 0 && weight < 0.3 && weight > 0.021 ? weight * 2.5 : opacity;
-      pixels[p] = (Math.round(255 * faint) << 24) | (Math.round(sums[at + 2] / weight) << 16) | (Math.round(sums[at + 1] / weight) << 8) | Math.round(sums[at] / weight);
+      let opacity;
+      if (logPeak > 0) opacity = Math.min(1, 0.42 + 0.58 * Math.log1p(weight) / logPeak);
+      else opacity = weight < 0.03 ? 0.3 : Math.min(0.95, 0.15 + 0.8 * weight);
+      const share = 1 / weight;
+      pixels[p] = (255 * opacity << 24) | (sums[at + 2] * share << 16) | (sums[at + 1] * share << 8) | sums[at] * share;
     }
   }
 }

@@ -2,7 +2,7 @@
 
 const { steps } = pageData;
 
-function alongSteps(name, curves, yLabel, title) {  // curves: [{ name, value(analysis) -> { y, e } or null }]
+function alongSteps(name, curves, yLabel, title, fromZero = true) {  // curves: [{ name, value(analysis) -> { y, e } or null }]
   const parent = chart(name);
   if (!parent) return;
   const series = curves.map((curve, i) => ({
@@ -12,7 +12,7 @@ function alongSteps(name, curves, yLabel, title) {  // curves: [{ name, value(an
       return found === null ? [] : [{ x: steps[j], y: found.y, e: found.e || 0, label: `step ${short(steps[j])}\n${found.y.toFixed(4)}${found.e ? " ± " + found.e.toFixed(4) : ""}` }];
     }),
   })).filter(s => s.points.length);
-  if (series.length) lines(parent, series, { xLabel: "step", yLabel, title, named: true, linear: true });
+  if (series.length) lines(parent, series, { xLabel: "step", yLabel, title, named: true, linear: true, fromZero });
 }
 function drawTrajectory() {
   const at = (values, i, e = 0) => i < 0 || values[i] === undefined ? null : { y: values[i], e };
@@ -28,7 +28,7 @@ function drawTrajectory() {
   alongSteps("probes", probes.map(name => ({ name: titles[name] || name, value: a => {
     const p = a.probes.find(p => p.name === name);
     return p ? { y: p.accuracy, e: (p.accuracy_interval[1] - p.accuracy_interval[0]) / 2 } : null;
-  } })), "accuracy", "Accuracy of the probes along the training");
+  } })), "accuracy", "Accuracy of the probes along the training", false);
   alongSteps("communities", [["communities", "modularity"], ["classes", "class_modularity"], ["NMI", "nmi"]].map(([name, key]) => ({ name, value: a => ({ y: a.communities[key] }) })), "", "Communities along the training");
 }
 
