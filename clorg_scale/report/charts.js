@@ -79,7 +79,7 @@ function drawProbes() {
 function drawStudies() {
   const parent = chart("study");
   if (!parent) return;
-  const order = Object.keys(titles), color = name => modelColor(order.indexOf(name));
+  const named = analyses.flatMap(a => a.probe_study.map(row => row.result.name)), order = [...new Set([...Object.keys(titles), ...named])], color = name => modelColor(order.indexOf(name));
   const later = [];
   for (const a of analyses.filter(a => a.probe_study.length)) {
     const own = { k: a.settings.k, temperature: a.settings.affinity_temperature, label_fraction: 1 };
@@ -94,7 +94,7 @@ function drawStudies() {
           label: `${short(value)}: accuracy ${row.result.accuracy.toFixed(4)} [${row.result.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]`,
         });
         const points = flat ? ends.map(value => point(found[0], value)) : found.map(row => point(row, row[x]));
-        return { name: titles[name], color: color(name), dotted: flat, named: true, points: points.sort((p, q) => p.x - q.x) };
+        return { name: titles[name] || name, color: color(name), dotted: flat, named: true, points: points.sort((p, q) => p.x - q.x) };
       });
     };
     for (const [title, x, fixed] of [

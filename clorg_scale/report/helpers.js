@@ -130,6 +130,7 @@ function figures(parent, captions) {  // all of them before any is drawn, so tha
   });
 }
 function lines(parent, series, { xLabel, yLabel, title, named = several, fromZero = true, linear = false }) {
+  if (!series.some(s => s.points.length)) return;
   const W = widthOf(parent), H = W < 420 ? 270 : 320, longest = Math.max(0, ...series.filter(s => named && (!s.dotted || s.named)).map(s => Math.min(W < 420 ? 14 : 24, s.name.length)));
   const left = 46, right = longest ? Math.min(0.34 * W, 30 + 7 * longest) : 26, top = 26, bottom = 44;
   const root = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title }, parent);
