@@ -10,12 +10,13 @@ function drawCharts() {
   for (const draw of CHARTS) draw();
 }
 function redrawCharts() {
-  for (const parent of document.querySelectorAll("[data-chart]")) if (!["map", "classes", "pairs"].includes(parent.dataset.chart)) parent.replaceChildren();
+  for (const parent of document.querySelectorAll("[data-chart]")) if (!["map", "classes", "pairs", "images"].includes(parent.dataset.chart)) parent.replaceChildren();
   drawCharts();
 }
 drawCharts();
 if (!pageData.steps) { drawClasses(); drawPairs(); }
 drawMaps();
+drawImages();
 document.querySelectorAll("[data-swatch]").forEach(node => swatch(node, Number(node.dataset.swatch)));
 makeStaticTables();
 document.querySelectorAll("section.card").forEach(offerDownloads);

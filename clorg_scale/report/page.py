@@ -27,6 +27,8 @@ from clorg_scale.store.atomic import write_together, write_whole
 
 if TYPE_CHECKING:
     from clorg_scale.analysis.record import AnalysisRecord
+    from clorg_scale.analysis.result import Analysis
+    from clorg_scale.report.image_sources import ImageSource
 
 __all__ = ["write_comparison", "write_report", "write_trajectory"]
 
@@ -44,6 +46,7 @@ SCRIPTS = (
     "raster.js",
     "map.js",
     "map_tools.js",
+    "images.js",
     "downloads.js",
     "page.js",
 )
@@ -53,7 +56,7 @@ MOST_IN_PAGE = 10_000_000
 """Characters of points (base64) above which they go to a file beside the page."""
 
 
-def write_report(analysis: AnalysisRecord, path: str | Path) -> Path:
+def write_report(analysis: Analysis, path: str | Path, *, images: str | Path | ImageSource | None = None) -> Path:
     """Write the report of one analysis.
 
     Parameters
@@ -63,8 +66,22 @@ def write_report(analysis: AnalysisRecord, path: str | Path) -> Path:
     path
         File to write, whole or not at all; everything the page needs is in it, except the points of very large maps:
         these are written to ``NAME_points.js`` beside it.
+    images
+        The images of the points, in their order: a folder, an idx file or a Parquet file, as for `open_images`, or what
+        this returned.
     """
-    return _write(path, {analysis.name: analysis}, analysis.name, headline(analysis), findings(analysis))
+    shown = None if images is None else _shown(analysis, images)
+    by_name = {analysis.name: analysis}
+    return _write(path, by_name, analysis.name, headline(analysis), findings(analysis), images=shown)
+
+
+def _shown(analysis: Analysis, images: str | Path | ImageSource) -> dict[str, Any]:
+    """Describe the images of a page."""
+    from clorg_scale.report.image_sources import open_images
+    from clorg_scale.report.thumbnails import describe_images
+
+    source = open_images(images, analysis.n_points) if isinstance(images, (str, Path)) else images
+    return describe_images(analysis, source)
 
 
 def write_comparison(
@@ -104,7 +121,14 @@ def write_trajectory(analyses: Mapping[str, AnalysisRecord], steps: Sequence[flo
 
 
 def _write(
-    path: str | Path, analyses: Mapping[str, AnalysisRecord], title: str, lead: str, sentences: list[str], **more: Any
+    path: str | Path,
+    analyses: Mapping[str, AnalysisRecord],
+    title: str,
+    lead: str,
+    sentences: list[str],
+    *,
+    images: dict[str, Any] | None = None,
+    **more: Any,
 ) -> Path:
     """Write the page and, where there are too many points for it, the file with these: both, or none."""
     path = Path(path)
@@ -116,6 +140,8 @@ def _write(
         "points": packed.maps,
         "points_file": None if beside is None else beside.name,
     }
+    if images is not None:
+        data["images"] = images
     texts = (title, lead, sentences)
     with write_together():
         if beside is not None:
@@ -157,6 +183,7 @@ def _render(
         look_alikes=look_alikes,
         basis=homogeneity_basis(analyses),
         mixing_basis=sorted({entry["basis"] for entry in data["mixing"]}),
+        images=data.get("images"),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_digest=_digest(script),
