@@ -6,7 +6,7 @@ function drawImages() {
   if (!images.side) { html("p", { class: "note" }, "The thumbnails would be too large for a page.", parent); return; }
   const picture = ([row, label], into, caption) => {
     const figure = html("figure", { "data-row": row }, null, into);
-    html("img", { src: images.thumbnails[row], alt: `row ${row}${label ? `, ${label}` : ""}`, loading: "lazy" }, null, figure);
+    html("img", { src: images.thumbnails[row], alt: `row ${row}${label ? `, ${label}` : ""}`, decoding: "async" }, null, figure);
     if (caption !== null) html("figcaption", {}, caption, figure);
     figure.addEventListener("pointerenter", () => pointAtRow(row));
     figure.addEventListener("pointerleave", () => pointAtRow(-1));
