@@ -40,6 +40,23 @@ function drawSpectrum() {
   lines(right, series(s => s.class_share, "eigenvectors 1 to"), { ...options, yLabel: "share", title: "Share of the class indicators in the first eigenvectors" });
 }
 
+// ---- of many models, one at a time --------------------------------------------------------------------------------
+
+const chosenModel = {};
+function modelsShown(name, draw) {
+  if (analyses.length <= 3) return analyses;
+  if (!(name in chosenModel)) {
+    const parent = chart(name), box = html("select", { "aria-label": "model" });
+    analyses.forEach((a, i) => html("option", { value: i }, a.name, box));
+    box.addEventListener("change", () => { chosenModel[name] = +box.value; parent.replaceChildren(); draw(); });
+    const controls = html("div", { class: "controls" });
+    controls.append(box);
+    parent.before(controls);
+    chosenModel[name] = 0;
+  }
+  return [analyses[chosenModel[name]]];
+}
+
 // ---- probes ---------------------------------------------------------------------------------------------------
 
 function drawProbes() {
@@ -81,7 +98,7 @@ function drawStudies() {
   if (!parent) return;
   const named = analyses.flatMap(a => a.probe_study.map(row => row.result.name)), order = [...new Set([...Object.keys(titles), ...named])], color = name => modelColor(order.indexOf(name));
   const later = [];
-  for (const a of analyses.filter(a => a.probe_study.length)) {
+  for (const a of modelsShown("study", drawStudies).filter(a => a.probe_study.length)) {
     const own = { k: a.settings.k, temperature: a.settings.affinity_temperature, label_fraction: 1 };
     const at = (row, name) => row[name] === null || row[name] === own[name];
     const seriesOver = (x, ...fixed) => {
@@ -114,9 +131,9 @@ function drawStudies() {
 const MOST_ROWS = 50, MOST_COLUMNS = 24;
 
 function drawCommunities() {
-  const parents = figures(chart("communities"), analyses.map(a => several ? a.name : `${a.communities.sizes.length.toLocaleString("en")} communities`));
-  for (const [i, a] of analyses.entries()) {
-    if (a.classes.length <= MOST_ROWS) communityMatrix(parents[i], a); else communityTable(parents[i], a, i);
+  const models = modelsShown("communities", drawCommunities), parents = figures(chart("communities"), models.map(a => several ? a.name : `${a.communities.sizes.length.toLocaleString("en")} communities`));
+  for (const [at, a] of models.entries()) {
+    if (a.classes.length <= MOST_ROWS) communityMatrix(parents[at], a); else communityTable(parents[at], a, analyses.indexOf(a));
   }
 }
 function communityMatrix(figure, a) {  // columns: the communities that hold most of these classes, the others together where there are more

@@ -162,7 +162,10 @@ function lines(parent, series, { xLabel, yLabel, title, named = several, fromZer
     const end = s.points.reduce((a, b) => b.x > a.x ? b : a);
     if (named && (!s.dotted || s.named)) names.push({ y: Y(end.y), s, which });
   });
-  separate(names, 16);
+  separate(names, Math.min(16, (H - 12) / Math.max(1, names.length)));
+  const excess = names.length ? Math.max(0, names[names.length - 1].y - (H - 6)) : 0;
+  for (const name of names) name.y = Math.max(8, name.y - excess);
+  separate(names, Math.min(16, (H - 12) / Math.max(1, names.length)));
   for (const { y, s, which } of names) {
     if (!s.dotted) mark(root, which, W - right + 14, y, s.color);
     text(root, W - right + 22, y + 4, clip(s.name, W < 420 ? 14 : 24), { class: "strong" });

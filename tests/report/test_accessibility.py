@@ -31,7 +31,7 @@ def pages(tmp_path_factory):
     steps = {f"epoch {10 * i}": record(name=f"epoch {10 * i}", seed=i) for i in (1, 2, 3)}
     return {
         "one": write_report(record(), folder / "one.html"),
-        "many classes": write_report(record(n_classes=120, n_communities=60), folder / "many.html"),
+        "many classes": write_report(record(n_classes=60, n_communities=30), folder / "many.html"),
         "three": write_comparison(models, folder / "three.html"),
         "track": cs.compare(steps).report(folder / "track.html"),
     }

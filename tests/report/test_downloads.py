@@ -151,5 +151,9 @@ def test_eight_models_that_are_no_training(browser, tmp_path):
     console, _ = opened(browser, write_comparison(models, tmp_path / "page.html"))
     assert console == []
     assert browser.find_element("css selector", "h1").text == "8 models compared"
-    assert browser.execute_script("return document.documentElement.scrollHeight") < 17_000  # 3,500 of them the study
+    assert browser.execute_script("return document.documentElement.scrollHeight") < 13_000
+    assert len(browser.find_elements("css selector", "[data-chart=study] svg")) == 3  # of one model at a time
+    box = browser.find_element("css selector", "#communities select")
+    browser.execute_script("arguments[0].value = 7; arguments[0].dispatchEvent(new Event('change'))", box)
+    assert browser.find_element("css selector", "#communities figcaption").text == "h network"
     assert len(browser.find_elements("css selector", "#method details")) == 8
