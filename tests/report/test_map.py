@@ -10,6 +10,7 @@ import pytest
 from browsing import chromium, opened
 from records import record
 
+import clorg_scale as cs
 from clorg_scale.report import page as report_page
 from clorg_scale.report import write_report
 from clorg_scale.report.mixing import describe_mixing
@@ -96,6 +97,18 @@ def test_pairs_that_mix_are_those_of_the_matrix():
     found = describe_mixing(older)
     assert found["basis"] == "communities"
     assert found["pairs"] == [[0, 1, round(10 / 40 * 20 / 30, 4), round(10 / 30, 4)]]
+
+
+def test_maps_of_models_are_turned_like_each_other(tmp_path):
+    first = record(name="a")
+    turned = replace(first.point_map, x=[-y for y in first.point_map.y], y=first.point_map.x)
+    second = replace(first, name="b", point_map=turned)
+    page = cs.compare({"a": first, "b": second}).report(tmp_path / "page.html").read_text()
+    entries = json.loads(page.partition('id="data">')[2].partition("</script>")[0])["points"]
+    content = base64.b64decode(page.partition('id="points">')[2].partition("</script>")[0])
+    for axis in "xy":
+        one, other = (np.frombuffer(content, "<u2", entry["n"], entry[axis]).astype(int) for entry in entries)
+        np.testing.assert_allclose(one, other, atol=3)
 
 
 @pytest.mark.browser
