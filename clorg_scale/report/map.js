@@ -1,6 +1,6 @@
 // The maps of the points: drawing, coloring, names.
 
-const MOST_COLORED = 10, MOST_NAMES = 60, MOST_MOVING = 300000;
+const MOST_COLORED = 10, MOST_NAMES = 36, MOST_MOVING = 300000;
 let mapPictures = () => [], mapRows = () => [], pointAtRow = () => {}, chooseClass = () => {};
 
 function drawMaps() {
@@ -122,8 +122,8 @@ function drawMaps() {
     const front = state.by === "density" ? m.anchors[by] : [...m.anchors[by].filter(a => chosen.has(a.g)), ...m.anchors[by].filter(a => !chosen.has(a.g))];
     for (const { g, x, y } of front) {
       if (found.length >= MOST_NAMES) break;
-      if (state.chosen.length && !chosen.has(g)) continue;
-      const text = by === "community" ? String(g) : clip(m.a.classes[g], several ? 16 : 26), half = text.length * size * 0.29 + 4;
+      if ((state.chosen.length || chosen.size && state.by !== "density") && !chosen.has(g)) continue;
+      const text = by === "community" ? String(g) : clip(m.a.classes[g], several ? 16 : 26), half = text.length * size * 0.32 + 5;
       const px = X(m.p.left + x / STEPS * m.p.size), py = Y(m.p.bottom + y / STEPS * m.p.size) + 4;
       if (px - half < 2 || px + half > width - 2 || py < 14 || py > height - 4) continue;
       if (boxes.some(b => Math.abs(b.x - px) < b.half + half && Math.abs(b.y - py) < size + 4)) continue;
