@@ -115,11 +115,17 @@ class Comparison(Result):
         return rows
 
     def report(self, path: str | Path) -> Path:
-        """Write the self-contained HTML page, whole or not at all; of checkpoints, one that follows their steps."""
+        """Write the self-contained HTML page, whole or not at all; of checkpoints, one that follows their steps.
+
+        Maps of the same points are turned like each other.
+        """
         check_ending(path, (".html", ".htm"))
         if self.steps is not None:
             return write_trajectory(self.analyses, self.steps, path)
-        return write_comparison(self.analyses, path, look_alikes=self.look_alikes())
+        turned_maps = align(list(self.analyses.values()))
+        return write_comparison(
+            dict(zip(self.analyses, turned_maps, strict=True)), path, look_alikes=self.look_alikes()
+        )
 
     @releasing_locks
     def write(self, folder: str | Path) -> None:

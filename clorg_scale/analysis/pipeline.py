@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clorg_scale.affinity import affinity_graph
 from clorg_scale.analysis import steps
@@ -28,11 +28,15 @@ from clorg_scale.analysis.sizes import CHI_POINTS, memory_needed, probe_memory, 
 from clorg_scale.analysis.stages import Stages
 from clorg_scale.arrays import UNLABELLED, Device
 from clorg_scale.communities.detection import Method as CommunityMethod
+from clorg_scale.errors import InputError
 from clorg_scale.layout import PERPLEXITY
 from clorg_scale.neighbors.shared import first_neighbors
 from clorg_scale.rld.compute import DEFAULT_TEMPERATURES, Method, check_temperatures
 from clorg_scale.store.atomic import write_together
 from clorg_scale.store.locks import lock_folder, releasing_locks
+
+if TYPE_CHECKING:
+    from clorg_scale.report.image_sources import ImageSource
 
 __all__ = ["analyze"]
 
@@ -71,6 +75,7 @@ def analyze(
     unlabelled: int | str | None = UNLABELLED,
     normalize: bool = False,
     max_over_epochs: bool = False,
+    images: str | Path | None = None,
 ) -> Analysis:
     """Compute every measure of how embeddings are organized.
 
@@ -123,6 +128,9 @@ def analyze(
     max_over_epochs
         Record beside the accuracy of the graph networks, whose training stops on held-out training points, the largest
         accuracy on the test points over all epochs: the number that the code of the paper reports.
+    images
+        The images of the points, in their order, that the report shows some of: a folder (with a subfolder for each
+        class, or without), an idx file or a Parquet file. Needs `output`.
 
     Returns
     -------
@@ -156,6 +164,7 @@ def analyze(
         chi_points=chi_points,
         seed=seed,
     )
+    pictures = None if images is None else _open_images(images, len(data.points), output)
     k, map_points, seed = int(k), int(map_points), int(seed)
     target_error, resolution = float(target_error), float(resolution)
     sizes = search_sizes(
@@ -225,8 +234,17 @@ def analyze(
     if folder is not None:
         with write_together():
             analysis.to_json(folder / "analysis.json")
-            analysis.report(folder / "report.html")
+            analysis.report(folder / "report.html", images=pictures)
     return analysis
+
+
+def _open_images(images: str | Path, n_points: int, output: str | Path | None) -> ImageSource:
+    """Open the images before anything is computed, so that a wrong folder is noticed at once."""
+    from clorg_scale.report.image_sources import open_images
+
+    if output is None:
+        raise InputError("images are shown in the report; give output, the folder for it, too.")
+    return open_images(images, n_points)
 
 
 def _spectrum_size(data: Inputs) -> int:

@@ -127,6 +127,13 @@ def analyze(
         float,
         typer.Option(help="Perplexity of the map: about how many neighbors a point keeps near.", metavar="NUMBER"),
     ] = 30.0,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images of the points, in their order, to show in the report: a folder, an idx or a Parquet file.",
+            metavar="FOLDER|FILE",
+        ),
+    ] = None,
     chi_points: Annotated[
         str,
         typer.Option(help="Number of points that class homogeneity is measured on, or all.", metavar="N"),
@@ -180,6 +187,7 @@ def analyze(
             resume=resume,
             progress=True,
             client=client,
+            images=images,
         )
     if as_json:
         print_json(result.to_dict())

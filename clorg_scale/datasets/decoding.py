@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import stat
 import threading
 from collections.abc import Iterator
@@ -36,8 +37,10 @@ _limit_users = 0
 _limit_before: int | None = None
 
 
-def decode_square(path: str, size: int) -> npt.NDArray[np.uint8]:
+def decode_square(source: str | bytes, size: int, *, name: str = "") -> npt.NDArray[np.uint8]:
     """Decode an image, resize its shorter side to `size` pixels and crop the square in the middle.
+
+    It is given by its path, or by its content with a name for messages.
 
     Unsigned integers of 12 and 16 bits are scaled by the range that the file declares. Signed integers, integers of 32
     bits and floats are refused: the file does not say which values are black and white.
@@ -54,9 +57,10 @@ def decode_square(path: str, size: int) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):
+        if isinstance(source, str) and not stat.S_ISREG(Path(source).stat().st_mode):
             raise InputError("it is not a regular file")
-        with _without_pixel_limit(), Image.open(path) as file:
+        file_or_path = source if isinstance(source, str) else io.BytesIO(source)
+        with _without_pixel_limit(), Image.open(file_or_path) as file:
             file.draft("RGB", (size, size))
             with _memory_for(file.size):
                 return _square(_in_rgb(file), size)
@@ -65,8 +69,8 @@ def decode_square(path: str, size: int) -> npt.NDArray[np.uint8]:
     except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise InputError(
-            f"The image {path} cannot be read ({reason}); repair or remove it, or leave out such images with "
-            "--skip-unreadable (load_images(..., skip_unreadable=True))."
+            f"The image {name or str(source)} cannot be read ({reason}); repair or remove it, or leave out such images "
+            "with --skip-unreadable (load_images(..., skip_unreadable=True))."
         ) from error
 
 

@@ -44,32 +44,28 @@ function picture(card) {  // all drawings of a card in one SVG, side by side, th
 }
 function picturesOf(card) {
   if (card.id === "map") return mapPictures();
-  if (card.id === "classes" && !card.querySelector("svg")) return [{ node: barPicture(card), styled: true }];
-  return [...card.querySelectorAll("svg")].map(node => {
+  const tables = [...card.querySelectorAll("table")].filter(table => table.querySelector("i"));
+  if (tables.length && !card.querySelector(".chart svg, figure svg, .multiples svg")) return tables.map(table => ({ node: barPicture(table), caption: tables.length > 1 ? table.caption.textContent : "", styled: true }));
+  return [...card.querySelectorAll("svg:not(.key)")].map(node => {
     const figure = node.closest("figure"), caption = figure && figure.querySelector("figcaption");
     return { node, caption: caption ? caption.textContent : "" };
   });
 }
-function barPicture(card) {  // the table of bars as it is sorted now
-  const rows = [...card.querySelectorAll("tr")], step = 22, left = 190, W = 540, right = 30 + 44 * analyses.length;
-  const root = svg("svg", { viewBox: `0 0 ${W} ${rows.length * step + 24 * several}` });
-  const ink = { fill: css("--ink"), "font-size": "12px", "font-family": "sans-serif" };
+function barPicture(table) {  // a table of bars as it is sorted and unfolded now: at most a hundred rows
+  const rows = [...table.tBodies[0].rows].filter(row => !row.hidden).slice(0, 100), bars = row => [...row.querySelectorAll("td.bar")];
+  const n = rows.length ? bars(rows[0]).length : 0, wide = 150, left = 210, W = left + n * (wide + 80), step = 22;
+  const root = svg("svg", { viewBox: `0 0 ${W} ${(rows.length + 1) * step + 8}` }), ink = { fill: css("--ink"), "font-size": "12px", "font-family": "sans-serif" };
+  const names = [...table.tHead.rows[0].cells].filter((_, at) => rows.length && rows[0].cells[at].classList.contains("bar"));
+  names.forEach((cell, i) => text(root, left + i * (wide + 80), 14, clip(cell.textContent, 34), { ...ink, "font-weight": 600 }));
   rows.forEach((row, r) => {
-    text(root, left - 10, r * step + 15, clip(row.cells[0].textContent, 28), { ...ink, "text-anchor": "end" });
-    row.querySelectorAll("i").forEach((bar, i) => {
-      const height = 14 / analyses.length, width = parseFloat(bar.style.width) / 100 * (W - left - right);
-      svg("rect", { x: left, y: r * step + 4 + i * height, width: Math.max(0, width), height, fill: css(`--m${i % 5}`) }, root);
+    const own = [...row.cells].filter(cell => cell.querySelector("button")), name = (own.length ? own : [row.cells[0]]).map(cell => cell.textContent).join(" · ");
+    text(root, left - 10, (r + 1) * step + 15, clip(name, 31), { ...ink, "text-anchor": "end" });
+    bars(row).forEach((cell, i) => {
+      const bar = cell.querySelector("i"), color = bar.style.background.match(/--c\d/);
+      svg("rect", { x: left + i * (wide + 80), y: (r + 1) * step + 5, width: Math.max(0, parseFloat(bar.style.width) / 100 * wide), height: 13, fill: css(color ? color[0] : "--c0") }, root);
+      text(root, left + i * (wide + 80) + wide + 8, (r + 1) * step + 16, clip(cell.textContent, 11), ink);
     });
-    text(root, W - right + 10, r * step + 15, row.cells[2].textContent, ink);
   });
-  if (several) {
-    let x = left;
-    analyses.forEach((a, i) => {
-      svg("rect", { x, y: rows.length * step + 8, width: 10, height: 10, fill: css(`--m${i % 5}`) }, root);
-      text(root, x + 14, rows.length * step + 17, clip(a.name, 20), ink);
-      x += 26 + 7 * Math.min(20, a.name.length);
-    });
-  }
   return root;
 }
 
@@ -83,8 +79,10 @@ const NUMBERS = {
   classes: () => byModel(a => a.classes.flatMap((name, c) => a.rld.temperatures.map((temperature, t) => ({ class: name, points: a.class_sizes[c], temperature, purity: a.rld.purity[t][c], contribution: a.rld.per_class[t][c] })))),
   study: () => byModel(a => a.probe_study.map(row => ({ probe: row.result.name, labels: row.label_fraction, k: row.k, temperature: row.temperature, accuracy: row.result.accuracy, low: row.result.accuracy_interval[0], high: row.result.accuracy_interval[1] }))),
   spectrum: () => byModel(a => a.spectrum ? a.spectrum.eigenvalues.map((eigenvalue, i) => ({ number: i + 1, eigenvalue, class_share: a.spectrum.class_share[i] })) : []),
-  map: () => byModel(a => a.point_map.index.map((row, j) => ({ row, x: a.point_map.x[j], y: a.point_map.y[j], class: a.classes[a.point_map.class_code[j]] ?? "", community: a.point_map.community[j], local_density: a.point_map.local_density[j] }))),
-  communities: () => byModel(a => a.communities.class_by_community.flatMap((counts, c) => counts.map((points, community) => ({ class: a.classes[c], community, points })))),
+  pairs: () => pageData.mixing.flatMap((m, i) => m.pairs.map(([a, b, ab, ba]) => ({ ...(several ? { model: analyses[i].name } : {}), class: analyses[i].classes[a], other_class: analyses[i].classes[b], share_in_other: ab, share_of_other: ba, basis: m.basis }))),
+  density: () => byModel(a => a.classes.map((name, c) => ({ class: name, local_purity: (a.rld.purity[localAt(a)] || [])[c] ?? "", global_purity: (a.rld.purity[globalAt(a)] || [])[c] ?? "" }))),
+  images: () => pageData.images.suspects.map(s => ({ row: s.row, label: s.label, suggested_label: s.suggested, local_density: s.local_density, nearest: s.neighbors.map(n => n[0]).join(" "), labels_of_nearest: s.neighbors.map(n => n[1]).join("; ") })),
+  communities: () => byModel(a => a.communities.class_by_community.flatMap((counts, c) => counts.map((points, community) => ({ class: a.classes[c], community, points })).filter(row => row.points || a.classes.length <= MOST_ROWS))),
 };
 function tableRows(card) {
   return [...card.querySelectorAll("table")].flatMap(table => {
@@ -92,15 +90,16 @@ function tableRows(card) {
     return [...table.tBodies[0].rows].map(row => Object.fromEntries(names.map((name, i) => [name, row.cells[i].textContent])));
   });
 }
+function csvCell(value) {
+  const plain = value === null || value === undefined ? "" : String(value);
+  // A text that a spreadsheet would take for a formula stays a text.
+  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(plain) && Number.isNaN(Number(plain)) ? "'" + plain : plain;
+  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+const csvLine = cells => cells.map(csvCell).join(",") + "\n";
 function csvText(rows) {
-  const cell = value => {
-    const plain = value === null || value === undefined ? "" : String(value);
-    // A text that a spreadsheet would take for a formula stays a text.
-    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(plain) && Number.isNaN(Number(plain)) ? "'" + plain : plain;
-    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-  };
   const names = [...new Set(rows.flatMap(row => Object.keys(row)))];
-  return [names, ...rows.map(row => names.map(name => row[name]))].map(row => row.map(cell).join(",")).join("\n") + "\n";
+  return [names, ...rows.map(row => names.map(name => row[name]))].map(csvLine).join("");
 }
 
 // ---- buttons ----------------------------------------------------------------------------------------------------
@@ -120,14 +119,14 @@ function savePng({ text: source, W, H }, name) {
   image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(source);
 }
 function offerDownloads(card, number) {
-  const name = card.id || `table-${number}`, hasPicture = card.querySelector(".chart svg, figure svg, canvas, .bars, .multiples svg");
+  const name = card.id || `table-${number}`, hasPicture = card.querySelector(".chart svg, figure svg, canvas, td.bar, .multiples svg");
   const rows = NUMBERS[name] || (() => tableRows(card));
-  if (!hasPicture && !card.querySelector("table")) return;
+  if (!hasPicture && !card.querySelector("table, img")) return;
   const box = html("div", { class: "downloads" }, null, card);
   const offer = (label, act) => html("button", { type: "button", "data-format": label.toLowerCase() }, label, box).addEventListener("click", act);
   if (hasPicture) {
     offer("SVG", () => save(new Blob([picture(card).text], { type: "image/svg+xml" }), `${name}.svg`));
     offer("PNG", () => savePng(picture(card), `${name}.png`));
   }
-  offer("CSV", () => save(new Blob([csvText(rows())], { type: "text/csv" }), `${name}.csv`));
+  offer("CSV", () => save(new Blob(name === "map" ? mapRows() : [csvText(rows())], { type: "text/csv" }), `${name}.csv`));
 }

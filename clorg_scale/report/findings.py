@@ -24,6 +24,9 @@ __all__ = [
 
 GRAPH_PROBES = ("label_propagation", "gcn", "sage")
 
+MOST_LISTED = 4
+"""Models whose values a sentence lists."""
+
 _PROBE_TITLES = {
     "linear": "Linear",
     "knn": "k-NN vote",
@@ -196,6 +199,10 @@ def _ends(analysis: AnalysisRecord) -> tuple[tuple[float, float], tuple[float, f
 
 
 def _listed(values: Mapping[str, float]) -> str:
+    """Values by name; of many, the lowest and the highest."""
+    if len(values) > MOST_LISTED:
+        low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+        return f"{values[low]:.2f} (“{low}”) to {values[high]:.2f} (“{high}”)"
     return ", ".join(f"{value:.2f} for “{name}”" for name, value in values.items())
 
 

@@ -1,43 +1,23 @@
-// The map of the points.
+// The maps of the points: drawing, coloring, names.
 
-let mapPictures = () => [];
+const MOST_COLORED = 10, MOST_NAMES = 36, MOST_MOVING = 300000;
+let mapPictures = () => [], mapRows = () => [], pointAtRow = () => {}, chooseClass = () => {};
 
 function drawMaps() {
-  const maps = analyses.map((a, i) => ({ a, i, p: a.point_map })).filter(m => m.p.index.length);
+  const maps = unpackMaps().map((p, i) => ({ a: analyses[i], p, i })).filter(m => m.p.n);
   const section = document.getElementById("map");
   if (!maps.length) { section.hidden = true; return; }
-  const state = { by: "class", single: null };
-  const controls = document.querySelector('[data-controls="map"]'), legend = document.querySelector('[data-legend="map"]');
-  const names = { class: "class", community: "community", density: "local density" };
-  const buttons = Object.entries(names).map(([by, name]) => {
-    const button = html("button", { type: "button", "data-by": by, "aria-pressed": by === state.by }, name, controls);
-    button.addEventListener("click", () => {
-      state.by = by; state.single = null;
-      for (const other of buttons) other.setAttribute("aria-pressed", other === button);
-      relabel(); maps.forEach(draw);
-    });
-    return button;
-  });
-  const groups = m => state.by === "community" ? m.p.community : m.p.class_code;
-  const nGroups = m => state.by === "community" ? m.a.communities.n_communities : m.a.classes.length;
-  function colorOf(m, j) {
-    return state.by === "density" ? densityColor(m.p.local_density[j]) : groupColor(groups(m)[j], nGroups(m));
-  }
+  const state = { by: "density", chosen: [], names: true, lasso: false, marked: -1 };
   for (const m of maps) {
     const figure = html("figure", {}, null, chart("map"));
     if (several) html("figcaption", {}, m.a.name, figure);
-    m.canvas = html("canvas", { role: "img", tabindex: "0", "aria-label": `Map of ${m.p.index.length} points of ${m.a.name}` }, null, figure);
-    const [xs, ys] = [m.p.x, m.p.y];
-    const bound = (values, f) => values.reduce((u, v) => f(u, v));
-    const [a, b, c, d] = [bound(xs, Math.min), bound(xs, Math.max), bound(ys, Math.min), bound(ys, Math.max)];
-    m.box = { x: (a + b) / 2, y: (c + d) / 2, size: Math.max(b - a, d - c, 1e-9) * 1.06 };
-    m.order = Uint32Array.from(xs.keys());
-    for (let j = m.order.length - 1, seed = 7; j > 0; j--) {  // no class always drawn on top
-      seed = (seed * 1103515245 + 12345) % 2147483648;
-      const k = seed % (j + 1);
-      [m.order[j], m.order[k]] = [m.order[k], m.order[j]];
-    }
-    interact(m);
+    const frame = m.frame = html("div", { class: "frame" }, null, figure);
+    m.canvas = html("canvas", { role: "img", tabindex: "0", "aria-label": `Map of ${m.p.n.toLocaleString("en")} points of ${m.a.name}. Arrow keys move it, plus and minus zoom, 0 shows all, Enter tells of the point in the middle. The tables of classes and pairs hold its content.` }, null, frame);
+    m.overlay = html("canvas", { class: "overlay", "aria-hidden": "true" }, null, frame);
+    m.raster = new Raster(m.canvas);
+    const high = m.p.size;
+    m.box = { x: m.p.left + high / 2, y: m.p.bottom + high / 2, size: high * 1.06 };
+    m.anchors = {};
   }
   if (pageData.steps) {  // the same axes on all maps
     const end = (side, key) => side(...maps.map(m => m.box[key] + (side === Math.max ? 1 : -1) * m.box.size / 2));
@@ -45,102 +25,190 @@ function drawMaps() {
     for (const m of maps) m.box = { x: (a + b) / 2, y: (c + d) / 2, size: Math.max(b - a, d - c) };
   }
   for (const m of maps) m.view = { ...m.box };
-  mapPictures = () => maps.map(m => ({ node: mapPicture(m), caption: several ? m.a.name : "", styled: true }));
-  function mapPicture(m) {  // as it is colored and zoomed now
-    const W = 540, H = Math.round(W * (several ? 0.86 : 0.58)), root = svg("svg", { viewBox: `0 0 ${W} ${H}` });
-    const scale = Math.min(W, H) / m.view.size, group = groups(m), r = Math.max(1, Math.min(3.5, 110 / Math.sqrt(m.order.length)));
-    for (const j of m.order) {
-      const x = W / 2 + (m.p.x[j] - m.view.x) * scale, y = H / 2 - (m.p.y[j] - m.view.y) * scale;
-      if (x < 0 || y < 0 || x > W || y > H) continue;
-      const dim = state.single !== null && group[j] !== state.single;
-      svg("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: r.toFixed(1), fill: dim ? css("--line") : colorOf(m, j), "fill-opacity": .82 }, root);
-    }
-    return root;
+
+  // ---- colors: of the density, of up to ten groups, or of the groups that were chosen ------------------------------
+
+  const nGroups = m => state.by === "community" ? m.a.communities.n_communities : m.a.classes.length;
+  const codesOf = m => state.by === "density" ? m.p.density : state.by === "community" ? m.p.community : m.p.class_code;
+  const mostGroups = () => Math.max(...maps.map(nGroups));
+  function suggested() {  // groups that are colored where there are too many for a color each
+    if (state.by === "community") return [...Array(MOST_COLORED).keys()];
+    const { purity } = analyses[0].rld, local = purity[localAt(analyses[0])] || [];
+    return analyses[0].classes.map((_, c) => c).sort((p, q) => (local[p] ?? 2) - (local[q] ?? 2)).slice(0, MOST_COLORED);
   }
+  const shown = () => state.by !== "density" && !state.chosen.length && mostGroups() > MOST_COLORED ? suggested() : state.chosen;
+  function colorOfGroup(g) {
+    if (mostGroups() <= MOST_COLORED) return css(`--c${g}`);
+    const at = shown().indexOf(g);
+    return at < 0 ? css("--rest") : css(`--c${at % MOST_COLORED}`);
+  }
+  function tableOf(m) {  // red, green, blue and weight of each code
+    const table = new Float32Array(4 * 65536), chosen = new Set(shown());
+    const put = (code, color, weight) => table.set([...rgb(color), weight], 4 * code);
+    if (state.by === "density") {
+      for (let v = 0; v < 255; v++) put(v, densityColor(v / 254), 1);
+      put(NO_DENSITY, css("--rest"), 0.2);
+      return table;
+    }
+    const n = Math.min(65535, nGroups(m)), rest = css("--rest"), few = mostGroups() <= MOST_COLORED;
+    for (let g = 0; g < n; g++) {
+      const front = !chosen.size || chosen.has(g);
+      put(g, front && (few || chosen.has(g)) ? colorOfGroup(g) : rest, front ? 1 : 0.02);
+    }
+    put(UNLABELLED, rest, 0.02);
+    return table;
+  }
+  const theme = {};
+  const restyle = () => {  // asking for the style at each name would cost more than the points
+    for (const name of ["card", "ink"]) theme[name] = css(`--${name}`);
+    theme.font = fontFamily();
+    for (const m of maps) m.table = tableOf(m);
+  };
+
+  // ---- drawing -------------------------------------------------------------------------------------------------------
+
   function project(m) {
     const width = m.canvas.clientWidth, height = m.height, scale = Math.min(width, height) / m.view.size;
     return { X: x => width / 2 + (x - m.view.x) * scale, Y: y => height / 2 - (y - m.view.y) * scale, scale, width, height };
   }
-  function draw(m) {
-    const ratio = Math.min(2, devicePixelRatio || 1), width = m.canvas.clientWidth;
-    m.height = Math.round(width * (several ? 0.86 : 0.58));
-    m.canvas.width = width * ratio; m.canvas.height = m.height * ratio; m.canvas.style.height = m.height + "px";
-    const g = m.canvas.getContext("2d"), { X, Y } = project(m);
-    g.scale(ratio, ratio);
-    const r = Math.min(1, width / 420) * Math.max(1.3, Math.min(4.5, 150 / Math.sqrt(m.order.length) * Math.sqrt(m.box.size / m.view.size)));
-    const dim = css("--line"), group = groups(m), single = state.single;
-    for (const front of single === null ? [true] : [false, true]) {
-      for (const j of m.order) {
-        if (single !== null && (group[j] === single) !== front) continue;
-        g.fillStyle = front ? colorOf(m, j) : dim;
-        g.globalAlpha = front ? .82 : .5;
-        g.beginPath(); g.arc(X(m.p.x[j]), Y(m.p.y[j]), r, 0, 6.3); g.fill();
-      }
-    }
-    m.canvas.dataset.drawn = `${state.by}:${single}`;
+  function radiusOf(m) {
+    const zoom = Math.sqrt(m.box.size / m.view.size), full = Math.min(1, m.canvas.clientWidth / 500);
+    return full * Math.min(5, Math.max(m.p.n > 30000 ? 0.5 : 1.2, 170 / Math.sqrt(m.p.n)) * zoom);
   }
-  function nearest(m, event) {
-    const box = m.canvas.getBoundingClientRect(), { X, Y } = project(m);
-    let best = -1, closest = 144;
-    for (let j = 0; j < m.p.x.length; j++) {
-      if (state.single !== null && groups(m)[j] !== state.single) continue;
-      const d = (X(m.p.x[j]) - event.clientX + box.left) ** 2 + (Y(m.p.y[j]) - event.clientY + box.top) ** 2;
-      if (d < closest) { closest = d; best = j; }
-    }
-    return best;
-  }
-  function interact(m) {
-    let drag = null;
-    m.canvas.addEventListener("pointerdown", event => { drag = [event.clientX, event.clientY, m.view.x, m.view.y]; m.canvas.setPointerCapture(event.pointerId); });
-    m.canvas.addEventListener("pointerup", () => { drag = null; });
-    m.canvas.addEventListener("dblclick", () => { m.view = { ...m.box }; draw(m); });
-    m.canvas.addEventListener("pointerleave", hideTip);
-    m.canvas.addEventListener("wheel", event => {
-      event.preventDefault();
-      const box = m.canvas.getBoundingClientRect(), { scale, width, height } = project(m), zoom = Math.exp(event.deltaY * 0.0015);
-      const x = m.view.x + (event.clientX - box.left - width / 2) / scale, y = m.view.y - (event.clientY - box.top - height / 2) / scale;
-      const size = Math.min(m.box.size, Math.max(m.box.size / 200, m.view.size * zoom)), f = size / m.view.size;
-      m.view = { x: x + (m.view.x - x) * f, y: y + (m.view.y - y) * f, size };
-      draw(m);
-    }, { passive: false });
-    m.canvas.addEventListener("pointermove", event => {
-      if (drag && event.buttons) {
-        const { scale } = project(m);
-        m.view.x = drag[2] - (event.clientX - drag[0]) / scale; m.view.y = drag[3] + (event.clientY - drag[1]) / scale;
-        hideTip(); draw(m);
-        return;
-      }
-      const j = nearest(m, event);
-      if (j < 0) { hideTip(); return; }
-      const code = m.p.class_code[j], density = m.p.local_density[j];
-      showTip(event, `${code < 0 ? "unlabelled" : m.a.classes[code]}\nrow ${m.p.index[j].toLocaleString("en")} · community ${m.p.community[j]}\nlocal density ${density === null ? "–" : density.toFixed(3)}`);
+  function draw(m, moving = false) {
+    const width = m.canvas.clientWidth;
+    if (!width) return;
+    m.height = Math.round(width * (several ? 0.86 : width < 500 ? 1 : 0.62));
+    m.canvas.style.height = m.overlay.style.height = m.height + "px";
+    const ratio = moving ? 1 : Math.min(2, devicePixelRatio || 1), { X, Y, scale } = project(m), step = m.p.size / STEPS;
+    m.raster.resize(Math.round(width * ratio), Math.round(m.height * ratio));
+    m.raster.draw({
+      xs: m.p.xs, ys: m.p.ys, codes: codesOf(m), table: m.table, scale: scale * step * ratio, left: X(m.p.left) * ratio, top: Y(m.p.bottom) * ratio,
+      radius: radiusOf(m) * ratio, every: moving ? Math.ceil(m.p.n / MOST_MOVING) : 1, boosted: m.selected || null,
     });
+    slide(m, 0, 0);
+    m.canvas.dataset.drawn = `${state.by}:${state.chosen.join(",")}`;
+    drawOverlay(m);
   }
-  function relabel() {
-    legend.replaceChildren();
-    if (state.by === "density") {
-      const ramp = html("div", { class: "ramp" }, null, legend);
-      html("span", {}, "0: surrounded by other classes", ramp);
-      html("i", { style: `background:linear-gradient(90deg, ${[0, .25, .5, .75, .999].map(densityColor).join(",")})` }, null, ramp);
-      html("span", {}, `1: by its own (T = ${maps[0].p.local_density_temperature})`, ramp);
-      return;
+  function drawOverlay(m) {  // names, the marked point, the lasso
+    const ratio = Math.min(2, devicePixelRatio || 1), { X, Y, width, height } = project(m);
+    [m.overlay.width, m.overlay.height] = [width * ratio, height * ratio];
+    const g = m.overlay.getContext("2d");
+    g.scale(ratio, ratio);
+    for (const name of namesOf(m, X, Y, width, height)) {
+      g.font = `${name.strong ? 700 : 600} ${name.size}px ${theme.font}`;
+      g.textAlign = "center"; g.lineWidth = 3.5; g.lineJoin = "round";
+      g.strokeStyle = theme.card; g.fillStyle = theme.ink;
+      g.strokeText(name.text, name.x, name.y); g.fillText(name.text, name.x, name.y);
     }
-    const first = maps[0], n = Math.min(200, state.by === "class" ? first.a.classes.length : Math.max(...maps.map(nGroups)));
-    for (let i = 0; i < n; i++) {
-      const button = html("button", { type: "button", "aria-pressed": "false" }, null, legend);
-      html("span", { class: "swatch", style: `background:${groupColor(i, Math.max(...maps.map(nGroups)))}` }, null, button);
-      button.append(state.by === "class" ? clip(first.a.classes[i], 40) : `community ${i}`);
-      button.addEventListener("click", () => {
-        state.single = state.single === i ? null : i;
-        for (const other of legend.children) other.setAttribute("aria-pressed", other === button && state.single !== null);
-        maps.forEach(draw);
-      });
+    const at = state.marked < 0 || state.marked >= m.p.n_points ? -1 : positionsByRow(m.p)[state.marked];
+    if (at >= 0) {
+      const [x, y] = positionOf(m.p, at);
+      for (const [color, line] of [[theme.card, 5], [theme.ink, 2.5]]) {
+        g.strokeStyle = color; g.lineWidth = line;
+        g.beginPath(); g.arc(X(x), Y(y), 8, 0, 6.3); g.stroke();
+      }
+    }
+    if (m.path) {
+      g.strokeStyle = theme.ink; g.lineWidth = 1.5; g.setLineDash([4, 3]); g.fillStyle = "rgba(128,128,128,.15)";
+      g.beginPath(); m.path.forEach(([x, y], i) => i ? g.lineTo(X(x), Y(y)) : g.moveTo(X(x), Y(y))); g.closePath(); g.fill(); g.stroke();
     }
   }
-  relabel();
-  maps.forEach(draw);
+  function namesOf(m, X, Y, width, height) {  // largest first, those that were chosen before; none over another
+    if (!state.names) return [];
+    const by = state.by === "community" ? "community" : "class_code", n = by === "community" ? m.a.communities.n_communities : m.a.classes.length;
+    m.anchors[by] ??= n <= 4000 ? anchorsOf(m.p, m.p[by], n) : [];
+    const chosen = new Set(shown()), size = several ? 11 : 12.5, boxes = [], found = [];
+    const front = state.by === "density" ? m.anchors[by] : [...m.anchors[by].filter(a => chosen.has(a.g)), ...m.anchors[by].filter(a => !chosen.has(a.g))];
+    for (const { g, x, y } of front) {
+      if (found.length >= MOST_NAMES) break;
+      if ((state.chosen.length || chosen.size && state.by !== "density") && !chosen.has(g)) continue;
+      const text = by === "community" ? String(g) : clip(m.a.classes[g], several ? 16 : 26), half = text.length * size * 0.32 + 5;
+      const px = X(m.p.left + x / STEPS * m.p.size), py = Y(m.p.bottom + y / STEPS * m.p.size) + 4;
+      if (px - half < 2 || px + half > width - 2 || py < 14 || py > height - 4) continue;
+      if (boxes.some(b => Math.abs(b.x - px) < b.half + half && Math.abs(b.y - py) < size + 4)) continue;
+      boxes.push({ x: px, y: py, half });
+      found.push({ text, x: px, y: py, size, strong: chosen.has(g) });
+    }
+    return found;
+  }
+  const waiting = new Map();
+  function redraw(m, moving = false) {  // once a frame; in full when it stands still
+    clearTimeout(m.settle);
+    if (moving) m.settle = setTimeout(() => redraw(m), 160);
+    if (!waiting.size) requestAnimationFrame(() => { const all = [...waiting]; waiting.clear(); for (const [map, fast] of all) draw(map, fast); });
+    waiting.set(m, moving);
+  }
+  function slide(m, dx, dy) {  // the pictures move at once; they are drawn anew when they stand still or leave too much empty
+    m.slid = [dx, dy];
+    m.canvas.style.transform = m.overlay.style.transform = dx || dy ? `translate(${dx}px,${dy}px)` : "";
+  }
+  function drag(m, dx, dy) {
+    const [x, y] = [m.slid[0] + dx, m.slid[1] + dy];
+    if (Math.max(Math.abs(x), Math.abs(y)) > 0.2 * m.height) { redraw(m, true); return; }
+    slide(m, x, y);
+    clearTimeout(m.settle);
+    m.settle = setTimeout(() => redraw(m), 90);
+  }
+  const redrawAll = () => { restyle(); maps.forEach(m => redraw(m)); };
+  pointAtRow = row => { if (row !== state.marked) { state.marked = row; maps.forEach(drawOverlay); } };
+  const near = (m, clientX, clientY) => {
+    const box = m.frame.getBoundingClientRect(), { scale, width, height } = project(m), chosen = new Set(state.chosen), codes = codesOf(m);
+    const x = m.view.x + (clientX - box.left - width / 2) / scale, y = m.view.y - (clientY - box.top - height / 2) / scale, step = STEPS / m.p.size;
+    return nearestPoint(m.p, Math.round((x - m.p.left) * step), Math.round((y - m.p.bottom) * step), Math.max(1, Math.round(12 / scale * step)), i => !chosen.size || chosen.has(codes[i]));
+  };
+  const tell = (m, i) => {
+    const code = m.p.class_code[i], density = densityOf(m.p, i);
+    return `${code === UNLABELLED ? "unlabelled" : m.a.classes[code]}\nrow ${rowOf(m.p, i).toLocaleString("en")} · community ${m.p.community[i]}\nlocal density ${density === null ? "–" : density.toFixed(3)}`;
+  };
+  const tools = { maps, state, project, redraw, drag, redrawAll, drawOverlay, near, tell, codesOf, nGroups, mostGroups, shown, colorOfGroup };
+  for (const m of maps) interact(m, tools);
+  mapControls(tools);
+  mapPictures = () => maps.map(m => ({ node: mapPicture(m, tools, namesOf), caption: several ? m.a.name : "", styled: true }));
+  mapRows = (only = null) => mapLines(maps, only);
+  restyle();
+  maps.forEach(m => draw(m));
   let wait = 0;
-  addEventListener("resize", () => { clearTimeout(wait); wait = setTimeout(() => maps.forEach(draw), 80); });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => maps.forEach(draw));
-  addEventListener("beforeprint", () => maps.forEach(draw));
+  addEventListener("resize", () => { clearTimeout(wait); wait = setTimeout(redrawAll, 80); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
+  addEventListener("beforeprint", () => { restyle(); maps.forEach(m => draw(m)); });
+}
+
+// ---- downloads ------------------------------------------------------------------------------------------------------
+
+const MOST_CIRCLES = 20000;
+
+function mapPicture(m, { project, codesOf }, namesOf) {  // as it is colored and zoomed now: circles, or the pixels of many points
+  const { X, Y, width: W, height: H } = project(m), root = svg("svg", { viewBox: `0 0 ${W} ${H}` });
+  if (m.p.n > MOST_CIRCLES) {
+    svg("image", { href: m.canvas.toDataURL("image/png"), width: W, height: H }, root);
+  } else {
+    const codes = codesOf(m), r = Math.max(1, Math.min(3.5, 110 / Math.sqrt(m.p.n)));
+    for (let i = 0; i < m.p.n; i++) {
+      const [x, y] = positionOf(m.p, i), [px, py] = [X(x), Y(y)];
+      if (px < 0 || py < 0 || px > W || py > H) continue;
+      const [red, green, blue, weight] = m.table.subarray(4 * codes[i], 4 * codes[i] + 4);
+      svg("circle", { cx: px.toFixed(1), cy: py.toFixed(1), r: r.toFixed(1), fill: `rgb(${red},${green},${blue})`, "fill-opacity": weight < 1 ? .3 : .82 }, root);
+    }
+  }
+  for (const { text: content, x, y, size } of namesOf(m, X, Y, W, H)) {
+    text(root, x, y, content, { "text-anchor": "middle", "font-size": size, "font-weight": 600, "font-family": "sans-serif", fill: css("--ink"), stroke: css("--card"), "stroke-width": 3, "paint-order": "stroke" });
+  }
+  return root;
+}
+function mapLines(maps, only) {  // pieces of a CSV file; `only` holds the entries wanted of each map, null for all
+  const head = [...(several ? ["model"] : []), "row", "x", "y", "class", "community", "local_density"];
+  const pieces = [csvLine(head)];
+  for (const m of maps) {
+    let piece = [];
+    const wanted = only === null ? null : only.get(m) || new Uint8Array(m.p.n);
+    for (let i = 0; i < m.p.n; i++) {
+      if (wanted !== null && !wanted[i]) continue;
+      const [x, y] = positionOf(m.p, i), code = m.p.class_code[i], density = densityOf(m.p, i);
+      piece.push(csvLine([...(several ? [m.a.name] : []), rowOf(m.p, i), +x.toPrecision(6), +y.toPrecision(6), code === UNLABELLED ? "" : m.a.classes[code], m.p.community[i], density === null ? "" : +density.toFixed(3)]));
+      if (piece.length === 20000) { pieces.push(piece.join("")); piece = []; }
+    }
+    pieces.push(piece.join(""));
+  }
+  return pieces;
 }

@@ -1,11 +1,14 @@
-"""HTML page: template, style, scripts and data in one file."""
+"""HTML page: template, style, scripts and data in one file; the points of very large maps in a file beside it."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from clorg_scale.report.findings import (
     comparison_findings,
@@ -18,10 +21,14 @@ from clorg_scale.report.findings import (
     trajectory_findings,
     trajectory_headline,
 )
-from clorg_scale.store.atomic import write_whole
+from clorg_scale.report.mixing import describe_mixing
+from clorg_scale.report.points import pack_points
+from clorg_scale.store.atomic import write_together, write_whole
 
 if TYPE_CHECKING:
     from clorg_scale.analysis.record import AnalysisRecord
+    from clorg_scale.analysis.result import Analysis
+    from clorg_scale.report.image_sources import ImageSource
 
 __all__ = ["write_comparison", "write_report", "write_trajectory"]
 
@@ -30,11 +37,26 @@ NAMED = 3
 
 HERE = Path(__file__).parent
 
-SCRIPTS = ("helpers.js", "charts.js", "trajectory.js", "map.js", "downloads.js", "page.js")
+SCRIPTS = (
+    "helpers.js",
+    "tables.js",
+    "charts.js",
+    "classes.js",
+    "trajectory.js",
+    "raster.js",
+    "map.js",
+    "map_tools.js",
+    "images.js",
+    "downloads.js",
+    "page.js",
+)
 """In the order in which they run."""
 
+MOST_IN_PAGE = 10_000_000
+"""Characters of points (base64) above which they go to a file beside the page."""
 
-def write_report(analysis: AnalysisRecord, path: str | Path) -> Path:
+
+def write_report(analysis: Analysis, path: str | Path, *, images: str | Path | ImageSource | None = None) -> Path:
     """Write the report of one analysis.
 
     Parameters
@@ -42,10 +64,24 @@ def write_report(analysis: AnalysisRecord, path: str | Path) -> Path:
     analysis
         What `clorg_scale.analyze` returns.
     path
-        File to write, whole or not at all; everything the page needs is in it.
+        File to write, whole or not at all; everything the page needs is in it, except the points of very large maps:
+        these are written to ``NAME_points.js`` beside it.
+    images
+        The images of the points, in their order: a folder, an idx file or a Parquet file, as for `open_images`, or what
+        this returned.
     """
-    page = _render({analysis.name: analysis}, analysis.name, headline(analysis), findings(analysis))
-    return _write(page, path)
+    shown = None if images is None else _shown(analysis, images)
+    by_name = {analysis.name: analysis}
+    return _write(path, by_name, analysis.name, headline(analysis), findings(analysis), images=shown)
+
+
+def _shown(analysis: Analysis, images: str | Path | ImageSource) -> dict[str, Any]:
+    """Describe the images of a page."""
+    from clorg_scale.report.image_sources import open_images
+    from clorg_scale.report.thumbnails import describe_images
+
+    source = open_images(images, analysis.n_points) if isinstance(images, (str, Path)) else images
+    return describe_images(analysis, source)
 
 
 def write_comparison(
@@ -64,7 +100,7 @@ def write_comparison(
     """
     title = " against ".join(analyses) if len(analyses) <= NAMED else f"{len(analyses)} models compared"
     lead, sentences = comparison_headline(analyses), comparison_findings(analyses)
-    return _write(_render(analyses, title, lead, sentences, look_alikes=look_alikes), path)
+    return _write(path, analyses, title, lead, sentences, look_alikes=look_alikes)
 
 
 def write_trajectory(analyses: Mapping[str, AnalysisRecord], steps: Sequence[float], path: str | Path) -> Path:
@@ -81,15 +117,47 @@ def write_trajectory(analyses: Mapping[str, AnalysisRecord], steps: Sequence[flo
     """
     title = f"From {next(iter(analyses))} to {list(analyses)[-1]}"
     lead, sentences = trajectory_headline(analyses), trajectory_findings(analyses)
-    return _write(_render(analyses, title, lead, sentences, steps=steps), path)
+    return _write(path, analyses, title, lead, sentences, steps=steps)
 
 
-def _render(
+def _write(
+    path: str | Path,
     analyses: Mapping[str, AnalysisRecord],
     title: str,
     lead: str,
     sentences: list[str],
     *,
+    images: dict[str, Any] | None = None,
+    **more: Any,
+) -> Path:
+    """Write the page and, where there are too many points for it, the file with these: both, or none."""
+    path = Path(path)
+    packed = pack_points(analyses.values())
+    beside = path.with_name(f"{path.stem}_points.js") if len(packed.text) > MOST_IN_PAGE else None
+    data: dict[str, Any] = {
+        "analyses": [{**analysis.to_dict(), "name": name} for name, analysis in analyses.items()],
+        "mixing": [describe_mixing(analysis) for analysis in analyses.values()],
+        "points": packed.maps,
+        "points_file": None if beside is None else beside.name,
+    }
+    if images is not None:
+        data["images"] = images
+    texts = (title, lead, sentences)
+    with write_together():
+        if beside is not None:
+            with write_whole(beside, "w") as file:
+                file.write(f'globalThis.clorgScalePoints="{packed.text}";\n')
+        with write_whole(path, "w") as file:
+            file.write(_render(analyses, texts, data, points=packed.text if beside is None else "", **more))
+    return path
+
+
+def _render(
+    analyses: Mapping[str, AnalysisRecord],
+    texts: tuple[str, str, list[str]],
+    data: dict[str, Any],
+    *,
+    points: str,
     steps: Sequence[float] | None = None,
     look_alikes: Sequence[Mapping[str, Any]] = (),
 ) -> str:
@@ -101,11 +169,12 @@ def _render(
     environment.filters["number"] = _number
     environment.filters["seconds"] = _seconds
     environment.filters["probe_title"] = probe_title
-    data: dict[str, Any] = {"analyses": [{**analysis.to_dict(), "name": name} for name, analysis in analyses.items()]}
     known: dict[str, Any] = {}
     if steps is not None:
-        data["steps"] = list(steps)
+        data = data | {"steps": list(steps)}
         known = {"steps": steps, "table": quantity_rows(analyses)}
+    title, lead, sentences = texts
+    document, script = _script_json(data), _script()
     return environment.get_template("template.html" if steps is None else "trajectory.html").render(
         title=title,
         lead=lead,
@@ -113,11 +182,23 @@ def _render(
         analyses=analyses,
         look_alikes=look_alikes,
         basis=homogeneity_basis(analyses),
+        mixing_basis=sorted({entry["basis"] for entry in data["mixing"]}),
+        images=data.get("images"),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
-        script=Markup(_script()),
-        data=Markup(_script_json(data)),
+        script=Markup(script),
+        script_digest=_digest(script),
+        data=Markup(document),
+        points=Markup(points),
+        points_url=None if data["points_file"] is None else quote(data["points_file"]),
+        # The file beside the page is the only one that may run; no text of the user's can know this word in advance.
+        nonce=_digest(document),
         **known,
     )
+
+
+def _digest(text: str) -> str:
+    """SHA-256 in base64, as in a content security policy."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def _script() -> str:
@@ -132,12 +213,6 @@ def _script_json(data: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def _write(page: str, path: str | Path) -> Path:
-    with write_whole(path, "w") as file:
-        file.write(page)
-    return Path(path)
 
 
 def _number(value: float | None) -> str:

@@ -2,17 +2,17 @@
 
 const { steps } = pageData;
 
-function alongSteps(name, curves, yLabel, title) {  // curves: [{ name, value(analysis) -> { y, e } or null }]
+function alongSteps(name, curves, yLabel, title, fromZero = true) {  // curves: [{ name, value(analysis) -> { y, e } or null }]
   const parent = chart(name);
   if (!parent) return;
   const series = curves.map((curve, i) => ({
-    name: curve.name, color: groupColor(i, Math.min(10, curves.length)),
+    name: curve.name, color: modelColor(i),
     points: analyses.flatMap((a, j) => {
       const found = curve.value(a);
       return found === null ? [] : [{ x: steps[j], y: found.y, e: found.e || 0, label: `step ${short(steps[j])}\n${found.y.toFixed(4)}${found.e ? " ± " + found.e.toFixed(4) : ""}` }];
     }),
   })).filter(s => s.points.length);
-  if (series.length) lines(parent, series, { xLabel: "step", yLabel, title, named: true, linear: true, right: 130 });
+  if (series.length) lines(parent, series, { xLabel: "step", yLabel, title, named: true, linear: true, fromZero });
 }
 function drawTrajectory() {
   const at = (values, i, e = 0) => i < 0 || values[i] === undefined ? null : { y: values[i], e };
@@ -28,26 +28,35 @@ function drawTrajectory() {
   alongSteps("probes", probes.map(name => ({ name: titles[name] || name, value: a => {
     const p = a.probes.find(p => p.name === name);
     return p ? { y: p.accuracy, e: (p.accuracy_interval[1] - p.accuracy_interval[0]) / 2 } : null;
-  } })), "accuracy", "Accuracy of the probes along the training");
+  } })), "accuracy", "Accuracy of the probes along the training", false);
   alongSteps("communities", [["communities", "modularity"], ["classes", "class_modularity"], ["NMI", "nmi"]].map(([name, key]) => ({ name, value: a => ({ y: a.communities[key] }) })), "", "Communities along the training");
 }
 
 // ---- classes as small multiples ---------------------------------------------------------------------------------
 
+const multiples = { t: -1, query: "", most: 60 };
+
 function drawMultiples() {
-  const MOST = 60, parent = chart("classes"), controls = document.querySelector('[data-controls="classes"]');
-  const temperatures = analyses[0].rld.temperatures, n = analyses[0].classes.length;
-  const box = html("select", { "aria-label": "temperature" }, null, controls);
-  temperatures.forEach((T, t) => html("option", { value: t }, `T = ${T}`, box));
-  box.value = temperatures.length - 1;
-  const value = (a, c) => (a.rld.purity[a.rld.temperatures.indexOf(temperatures[+box.value])] || [])[c] ?? null;
-  const [x0, x1] = [Math.min(...steps), Math.max(...steps)], W = 150, H = 84, top = 20, bottom = 14, side = 6;
+  const parent = chart("classes"), controls = document.querySelector('[data-controls="classes"]');
+  const temperatures = analyses[0].rld.temperatures;
+  if (multiples.t < 0) {
+    multiples.t = temperatures.length - 1;
+    const box = html("select", { "aria-label": "temperature" }, null, controls);
+    temperatures.forEach((T, t) => html("option", { value: t }, `T = ${T}`, box));
+    box.value = multiples.t;
+    box.addEventListener("change", () => { multiples.t = +box.value; drawMultiples(); });
+    const search = html("input", { type: "search", "aria-label": "Search: classes", placeholder: "search" }, null, controls);
+    search.addEventListener("input", () => { multiples.query = search.value.trim().toLowerCase(); drawMultiples(); });
+  }
+  const value = (a, c) => (a.rld.purity[a.rld.temperatures.indexOf(temperatures[multiples.t])] || [])[c] ?? null;
+  const [x0, x1] = [Math.min(...steps), Math.max(...steps)], W = 160, H = 88, top = 20, bottom = 16, side = 6;
   const X = x => side + (x1 > x0 ? (x - x0) / (x1 - x0) : .5) * (W - 2 * side), Y = y => top + (1 - y) * (H - top - bottom);
   function fill() {
     parent.replaceChildren();
     const last = analyses[analyses.length - 1];
-    const order = analyses[0].classes.map((_, c) => c).sort((p, q) => (value(last, p) ?? 2) - (value(last, q) ?? 2));
-    const shown = new Set(order.slice(0, MOST));
+    const fitting = analyses[0].classes.map((_, c) => c).filter(c => analyses[0].classes[c].toLowerCase().includes(multiples.query)), n = fitting.length;
+    const order = [...fitting].sort((p, q) => (value(last, p) ?? 2) - (value(last, q) ?? 2));
+    const shown = new Set(order.slice(0, multiples.most));
     analyses[0].classes.forEach((name, c) => {
       if (!shown.has(c)) return;
       const root = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `Purity of ${name}` }, parent);
@@ -55,15 +64,19 @@ function drawMultiples() {
       for (const y of [0, 1]) svg("line", { x1: side, x2: W - side, y1: Y(y), y2: Y(y), class: "axis" }, root);
       const points = analyses.map((a, j) => ({ x: steps[j], y: value(a, c) })).filter(p => p.y !== null);
       if (points.length) {
-        svg("path", { d: points.map((p, i) => `${i ? "L" : "M"}${X(p.x)} ${Y(p.y)}`).join(""), fill: "none", stroke: "var(--m0)", "stroke-width": 2, "stroke-linejoin": "round" }, root);
+        svg("path", { d: points.map((p, i) => `${i ? "L" : "M"}${X(p.x)} ${Y(p.y)}`).join(""), fill: "none", stroke: "var(--c0)", "stroke-width": 2, "stroke-linejoin": "round" }, root);
         const end = points[points.length - 1];
-        svg("circle", { cx: X(end.x), cy: Y(end.y), r: 3, fill: "var(--m0)" }, root);
+        svg("circle", { cx: X(end.x), cy: Y(end.y), r: 3, fill: "var(--c0)" }, root);
         text(root, W - side, H - 2, `${points[0].y.toFixed(2)} → ${end.y.toFixed(2)}`, { "text-anchor": "end" });
       }
+      root.setAttribute("tabindex", "0");
+      root.addEventListener("focus", () => { const box = root.getBoundingClientRect(); showTip({ clientX: box.left, clientY: box.bottom }, root.explanation); });
+      root.addEventListener("blur", hideTip);
       explain(root, `${name}\n` + points.map(p => `step ${short(p.x)}: ${p.y.toFixed(3)}`).join("\n"));
     });
-    if (n > MOST) html("p", { class: "note" }, `The ${MOST} least pure of ${n.toLocaleString("en")} classes.`, parent);
+    if (n <= 60) return;
+    html("p", { class: "note" }, multiples.most < n ? `The ${multiples.most} least pure of ${n.toLocaleString("en")} classes.` : `All ${n.toLocaleString("en")} classes.`, parent);
+    html("button", { type: "button" }, multiples.most < n ? `Show all ${n.toLocaleString("en")}` : "Show 60", parent).addEventListener("click", () => { multiples.most = multiples.most < n ? n : 60; drawMultiples(); });
   }
-  box.addEventListener("change", fill);
   fill();
 }

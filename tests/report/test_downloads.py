@@ -15,7 +15,7 @@ from clorg_scale.report import write_comparison, write_report
 
 pytestmark = pytest.mark.browser
 
-PICTURES = {"rld", "chi", "probes", "classes", "study", "map", "communities"}
+PICTURES = {"rld", "chi", "probes", "density", "classes", "pairs", "study", "map", "communities"}
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_training_stays_on_a_page_that_can_be_read(browser, tmp_path, width):
             "const e = document.documentElement; return [e.scrollHeight, e.scrollWidth,"
             " document.querySelector('h1').getBoundingClientRect().height]"
         )
-        assert height < 5_000
+        assert height < 6_000
         assert wide == width
         assert title < 120
     finally:
@@ -119,15 +119,18 @@ def test_a_training_stays_on_a_page_that_can_be_read(browser, tmp_path, width):
 def test_a_training_is_drawn_along_its_steps(browser, downloads, tmp_path):
     comparison = checkpoints()
     opened(browser, comparison.report(tmp_path / "page.html"))
-    curves = browser.find_elements("css selector", "[data-chart=rld] svg path")
+    curves = browser.find_elements("css selector", "[data-chart=rld] svg .curve")
     assert len(curves) == 3  # a temperature each
-    assert len(browser.find_elements("css selector", "[data-chart=rld] svg circle")) == 2 * 3 * 8
+    assert len(browser.find_elements("css selector", "[data-chart=rld] svg .reach")) == 3 * 8
     assert len(browser.find_elements("css selector", "[data-chart=classes] svg")) == 10
     assert [f.text for f in browser.find_elements("css selector", "#map figcaption")] == list(comparison.analyses)
     heads = [cell.text for cell in browser.find_elements("css selector", "#numbers th")]
     assert heads == ["quantity", *(str(10 * i) for i in range(1, 9))]
+    browser.find_element("css selector", "[data-by=class]").click()
     browser.find_element("css selector", "[data-legend=map] button:nth-child(2)").click()
-    drawn = {canvas.get_attribute("data-drawn") for canvas in browser.find_elements("css selector", "canvas")}
+    time.sleep(0.3)
+    canvases = browser.find_elements("css selector", "canvas:not(.overlay)")
+    drawn = {canvas.get_attribute("data-drawn") for canvas in canvases}
     assert drawn == {"class:1"}
     rows = rows_of(downloaded(browser, downloads, "rld", "csv"))
     assert [row["model"] for row in rows[::3]] == list(comparison.analyses)
@@ -148,5 +151,9 @@ def test_eight_models_that_are_no_training(browser, tmp_path):
     console, _ = opened(browser, write_comparison(models, tmp_path / "page.html"))
     assert console == []
     assert browser.find_element("css selector", "h1").text == "8 models compared"
-    assert browser.execute_script("return document.documentElement.scrollHeight") < 14_000  # 3,500 of them the study
+    assert browser.execute_script("return document.documentElement.scrollHeight") < 13_000
+    assert len(browser.find_elements("css selector", "[data-chart=study] svg")) == 3  # of one model at a time
+    box = browser.find_element("css selector", "#communities select")
+    browser.execute_script("arguments[0].value = 7; arguments[0].dispatchEvent(new Event('change'))", box)
+    assert browser.find_element("css selector", "#communities figcaption").text == "h network"
     assert len(browser.find_elements("css selector", "#method details")) == 8

@@ -26,10 +26,11 @@ def test_opens_offline_without_a_complaint_and_shows_every_panel(browser, tmp_pa
     assert requests == []
     assert browser.title == "model · clorg-scale"
     assert browser.find_element("css selector", ".lead").text == headline(analysis)
-    for panel in ("rld", "chi", "probes", "communities"):
+    for panel in ("rld", "chi", "probes", "density", "communities"):
         assert browser.find_elements("css selector", f"[data-chart={panel}] svg text"), panel
-    assert len(browser.find_elements("css selector", "[data-chart=rld] svg circle")) == 2 * 3
-    assert len(browser.find_elements("css selector", "[data-chart=classes] tr")) == 10
+    assert len(browser.find_elements("css selector", "[data-chart=rld] svg .mark")) == 3
+    assert len(browser.find_elements("css selector", "[data-chart=classes] tbody tr")) == 10
+    assert len(browser.find_elements("css selector", "[data-chart=density] svg .mark")) == 9  # one class has no purity
     assert len(browser.find_elements("css selector", ".suspects tbody tr")) == 30
     assert "0.8643" in browser.find_element("id", "numbers").get_attribute("textContent")
     painted = (
@@ -45,7 +46,7 @@ def test_hostile_names_stay_text(browser, tmp_path):
     assert browser.title.startswith("<script>")
     cells = [cell.get_attribute("textContent") for cell in browser.find_elements("css selector", ".suspects td")]
     assert HOSTILE in cells
-    assert len(browser.find_elements("css selector", "script")) == 2
+    assert len(browser.find_elements("css selector", "script")) == 3
 
 
 @pytest.mark.browser
@@ -53,17 +54,17 @@ def test_map_colors_singles_out_and_tells_of_points(browser, tmp_path):
     analysis = record(n_map=1)
     opened(browser, write_report(analysis, tmp_path / "report.html"))
     canvas = browser.find_element("css selector", "canvas")
-    assert canvas.get_attribute("data-drawn") == "class:null"
+    assert drawn(browser) == "density:"
     browser.find_element("css selector", "[data-by=community]").click()
-    assert canvas.get_attribute("data-drawn") == "community:null"
-    browser.find_element("css selector", "[data-by=density]").click()
-    assert canvas.get_attribute("data-drawn") == "density:null"
+    assert drawn(browser) == "community:"
     browser.find_element("css selector", "[data-by=class]").click()
+    assert drawn(browser) == "class:"
     names = browser.find_elements("css selector", "[data-legend=map] button")
     assert names[1].text == "class 1"
     names[1].click()
-    assert canvas.get_attribute("data-drawn") == "class:1"
-    names[1].click()
+    assert drawn(browser) == "class:1"
+    browser.find_elements("css selector", "[data-legend=map] button")[1].click()
+    assert drawn(browser) == "class:"
     from selenium.webdriver import ActionChains
 
     ActionChains(browser).move_to_element(canvas).perform()  # the only point lies in the middle
@@ -72,9 +73,18 @@ def test_map_colors_singles_out_and_tells_of_points(browser, tmp_path):
     assert f"community {analysis.point_map.community[0]}" in tip
 
 
+def drawn(browser):
+    """What the first map shows, once it is drawn."""
+    script = (
+        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() =>"
+        " done(document.querySelector('canvas').dataset.drawn)))"
+    )
+    return browser.execute_async_script(script)
+
+
 @pytest.mark.browser
-def test_tables_sort_and_classes_reorder(browser, tmp_path):
-    opened(browser, write_report(record(), tmp_path / "report.html"))
+def test_tables_sort_search_and_unfold(browser, tmp_path):
+    opened(browser, write_report(record(n_classes=80), tmp_path / "report.html"))
     head = browser.find_element("css selector", ".suspects th:nth-child(4)")
     for order in ("ascending", "descending"):
         head.click()
@@ -82,13 +92,17 @@ def test_tables_sort_and_classes_reorder(browser, tmp_path):
         cells = browser.find_elements("css selector", ".suspects td:nth-child(4)")
         values = [float(cell.get_attribute("textContent")) for cell in cells]
         assert values == sorted(values, reverse=order == "descending")
-    browser.execute_script(
-        "const order = document.querySelectorAll('[data-controls=classes] select')[2];"
-        "order.value = 'size'; order.dispatchEvent(new Event('change'))"
-    )
-    sizes = record().class_sizes
-    shown = browser.find_element("css selector", "[data-chart=classes] td").text
-    assert shown == record().classes[sizes.index(max(sizes))][:39].strip() or shown.endswith("…")
+    heads = browser.find_elements("css selector", "#classes thead th")
+    heads[1].click(), heads[1].click()
+    sizes = record(n_classes=80).class_sizes
+    shown = browser.find_elements("css selector", "#classes tbody tr:not([hidden])")
+    assert len(shown) == 25
+    assert f"{max(sizes):,}" in shown[0].text
+    browser.find_element("css selector", "#classes .unfold button").click()
+    assert len(browser.find_elements("css selector", "#classes tbody tr:not([hidden])")) == 80
+    browser.find_element("css selector", "#classes input[type=search]").send_keys("class 7")
+    names = [n.text for n in browser.find_elements("css selector", "#classes tbody tr:not([hidden]) th")]
+    assert sorted(names) == sorted(f"class {n}" for n in (7, *range(70, 80)))
 
 
 @pytest.mark.browser
@@ -117,7 +131,7 @@ def test_study_of_the_probes(browser, tmp_path):
     opened(browser, write_report(record(), tmp_path / "report.html"))
     charts = browser.find_elements("css selector", "[data-chart=study] svg")
     # Labels: two points of the linear probe and of the GCN, one of k-NN; the others dotted where they do not depend.
-    assert [len(chart.find_elements("css selector", "circle")) for chart in charts] == [2 * 5, 2 * 3, 2 * 2]
+    assert [len(chart.find_elements("css selector", ".reach")) for chart in charts] == [5, 3, 2]
     assert [len(chart.find_elements("css selector", "path[stroke-dasharray='2 4']")) for chart in charts] == [0, 1, 2]
     assert len(browser.find_elements("css selector", "#study tbody tr")) == 7
     console, _ = opened(browser, write_report(replace(record(), probe_study=[]), tmp_path / "report.html"))
@@ -178,10 +192,12 @@ def test_comparison_shows_every_model_and_links_the_maps(browser, tmp_path):
     console, requests = opened(browser, write_comparison(models, tmp_path / "comparison.html"))
     assert console == []
     assert requests == []
-    canvases = browser.find_elements("css selector", "canvas")
+    canvases = browser.find_elements("css selector", "canvas:not(.overlay)")
     assert len(canvases) == 3
-    assert len(browser.find_elements("css selector", "[data-chart=rld] svg path")) == 3 + 1
+    assert len(browser.find_elements("css selector", "[data-chart=rld] svg .curve")) == 3 + 1
+    browser.find_element("css selector", "[data-by=class]").click()
     browser.find_elements("css selector", "[data-legend=map] button")[2].click()
+    drawn(browser)
     assert {canvas.get_attribute("data-drawn") for canvas in canvases} == {"class:2"}
     names = [name.text for name in browser.find_elements("css selector", ".tile-row .model")]
     assert names == list(models)

@@ -1,0 +1,88 @@
+// Tables that sort, search and unfold.
+
+const SHOWN = 25;
+let nTables = 0;
+
+// Give a table buttons in its head, and where it is long a search and a button that shows all. `onRow` hears of the row that is
+// pointed at or focused, null when none is. Returns a function to call when the rows were replaced.
+function makeTable(table, { caption, onRow = null, first = SHOWN } = {}) {
+  const head = table.tHead.rows[0], body = table.tBodies[0], id = `table-of-rows-${nTables++}`, state = { limit: first, query: "" };
+  if (!table.caption) table.createCaption().textContent = caption;
+  table.caption.id = id;
+  const frame = html("div", { class: "table-frame", tabindex: "0", role: "region", "aria-labelledby": id });
+  table.replaceWith(frame);
+  frame.append(table);
+  const bar = html("div", { class: "controls table-controls" });
+  const search = html("input", { type: "search", "aria-label": `Search: ${table.caption.textContent}`, placeholder: "search" }, null, bar);
+  const count = html("span", { role: "status" }, null, bar), all = html("button", { type: "button" }, null, html("div", { class: "controls unfold" }));
+  frame.before(bar);
+  frame.after(all.parentNode);
+  const valueOf = cell => cell.dataset.value ?? cell.textContent;
+  function refresh() {
+    const rows = [...body.rows], query = state.query.toLowerCase();
+    let found = 0;
+    for (const row of rows) {
+      const fits = !query || row.textContent.toLowerCase().includes(query);
+      row.hidden = !fits || ++found > state.limit;
+    }
+    bar.hidden = rows.length <= 10;
+    count.textContent = query ? `${found.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows` : "";
+    all.parentNode.hidden = found <= first;
+    all.textContent = state.limit < found ? `Show all ${found.toLocaleString("en")} rows` : `Show the first ${first}`;
+  }
+  search.addEventListener("input", () => { state.query = search.value.trim(); refresh(); });
+  all.addEventListener("click", () => { state.limit = state.limit === first ? Infinity : first; refresh(); });
+  function sort(column, up) {
+    const compare = (p, q) => {
+      const [a, b] = [valueOf(p.cells[column]), valueOf(q.cells[column])], missing = (a === "–" || a === "") - (b === "–" || b === "");
+      return missing || a.localeCompare(b, "en", { numeric: true }) * (up ? 1 : -1);
+    };
+    const numbers = [...body.rows].every(row => !Number.isNaN(Number(valueOf(row.cells[column]).replaceAll(",", "") || NaN)) || valueOf(row.cells[column]) === "–");
+    const byNumber = (p, q) => {
+      const [a, b] = [p, q].map(row => Number(valueOf(row.cells[column]).replaceAll(",", "")));
+      return Number.isNaN(a) - Number.isNaN(b) || (a - b) * (up ? 1 : -1) || 0;
+    };
+    body.append(...[...body.rows].sort(numbers ? byNumber : compare));
+  }
+  for (const cell of head.cells) {
+    cell.scope = "col";
+    const button = html("button", { type: "button", class: "sort" });
+    button.append(...cell.childNodes);
+    cell.append(button);
+  }
+  head.addEventListener("click", event => {
+    const cell = event.target.closest("th");
+    if (!cell || event.target.closest(".term")) return;
+    const up = cell.getAttribute("aria-sort") !== "ascending";
+    for (const other of head.cells) other.removeAttribute("aria-sort");
+    cell.setAttribute("aria-sort", up ? "ascending" : "descending");
+    sort([...head.cells].indexOf(cell), up);
+    refresh();
+  });
+  if (onRow) {
+    for (const [kind, told] of [["pointerover", true], ["focusin", true], ["pointerleave", false], ["focusout", false]]) {
+      body.addEventListener(kind, event => onRow(told ? event.target.closest("tr") : null));
+    }
+  }
+  refresh();
+  return () => {
+    const sorted = [...head.cells].findIndex(cell => cell.hasAttribute("aria-sort"));
+    if (sorted >= 0) sort(sorted, head.cells[sorted].getAttribute("aria-sort") === "ascending");
+    refresh();
+  };
+}
+function newTable(parent, names) {  // names of the columns; returns the table
+  const table = html("table", {}, null, parent), head = table.createTHead().insertRow();
+  table.createTBody();
+  for (const name of names) html("th", {}, name, head);
+  return table;
+}
+function tellRow(row) {  // a row of a table that is about a point: it is marked on the maps
+  pointAtRow(row && row.dataset.row !== undefined ? Number(row.dataset.row) : -1);
+}
+function makeStaticTables() {
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const title = table.closest("section").querySelector("h2").textContent.trim();
+    makeTable(table, { caption: table.dataset.caption || title, first: table.classList.contains("numbers") ? 100 : SHOWN, onRow: table.querySelector("[data-row]") ? tellRow : null });
+  }
+}

@@ -1,0 +1,153 @@
+"""The page for every eye and hand: axe-core's rules, the keyboard, the wheel, fingers, and small screens."""
+
+from pathlib import Path
+
+import pytest
+from browsing import chromium, opened
+from records import record
+
+import clorg_scale as cs
+from clorg_scale.report import write_comparison, write_report
+
+pytestmark = pytest.mark.browser
+
+AXE = Path(__file__).parent / "axe-core" / "axe.min.js"
+"""axe-core 4.14.1 of Deque Systems, MPL-2.0 (its LICENSE stands beside it)."""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    driver = chromium(tmp_path_factory.mktemp("profile"))
+    driver.set_script_timeout(120)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """A page of each kind."""
+    folder = tmp_path_factory.mktemp("pages")
+    models = {name: record(name=name, seed=seed) for seed, name in enumerate("abc")}
+    steps = {f"epoch {10 * i}": record(name=f"epoch {10 * i}", seed=i) for i in (1, 2, 3)}
+    return {
+        "one": write_report(record(), folder / "one.html"),
+        "many classes": write_report(record(n_classes=60, n_communities=30), folder / "many.html"),
+        "three": write_comparison(models, folder / "three.html"),
+        "track": cs.compare(steps).report(folder / "track.html"),
+    }
+
+
+def emulate(browser, *, width=1280, dark=False, touch=False):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": touch})
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+
+@pytest.mark.parametrize(
+    ("page", "width", "dark"),
+    [
+        ("one", 390, True),
+        ("many classes", 1400, True),
+        ("three", 1400, False),
+        ("track", 390, False),
+    ],
+)
+def test_axe_finds_nothing_serious(browser, pages, page, width, dark):
+    emulate(browser, width=width, dark=dark)
+    opened(browser, pages[page])
+    browser.execute_script(AXE.read_text(encoding="utf-8"))
+    found = browser.execute_async_script(
+        "const done = arguments[0]; axe.run(document, { resultTypes: ['violations'] }).then(r => done(r.violations.map("
+        "v => [v.id, v.impact, v.nodes.length, v.nodes[0].html.slice(0, 200), v.nodes[0].failureSummary])))"
+    )
+    assert [entry for entry in found if entry[1] in ("serious", "critical")] == []
+
+
+def test_text_is_legible_and_nothing_sticks_out_on_a_phone(browser, pages):
+    emulate(browser, width=390)
+    opened(browser, pages["three"])
+    sizes, sticking = browser.execute_script(
+        """const sizes = [...document.querySelectorAll("svg:not(.key) text")].map(t => {
+             const svg = t.ownerSVGElement, scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+             return parseFloat(getComputedStyle(t).fontSize) * scale;
+           });
+           return [sizes, document.documentElement.scrollWidth - innerWidth];"""
+    )
+    assert min(sizes) > 10.5
+    assert sticking == 0
+
+
+def middle_of_map(browser):
+    """Middle of the first map, brought to the middle of the window."""
+    return browser.execute_script(
+        "const frame = document.querySelector('.frame'); frame.scrollIntoView({ block: 'center' });"
+        "const b = frame.getBoundingClientRect(); return [b.left + b.width / 2, b.top + b.height / 2]"
+    )
+
+
+def view_of(browser):
+    """What the first map shows, as its pixels."""
+    return browser.execute_async_script(
+        "const done = arguments[0]; setTimeout(() => done(document.querySelector('canvas').toDataURL()), 400)"
+    )
+
+
+def test_the_wheel_scrolls_the_page_and_with_ctrl_zooms_the_map(browser, pages):
+    emulate(browser)
+    opened(browser, pages["one"])
+    x, y = middle_of_map(browser)
+    before, top = view_of(browser), browser.execute_script("return scrollY")
+    wheel = {"type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": -120}
+    browser.execute_cdp_cmd("Input.dispatchMouseEvent", wheel)
+    assert view_of(browser) == before
+    assert browser.execute_script("return scrollY") == top - 120
+    browser.execute_cdp_cmd("Input.dispatchMouseEvent", wheel | {"modifiers": 2})
+    assert view_of(browser) != before
+    assert browser.execute_script("return scrollY") == top - 120
+
+
+def test_one_finger_scrolls_the_page_and_two_zoom_the_map(browser, pages):
+    emulate(browser, width=390, touch=True)
+    opened(browser, pages["one"])
+    x, y = middle_of_map(browser)
+    before, top = view_of(browser), browser.execute_script("return scrollY")
+    for kind, up in (("touchStart", 0), *(("touchMove", 25 * step) for step in range(1, 9)), ("touchEnd", None)):
+        points = [] if up is None else [{"x": x, "y": y - up, "id": 0}]
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert view_of(browser) == before
+    assert browser.execute_script("return scrollY") > top + 100
+    x, y = middle_of_map(browser)
+    for kind, apart in (("touchStart", 40), ("touchMove", 60), ("touchMove", 100), ("touchEnd", None)):
+        points = [] if apart is None else [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert view_of(browser) != before
+    assert browser.execute_script("return visualViewport.scale") == 1
+    emulate(browser)
+
+
+def test_the_keyboard_reaches_every_plot(browser, pages):
+    from selenium.webdriver import Keys
+
+    emulate(browser)
+    opened(browser, pages["one"])
+    for panel in ("rld", "chi", "probes", "density", "communities"):
+        chart = browser.find_element("css selector", f"[data-chart={panel}] svg")
+        assert chart.get_attribute("tabindex") == "0", panel
+        chart.send_keys(Keys.ARROW_RIGHT)
+        first = browser.find_element("id", "tip").text
+        chart.send_keys(Keys.ARROW_RIGHT)
+        assert first
+        assert browser.find_element("id", "tip").text != first, panel
+    canvas, before = browser.find_element("css selector", "canvas"), view_of(browser)
+    canvas.send_keys("+")
+    zoomed = view_of(browser)
+    assert zoomed != before
+    canvas.send_keys(Keys.ARROW_LEFT)
+    assert view_of(browser) != zoomed
+    canvas.send_keys("0")
+    assert view_of(browser) == before
+    browser.find_element("css selector", "body").send_keys(Keys.HOME)
+    browser.find_element("css selector", ".term").send_keys(Keys.ENTER)
+    assert browser.find_element("css selector", ".definition:popover-open").text.startswith("RLD")

@@ -1,0 +1,255 @@
+"""The map: all points, in the page or beside it; selection, search, and what is linked with it."""
+
+import base64
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from browsing import chromium, opened
+from records import record
+
+import clorg_scale as cs
+from clorg_scale.report import page as report_page
+from clorg_scale.report import write_report
+from clorg_scale.report.mixing import describe_mixing
+from clorg_scale.report.points import pack_points
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory):
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory, downloads):
+    driver = chromium(tmp_path_factory.mktemp("profile"), downloads=downloads)
+    yield driver
+    driver.quit()
+
+
+def with_all_points(n=3_000, n_unplaced=7):
+    """A record with the positions of all points but a few."""
+    rng = np.random.default_rng(3)
+    codes = rng.integers(-1, 10, n)
+    xy = np.column_stack([10 * codes, rng.normal(0, 4, n)]) + rng.normal(0, 1, (n, 2))
+    xy[:n_unplaced] = np.nan
+    density = np.where(codes < 0, np.nan, rng.random(n)).astype(np.float32)
+    points = {
+        "class_code": codes.astype(np.int32),
+        "community": rng.integers(0, 14, n).astype(np.int32),
+        "local_density": density,
+        "map_x": xy[:, 0].astype(np.float32),
+        "map_y": xy[:, 1].astype(np.float32),
+    }
+    return replace(record(n_map=100), n_points=n, points=points)
+
+
+def unpacked(packed, entry):
+    content = base64.b64decode(packed.text)
+
+    def column(name, kind):
+        return np.frombuffer(content, kind, entry["n"], entry[name])
+
+    x = entry["left"] + column("x", "<u2") / 65_535 * entry["size"]
+    y = entry["bottom"] + column("y", "<u2") / 65_535 * entry["size"]
+    return (
+        x,
+        y,
+        column("class_code", "<u2"),
+        column("community", "<u2"),
+        column("density", "u1"),
+        column("index", "<u4"),
+    )
+
+
+def test_packed_points_are_those_of_the_record():
+    analysis = with_all_points()
+    packed = pack_points([analysis, analysis])
+    assert packed.maps[0] == packed.maps[1]
+    assert len(packed.text) < 4 / 3 * 14 * 3_000 + 100  # equal columns stand there once
+    x, y, codes, community, density, index = unpacked(packed, packed.maps[0])
+    np.testing.assert_array_equal(index, np.arange(7, 3_000))
+    rounding = packed.maps[0]["size"] / 65_535
+    np.testing.assert_allclose(x, analysis.points["map_x"][7:], atol=rounding)
+    np.testing.assert_allclose(y, analysis.points["map_y"][7:], atol=rounding)
+    np.testing.assert_array_equal(np.where(codes == 65_535, -1, codes.astype(int)), analysis.points["class_code"][7:])
+    np.testing.assert_array_equal(community, analysis.points["community"][7:])
+    given = analysis.points["local_density"][7:]
+    np.testing.assert_array_equal(density == 255, np.isnan(given))
+    np.testing.assert_allclose(density[density < 255] / 254, given[~np.isnan(given)], atol=0.5 / 254 + 1e-6)
+
+
+def test_pairs_that_mix_are_those_of_the_matrix():
+    shares = np.array([[0.7, 0.3, 0.0], [0.1, 0.8, 0.1], [0.0, 0.0, 0.0]])
+    analysis = replace(record(n_classes=3), class_mixing=shares)
+    assert describe_mixing(analysis) == {
+        "basis": "affinity",
+        "own": [0.7, 0.8, 0.0],
+        "partner": [1, 0, -1],
+        "share": [0.3, 0.1, 0.0],
+        "pairs": [[0, 1, 0.3, 0.1], [1, 2, 0.1, 0.0]],
+        "n_pairs": 2,
+    }
+    counts = [[30, 10], [0, 20], [0, 0]]
+    older = replace(analysis, class_mixing=None, communities=replace(analysis.communities, class_by_community=counts))
+    found = describe_mixing(older)
+    assert found["basis"] == "communities"
+    assert found["pairs"] == [[0, 1, round(10 / 40 * 20 / 30, 4), round(10 / 30, 4)]]
+
+
+def test_maps_of_models_are_turned_like_each_other(tmp_path):
+    first = record(name="a")
+    turned = replace(first.point_map, x=[-y for y in first.point_map.y], y=first.point_map.x)
+    second = replace(first, name="b", point_map=turned)
+    page = cs.compare({"a": first, "b": second}).report(tmp_path / "page.html").read_text()
+    entries = json.loads(page.partition('id="data">')[2].partition("</script>")[0])["points"]
+    content = base64.b64decode(page.partition('id="points">')[2].partition("</script>")[0])
+    for axis in "xy":
+        one, other = (np.frombuffer(content, "<u2", entry["n"], entry[axis]).astype(int) for entry in entries)
+        np.testing.assert_allclose(one, other, atol=3)
+
+
+@pytest.mark.browser
+def test_points_beside_the_page_are_read_and_missed(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr(report_page, "MOST_IN_PAGE", 1_000)
+    page = write_report(with_all_points(), tmp_path / "a page.html")
+    beside = tmp_path / "a page_points.js"
+    assert sorted(tmp_path.iterdir()) == [page, beside]
+    console, requests = opened(browser, page)
+    assert (console, requests) == ([], [])
+    label = browser.find_element("css selector", "canvas").get_attribute("aria-label")
+    assert "2,993 points" in label
+    beside.unlink()
+    browser.get(page.as_uri())
+    assert browser.execute_script("return document.documentElement.dataset.ready") == "true"
+    assert "100 points" in browser.find_element("css selector", "canvas").get_attribute("aria-label")
+    assert "a page_points.js" in browser.find_element("id", "map").text
+
+
+@pytest.mark.browser
+def test_no_other_script_runs(browser, tmp_path):
+    page = write_report(record(), tmp_path / "report.html")
+    page.write_text(page.read_text().replace("<main", "<script>document.title = 'planted'</script><main", 1))
+    browser.get_log("browser")
+    browser.get(page.as_uri())
+    assert browser.title == "model · clorg-scale"
+    assert "Content Security Policy" in browser.get_log("browser")[0]["message"]
+
+
+@pytest.mark.browser
+def test_lasso_selects_what_it_surrounds(browser, downloads, tmp_path):
+    from selenium.webdriver import ActionChains
+
+    analysis = with_all_points()
+    opened(browser, write_report(analysis, tmp_path / "report.html"))
+    browser.find_element("css selector", "[data-tool=lasso]").click()
+    canvas = browser.find_element("css selector", "canvas")
+    browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", canvas)
+    wide, high = canvas.rect["width"], canvas.rect["height"]
+    drag = ActionChains(browser, duration=20).move_to_element(canvas).move_by_offset(-wide / 2 + 5, -high / 2 + 5)
+    drag.click_and_hold()
+    for dx, dy in ((wide / 2 - 5, 0), (0, high - 10), (-wide / 2 + 5, 0)):  # the left half
+        drag.move_by_offset(dx, dy)
+    drag.release().perform()
+    x = analysis.points["map_x"]
+    middle = (np.nanmin(x) + np.nanmax(x)) / 2
+    expected = set(np.flatnonzero(x < middle))
+    (saved,) = downloaded(browser, downloads, "[data-selection=csv]")
+    rows = {int(line.split(",")[0]) for line in saved.read_text().splitlines()[1:]}
+    near = np.abs(x - middle) < 0.01 * (np.nanmax(x) - np.nanmin(x))
+    assert not (rows ^ expected) - set(np.flatnonzero(near))
+    assert f"{len(rows):,} points selected" in browser.find_element("css selector", ".selection").text
+
+
+def downloaded(browser, downloads, selector):
+    for old in downloads.iterdir():
+        old.unlink()
+    browser.find_element("css selector", selector).click()
+    for _ in range(100):
+        if found := list(downloads.glob("*.csv")):
+            return found
+        time.sleep(0.1)
+    raise AssertionError("nothing was downloaded")
+
+
+@pytest.mark.browser
+def test_search_finds_classes_and_rows(browser, tmp_path):
+    analysis = with_all_points()
+    opened(browser, write_report(analysis, tmp_path / "report.html"))
+    search = browser.find_element("css selector", "[data-controls=map] input")
+    for wanted, answer in (
+        ("row 1234", "row 1,234"),
+        ("3", "Row 3 is not on the map"),
+        ("nonsense", "No class is called"),
+    ):
+        search.clear()
+        search.send_keys(wanted + "\n")
+        assert answer in browser.find_element("id", "map").text, wanted
+    search.clear()
+    search.send_keys("class 4\n")
+    chosen = browser.find_element("css selector", "[data-legend=map] [aria-pressed=true]")
+    assert chosen.text == "class 4"
+    table = browser.find_element("css selector", "#classes tr[data-class='7'] button")
+    browser.execute_script("arguments[0].click()", table)
+    chosen = browser.find_elements("css selector", "[data-legend=map] [aria-pressed=true]")
+    assert [button.text for button in chosen] == ["class 4", "class 7"]
+
+
+SCRIPTS = [
+    "<script>planted=1</script>", "</script><script>planted=1</script>", "<img src=x onerror=planted=1>",
+    '"><svg onload=planted=1>', "' onmouseover='planted=1' x='", "javascript:planted=1",
+    "<iframe srcdoc='<script>parent.planted=1</script>'>", "<!--<script>planted=1//-->",
+    "\u2028</title></style><body onload=planted=1>", "${planted=1}{{ 7 * 7 }}{% raw %}",
+]  # fmt: skip
+
+
+def planted(value, scripts):
+    """The same plain data, with a script in the place of each text (not of those that name something of ours)."""
+    if isinstance(value, str):
+        return next(scripts)
+    if isinstance(value, list):
+        return [planted(item, scripts) for item in value]
+    if isinstance(value, dict):
+        kept = {"local_density_temperature"}
+        return {key: item if key in kept else planted(item, scripts) for key, item in value.items()}
+    return value
+
+
+@pytest.mark.browser
+def test_scripts_in_every_text_do_not_run(browser, tmp_path):
+    from itertools import count
+
+    from clorg_scale.analysis import Analysis
+
+    analysis, numbers = record(n_classes=60), count()
+    scripts = (SCRIPTS[i % len(SCRIPTS)] + str(i) for i in numbers)
+    path = analysis.to_json(tmp_path / "analysis.json")
+    document = json.loads(path.read_text())
+    for key in [key for key in document if key not in ("format", "arrays")]:
+        document[key] = planted(document[key], scripts)
+    for table in ("settings", "versions"):
+        document[table] = {next(scripts): value for value in SCRIPTS} | document[table]
+    path.write_text(json.dumps(document))
+    console, requests = opened(browser, write_report(Analysis.from_json(path), tmp_path / "report.html"))
+    assert (console, requests) == ([], [])
+    for selector in (
+        "#classes thead button",
+        "#classes tbody button",
+        "[data-by=class]",
+        "[data-by=community]",
+        "summary",
+    ):
+        for node in browser.find_elements("css selector", selector)[:3]:
+            browser.execute_script("arguments[0].click()", node)
+    browser.execute_script(
+        "for (const node of document.querySelectorAll('svg *, td, th, canvas'))"
+        " for (const kind of ['pointermove', 'pointerover', 'focusin'])"
+        " node.dispatchEvent(new PointerEvent(kind, { bubbles: true }))"
+    )
+    assert browser.execute_script("return typeof planted") == "undefined"
+    assert len(browser.find_elements("css selector", "script")) == 3
+    assert not browser.find_elements("css selector", "iframe, img, [onload], [onerror], [onmouseover]")
+    assert browser.get_log("browser") == []
+    assert next(numbers) > 200  # texts that a script stood in
