@@ -29,7 +29,7 @@ from clorg_scale.arrays.mapped import MappedArray, mapped_array
 from clorg_scale.errors import InputError, require
 from clorg_scale.scheduler import check_scheduler, check_workers
 
-__all__ = ["Map", "connect", "device_of_workers", "ordered_map", "share_with_workers"]
+__all__ = ["Map", "connect", "device_of_workers", "ordered_map", "room_of_workers", "share_with_workers"]
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """(task, chunks) -> results in the order of the chunks."""
@@ -49,7 +49,7 @@ RETRY_EVERY = 0.2
 _NOBODY = f"All workers of the Dask cluster have been gone for {PATIENCE:.0f} s; start new ones."
 
 LARGEST_SHARE = 0.5
-"""Largest share of a worker's memory that embeddings sent to it may take."""
+"""Largest share of a worker's memory that embeddings sent to it, or the work on a chunk, may take."""
 
 _ONE_AT_A_TIME = threading.Lock()
 """Compiled loops use all threads of a worker, so several at once would oversubscribe it."""
@@ -194,6 +194,12 @@ def share_with_workers(client: Any, array: Any) -> Any:
             f"worker ({min(limits) / 1e9:.2f} GB); store them as .npy in a folder that all workers can read."
         )
     return array if file is None else array.copy()
+
+
+def room_of_workers(client: Any) -> int | None:
+    """Bytes that one task may take on every worker of a cluster; None where these have no limit."""
+    limits = [limit for limit in _ask_workers(client, _memory_limit) if limit]
+    return int(LARGEST_SHARE * min(limits)) if limits else None
 
 
 def _memory_limit(dask_worker: Any) -> int | None:

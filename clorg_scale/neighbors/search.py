@@ -10,6 +10,7 @@ from clorg_scale.arrays.normalize import normalize_within
 from clorg_scale.neighbors.memory import memory_needed
 from clorg_scale.neighbors.metric import Metric
 from clorg_scale.neighbors.pairs import mean_pair_distance
+from clorg_scale.neighbors.partitioned import partitioned_table
 from clorg_scale.neighbors.plan import plan_search
 from clorg_scale.neighbors.result import KNN
 from clorg_scale.neighbors.tables import search_table
@@ -51,11 +52,13 @@ def knn(
         ``"auto"`` searches exactly while that takes seconds: up to 5,000 points, while n^2 d <= 3e11 on a
         CPU (20,000 points of 784 features) or 5e14 on a GPU, and where k > n / 20. Beyond, it takes ``"ivf"``,
         probes more lists until the recall on the sample is the target, and turns to exact search where a third of
-        the lists do not suffice (data without clusters).
+        the lists do not suffice (data without clusters). Where such an index does not fit the memory, of this process
+        or of a worker of `client`, it takes ``"partitioned"``.
 
         Others, by name: ``"flat"`` (exact); ``"ivf"`` (inverted lists, deterministic for a seed); ``"hnsw"``
         (FAISS; holds a copy of the embeddings, and differs in a few neighbors from run to run when threads
-        share the work); ``"nndescent"``; ``"cagra"`` (GPU); or any FAISS factory string such as
+        share the work); ``"nndescent"``; ``"partitioned"`` (groups of near points that overlap, each searched
+        alone: needs memory for one group and the table); ``"cagra"`` (GPU); or any FAISS factory string such as
         ``"IVF1024,SQ8"`` or ``"HNSW48,Flat"`` (CPU).
 
         Measured on 60,000 x 784 images (Fashion-MNIST, k = 16, two cores, all checks included): ivf 2.6 s at
@@ -113,7 +116,11 @@ def knn(
         client=client,
         progress=progress,
     )
-    table = search_table(plan, must_reach=index == "auto")
+    must_reach = index == "auto"
+    table = partitioned_table(plan, must_reach=must_reach) if plan.index == "partitioned" else None
+    if table is None:
+        plan = replace(plan, index="flat") if plan.index == "partitioned" else plan
+        table = search_table(plan, must_reach=must_reach)
     return replace(table, mean_distance=mean_pair_distance(plan))
 
 
