@@ -25,11 +25,21 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import Device, on_host, resolve_device
+from clorg_scale.arrays.local_copies import in_local_copy
 from clorg_scale.arrays.mapped import MappedArray, mapped_array
 from clorg_scale.errors import InputError, require
 from clorg_scale.scheduler import check_scheduler, check_workers
 
-__all__ = ["Map", "connect", "device_of_workers", "ordered_map", "room_of_workers", "share_with_workers"]
+__all__ = [
+    "Map",
+    "connect",
+    "device_of_workers",
+    "ordered_map",
+    "result_of",
+    "room_of_workers",
+    "share_with_workers",
+    "submit",
+]
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """(task, chunks) -> results in the order of the chunks."""
@@ -40,8 +50,8 @@ AHEAD = 3
 PATIENCE = 60.0
 """Seconds without any worker after which the work fails."""
 
-LOOK_EVERY = 5.0
-"""Seconds between two checks that there are workers."""
+LOOK_EVERY = 1.0
+"""Seconds between two checks that there are workers, and that the result is still wanted."""
 
 RETRY_EVERY = 0.2
 """Seconds before a question is asked again that no worker has answered."""
@@ -184,6 +194,8 @@ def share_with_workers(client: Any, array: Any) -> Any:
     """
     array = on_host(array)
     file = mapped_array(array)
+    if file is not None and in_local_copy(file) is not None:  # workers make their own
+        return array
     if file is not None and all(_ask_workers(client, MappedArray.is_here, file.signature())):
         return array
     limits = [limit for limit in _ask_workers(client, _memory_limit) if limit]
@@ -232,23 +244,23 @@ def _map_in_order(client: Any, task: Callable[[Any], Any], chunks: Iterable[Any]
     InputError
         If all workers are gone, or a chunk ends one worker after another. Errors of the task are raised as they are.
     """
-    shared = _submit(client, _load, pickle.dumps(task, protocol=5))
+    shared = submit(client, _load, pickle.dumps(task, protocol=5))
     out: deque[Any] = deque()
     try:
         for number, chunk in enumerate(chunks):
             workers = sorted(client.nthreads())
             # Without a suggestion all chunks would go to the worker that holds the task.
             where = {"workers": [workers[number % len(workers)]], "allow_other_workers": True} if workers else {}
-            out.append(_submit(client, _apply, shared, _WritableCopy(chunk), **where))
+            out.append(submit(client, _apply, shared, _WritableCopy(chunk), **where))
             if len(out) >= AHEAD * max(1, len(workers)):
-                yield _result(client, out.popleft())
+                yield result_of(client, out.popleft())
         while out:
-            yield _result(client, out.popleft())
+            yield result_of(client, out.popleft())
     finally:
         client.cancel([*out, shared])
 
 
-def _submit(client: Any, function: Callable[..., Any], *arguments: Any, **where: Any) -> Any:
+def submit(client: Any, function: Callable[..., Any], *arguments: Any, **where: Any) -> Any:
     """Submit a Dask task, without Dask's warning of large ones: embeddings that lie in no file travel in one."""
     import dask
 
@@ -270,17 +282,40 @@ def _writable_copy(pickled: bytes) -> _WritableCopy:
     return _WritableCopy(pickle.loads(pickled))  # noqa: S301  pickled by this module, on the client
 
 
+def _stop_if_cancelled() -> None:
+    """End a task of a worker that waits for other tasks once nobody wants its result."""
+    from distributed.worker import get_worker, thread_state
+
+    key = getattr(thread_state, "key", None)
+    if key is None:
+        return
+    task = get_worker().state.tasks.get(key)
+    if task is None or task.state in ("cancelled", "released", "forgotten"):
+        raise InputError("The call was cancelled by the process that made it.")
+
+
 def _load(pickled: bytes) -> _WritableCopy:
     """Make the task of a map, on a worker."""
+    from distributed import secede
+
+    # What it reads may be tasks of other workers, and their turn may come in this thread.
+    secede()
     return _writable_copy(pickled)
 
 
-def _result(client: Any, future: Any) -> Any:
-    """Result of a future, as long as there are workers."""
+def result_of(client: Any, future: Any) -> Any:
+    """Result of a future, as long as there are workers.
+
+    Raises
+    ------
+    InputError
+        If all workers are gone, or the task ends one worker after another. Errors of the task are raised as they are.
+    """
     from distributed import KilledWorker, wait
 
     last_seen = time.monotonic()
     while time.monotonic() - last_seen < PATIENCE:
+        _stop_if_cancelled()
         try:
             wait([future], timeout=LOOK_EVERY)
         except TimeoutError:

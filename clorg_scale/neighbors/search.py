@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from clorg_scale.arrays import Device, as_embeddings, within_device_memory
+from clorg_scale.arrays.local_copies import local_copy
 from clorg_scale.arrays.normalize import normalize_within
 from clorg_scale.neighbors.memory import memory_needed
 from clorg_scale.neighbors.metric import Metric
@@ -14,6 +15,8 @@ from clorg_scale.neighbors.partitioned import partitioned_table
 from clorg_scale.neighbors.plan import plan_search
 from clorg_scale.neighbors.result import KNN
 from clorg_scale.neighbors.tables import search_table
+from clorg_scale.on_workers import run_on_worker
+from clorg_scale.store.block_sources import block_source
 from clorg_scale.whole import whole_number
 
 __all__ = ["knn", "knn_between", "knn_of"]
@@ -43,7 +46,10 @@ def knn(
     Parameters
     ----------
     embeddings
-        (n, d) of any array library and real dtype, memory maps included; read block by block.
+        (n, d) of any array library and real dtype, memory maps included; read block by block. With `client`, Dask
+        arrays, Zarr arrays in a store, and addresses of ``.npy``, ``.zarr`` or ``.parquet`` data sets that fsspec opens
+        (``"s3://..."``) are read by the workers, each machine of which keeps a copy in its folder of temporary files
+        (``TMPDIR``); they never pass through this process.
     k
         Neighbors per point, 1 <= k < n.
     metric
@@ -99,6 +105,14 @@ def knn(
     UserWarning
         If the measured recall is below .95.
     """
+    source = block_source(embeddings, has_workers=client is not None)
+    if source is not None and client is None:
+        embeddings = local_copy(source)
+    elif source is not None:
+        settings: dict[str, Any] = {"metric": metric, "index": index, "device": device, "memory_limit": memory_limit}
+        settings |= {"seed": seed, "progress": progress, "target_recall": target_recall, "normalize": normalize}
+        table: KNN = run_on_worker(client, knn, source, k, **settings)
+        return table
     if normalize:
         embeddings = as_embeddings(embeddings)
         n, d = embeddings.shape
@@ -117,11 +131,11 @@ def knn(
         progress=progress,
     )
     must_reach = index == "auto"
-    table = partitioned_table(plan, must_reach=must_reach) if plan.index == "partitioned" else None
-    if table is None:
+    found = partitioned_table(plan, must_reach=must_reach) if plan.index == "partitioned" else None
+    if found is None:
         plan = replace(plan, index="flat") if plan.index == "partitioned" else plan
-        table = search_table(plan, must_reach=must_reach)
-    return replace(table, mean_distance=mean_pair_distance(plan))
+        found = search_table(plan, must_reach=must_reach)
+    return replace(found, mean_distance=mean_pair_distance(plan))
 
 
 @within_device_memory("the search for neighbors")
