@@ -149,6 +149,7 @@ def _write(source: BlockSource, path: Path, file: BinaryIO, n_bytes: int) -> Non
     """Write the blocks; a process that was killed may have left some."""
     from clorg_scale.store.atomic import explain_write_errors
 
+    _remove_strays(path)
     check_on_disk(n_bytes, "copy of the embeddings")
     file.truncate(0)
     n_rows = 0
@@ -164,6 +165,14 @@ def _write(source: BlockSource, path: Path, file: BinaryIO, n_bytes: int) -> Non
         file.flush()
     if n_rows != source.shape[0]:
         raise InputError(f"The embeddings end after {n_rows} of the {source.shape[0]} rows announced.")
+
+
+def _remove_strays(path: Path) -> None:
+    """Remove copies of processes that were killed, which nobody holds."""
+    for other in path.parent.iterdir():
+        if other != path:
+            with suppress(OSError):
+                _let_go(other, other.open("rb"))
 
 
 def _let_go(path: Path, file: BinaryIO) -> None:
