@@ -139,7 +139,7 @@ class NpySource:
         """Read ranges of the file."""
         import fsspec
 
-        with fsspec.open(self.address, "rb", cache_type="none") as file:
+        with fsspec.open(self.address, "rb") as file:
             file.seek(self.offset)
             for rows in row_slices(*self.shape, itemsize=self.dtype.itemsize):
                 wanted = (rows.stop - rows.start) * self.shape[1] * self.dtype.itemsize
