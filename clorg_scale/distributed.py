@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from operator import getitem
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -32,6 +32,7 @@ from clorg_scale.scheduler import check_scheduler, check_workers
 
 __all__ = [
     "Map",
+    "WorkerMap",
     "connect",
     "device_of_workers",
     "ordered_map",
@@ -230,10 +231,31 @@ def ordered_map(client: Any) -> Map | None:
     if client is None:
         return None
     check_workers(client)
-    return partial(_map_in_order, client)
+    return WorkerMap(client)
 
 
-def _map_in_order(client: Any, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
+class WorkerMap:
+    """A `Map` over the workers of a cluster."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def __call__(self, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
+        """Results of `task(chunk)`, in the order of the chunks."""
+        return _map_in_order(self.client, task, ((chunk,) for chunk in chunks))
+
+    def with_kept(self, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
+        """Results of `task((chunk, kept))`, where `kept` is on workers (`clorg_scale.kept_results`)."""
+        return _map_in_order(self.client, task, chunks)
+
+    def keeping(self, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Results of a task that returns pairs, whose second part stays on the workers as a future."""
+        return _map_in_order(self.client, task, ((chunk,) for chunk in chunks), keep=True)
+
+
+def _map_in_order(
+    client: Any, task: Callable[[Any], Any], chunks: Iterable[tuple[Any, ...]], *, keep: bool = False
+) -> Iterator[Any]:
     """Results of `task(chunk)`, in the order of the chunks.
 
     The task is a Dask task itself, which any worker can make again from its pickle: where workers are lost, with the
@@ -247,17 +269,25 @@ def _map_in_order(client: Any, task: Callable[[Any], Any], chunks: Iterable[Any]
     shared = submit(client, _load, pickle.dumps(task, protocol=5))
     out: deque[Any] = deque()
     try:
-        for number, chunk in enumerate(chunks):
+        for number, (chunk, *kept) in enumerate(chunks):
             workers = sorted(client.nthreads())
             # Without a suggestion all chunks would go to the worker that holds the task.
             where = {"workers": [workers[number % len(workers)]], "allow_other_workers": True} if workers else {}
-            out.append(submit(client, _apply, shared, _WritableCopy(chunk), **where))
+            whole = submit(client, _apply, shared, _WritableCopy(chunk), *kept, **where)
+            out.append(tuple(submit(client, getitem, whole, part) for part in (0, 1)) if keep else (whole,))
             if len(out) >= AHEAD * max(1, len(workers)):
-                yield result_of(client, out.popleft())
+                yield _collected(client, out.popleft())
         while out:
-            yield result_of(client, out.popleft())
+            yield _collected(client, out.popleft())
     finally:
-        client.cancel([*out, shared])
+        # What was kept can be made again from the task as long as that is not cancelled.
+        client.cancel([future for futures in out for future in futures] + ([] if keep else [shared]))
+
+
+def _collected(client: Any, futures: tuple[Any, ...]) -> Any:
+    """Result of a chunk, and the future of what is kept if there is one."""
+    result = result_of(client, futures[0])
+    return (result, futures[1]) if len(futures) > 1 else result
 
 
 def submit(client: Any, function: Callable[..., Any], *arguments: Any, **where: Any) -> Any:
@@ -276,6 +306,11 @@ class _WritableCopy:
 
     def __reduce__(self) -> Any:
         return _writable_copy, (pickle.dumps(self.value, protocol=5),)
+
+
+def _writable(array: Any) -> Any:
+    """A kept array as compiled loops were compiled for; one that came from another worker may be read-only."""
+    return array if array.flags.writeable else array.copy()
 
 
 def _writable_copy(pickled: bytes) -> _WritableCopy:
@@ -334,7 +369,7 @@ def result_of(client: Any, future: Any) -> Any:
     raise InputError(_NOBODY)
 
 
-def _apply(task: _WritableCopy, chunk: _WritableCopy) -> Any:
+def _apply(task: _WritableCopy, chunk: _WritableCopy, *kept: Any) -> Any:
     """Apply the task to one chunk on a worker, with the threads that the worker was given."""
     import numba
     from distributed import get_worker
@@ -344,6 +379,6 @@ def _apply(task: _WritableCopy, chunk: _WritableCopy) -> Any:
         before = numba.get_num_threads()
         numba.set_num_threads(n_threads)
         try:
-            return task.value(chunk.value)
+            return task.value((chunk.value, *map(_writable, kept)) if kept else chunk.value)
         finally:
             numba.set_num_threads(before)

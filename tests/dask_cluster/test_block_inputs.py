@@ -198,6 +198,10 @@ def test_addresses_need_no_cluster(data, alone):
     np.testing.assert_array_equal(cs.knn("memory://inputs/X.npy", 10, index="flat").indices, alone[1].indices)
 
 
+def set_variables(settings):
+    os.environ.update(settings)
+
+
 def test_a_server_of_objects(client, data, alone, monkeypatch):
     """Amazon's protocol, spoken by a real server on this machine."""
     server = pytest.importorskip("moto.server")
@@ -215,7 +219,7 @@ def test_a_server_of_objects(client, data, alone, monkeypatch):
         }
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
-        client.run(os.environ.update, settings)
+        client.run(set_variables, settings)
         store = s3fs.S3FileSystem()
         store.mkdir("bucket")
         store.put(str(folder / "X.npy"), "bucket/X.npy")
