@@ -1,4 +1,19 @@
-"""Sampled RLD over blocks of points: on this machine's CPU, or on the workers of a cluster and their devices."""
+"""Sampled RLD over blocks of points: on this machine's CPU, or on the workers of a cluster and their devices.
+
+**Memory.** With n points, d features of s bytes, t temperatures, k neighbors, m landmarks a tile and blocks of
+b = 8192 points, a worker holds at once
+
+    64 MB d s / (4 d)             coordinates of the pool of landmarks (`POOL_BYTES`)
+    b (d s + 32 k + 600 t)        a block: coordinates, near pairs, sums of two kinds over 17 groups, twice
+    64 * 24 m                     landmarks of its tiles
+    4 n                           position of every point among the landmarks of a tile
+
+and of the n W^-1 points that it did in pass 1, with W workers, 32 n t / W bytes of changes, which Dask spills to its
+disk. At n = 10^8, d = 64, t = 5, k = 15 that is 0.5 GB, and 16 GB / W of changes on disk. The process that shares the
+work holds 8 t n bytes for each of log r, its variance, k, w, two logarithms and two temporaries, and the near field,
+16 bytes for each of up to 2 k n pairs; nothing of n t 16: without workers the changes are in a temporary file beyond
+256 MB (`clorg_scale.kept_results`).
+"""
 
 from __future__ import annotations
 
