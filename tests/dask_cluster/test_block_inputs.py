@@ -5,6 +5,7 @@ import pickle
 import signal
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ distributed = pytest.importorskip("distributed")
 import clorg_scale as cs
 from clorg_scale.arrays import local_copies
 from clorg_scale.arrays.mapped import location_or_array
-from clorg_scale.distributed import connect
+from clorg_scale.distributed import connect, ordered_map
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import memory
+from clorg_scale.on_workers import _call
 from clorg_scale.store.block_sources import block_source
 
 pytestmark = pytest.mark.slow
@@ -243,3 +245,31 @@ def test_partitions_are_the_same_on_workers(client, data, monkeypatch):
     assert together.measured_recall == one.measured_recall
     np.testing.assert_array_equal(together.indices, one.indices)
     np.testing.assert_array_equal(together.distances, one.distances)
+
+
+def wait_a_little(folder, number):
+    (folder / str(number)).touch()
+    time.sleep(0.05)
+
+
+def endless(embeddings, folder, client):
+    for _ in ordered_map(client)(partial(wait_a_little, folder), range(100_000)):
+        pass
+
+
+def test_a_call_ends_with_the_process_that_made_it(client, data, tmp_path):
+    """An interrupted client leaves in the middle; the worker that leads stops, and so do the others."""
+    source = block_source(f"file://{data[2]}/X.npy", has_workers=True)
+    leaving = distributed.Client(client.scheduler.address, set_as_default=False)
+    call = leaving.submit(_call, pickle.dumps((endless, (tmp_path,), {})), source, "topic", pure=False)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.iterdir())) < 10 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    del call
+    leaving.close()
+    time.sleep(5)
+    done = len(list(tmp_path.iterdir()))
+    assert done >= 10
+    time.sleep(2)
+    assert len(list(tmp_path.iterdir())) == done
+    assert not any(client.processing().values())
