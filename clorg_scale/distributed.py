@@ -19,17 +19,28 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from operator import getitem
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import Device, on_host, resolve_device
+from clorg_scale.arrays.local_copies import in_local_copy
 from clorg_scale.arrays.mapped import MappedArray, mapped_array
 from clorg_scale.errors import InputError, require
 from clorg_scale.scheduler import check_scheduler, check_workers
 
-__all__ = ["Map", "connect", "device_of_workers", "ordered_map", "share_with_workers"]
+__all__ = [
+    "Map",
+    "WorkerMap",
+    "connect",
+    "device_of_workers",
+    "ordered_map",
+    "result_of",
+    "room_of_workers",
+    "share_with_workers",
+    "submit",
+]
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """(task, chunks) -> results in the order of the chunks."""
@@ -40,8 +51,8 @@ AHEAD = 3
 PATIENCE = 60.0
 """Seconds without any worker after which the work fails."""
 
-LOOK_EVERY = 5.0
-"""Seconds between two checks that there are workers."""
+LOOK_EVERY = 1.0
+"""Seconds between two checks that there are workers, and that the result is still wanted."""
 
 RETRY_EVERY = 0.2
 """Seconds before a question is asked again that no worker has answered."""
@@ -49,7 +60,7 @@ RETRY_EVERY = 0.2
 _NOBODY = f"All workers of the Dask cluster have been gone for {PATIENCE:.0f} s; start new ones."
 
 LARGEST_SHARE = 0.5
-"""Largest share of a worker's memory that embeddings sent to it may take."""
+"""Largest share of a worker's memory that embeddings sent to it, or the work on a chunk, may take."""
 
 _ONE_AT_A_TIME = threading.Lock()
 """Compiled loops use all threads of a worker, so several at once would oversubscribe it."""
@@ -184,6 +195,8 @@ def share_with_workers(client: Any, array: Any) -> Any:
     """
     array = on_host(array)
     file = mapped_array(array)
+    if file is not None and in_local_copy(file) is not None:  # workers make their own
+        return array
     if file is not None and all(_ask_workers(client, MappedArray.is_here, file.signature())):
         return array
     limits = [limit for limit in _ask_workers(client, _memory_limit) if limit]
@@ -194,6 +207,12 @@ def share_with_workers(client: Any, array: Any) -> Any:
             f"worker ({min(limits) / 1e9:.2f} GB); store them as .npy in a folder that all workers can read."
         )
     return array if file is None else array.copy()
+
+
+def room_of_workers(client: Any) -> int | None:
+    """Bytes that one task may take on every worker of a cluster; None where these have no limit."""
+    limits = [limit for limit in _ask_workers(client, _memory_limit) if limit]
+    return int(LARGEST_SHARE * min(limits)) if limits else None
 
 
 def _memory_limit(dask_worker: Any) -> int | None:
@@ -212,10 +231,31 @@ def ordered_map(client: Any) -> Map | None:
     if client is None:
         return None
     check_workers(client)
-    return partial(_map_in_order, client)
+    return WorkerMap(client)
 
 
-def _map_in_order(client: Any, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
+class WorkerMap:
+    """A `Map` over the workers of a cluster."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def __call__(self, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
+        """Results of `task(chunk)`, in the order of the chunks."""
+        return _map_in_order(self.client, task, ((chunk,) for chunk in chunks))
+
+    def with_kept(self, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
+        """Results of `task((chunk, kept))`, where `kept` is on workers (`clorg_scale.kept_results`)."""
+        return _map_in_order(self.client, task, chunks)
+
+    def keeping(self, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Results of a task that returns pairs, whose second part stays on the workers as a future."""
+        return _map_in_order(self.client, task, ((chunk,) for chunk in chunks), keep=True)
+
+
+def _map_in_order(
+    client: Any, task: Callable[[Any], Any], chunks: Iterable[tuple[Any, ...]], *, keep: bool = False
+) -> Iterator[Any]:
     """Results of `task(chunk)`, in the order of the chunks.
 
     The task is a Dask task itself, which any worker can make again from its pickle: where workers are lost, with the
@@ -226,23 +266,31 @@ def _map_in_order(client: Any, task: Callable[[Any], Any], chunks: Iterable[Any]
     InputError
         If all workers are gone, or a chunk ends one worker after another. Errors of the task are raised as they are.
     """
-    shared = _submit(client, _load, pickle.dumps(task, protocol=5))
+    shared = submit(client, _load, pickle.dumps(task, protocol=5))
     out: deque[Any] = deque()
     try:
-        for number, chunk in enumerate(chunks):
+        for number, (chunk, *kept) in enumerate(chunks):
             workers = sorted(client.nthreads())
             # Without a suggestion all chunks would go to the worker that holds the task.
             where = {"workers": [workers[number % len(workers)]], "allow_other_workers": True} if workers else {}
-            out.append(_submit(client, _apply, shared, _WritableCopy(chunk), **where))
+            whole = submit(client, _apply, shared, _WritableCopy(chunk), *kept, **where)
+            out.append(tuple(submit(client, getitem, whole, part) for part in (0, 1)) if keep else (whole,))
             if len(out) >= AHEAD * max(1, len(workers)):
-                yield _result(client, out.popleft())
+                yield _collected(client, out.popleft())
         while out:
-            yield _result(client, out.popleft())
+            yield _collected(client, out.popleft())
     finally:
-        client.cancel([*out, shared])
+        # What was kept can be made again from the task as long as that is not cancelled.
+        client.cancel([future for futures in out for future in futures] + ([] if keep else [shared]))
 
 
-def _submit(client: Any, function: Callable[..., Any], *arguments: Any, **where: Any) -> Any:
+def _collected(client: Any, futures: tuple[Any, ...]) -> Any:
+    """Result of a chunk, and the future of what is kept if there is one."""
+    result = result_of(client, futures[0])
+    return (result, futures[1]) if len(futures) > 1 else result
+
+
+def submit(client: Any, function: Callable[..., Any], *arguments: Any, **where: Any) -> Any:
     """Submit a Dask task, without Dask's warning of large ones: embeddings that lie in no file travel in one."""
     import dask
 
@@ -260,21 +308,49 @@ class _WritableCopy:
         return _writable_copy, (pickle.dumps(self.value, protocol=5),)
 
 
+def _writable(array: Any) -> Any:
+    """A kept array as compiled loops were compiled for; one that came from another worker may be read-only."""
+    return array if array.flags.writeable else array.copy()
+
+
 def _writable_copy(pickled: bytes) -> _WritableCopy:
     return _WritableCopy(pickle.loads(pickled))  # noqa: S301  pickled by this module, on the client
 
 
+def _stop_if_cancelled() -> None:
+    """End a task of a worker that waits for other tasks once nobody wants its result."""
+    from distributed.worker import get_worker, thread_state
+
+    key = getattr(thread_state, "key", None)
+    if key is None:
+        return
+    task = get_worker().state.tasks.get(key)
+    if task is None or task.state in ("cancelled", "released", "forgotten"):
+        raise InputError("The call was cancelled by the process that made it.")
+
+
 def _load(pickled: bytes) -> _WritableCopy:
     """Make the task of a map, on a worker."""
+    from distributed import secede
+
+    # What it reads may be tasks of other workers, and their turn may come in this thread.
+    secede()
     return _writable_copy(pickled)
 
 
-def _result(client: Any, future: Any) -> Any:
-    """Result of a future, as long as there are workers."""
+def result_of(client: Any, future: Any) -> Any:
+    """Result of a future, as long as there are workers.
+
+    Raises
+    ------
+    InputError
+        If all workers are gone, or the task ends one worker after another. Errors of the task are raised as they are.
+    """
     from distributed import KilledWorker, wait
 
     last_seen = time.monotonic()
     while time.monotonic() - last_seen < PATIENCE:
+        _stop_if_cancelled()
         try:
             wait([future], timeout=LOOK_EVERY)
         except TimeoutError:
@@ -293,7 +369,7 @@ def _result(client: Any, future: Any) -> Any:
     raise InputError(_NOBODY)
 
 
-def _apply(task: _WritableCopy, chunk: _WritableCopy) -> Any:
+def _apply(task: _WritableCopy, chunk: _WritableCopy, *kept: Any) -> Any:
     """Apply the task to one chunk on a worker, with the threads that the worker was given."""
     import numba
     from distributed import get_worker
@@ -303,6 +379,6 @@ def _apply(task: _WritableCopy, chunk: _WritableCopy) -> Any:
         before = numba.get_num_threads()
         numba.set_num_threads(n_threads)
         try:
-            return task.value(chunk.value)
+            return task.value((chunk.value, *map(_writable, kept)) if kept else chunk.value)
         finally:
             numba.set_num_threads(before)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["Advance", "progress_bar", "stage_progress"]
+__all__ = ["Advance", "Report", "ShownReports", "progress_bar", "relayed_progress", "stage_progress"]
 
 Advance = Callable[[float], None]
 """Function to call with the units of work done since the last call."""
@@ -46,8 +49,12 @@ def progress_bar(description: str, total: float, *, unit: str, scale: float = 1.
     enabled
         If False, nothing is shown and the returned function does nothing.
     """
+    send = _relay.get()
     if not enabled:
         yield lambda done: None
+    elif send is not None:
+        with _relayed(send, (description, total, unit, scale)) as advance:
+            yield advance
     elif _shows_bars():
         with _bar(description, total, unit, scale) as advance:
             yield advance
@@ -55,6 +62,68 @@ def progress_bar(description: str, total: float, *, unit: str, scale: float = 1.
         work = _Work(description, total, unit, scale)
         with _LINES.of(work):
             yield work.advance
+
+
+Report = tuple[str, str, Any]
+"""Kind, stage, and: arguments of `progress_bar` for "begin", the work done for "advance", nothing for "end"."""
+
+_relay: ContextVar[Callable[[Report], None] | None] = ContextVar("relay", default=None)
+
+
+@contextmanager
+def relayed_progress(send: Callable[[Report], None]) -> Iterator[None]:
+    """Report the progress of stages within the block by a function instead of on stderr; `ShownReports` shows it."""
+    token = _relay.set(send)
+    try:
+        yield
+    finally:
+        _relay.reset(token)
+
+
+@contextmanager
+def _relayed(send: Callable[[Report], None], settings: tuple[str, float, str, float]) -> Iterator[Advance]:
+    name, waiting, last = uuid.uuid4().hex, 0.0, time.monotonic()
+
+    def advance(done: float) -> None:
+        nonlocal waiting, last
+        waiting += done
+        if time.monotonic() - last >= RATE_STEP:
+            send(("advance", name, waiting))
+            waiting, last = 0.0, time.monotonic()
+
+    send(("begin", name, settings))
+    try:
+        yield advance
+    finally:
+        send(("end", name, None))
+
+
+class ShownReports:
+    """Progress bars of this process for reports from another one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bars: dict[str, tuple[ExitStack, Advance]] = {}
+
+    def show(self, report: Report) -> None:
+        """Show a report."""
+        kind, name, what = report
+        with self._lock:
+            if kind == "begin":
+                description, total, unit, scale = what
+                shown = ExitStack()
+                bar = progress_bar(description, total, unit=unit, scale=scale, enabled=True)
+                self._bars[name] = shown, shown.enter_context(bar)
+            elif kind == "end" and name in self._bars:
+                self._bars.pop(name)[0].close()
+            elif name in self._bars:
+                self._bars[name][1](what)
+
+    def close(self) -> None:
+        """End all bars."""
+        with self._lock:
+            while self._bars:
+                self._bars.popitem()[1][0].close()
 
 
 @contextmanager

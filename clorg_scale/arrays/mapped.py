@@ -36,7 +36,10 @@ class MappedArray:
 
     def open(self) -> npt.NDArray[Any]:
         """Map the array, read-only."""
-        whole = np.memmap(self.path, dtype=np.uint8, mode="r")
+        return self.within(np.memmap(self.path, dtype=np.uint8, mode="r"))
+
+    def within(self, whole: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """Return the array as a view of the bytes of its file."""
         return np.ndarray(self.shape, self.dtype, buffer=whole, offset=self.offset, strides=self.strides)
 
     def signature(self) -> tuple[str, int, int]:
@@ -78,8 +81,14 @@ def mapped_array(array: Any) -> MappedArray | None:
 
 
 def location_or_array(array: Any) -> Any:
-    """Return what to pickle for an array: its location in a file where it has one, otherwise the array."""
-    return mapped_array(array) or array
+    """Return what to pickle for an array: its location in a file where it has one, otherwise the array.
+
+    Where the file is a machine's own copy (`clorg_scale.arrays.local_copies`), that of the original.
+    """
+    from clorg_scale.arrays.local_copies import in_local_copy
+
+    location = mapped_array(array)
+    return array if location is None else in_local_copy(location) or location
 
 
 def compilable_view(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -17,7 +17,7 @@ from clorg_scale.arrays.device import Array
 from clorg_scale.arrays.memory import available_memory, in_bytes
 from clorg_scale.errors import InputError
 
-__all__ = ["check_in_memory", "check_room", "gather_blocks"]
+__all__ = ["check_in_memory", "check_on_disk", "check_room", "gather_blocks"]
 
 _SHARE_OF_MEMORY = 0.25
 """Share of the free memory that a gathered array may take; the stages that follow need the rest."""
@@ -85,6 +85,18 @@ def check_room(n_bytes: int, name: str, *, most: int | None = None) -> bool:
     in_memory = int(_SHARE_OF_MEMORY * available_memory())
     if n_bytes <= (in_memory if most is None else min(most, in_memory)):
         return True
+    check_on_disk(n_bytes, name)
+    return False
+
+
+def check_on_disk(n_bytes: int, name: str) -> None:
+    """Check that the folder of temporary files has room for an array of that size.
+
+    Raises
+    ------
+    InputError
+        If it has not.
+    """
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
     largest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
@@ -95,7 +107,6 @@ def check_room(n_bytes: int, name: str, *, most: int | None = None) -> bool:
             f"The {name} would take {in_bytes(n_bytes)}, more than fits in memory, and {folder} has room for "
             f"{in_bytes(free)}; name a folder with more space in the environment variable TMPDIR, or store fewer rows."
         )
-    return False
 
 
 def check_in_memory(n_bytes: int, name: str) -> None:

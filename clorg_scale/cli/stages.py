@@ -137,7 +137,8 @@ def knn(
     index: Annotated[
         str,
         typer.Option(
-            help="Search index: auto, flat, ivf, hnsw, nndescent, cagra or a FAISS factory string.", metavar="NAME"
+            help="Search index: auto, flat, ivf, hnsw, nndescent, partitioned, cagra or a FAISS factory string.",
+            metavar="NAME",
         ),
     ] = "auto",
     normalize: Normalize = False,

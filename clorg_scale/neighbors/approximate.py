@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from clorg_scale.neighbors.algorithms.candidates import Candidates
 from clorg_scale.neighbors.exact import BlockSearch
 from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.ranking import rank_candidates
-from clorg_scale.neighbors.recall import SAMPLE, Truth, recall_of, sample_truth
+from clorg_scale.neighbors.recall import POOR_RECALL, SAMPLE, Truth, recall_of, sample_truth, warn_of_recall
 from clorg_scale.progress import Advance
 
 __all__ = ["CANDIDATE_BYTES", "MARGIN", "TunedIndex", "ranked_candidates", "tuned_index"]
@@ -24,9 +23,6 @@ MARGIN = 4
 
 CANDIDATE_BYTES = 64
 """Memory of one candidate of a point."""
-
-POOR_RECALL, POOR_BY = 0.95, 0.02
-"""Recall below which to warn, and how far the sample of the tuning may be off without a warning."""
 
 
 class TunedIndex(NamedTuple):
@@ -58,12 +54,7 @@ class TunedIndex(NamedTuple):
     def recall(self, plan: SearchPlan) -> float:
         """Recall on the sample; a poor one gets a warning."""
         recall = recall_of(self.found, self.truth.bounds)
-        if recall < min(POOR_RECALL, plan.target_recall - POOR_BY):
-            warnings.warn(
-                f"The index {self.candidates.description} found only {recall:.1%} of the true neighbors on a sample; "
-                "use index='auto' or 'flat'.",
-                stacklevel=5,
-            )
+        warn_of_recall(recall, self.candidates.description, plan.target_recall)
         return recall
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from clorg_scale.arrays import array_module
 from clorg_scale.errors import InputError
-from clorg_scale.neighbors.memory import Budget, flat_bytes, index_bytes, search_budget
+from clorg_scale.neighbors.memory import INDEXED_BYTES, Budget, flat_bytes, index_bytes, search_budget
 from clorg_scale.neighbors.points import Points
 
 __all__ = ["Demand", "automatic_index", "choose_index"]
@@ -39,6 +39,8 @@ class Demand(NamedTuple):
         Device of the search.
     limit
         Memory limit of the user.
+    worker_memory
+        Bytes that an index may take on each worker of a cluster; None without workers or limit.
     """
 
     points: Points
@@ -46,6 +48,7 @@ class Demand(NamedTuple):
     n_queries: int
     device: str
     limit: str | int | None
+    worker_memory: int | None = None
 
 
 def choose_index(demand: Demand, index: str, worker_device: str, what: str | None) -> tuple[str, Budget]:
@@ -69,15 +72,22 @@ def choose_index(demand: Demand, index: str, worker_device: str, what: str | Non
     """
     name = index
     if worker_device == "cuda" and demand.device == "cpu":
-        if index not in ("auto", "flat"):
+        if index not in ("auto", "flat", "partitioned"):
             raise InputError(f"Workers with GPUs search exactly, not with index={index!r}; use index='flat' or 'auto'.")
-        name = "flat"
+        name = "partitioned" if index == "partitioned" else "flat"
     elif index == "auto":
         name = automatic_index(demand.points, demand.k, worker_device)
+        if name == "ivf" and _must_be_partitioned(demand):
+            name = "partitioned"
         try:
             return name, _divide(demand, name, name)
         except InputError:
             name = "flat"
+    if name == "partitioned" and demand.points.inner_product:
+        raise InputError(
+            "index='partitioned' cuts the points into groups of near ones, which inner products need not be; use "
+            "index='flat' or 'ivf', or metric='cosine'."
+        )
     return name, _divide(demand, name, f"Searching {demand.k} neighbors {what or f'with index {name!r}'}")
 
 
@@ -85,6 +95,21 @@ def automatic_index(points: Points, k: int, device: str) -> str:
     """``"flat"`` while that takes seconds, ``"ivf"`` beyond (see `clorg_scale.neighbors.knn`)."""
     small = points.n <= FLAT_POINTS or float(points.n) ** 2 * points.d <= FLAT_WORK[device]
     return "flat" if small or k > FLAT_SHARE * points.n else "ivf"
+
+
+def _must_be_partitioned(demand: Demand) -> bool:
+    """Whether an index over all points does not fit memory, or not that of the workers, each of which has a copy."""
+    points = demand.points
+    if points.inner_product or demand.device != "cpu":
+        return False
+    with_copy = index_bytes("ivf", points.n, points.d, demand.k) + INDEXED_BYTES * points.n * points.d
+    if demand.worker_memory is not None and with_copy > demand.worker_memory:
+        return True
+    try:
+        search_budget(with_copy, with_copy, demand.limit, "")
+    except InputError:
+        return True
+    return False
 
 
 def _divide(demand: Demand, index: str, what: str) -> Budget:

@@ -9,7 +9,16 @@ from clorg_scale.arrays import available_memory, free_device_memory, parse_memor
 from clorg_scale.arrays.memory import at_least, in_bytes
 from clorg_scale.errors import InputError
 
-__all__ = ["Budget", "flat_bytes", "index_bytes", "memory_needed", "search_budget"]
+__all__ = [
+    "INDEXED_BYTES",
+    "Budget",
+    "flat_bytes",
+    "index_bytes",
+    "largest_partition",
+    "memory_needed",
+    "partition_bytes",
+    "search_budget",
+]
 
 LEAST_BLOCKS = 48 << 20
 """Least bytes for blocks that are worth it: the pass that finds the means, FAISS's own tiles (16 MB), a block of
@@ -20,6 +29,16 @@ MOST_BLOCKS = {"cpu": 1 << 30, "cuda": 16 << 30}
 second, beside which merging what is found, some thirty launches, is nothing."""
 
 SHARE_OF_AVAILABLE = 0.8
+
+INDEXED_BYTES = 16
+"""Memory of each coordinate that an inverted file in memory takes: float32, twice, and as much for blocks."""
+
+PARTITION_POINTS, PARTITION_BYTES = 1 << 18, 1 << 30
+"""Points of a partition at most, and bytes that its search may take, where memory allows: the table does not depend on
+the memory there is, then."""
+
+LEAST_PARTITION = 4096
+"""Points of the smallest partitions that are worth it."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,8 @@ def memory_needed(n: int, d: int, k: int, n_queries: int | None = None) -> int:
 
 def index_bytes(index: str, n: int, d: int, k: int) -> int:
     """Memory of a search through the index of this name, beside the embeddings."""
+    if index == "partitioned":
+        return flat_bytes(n, d, n, k) + 40 * n + partition_bytes(min(n, _least_partition(k)), d, k, 8)
     lists = math.sqrt(n)
     extra = {
         "flat": 0.0,
@@ -62,6 +83,28 @@ def index_bytes(index: str, n: int, d: int, k: int) -> int:
         "cagra": n * (4 * d + 4 * 192),
     }
     return flat_bytes(n, d, n, k) + int(extra.get(index, n * (4 * d + 64)))
+
+
+def partition_bytes(n: int, d: int, k: int, itemsize: int) -> int:
+    """Memory of the search of a partition: its rows as they are stored, an index over a float32 copy, its table."""
+    return n * (d * (itemsize + INDEXED_BYTES) + 24 * k) + index_bytes("ivf", n, d, k)
+
+
+def largest_partition(d: int, k: int, itemsize: int, *, room: int) -> int:
+    """Most points of a partition whose search fits in `room` bytes; at least the fewest that are worth it."""
+    room = min(room, PARTITION_BYTES)
+    low, high = _least_partition(k), max(_least_partition(k), PARTITION_POINTS)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if partition_bytes(middle, d, k, itemsize) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _least_partition(k: int) -> int:
+    return max(LEAST_PARTITION, 20 * (k + 1))
 
 
 def search_budget(

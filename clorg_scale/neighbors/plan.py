@@ -17,7 +17,7 @@ from clorg_scale.arrays import (
     resolve_device,
     row_slices,
 )
-from clorg_scale.distributed import Map, device_of_workers, ordered_map, share_with_workers
+from clorg_scale.distributed import Map, device_of_workers, ordered_map, room_of_workers, share_with_workers
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.choice import Demand, choose_index
 from clorg_scale.neighbors.memory import Budget
@@ -57,6 +57,8 @@ class SearchPlan:
         Map over the workers of a cluster; None where this process searches.
     worker_device
         Device that the workers search on.
+    worker_memory
+        Bytes that a search may take on each worker; None where there are no workers, or without a limit.
     progress
         Whether to show a progress bar.
     """
@@ -72,12 +74,18 @@ class SearchPlan:
     target_recall: float = 1.0
     map: Map | None = None
     worker_device: str = "cpu"
+    worker_memory: int | None = None
     progress: bool = False
 
     @property
     def queries(self) -> Points:
         """Points whose neighbors are sought."""
         return self.points if self.others is None else self.others
+
+    def partition_room(self) -> int:
+        """Bytes that the search of a partition may take, here or on a worker."""
+        room = self.budget.blocks + self.budget.spare
+        return room if self.worker_memory is None else min(room, self.worker_memory)
 
     @property
     def query_rows(self) -> Array:
@@ -127,7 +135,8 @@ def plan_search(
         device_name = "cpu"  # of this process, which may have no GPU
     n_queries = len(rows) if rows is not None else (points if others is None else others).n
     what = None if rows is None and others is None else f"of {n_queries} points"
-    demand = Demand(points, k, n_queries, device_name, memory_limit)
+    worker_memory = None if client is None else room_of_workers(client)
+    demand = Demand(points, k, n_queries, device_name, memory_limit, worker_memory)
     name, budget = choose_index(demand, index, worker_device, what)
     return SearchPlan(
         points,
@@ -141,6 +150,7 @@ def plan_search(
         target_recall=target_recall,
         map=ordered_map(client),
         worker_device=worker_device,
+        worker_memory=worker_memory,
         progress=progress,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,16 @@ from clorg_scale.neighbors.pairs import pair_keys
 from clorg_scale.neighbors.plan import SearchPlan, match_device, plan_search
 from clorg_scale.whole import whole_number
 
-__all__ = ["SAMPLE", "Truth", "recall_of", "sample_truth", "table_recall"]
+__all__ = [
+    "POOR_RECALL",
+    "SAMPLE",
+    "Truth",
+    "recall_of",
+    "sample_rows",
+    "sample_truth",
+    "table_recall",
+    "warn_of_recall",
+]
 
 SAMPLE = 500
 """Points whose exact neighbors are sought; the standard error of a recall of .99 is then at most .0045
@@ -25,6 +35,10 @@ SAMPLE = 500
 
 TIE = 1e-5
 """Relative difference of two distances up to which they count as equal: float32 coordinates give no more."""
+
+
+POOR_RECALL, POOR_BY = 0.95, 0.02
+"""Recall below which to warn, and how far the sample of the tuning may be off without a warning."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ class Truth:
 
 def sample_truth(plan: SearchPlan, size: int, engine: BlockSearch) -> Truth:
     """Search a random sample of all points exactly."""
-    rows = array_module(plan.points.embeddings).asarray(_sample(plan.points.n, size, plan.seed))
+    rows = array_module(plan.points.embeddings).asarray(sample_rows(plan.points.n, size, plan.seed))
     return Truth(rows, _bounds(plan, rows, engine))
 
 
@@ -56,6 +70,16 @@ def recall_of(keys: Array, bounds: Array) -> float:
     """
     xp = array_module(keys)
     return float((keys <= (bounds + TIE * xp.abs(bounds))[:, None]).mean())
+
+
+def warn_of_recall(recall: float, description: str, target: float) -> None:
+    """Warn of a recall that is poor, unless no better one was asked for."""
+    if recall < min(POOR_RECALL, target - POOR_BY):
+        warnings.warn(
+            f"The index {description} found only {recall:.1%} of the true neighbors on a sample; use index='auto' or "
+            "'flat'.",
+            stacklevel=6,
+        )
 
 
 def table_recall(
@@ -83,7 +107,7 @@ def table_recall(
         raise InputError("The recall of neighbors of other points (knn_between) is not measured: they are exact.")
     sample, seed = whole_number("sample", sample, 1), whole_number("seed", seed, 0)
     device: Device = "cpu" if array_module(indices) is np else "cuda"
-    sampled = _sample(len(indices), sample, seed)
+    sampled = sample_rows(len(indices), sample, seed)
     points = np.unique(on_host(table_points)[sampled])
     plan = plan_search(embeddings, indices.shape[1], metric=metric, device=device, memory_limit=None, rows=points)
     xp = array_module(plan.points.embeddings)
@@ -92,7 +116,7 @@ def table_recall(
     return recall_of(pair_keys(plan, rows, xp.asarray(ids, dtype=np.int64)), bounds)
 
 
-def _sample(n: int, size: int, seed: int) -> npt.NDArray[np.int64]:
+def sample_rows(n: int, size: int, seed: int) -> npt.NDArray[np.int64]:
     """Random row numbers below n, ascending."""
     return np.sort(np.random.default_rng(seed).choice(n, size=min(size, n), replace=False))
 

@@ -6,13 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 from clorg_scale.arrays import Device, as_embeddings, within_device_memory
+from clorg_scale.arrays.local_copies import local_copy
 from clorg_scale.arrays.normalize import normalize_within
 from clorg_scale.neighbors.memory import memory_needed
 from clorg_scale.neighbors.metric import Metric
 from clorg_scale.neighbors.pairs import mean_pair_distance
+from clorg_scale.neighbors.partitioned import partitioned_table
 from clorg_scale.neighbors.plan import plan_search
 from clorg_scale.neighbors.result import KNN
 from clorg_scale.neighbors.tables import search_table
+from clorg_scale.on_workers import run_on_worker
+from clorg_scale.store.block_sources import block_source
 from clorg_scale.whole import whole_number
 
 __all__ = ["knn", "knn_between", "knn_of"]
@@ -42,7 +46,10 @@ def knn(
     Parameters
     ----------
     embeddings
-        (n, d) of any array library and real dtype, memory maps included; read block by block.
+        (n, d) of any array library and real dtype, memory maps included; read block by block. With `client`, Dask
+        arrays, Zarr arrays in a store, and addresses of ``.npy``, ``.zarr`` or ``.parquet`` data sets that fsspec opens
+        (``"s3://..."``) are read by the workers, each machine of which keeps a copy in its folder of temporary files
+        (``TMPDIR``); they never pass through this process.
     k
         Neighbors per point, 1 <= k < n.
     metric
@@ -51,11 +58,13 @@ def knn(
         ``"auto"`` searches exactly while that takes seconds: up to 5,000 points, while n^2 d <= 3e11 on a
         CPU (20,000 points of 784 features) or 5e14 on a GPU, and where k > n / 20. Beyond, it takes ``"ivf"``,
         probes more lists until the recall on the sample is the target, and turns to exact search where a third of
-        the lists do not suffice (data without clusters).
+        the lists do not suffice (data without clusters). Where such an index does not fit the memory, of this process
+        or of a worker of `client`, it takes ``"partitioned"``.
 
         Others, by name: ``"flat"`` (exact); ``"ivf"`` (inverted lists, deterministic for a seed); ``"hnsw"``
         (FAISS; holds a copy of the embeddings, and differs in a few neighbors from run to run when threads
-        share the work); ``"nndescent"``; ``"cagra"`` (GPU); or any FAISS factory string such as
+        share the work); ``"nndescent"``; ``"partitioned"`` (groups of near points that overlap, each searched
+        alone: needs memory for one group and the table); ``"cagra"`` (GPU); or any FAISS factory string such as
         ``"IVF1024,SQ8"`` or ``"HNSW48,Flat"`` (CPU).
 
         Measured on 60,000 x 784 images (Fashion-MNIST, k = 16, two cores, all checks included): ivf 2.6 s at
@@ -96,6 +105,14 @@ def knn(
     UserWarning
         If the measured recall is below .95.
     """
+    source = block_source(embeddings, has_workers=client is not None)
+    if source is not None and client is None:
+        embeddings = local_copy(source)
+    elif source is not None:
+        settings: dict[str, Any] = {"metric": metric, "index": index, "device": device, "memory_limit": memory_limit}
+        settings |= {"seed": seed, "progress": progress, "target_recall": target_recall, "normalize": normalize}
+        table: KNN = run_on_worker(client, knn, source, k, **settings)
+        return table
     if normalize:
         embeddings = as_embeddings(embeddings)
         n, d = embeddings.shape
@@ -113,8 +130,12 @@ def knn(
         client=client,
         progress=progress,
     )
-    table = search_table(plan, must_reach=index == "auto")
-    return replace(table, mean_distance=mean_pair_distance(plan))
+    must_reach = index == "auto"
+    found = partitioned_table(plan, must_reach=must_reach) if plan.index == "partitioned" else None
+    if found is None:
+        plan = replace(plan, index="flat") if plan.index == "partitioned" else plan
+        found = search_table(plan, must_reach=must_reach)
+    return replace(found, mean_distance=mean_pair_distance(plan))
 
 
 @within_device_memory("the search for neighbors")

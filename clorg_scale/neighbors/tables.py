@@ -16,7 +16,7 @@ from clorg_scale.neighbors.metric import id_dtype
 from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.points import cache_float32
 from clorg_scale.neighbors.result import KNN
-from clorg_scale.neighbors.tasks import CHUNK_ROWS, CandidateSearch, ExactSearch
+from clorg_scale.neighbors.tasks import CHUNK_ROWS, CandidateSearch, ExactSearch, for_worker
 from clorg_scale.progress import Advance, progress_bar
 
 __all__ = ["search_table"]
@@ -52,7 +52,7 @@ def _exact_chunks(plan: SearchPlan, rows: Array, engine: BlockSearch, advance: A
             plan = replace(plan, points=cache_float32(plan.points, plan.budget.spare))
         return search_exact(plan, rows, engine, advance), engine.name
     name = "flat" if plan.worker_device == "cpu" else "flat(GPU workers)"
-    return _reported(plan.map(ExactSearch(_for_worker(plan)), _cut(rows, CHUNK_ROWS)), advance), name
+    return _reported(plan.map(ExactSearch(for_worker(plan)), _cut(rows, CHUNK_ROWS)), advance), name
 
 
 def _index_chunks(plan: SearchPlan, rows: Array, tuned: TunedIndex, advance: Advance) -> Chunks:
@@ -60,15 +60,10 @@ def _index_chunks(plan: SearchPlan, rows: Array, tuned: TunedIndex, advance: Adv
     order = rows if tuned.candidates.order is None else tuned.candidates.order
     if plan.map is not None:
         return _reported(
-            plan.map(CandidateSearch(_for_worker(plan), tuned.candidates), _cut(order, CHUNK_ROWS)), advance
+            plan.map(CandidateSearch(for_worker(plan), tuned.candidates), _cut(order, CHUNK_ROWS)), advance
         )
     size = max(1, plan.budget.blocks // (CANDIDATE_BYTES * (plan.k + MARGIN) + 512))
     return map(CandidateSearch(plan, tuned.candidates, advance), _cut(order, size))
-
-
-def _for_worker(plan: SearchPlan) -> SearchPlan:
-    """The plan as a worker of the cluster follows it."""
-    return replace(plan, device=plan.worker_device, map=None, progress=False)
 
 
 def _table_queries(plan: SearchPlan, indices: Array) -> Array | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,10 +14,15 @@ from clorg_scale.neighbors.exact import search_exact
 from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.progress import Advance
 
-__all__ = ["CHUNK_ROWS", "CandidateSearch", "ExactSearch", "silent"]
+__all__ = ["CHUNK_ROWS", "CandidateSearch", "ExactSearch", "for_worker", "silent"]
 
 CHUNK_ROWS = 1 << 13
 """Points whose neighbors a worker is asked for at a time."""
+
+
+def for_worker(plan: SearchPlan) -> SearchPlan:
+    """The plan as a worker of a cluster follows it."""
+    return replace(plan, device=plan.worker_device, map=None, progress=False)
 
 
 def silent(done: float) -> None:

@@ -17,19 +17,24 @@ from clorg_scale.arrays import (
     Device,
     as_embeddings,
     encode_labels,
+    label_array,
     on_host,
     parse_memory,
     resolve_device,
     to_unit_range,
 )
+from clorg_scale.arrays.local_copies import local_copy
 from clorg_scale.arrays.normalize import normalize_within
 from clorg_scale.distributed import device_of_workers, ordered_map, share_with_workers
 from clorg_scale.errors import InputError, require
+from clorg_scale.on_workers import run_on_worker
 from clorg_scale.progress import progress_bar
 from clorg_scale.rld.modularity import label_modularity, shuffled_labels
 from clorg_scale.rld.points import ClassOrderedPoints, positive_mean
 from clorg_scale.rld.predicted import check_sampled_memory, memory_needed, product_rate
 from clorg_scale.rld.result import RLDResult
+from clorg_scale.rld.temperatures import check_temperatures
+from clorg_scale.store.block_sources import block_source
 from clorg_scale.whole import whole_number
 
 if TYPE_CHECKING:
@@ -39,9 +44,6 @@ __all__ = ["DEFAULT_TEMPERATURES", "check_temperatures", "rld", "rld_from_table"
 
 DEFAULT_TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05)
 """The paper's temperatures 1, 0.5, 0.2, 0.1 and the 0.05 of its two-dimensional examples."""
-
-LEAST_TEMPERATURE = 1e-4
-"""Distances in float32 are exact to about 1e-7, so that d / (mu T) is exact to 1e-3 here."""
 
 Method = Literal["auto", "exact", "sampled", "graph"]
 
@@ -74,9 +76,10 @@ def rld(
     Parameters
     ----------
     embeddings
-        (n, d) of any array library, or a memory map; n >= 3. Float64 is computed in float64, all else in float32;
-        exact and sampled RLD on a GPU from centered coordinates rounded to fp16, which moves it by about 1e-5;
-        `details` says which.
+        (n, d) of any array library, or a memory map; n >= 3. Workers read what they do of
+        `clorg_scale.knn`: Dask and Zarr arrays, addresses. Float64 is computed in float64, all else in float32; exact
+        and sampled RLD on a GPU from centered coordinates rounded to fp16, which moves it by about 1e-5; `details`
+        says which.
     labels
         (n,) integers or strings; -1 for unlabelled points, which take part in the graph, not in any class.
     temperatures
@@ -124,7 +127,15 @@ def rld(
     """
     settings: dict[str, Any] = {"temperatures": temperatures, "method": method, "target_error": target_error, "k": k}
     settings |= {"device": device, "memory_limit": memory_limit, "seed": seed, "progress": progress, "client": client}
-    return rld_from_table(embeddings, labels, None, unlabelled=unlabelled, normalize=normalize, **settings)
+    settings |= {"unlabelled": unlabelled, "normalize": normalize}
+    source = block_source(embeddings, has_workers=client is not None)
+    if source is None:
+        return rld_from_table(embeddings, labels, None, **settings)
+    if client is None:
+        return rld_from_table(local_copy(source), labels, None, **settings)
+    settings |= {"temperatures": check_temperatures(temperatures).tolist(), "client": None}
+    result: RLDResult = run_on_worker(client, rld, source, label_array(labels, source.shape[0]), **settings)
+    return result
 
 
 def rld_from_table(
@@ -176,27 +187,9 @@ def rld_from_table(
     if method == "auto":
         method, why["why"] = _choose(points, options)
     compute = {"graph": _graph, "sampled": _sampled, "exact": _exact}[method]
-    result = compute(points, classes, chosen, options)
-    mu = scaled.in_user_units(result.mean_distance, "The mean distance of the embeddings")
-    return replace(result, mean_distance=mu, seconds=time.perf_counter() - started, details=result.details | why)
-
-
-def check_temperatures(temperatures: Iterable[float]) -> npt.NDArray[np.float64]:
-    """(t,) float64; at least one, all positive and finite."""
-    try:
-        chosen = np.array([float(temperature) for temperature in temperatures])
-    except (TypeError, ValueError) as error:
-        raise InputError(f"The temperatures must be a list of numbers, not {temperatures!r}.") from error
-    if not len(chosen):
-        raise InputError("No temperature was given; at least one is needed.")
-    if not (np.isfinite(chosen).all() and (chosen > 0).all()):
-        raise InputError(f"The temperatures must be positive numbers, not {[float(t) for t in chosen]}.")
-    if chosen.min() < LEAST_TEMPERATURE:
-        raise InputError(
-            f"The temperature {chosen.min():g} is too small: below {LEAST_TEMPERATURE:g} the rounding of the distances "
-            "decides; give larger ones."
-        )
-    return chosen
+    found = compute(points, classes, chosen, options)
+    mu = scaled.in_user_units(found.mean_distance, "The mean distance of the embeddings")
+    return replace(found, mean_distance=mu, seconds=time.perf_counter() - started, details=found.details | why)
 
 
 @dataclass(frozen=True)

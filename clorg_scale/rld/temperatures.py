@@ -6,17 +6,41 @@ temperature is half another one, its exponentials are the squares of the other's
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LOG2_E", "log_r_at", "logs_or_factors", "needs_log_space", "rates", "square_of"]
+from clorg_scale.errors import InputError
+
+__all__ = ["LOG2_E", "check_temperatures", "log_r_at", "logs_or_factors", "needs_log_space", "rates", "square_of"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 LOG2_E = float(np.log2(np.e))
+
+LEAST_TEMPERATURE = 1e-4
+"""Distances in float32 are exact to about 1e-7, so that d / (mu T) is exact to 1e-3 here."""
+
+
+def check_temperatures(temperatures: Iterable[float]) -> Floats:
+    """(t,) float64; at least one, all positive and finite."""
+    try:
+        chosen = np.array([float(temperature) for temperature in temperatures])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The temperatures must be a list of numbers, not {temperatures!r}.") from error
+    if not len(chosen):
+        raise InputError("No temperature was given; at least one is needed.")
+    if not (np.isfinite(chosen).all() and (chosen > 0).all()):
+        raise InputError(f"The temperatures must be positive numbers, not {[float(t) for t in chosen]}.")
+    if chosen.min() < LEAST_TEMPERATURE:
+        raise InputError(
+            f"The temperature {chosen.min():g} is too small: below {LEAST_TEMPERATURE:g} the rounding of the distances "
+            "decides; give larger ones."
+        )
+    return chosen
 
 
 def rates(temperatures: Any, mu: float) -> Any:

@@ -261,7 +261,9 @@ class _PairTask:
             if self.logs is None:
                 sums = tiles.kernel_sums(pair, self.exponents)
             else:
-                logs = Logs(self.logs[:, rows], self.logs[:, columns])
+                logs = Logs(
+                    *(np.ascontiguousarray(self.logs[:, side]) for side in (rows, columns))
+                )  # one type to compile for
                 spans = ClassSpans(*self.panels.points.same_class(rows.start, rows.stop, columns.start))
                 sums = tiles.affinity_sums(pair, self.exponents, logs, spans)
             over_rows, over_columns = (np.zeros((sums[0].shape[1], len(panel))) for panel in (pair.X, pair.Y))

@@ -1,8 +1,23 @@
-"""Sampled RLD over blocks of points: on this machine's CPU, or on the workers of a cluster and their devices."""
+"""Sampled RLD over blocks of points: on this machine's CPU, or on the workers of a cluster and their devices.
+
+**Memory.** With n points, d features of s bytes, t temperatures, k neighbors, m landmarks a tile and blocks of
+b = 8192 points, a worker holds at once
+
+    64 MB d s / (4 d)             coordinates of the pool of landmarks (`POOL_BYTES`)
+    b (d s + 32 k + 600 t)        a block: coordinates, near pairs, sums of two kinds over 17 groups, twice
+    64 * 24 m                     landmarks of its tiles
+    4 n                           position of every point among the landmarks of a tile
+
+and of the n W^-1 points that it did in pass 1, with W workers, 32 n t / W bytes of changes, which Dask spills to its
+disk. At n = 10^8, d = 64, t = 5, k = 15 that is 0.5 GB, and 16 GB / W of changes on disk. The process that shares the
+work holds 8 t n bytes for each of log r, its variance, k, w, two logarithms and two temporaries, and the near field,
+16 bytes for each of up to 2 k n pairs; nothing of n t 16: without workers the changes are in a temporary file beyond
+256 MB (`clorg_scale.kept_results`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import array_module
 from clorg_scale.distributed import Map
+from clorg_scale.kept_results import Kept, WithKept, map_keeping, with_kept
 from clorg_scale.numerics.exp2 import smallest_exp2
 from clorg_scale.numerics.interrupts import held_interrupts
 from clorg_scale.progress import Advance
@@ -20,7 +36,6 @@ from clorg_scale.rld.exact.tiles_numba import TILE
 from clorg_scale.rld.points import NEAR, pair_sample
 from clorg_scale.rld.sampled.engine import HEADROOM, AffinitySums, Data, KernelSums, Round
 from clorg_scale.rld.sampled.jackknife import Jackknife, PointSums, relative_changes, variances
-from clorg_scale.rld.sampled.landmarks import GROUPS
 from clorg_scale.rld.sampled.mean_distance import sum_of_squares
 from clorg_scale.rld.sampled.near_field import NearRows
 from clorg_scale.rld.sampled.tile_order import BLOCK_ROWS, ROWS
@@ -59,7 +74,7 @@ class BlockEngine:
         """Pass 1: r of each point, and how it changes without each group of landmarks."""
         near_field, rates, n = self.data.near_field, settings.rates, self.data.points.n_points
         near_logs, log_r = near_field.log_sums(rates), np.empty((len(rates), n))
-        changes = np.empty((n, len(rates), GROUPS), np.int16)
+        variances_of_r, changes = np.empty_like(log_r), []
 
         def block_of(rows: slice) -> _KernelBlock:
             shifts = rates[:, None] * near_field.nearest[rows] + HEADROOM
@@ -67,9 +82,11 @@ class BlockEngine:
             return _KernelBlock(near_field.rows(rows.start, rows.stop), shifts, near_sums)
 
         task = _KernelPass(self._tiles, settings)
-        for rows, (logs, changed) in self._mapped(task, block_of, advance):
-            log_r[:, rows], changes[rows] = logs, changed
-        return KernelSums(log_r, variances(changes), changes)
+        results = map_keeping(self._map, task, map(block_of, self._blocks()))
+        for rows, ((logs, of_r), changed) in self._reported(task, results, advance):
+            log_r[:, rows], variances_of_r[:, rows] = logs, of_r
+            changes.append(changed)
+        return KernelSums(log_r, variances_of_r, changes)
 
     def affinity_pass(
         self, settings: Round, found: KernelSums, column_logs: Floats, jackknife: Jackknife, advance: Advance
@@ -81,26 +98,30 @@ class BlockEngine:
         row_logs = logs_or_factors(found.log_r, settings.square_of, HEADROOM).astype(dtype)
         pool_logs = logs_or_factors(pool_logs, settings.square_of).astype(dtype)
 
-        def block_of(rows: slice) -> _AffinityBlock:
+        def block_of(rows: slice, changes: Kept) -> WithKept:
             near, logs = near_field.rows(rows.start, rows.stop), row_logs[:, rows]
-            return _AffinityBlock(near, logs, codes[rows], k[:, rows], w[:, rows], found.changes[rows])
+            return WithKept(_AffinityBlock(near, logs, codes[rows], k[:, rows], w[:, rows]), changes)
 
         task = _AffinityPass(self._tiles, settings, pool_logs, jackknife.empty())
-        for rows, block in self._mapped(task, block_of, advance):
+        results = with_kept(self._map, task, map(block_of, self._blocks(), found.changes))
+        for rows, block in self._reported(task, results, advance):
             k[:, rows], w[:, rows] = block.k, block.w
             squares += block.squares
             jackknife.merge(block.jackknife)
         w[:, codes < 0] = 0
         return AffinitySums(k, w, squares, jackknife)
 
-    def _mapped(
-        self, task: _KernelPass | _AffinityPass, block_of: Callable[[slice], Any], advance: Advance
+    def _blocks(self) -> list[slice]:
+        """Blocks of consecutive points."""
+        n = self.data.points.n_points
+        return [slice(start, min(n, start + BLOCK_ROWS)) for start in range(0, n, BLOCK_ROWS)]
+
+    def _reported(
+        self, task: _KernelPass | _AffinityPass, results: Iterable[Any], advance: Advance
     ) -> Iterator[tuple[slice, Any]]:
-        """Blocks of consecutive points with the results of the task, in order."""
-        n, taken = self.data.points.n_points, self.data.pool.taken(task.settings.n_landmarks)
-        blocks = [slice(start, min(n, start + BLOCK_ROWS)) for start in range(0, n, BLOCK_ROWS)]
-        results: Iterable[Any] = self._map(task, map(block_of, blocks))
-        for rows, result in zip(blocks, results, strict=True):
+        """Blocks with the results of the task, in order."""
+        taken = self.data.pool.taken(task.settings.n_landmarks)
+        for rows, result in zip(self._blocks(), results, strict=True):
             yield rows, result
             advance((rows.stop - rows.start) * taken)
 
@@ -199,21 +220,21 @@ class _KernelPass:
     tiles: _Tiles
     settings: Round
 
-    def __call__(self, block: _KernelBlock) -> tuple[Floats, npt.NDArray[np.int16]]:
-        """(t, p) log2 r, (p, t, 16) changes."""
+    def __call__(self, block: _KernelBlock) -> tuple[tuple[Floats, Floats], npt.NDArray[np.int16]]:
+        """(t, p) log2 r and its relative variance; (p, t, 16) changes."""
         settings, dtype = self.settings, self.tiles.points.dtype
         scales = Scales(settings.rates.astype(dtype), settings.square_of)
         with self.tiles.tile_arguments(block.near, settings.n_landmarks) as tiles:
             sums = self.tiles.loops.landmark_sums(tiles, scales, block.shifts.astype(dtype), dtype.type(2.0**HEADROOM))
         r = block.near_sums + sums.sum(axis=2)
-        return np.log2(r).T + block.shifts, relative_changes(sums, r, settings.finite_population)
+        changes = relative_changes(sums, r, settings.finite_population)
+        return (np.log2(r).T + block.shifts, variances(changes)), changes
 
 
 class _AffinityBlock(NamedTuple):
     """Points in pass 2.
 
-    Near field, (t, p) logarithms as tiles take them, (p,) codes, (t, p) near field's share of k and w, (p, t, 16)
-    changes of r.
+    Near field, (t, p) logarithms as tiles take them, (p,) codes, (t, p) near field's share of k and w.
     """
 
     near: NearRows
@@ -221,7 +242,6 @@ class _AffinityBlock(NamedTuple):
     codes: Integers
     near_k: Floats
     near_w: Floats
-    changes: npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -233,8 +253,9 @@ class _AffinityPass:
     pool_logs: npt.NDArray[Any]
     jackknife: Jackknife
 
-    def __call__(self, block: _AffinityBlock) -> AffinitySums:
-        """(t, p) k and w, (t,) sum of squares, and the sums over the classes."""
+    def __call__(self, with_changes: tuple[_AffinityBlock, npt.NDArray[np.int16]]) -> AffinitySums:
+        """(t, p) k and w, (t,) sum of squares, and the sums over the classes; of a block and its changes of r."""
+        block, changes = with_changes
         settings, dtype = self.settings, self.tiles.points.dtype
         scales = Scales((2 * settings.rates).astype(dtype), settings.square_of)
         points = LogsAndClasses(block.logs, block.codes.astype(np.int32))
@@ -243,5 +264,5 @@ class _AffinityPass:
             sums, squares = self.tiles.loops.landmark_affinities(tiles, scales, points, pool)
         k, w, jackknife = block.near_k.copy(), block.near_w.copy(), self.jackknife.empty()
         tiles_of_rows = (block.near.start + np.arange(len(block.codes))) // ROWS
-        jackknife.add(PointSums(k, w, sums * 2.0**HEADROOM, block.changes, block.codes, tiles_of_rows))
+        jackknife.add(PointSums(k, w, sums * 2.0**HEADROOM, changes, block.codes, tiles_of_rows))
         return AffinitySums(k, w, squares * 4.0**HEADROOM, jackknife)

@@ -1,0 +1,90 @@
+"""A whole call on a worker of a Dask cluster, for embeddings that this process shall not read.
+
+The worker opens them (`clorg_scale.arrays.local_copies`) and shares the work with all workers as this process would.
+Labels and settings go there, the result comes back; progress and warnings are shown here. Where that worker is lost,
+another one begins anew; where this process ends or is interrupted, the worker stops at the next chunk.
+"""
+
+from __future__ import annotations
+
+import pickle
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from clorg_scale.arrays.local_copies import BlockSource, local_copy
+from clorg_scale.distributed import result_of, submit
+from clorg_scale.progress import ShownReports, relayed_progress
+from clorg_scale.scheduler import check_workers
+
+__all__ = ["run_on_worker"]
+
+
+def run_on_worker(
+    client: Any, function: Callable[..., Any], source: BlockSource, /, *arguments: Any, **settings: Any
+) -> Any:
+    """Call ``function(embeddings, *arguments, client=client, **settings)`` on a worker.
+
+    Parameters
+    ----------
+    client
+        `distributed.Client`.
+    function
+        Public function of this package.
+    source
+        The embeddings.
+    arguments, settings
+        Picklable; with ``progress=True`` progress is shown by this process.
+
+    Raises
+    ------
+    InputError
+        As the function; if the cluster is lost.
+    """
+    check_workers(client)
+    topic = f"clorg-scale-{uuid.uuid4().hex}"
+    settings.pop("client", None)
+    call = pickle.dumps((function, arguments, settings), protocol=5)
+    with _shown_progress(client, topic, enabled=bool(settings.get("progress"))):
+        future = submit(client, _call, call, source, topic)
+        try:
+            result, messages = result_of(client, future)
+        finally:
+            client.cancel([future])
+    for message in messages:
+        warnings.warn(message, UserWarning, stacklevel=4)
+    return result
+
+
+@contextmanager
+def _shown_progress(client: Any, topic: str, *, enabled: bool) -> Iterator[None]:
+    """Show progress that is reported under a topic."""
+    if not enabled:
+        yield
+        return
+    shown = ShownReports()
+    client.subscribe_topic(topic, lambda event: shown.show(event[1]))
+    try:
+        yield
+    finally:
+        client.unsubscribe_topic(topic)
+        shown.close()
+
+
+def _call(call: bytes, source: BlockSource, topic: str) -> Any:
+    """Make the call, on a worker; returns the result, and the messages of its warnings."""
+    from distributed import get_worker, worker_client
+
+    function, arguments, settings = pickle.loads(call)  # noqa: S301  pickled by this module, on the client
+    worker = get_worker()
+    with (
+        worker_client() as client,
+        warnings.catch_warnings(record=True) as caught,
+        relayed_progress(lambda report: worker.log_event(topic, report)),
+    ):
+        warnings.simplefilter("always", UserWarning)
+        result = function(local_copy(source), *arguments, client=client, **settings)
+    messages = [str(warning.message) for warning in caught if warning.category is UserWarning]
+    return result, list(dict.fromkeys(messages))
