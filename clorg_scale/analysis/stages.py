@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
@@ -15,8 +16,9 @@ import numpy as np
 from numba.core.event import install_timer
 
 from clorg_scale.analysis.keys import Keys
+from clorg_scale.analysis.resources import Resources
 from clorg_scale.analysis.summaries import StageNote
-from clorg_scale.arrays import Array, on_host
+from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.progress import stage_progress
 from clorg_scale.results.plain import build
 from clorg_scale.store.atomic import make_folder, remove_empty, write_whole
@@ -117,18 +119,19 @@ class Stages:
         file = None if self.folder is None else self.folder / self.files[stage.name]
         kept: _Kept[Result] | None = None
         if file is not None and self.resume:
-            kept = _read(file, get_type_hints(stage.function)["return"])
+            kept = _read(file, get_type_hints(stage.function)["return"], to_device=True)
         if kept is None:
             try:
                 with stage_progress(stage.name, enabled=self.progress):
                     kept = self._computed(lambda: stage.function(*arguments, **settings))
+                kept = replace(kept, engine=_engine(stage.function, arguments, settings))
                 if file is not None:
                     _write(file, kept)
             except BaseException:
                 remove_empty(self._made)
                 raise
         how = stage.how(kept.result)
-        self.notes.append(StageNote(stage.name, how, kept.seconds, kept.peak, kept.compile_seconds))
+        self.notes.append(StageNote(stage.name, how, kept.seconds, kept.peak, kept.compile_seconds, kept.engine))
         self._keys.remember(kept.result, key)
         return kept.result
 
@@ -158,6 +161,8 @@ class _Kept(Generic[Result]):
     """Without compilation."""
     peak: int
     compile_seconds: float = 0.0
+    engine: str = ""
+    """Device and libraries that computed it."""
 
 
 def _measured(compute: Callable[[], Result]) -> _Kept[Result]:
@@ -172,14 +177,24 @@ def _measured(compute: Callable[[], Result]) -> _Kept[Result]:
     return _Kept(result, seconds - compile_seconds, _peak_memory(), compile_seconds)
 
 
+def _engine(function: Callable[..., Any], arguments: Sequence[Any], settings: Mapping[str, Any]) -> str:
+    """Engine of the `Resources` among the arguments of a call, or in one of them."""
+    bound = inspect.signature(function).bind(*arguments, **settings).arguments.values()
+    for argument in bound:
+        for found in (argument, getattr(argument, "resources", None)):
+            if isinstance(found, Resources):
+                return found.engine
+    return ""
+
+
 def _write(file: Path, kept: _Kept[Any]) -> None:
-    """Arrays as they are, everything else as JSON, in one .npz."""
+    """Arrays as they are, and which of them were on a device; everything else as JSON; in one .npz."""
     values = {field.name: getattr(kept.result, field.name) for field in fields(kept.result)}
     arrays = {name: on_host(value) for name, value in values.items() if hasattr(value, "dtype") and np.ndim(value)}
     rest = {name: value for name, value in values.items() if name not in arrays}
-    document = json.dumps(
-        {"values": rest, "seconds": kept.seconds, "peak": kept.peak, "compile": kept.compile_seconds}, default=_plain
-    )
+    facts = {"seconds": kept.seconds, "peak": kept.peak, "compile": kept.compile_seconds, "engine": kept.engine}
+    on_device = [name for name in arrays if array_module(values[name]) is not np]
+    document = json.dumps({"values": rest, "on_device": on_device, **facts}, default=_plain)
     named: dict[str, Any] = {f"array_{name}": array for name, array in arrays.items()}
     named["json"] = np.frombuffer(document.encode(), np.uint8)
     with write_whole(file) as target:
@@ -195,15 +210,23 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be kept as JSON")
 
 
-def _read(file: Path, kind: type[Result]) -> _Kept[Result] | None:
-    """Read what `_write` wrote; None if the file is missing, damaged or of something else."""
+def _read(file: Path, kind: type[Result], *, to_device: bool = False) -> _Kept[Result] | None:
+    """Read what `_write` wrote; None if the file is missing, damaged or of something else.
+
+    With `to_device`, arrays that were on a GPU go back to it: later stages compute where their arrays are.
+    """
     try:
         with np.load(file, allow_pickle=False) as stored:
             document = json.loads(stored["json"].tobytes())
             arrays = {name.removeprefix("array_"): stored[name] for name in stored.files if name != "json"}
         types = get_type_hints(kind)
         rest = {name: build(types[name], value, name) for name, value in document["values"].items()}
-        return _Kept(kind(**rest, **arrays), document["seconds"], document["peak"], document.get("compile", 0.0))
+        if to_device and document["on_device"]:
+            import cupy
+
+            arrays |= {name: cupy.asarray(arrays[name]) for name in document["on_device"]}
+        facts = (document["seconds"], document["peak"], document.get("compile", 0.0), document.get("engine", ""))
+        return _Kept(kind(**rest, **arrays), *facts)
     except Exception:  # NumPy, zipfile and json raise a dozen kinds for a damaged file; all mean: compute it again
         return None
 

@@ -55,8 +55,9 @@ class SpreadRatio:
 
 
 @stage("Calinski-Harabasz", lambda _: "Ratio of the spread between classes to that within, all points, in float64.")
-def spread_ratio(points: Array, classes: ClassLabels) -> SpreadRatio:
-    """Compute the Calinski-Harabasz index."""
+def spread_ratio(points: Array, classes: ClassLabels, *, resources: Resources) -> SpreadRatio:
+    """Compute the Calinski-Harabasz index where the points are, which `resources` names for the stage's key."""
+    del resources
     return SpreadRatio(calinski_harabasz(points, classes))
 
 

@@ -6,15 +6,37 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
+from clorg_scale.arrays.blocks import row_slices
+from clorg_scale.arrays.device import Array, array_module, on_host
 from clorg_scale.errors import InputError
 
-__all__ = ["free_device_memory", "on_default_stream", "within_device_memory"]
+__all__ = ["brought_to", "free_device_memory", "on_default_stream", "within_device_memory"]
 
 OUT_OF_MEMORY = ("out of memory", "out_of_memory", "bad_alloc", "memoryallocation")
 """Phrases in messages of cuVS, cuGraph, FAISS and CUDA; their error classes are not specific."""
 
 MAIN_MEMORY_OUT = "std::bad_alloc"
 """The whole message of FAISS where main memory was refused; libraries of the GPU say more."""
+
+
+def brought_to(device: str, embeddings: Array) -> Array:
+    """Embeddings (n, d) in the memory of a device, ``"cpu"`` or ``"cuda"``; the same array where they are there.
+
+    Those larger than half of the free memory of the GPU stay in main memory, from where stages take blocks.
+    """
+    if device == "cpu":
+        return embeddings if array_module(embeddings) is np else on_host(embeddings)
+    if array_module(embeddings) is not np or embeddings.nbytes > free_device_memory() // 2:
+        return embeddings
+    import cupy
+
+    native = embeddings.dtype.newbyteorder("=")
+    data = cupy.empty(embeddings.shape, dtype=native)
+    for rows in row_slices(*embeddings.shape, itemsize=embeddings.itemsize):
+        data[rows] = cupy.asarray(np.ascontiguousarray(embeddings[rows], dtype=native))
+    return data
 
 
 def free_device_memory() -> int:
