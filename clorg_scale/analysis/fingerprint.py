@@ -6,23 +6,66 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from clorg_scale.arrays import Array, on_host, row_slices
+from clorg_scale.arrays import Array, array_module, on_host, row_slices
 from clorg_scale.arrays.mapped import mapped_array
 from clorg_scale.errors import InputError
 
 __all__ = ["Unchanged", "fingerprint"]
 
+POSITIONS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD1342543DE82EF95))
+"""Odd factors of a word's position, one for each sum."""
+
+MIXING = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+LAST_SHIFT = np.uint64(31)
+"""Shifts and factors of splitmix64's finalizer."""
+
 
 def fingerprint(array: Array) -> str:
-    """BLAKE2 digest of an array's dtype, shape and contents, read block by block."""
+    """BLAKE2 digest of an array's dtype, shape and contents, read block by block.
+
+    The contents of an array on a GPU are summed up there first, in 16 bytes: its digest is not that of the same array
+    in main memory.
+    """
     digest = hashlib.blake2b(f"{array.dtype.str}{tuple(array.shape)}".encode(), digest_size=16)
+    if array_module(array) is not np:
+        digest.update(_device_sums(array).data)
+        return digest.hexdigest()
     n_columns = int(np.prod(array.shape[1:], dtype=np.int64))
     for rows in row_slices(len(array), n_columns, itemsize=array.dtype.itemsize):
-        digest.update(np.ascontiguousarray(on_host(array[rows])).data)
+        digest.update(np.ascontiguousarray(array[rows]).data)
     return digest.hexdigest()
+
+
+def _device_sums(array: Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """(2,) sums modulo 2^64, over all words of 8 bytes, of a hash of word and position: the only copy to the host.
+
+    The hash is splitmix64's finalizer, which is one-to-one: a word that changes always changes both sums.
+    """
+    xp = array_module(array)
+    sums, start = xp.zeros(len(POSITIONS), dtype=np.uint64), 0
+    n_columns = int(np.prod(array.shape[1:], dtype=np.int64))
+    for rows in row_slices(len(array), n_columns, itemsize=array.dtype.itemsize):
+        raw = xp.ascontiguousarray(array[rows]).reshape(-1).view(np.uint8)
+        padded = xp.zeros(-(-len(raw) // 8) * 8, dtype=np.uint8)
+        padded[: len(raw)] = raw
+        words = padded.view(np.uint64)
+        position = xp.arange(start + 1, start + 1 + len(words), dtype=np.uint64)
+        sums += xp.stack([_mixed(words ^ (position * odd)).sum() for odd in POSITIONS])
+        start += len(words)
+    return on_host(sums)
+
+
+def _mixed(words: Array) -> Array:
+    for shift, factor in MIXING:
+        words = (words ^ (words >> shift)) * factor
+    return words ^ (words >> LAST_SHIFT)
 
 
 class Unchanged:

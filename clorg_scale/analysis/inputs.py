@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from clorg_scale.arrays import (
     label_array,
     row_slices,
 )
+from clorg_scale.arrays.gpu import brought_to
 from clorg_scale.arrays.normalize import normalize_within
 from clorg_scale.communities.detection import Method as CommunityMethod
 from clorg_scale.errors import InputError
@@ -133,6 +134,14 @@ class Inputs:
             test, left = normalize_within(self.test, left, needed=needed, name="test embeddings")
         prints = {what: f"{digest} normalized" for what, digest in self.fingerprints.items()}
         return replace(self, points=points, test=test, fingerprints=prints), left
+
+    def on_device(self, device: Literal["cpu", "cuda"]) -> Inputs:
+        """Inputs whose embeddings are on a device, copied there once; those that do not fit a GPU stay in main memory.
+
+        The fingerprints stay those of the arrays handed in.
+        """
+        test = None if self.test is None else brought_to(device, self.test)
+        return replace(self, points=brought_to(device, self.points), test=test)
 
     @property
     def coded(self) -> ClassLabels:

@@ -19,7 +19,7 @@ from clorg_scale.analysis.fingerprint import fingerprint
 
 __all__ = ["Keys"]
 
-FORMAT = 5
+FORMAT = 6
 """To be raised whenever a stage's result for the same arguments changes."""
 
 

@@ -179,6 +179,9 @@ def analyze(
         resources = replace(resources, memory_limit=left)
     folder = None if output is None else Path(output)
     known = [(array, data.fingerprints[what]) for what, array in data.arrays.items()]
+    # Once for all stages: embeddings handed in on the other side, or that fit the GPU.
+    data = data.on_device(resources.device if client is None else "cpu")
+    known += [(array, data.fingerprints[what]) for what, array in data.arrays.items()]
     stage = Stages(folder, resume=resume, progress=progress, check=unchanged.check, fingerprints=known)
     if folder is not None:
         lock_folder(folder)
@@ -187,7 +190,7 @@ def analyze(
     common: dict[str, Any] = {"seed": seed, "resources": resources}
     rld_settings: dict[str, Any] = {"temperatures": scales, "method": method}
     rld_settings["approximation"] = {} if method == "exact" else {"target_error": target_error, "k": k}
-    spread = stage(steps.spread_ratio, points, classes)
+    spread = stage(steps.spread_ratio, points, classes, resources=resources)
     # One search of all points: every stage takes the first columns that it needs, or the rows in another order.
     searched = stage(steps.neighbors, points, k=sizes.table, **common)
     table, wide = first_neighbors(searched, k), first_neighbors(searched, sizes.probes)
@@ -223,6 +226,7 @@ def analyze(
         "resolution": resolution,
         "chi_points": sizes.n_asked,
         "device": resources.device,
+        "engine": resources.engine,
         "seed": seed,
     }
     kept_table = stage.files.get(steps.neighbors.name)

@@ -1,13 +1,15 @@
-"""Resources of the stages: they decide how long a computation takes, not what it returns."""
+"""Resources of the stages: they decide how long a computation takes; only rounding depends on device and libraries."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from clorg_scale.arrays import Device, available_memory, parse_memory, resolve_device
+from clorg_scale.arrays.engines import engine_of
 from clorg_scale.arrays.memory import at_least, in_bytes
+from clorg_scale.distributed import device_of_workers
 from clorg_scale.errors import InputError
 
 __all__ = ["Resources"]
@@ -23,7 +25,7 @@ class Resources:
     Attributes
     ----------
     device
-        Device of the stages: the only field in a stage's key, as devices round differently.
+        Device of the stages; in their keys, as devices round differently.
     requested
         The device as given, possibly "auto".
     memory_limit
@@ -32,6 +34,9 @@ class Resources:
         `distributed.Client` of a Dask cluster, or None.
     progress
         Show progress bars.
+    engine
+        The device, and the libraries with versions that compute on it (see `clorg_scale.arrays.engines`); of a GPU
+        cluster if that shares the work. In the stages' keys: with other libraries a stage is computed again.
     """
 
     device: Literal["cpu", "cuda"]
@@ -39,6 +44,7 @@ class Resources:
     memory_limit: int | None = field(default=None, compare=False)
     client: Any = field(default=None, compare=False)
     progress: bool = field(default=False, compare=False)
+    engine: str = "cpu"
 
     @classmethod
     def checked(
@@ -51,7 +57,15 @@ class Resources:
         InputError
             If the device does not exist or the limit is no amount of memory.
         """
-        return cls(resolve_device(device), device, parse_memory(memory_limit), client, progress)
+        chosen = resolve_device(device)
+        engine = engine_of(chosen if client is None else device_of_workers(client, device))
+        if client is not None and engine != "cpu":
+            engine = f"cluster, {engine}"
+        return cls(chosen, device, parse_memory(memory_limit), client, progress, engine)
+
+    def on_cpu(self) -> Resources:
+        """The CPU in place of a GPU that ran out of memory."""
+        return replace(self, device="cpu", requested="cpu", engine="cpu, as the GPU ran out of memory")
 
     @property
     def local(self) -> dict[str, Any]:

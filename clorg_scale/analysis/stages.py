@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import time
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
 import numpy as np
 from numba.core.event import install_timer
 
+from clorg_scale.analysis.fallback import may_fall_back, on_cpu, resources_of
 from clorg_scale.analysis.keys import Keys
 from clorg_scale.analysis.summaries import StageNote
-from clorg_scale.arrays import Array, on_host
+from clorg_scale.arrays import Array, array_module, free_device_memory, on_host
+from clorg_scale.arrays.gpu import OutOfDeviceMemoryError
 from clorg_scale.progress import stage_progress
 from clorg_scale.results.plain import build
 from clorg_scale.store.atomic import make_folder, remove_empty, write_whole
@@ -117,18 +121,18 @@ class Stages:
         file = None if self.folder is None else self.folder / self.files[stage.name]
         kept: _Kept[Result] | None = None
         if file is not None and self.resume:
-            kept = _read(file, get_type_hints(stage.function)["return"])
+            kept = _read(file, get_type_hints(stage.function)["return"], to_device=True)
         if kept is None:
             try:
                 with stage_progress(stage.name, enabled=self.progress):
-                    kept = self._computed(lambda: stage.function(*arguments, **settings))
+                    kept = self._computed(stage, arguments, settings)
                 if file is not None:
                     _write(file, kept)
             except BaseException:
                 remove_empty(self._made)
                 raise
         how = stage.how(kept.result)
-        self.notes.append(StageNote(stage.name, how, kept.seconds, kept.peak, kept.compile_seconds))
+        self.notes.append(StageNote(stage.name, how, kept.seconds, kept.peak, kept.compile_seconds, kept.engine))
         self._keys.remember(kept.result, key)
         return kept.result
 
@@ -138,10 +142,12 @@ class Stages:
         self._keys.remember(result, self._keys.of_call(function.__name__, function, arguments, settings))
         return result
 
-    def _computed(self, compute: Callable[[], Result]) -> _Kept[Result]:
+    def _computed(
+        self, stage: Stage[P, Result], arguments: Sequence[Any], settings: Mapping[str, Any]
+    ) -> _Kept[Result]:
         """Compute, and check that the inputs were the same throughout: also before an error about them is raised."""
         try:
-            measured = _measured(compute)
+            measured = _on_device_or_cpu(stage, arguments, settings)
         except Exception:
             self.check()
             raise
@@ -158,6 +164,8 @@ class _Kept(Generic[Result]):
     """Without compilation."""
     peak: int
     compile_seconds: float = 0.0
+    engine: str = ""
+    """Device and libraries that computed it."""
 
 
 def _measured(compute: Callable[[], Result]) -> _Kept[Result]:
@@ -172,14 +180,35 @@ def _measured(compute: Callable[[], Result]) -> _Kept[Result]:
     return _Kept(result, seconds - compile_seconds, _peak_memory(), compile_seconds)
 
 
+def _on_device_or_cpu(
+    stage: Stage[Any, Result], arguments: Sequence[Any], settings: Mapping[str, Any]
+) -> _Kept[Result]:
+    """Compute where the resources say, or on the CPU if a GPU that was chosen automatically runs out of memory."""
+    call = inspect.signature(stage.function).bind(*arguments, **settings)
+    resources = resources_of(call.arguments)
+    try:
+        measured = _measured(lambda: stage.function(*arguments, **settings))
+    except OutOfDeviceMemoryError as error:
+        if not may_fall_back(resources):
+            raise
+        warnings.warn(f"The CPU computes the stage {stage.name!r}: {error}", stacklevel=4)
+    else:
+        return replace(measured, engine="" if resources is None else resources.engine)
+    free_device_memory()
+    call.arguments.update({name: on_cpu(value) for name, value in call.arguments.items()})
+    resources = resources_of(call.arguments)
+    assert resources is not None
+    return replace(_measured(lambda: stage.function(*call.args, **call.kwargs)), engine=resources.engine)
+
+
 def _write(file: Path, kept: _Kept[Any]) -> None:
-    """Arrays as they are, everything else as JSON, in one .npz."""
+    """Arrays as they are, and which of them were on a device; everything else as JSON; in one .npz."""
     values = {field.name: getattr(kept.result, field.name) for field in fields(kept.result)}
     arrays = {name: on_host(value) for name, value in values.items() if hasattr(value, "dtype") and np.ndim(value)}
     rest = {name: value for name, value in values.items() if name not in arrays}
-    document = json.dumps(
-        {"values": rest, "seconds": kept.seconds, "peak": kept.peak, "compile": kept.compile_seconds}, default=_plain
-    )
+    facts = {"seconds": kept.seconds, "peak": kept.peak, "compile": kept.compile_seconds, "engine": kept.engine}
+    on_device = [name for name in arrays if array_module(values[name]) is not np]
+    document = json.dumps({"values": rest, "on_device": on_device, **facts}, default=_plain)
     named: dict[str, Any] = {f"array_{name}": array for name, array in arrays.items()}
     named["json"] = np.frombuffer(document.encode(), np.uint8)
     with write_whole(file) as target:
@@ -195,15 +224,23 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be kept as JSON")
 
 
-def _read(file: Path, kind: type[Result]) -> _Kept[Result] | None:
-    """Read what `_write` wrote; None if the file is missing, damaged or of something else."""
+def _read(file: Path, kind: type[Result], *, to_device: bool = False) -> _Kept[Result] | None:
+    """Read what `_write` wrote; None if the file is missing, damaged or of something else.
+
+    With `to_device`, arrays that were on a GPU go back to it: later stages compute where their arrays are.
+    """
     try:
         with np.load(file, allow_pickle=False) as stored:
             document = json.loads(stored["json"].tobytes())
             arrays = {name.removeprefix("array_"): stored[name] for name in stored.files if name != "json"}
         types = get_type_hints(kind)
         rest = {name: build(types[name], value, name) for name, value in document["values"].items()}
-        return _Kept(kind(**rest, **arrays), document["seconds"], document["peak"], document.get("compile", 0.0))
+        if to_device and document["on_device"]:
+            import cupy
+
+            arrays |= {name: cupy.asarray(arrays[name]) for name in document["on_device"]}
+        facts = (document["seconds"], document["peak"], document.get("compile", 0.0), document.get("engine", ""))
+        return _Kept(kind(**rest, **arrays), *facts)
     except Exception:  # NumPy, zipfile and json raise a dozen kinds for a damaged file; all mean: compute it again
         return None
 

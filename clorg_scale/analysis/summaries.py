@@ -177,6 +177,8 @@ class StageNote(Plain):
     peak_memory_bytes: int
     compile_seconds: float = 0.0
     """Compilation of functions on their first use on a machine."""
+    engine: str = ""
+    """Device and, on a GPU, the libraries that the stage found when it was computed; "" where it was not recorded."""
 
 
 @dataclass(frozen=True)

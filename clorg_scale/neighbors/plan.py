@@ -12,11 +12,10 @@ from clorg_scale.arrays import (
     Device,
     array_module,
     as_embeddings,
-    free_device_memory,
     on_host,
     resolve_device,
-    row_slices,
 )
+from clorg_scale.arrays.gpu import brought_to
 from clorg_scale.distributed import Map, device_of_workers, ordered_map, room_of_workers, share_with_workers
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.choice import Demand, choose_index
@@ -169,17 +168,7 @@ def _on_device(embeddings: Any, device: Device, client: Any) -> tuple[Array, str
     if client is not None:
         return share_with_workers(client, embeddings), device_of_workers(client, device)
     chosen = resolve_device(device)
-    if chosen == "cpu":
-        return on_host(embeddings), chosen
-    if array_module(embeddings) is not np or embeddings.nbytes > free_device_memory() // 2:
-        return embeddings, chosen
-    import cupy
-
-    native = embeddings.dtype.newbyteorder("=")
-    data = cupy.empty(embeddings.shape, dtype=native)
-    for rows in row_slices(*embeddings.shape, itemsize=embeddings.itemsize):
-        data[rows] = cupy.asarray(np.ascontiguousarray(embeddings[rows], dtype=native))
-    return data, chosen
+    return brought_to(chosen, embeddings), chosen
 
 
 def _check_rows(queries: Any, n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
