@@ -25,8 +25,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import Device, on_host, resolve_device
-from clorg_scale.arrays.local_copies import in_local_copy
-from clorg_scale.arrays.mapped import MappedArray, mapped_array
+from clorg_scale.arrays.mapped import MappedArray, mapped_array, original_of
 from clorg_scale.errors import InputError, require
 from clorg_scale.scheduler import check_scheduler, check_workers
 
@@ -195,7 +194,7 @@ def share_with_workers(client: Any, array: Any) -> Any:
     """
     array = on_host(array)
     file = mapped_array(array)
-    if file is not None and in_local_copy(file) is not None:  # workers make their own
+    if file is not None and original_of(file) is not None:  # workers make their own
         return array
     if file is not None and all(_ask_workers(client, MappedArray.is_here, file.signature())):
         return array

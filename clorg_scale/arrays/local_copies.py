@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -23,11 +24,11 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays.mapped import MappedArray
+from clorg_scale.arrays.mapped import MappedArray, originals
 from clorg_scale.arrays.spool import check_on_disk
 from clorg_scale.errors import InputError
 
-__all__ = ["BlockSource", "in_local_copy", "local_copy"]
+__all__ = ["BlockSource", "local_copy"]
 
 
 class BlockSource(Protocol):
@@ -49,9 +50,6 @@ class BlockSource(Protocol):
         """Blocks of consecutive rows, in order."""
 
 
-_sources: dict[str, BlockSource] = {}
-"""Source of the copy at each path that this process has mapped."""
-
 _copies: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 """Bytes of each copy that this process has mapped, by token."""
 
@@ -70,12 +68,6 @@ def local_copy(source: BlockSource) -> npt.NDArray[Any]:
     strides = tuple(dtype.itemsize * prod(shape[axis + 1 :]) for axis in range(len(shape)))
     whole = _whole(source)
     return MappedArray("", 0, dtype, shape, strides).within(whole)
-
-
-def in_local_copy(location: MappedArray) -> Any:
-    """Return what to pickle for an array in a local copy; None for one that is not."""
-    source = _sources.get(location.path)
-    return None if source is None else _SourceArray(source, location)
 
 
 @dataclass(frozen=True)
@@ -102,7 +94,7 @@ def _whole(source: BlockSource) -> npt.NDArray[np.uint8]:
             path = _folder() / source.token
             file = _held(source, path)
             whole = np.memmap(file, dtype=np.uint8, mode="r")
-            _copies[source.token], _sources[str(path.resolve())] = whole, source
+            _copies[source.token], originals[str(path.resolve())] = whole, partial(_SourceArray, source)
             weakref.finalize(whole, _let_go, path, file)
         return whole
 
@@ -181,4 +173,4 @@ def _let_go(path: Path, file: BinaryIO) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_at(path, file):
             path.unlink()
-        _sources.pop(str(path.resolve()), None)
+        originals.pop(str(path.resolve()), None)

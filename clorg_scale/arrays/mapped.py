@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MappedArray", "compilable_view", "location_or_array", "mapped_array"]
+__all__ = ["MappedArray", "compilable_view", "location_or_array", "mapped_array", "original_of", "originals"]
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,18 @@ def location_or_array(array: Any) -> Any:
 
     Where the file is a machine's own copy (`clorg_scale.arrays.local_copies`), that of the original.
     """
-    from clorg_scale.arrays.local_copies import in_local_copy
-
     location = mapped_array(array)
-    return array if location is None else in_local_copy(location) or location
+    return array if location is None else original_of(location) or location
+
+
+originals: dict[str, Callable[[MappedArray], Any]] = {}
+"""What to pickle instead of a location, by the path of each file that is a machine's own copy of an array elsewhere."""
+
+
+def original_of(location: MappedArray) -> Any:
+    """Return what to pickle for an array in a copy; None for one in any other file."""
+    original = originals.get(location.path)
+    return None if original is None else original(location)
 
 
 def compilable_view(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
