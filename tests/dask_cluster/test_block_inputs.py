@@ -17,6 +17,7 @@ from clorg_scale.arrays import local_copies
 from clorg_scale.arrays.mapped import location_or_array
 from clorg_scale.distributed import connect, ordered_map
 from clorg_scale.errors import InputError
+from clorg_scale.kept_results import WithKept, map_keeping, with_kept
 from clorg_scale.neighbors import memory
 from clorg_scale.on_workers import _call
 from clorg_scale.store.block_sources import block_source
@@ -273,3 +274,20 @@ def test_a_call_ends_with_the_process_that_made_it(client, data, tmp_path):
     time.sleep(2)
     assert len(list(tmp_path.iterdir())) == done
     assert not any(client.processing().values())
+
+
+def number_and_array(number):
+    return number, np.full(1_000, float(number))
+
+
+def number_and_sum(pair):
+    return pair[0], pair[1].sum()
+
+
+def test_what_workers_keep_is_made_again():
+    with connect("local") as own:
+        mapper = ordered_map(own)
+        kept = [handle for _, handle in map_keeping(mapper, number_and_array, range(20))]
+        os.kill(next(iter(own.run(os.getpid).values())), signal.SIGKILL)
+        found = with_kept(mapper, number_and_sum, (WithKept(*pair) for pair in enumerate(kept)))
+        assert list(found) == [(number, 1_000.0 * number) for number in range(20)]
