@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from clorg_scale.arrays import Device, available_memory, parse_memory, resolve_device
@@ -26,9 +26,6 @@ class Resources:
     ----------
     device
         Device of the stages; in their keys, as devices round differently.
-    engine
-        The device, and the libraries with versions that compute on it (see `clorg_scale.arrays.engines`); of a GPU
-        cluster if that shares the work. In the stages' keys: with other libraries a stage is computed again.
     requested
         The device as given, possibly "auto".
     memory_limit
@@ -37,14 +34,17 @@ class Resources:
         `distributed.Client` of a Dask cluster, or None.
     progress
         Show progress bars.
+    engine
+        The device, and the libraries with versions that compute on it (see `clorg_scale.arrays.engines`); of a GPU
+        cluster if that shares the work. In the stages' keys: with other libraries a stage is computed again.
     """
 
     device: Literal["cpu", "cuda"]
-    engine: str = "cpu"
     requested: Device = field(default="auto", compare=False)
     memory_limit: int | None = field(default=None, compare=False)
     client: Any = field(default=None, compare=False)
     progress: bool = field(default=False, compare=False)
+    engine: str = "cpu"
 
     @classmethod
     def checked(
@@ -61,7 +61,11 @@ class Resources:
         engine = engine_of(chosen if client is None else device_of_workers(client, device))
         if client is not None and engine != "cpu":
             engine = f"cluster, {engine}"
-        return cls(chosen, engine, device, parse_memory(memory_limit), client, progress)
+        return cls(chosen, device, parse_memory(memory_limit), client, progress, engine)
+
+    def on_cpu(self) -> Resources:
+        """The CPU in place of a GPU that ran out of memory."""
+        return replace(self, device="cpu", requested="cpu", engine="cpu, as the GPU ran out of memory")
 
     @property
     def local(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
@@ -15,10 +16,11 @@ from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 import numpy as np
 from numba.core.event import install_timer
 
+from clorg_scale.analysis.fallback import may_fall_back, on_cpu, resources_of
 from clorg_scale.analysis.keys import Keys
-from clorg_scale.analysis.resources import Resources
 from clorg_scale.analysis.summaries import StageNote
-from clorg_scale.arrays import Array, array_module, on_host
+from clorg_scale.arrays import Array, array_module, free_device_memory, on_host
+from clorg_scale.arrays.gpu import OutOfDeviceMemoryError
 from clorg_scale.progress import stage_progress
 from clorg_scale.results.plain import build
 from clorg_scale.store.atomic import make_folder, remove_empty, write_whole
@@ -123,8 +125,7 @@ class Stages:
         if kept is None:
             try:
                 with stage_progress(stage.name, enabled=self.progress):
-                    kept = self._computed(lambda: stage.function(*arguments, **settings))
-                kept = replace(kept, engine=_engine(stage.function, arguments, settings))
+                    kept = self._computed(stage, arguments, settings)
                 if file is not None:
                     _write(file, kept)
             except BaseException:
@@ -141,10 +142,12 @@ class Stages:
         self._keys.remember(result, self._keys.of_call(function.__name__, function, arguments, settings))
         return result
 
-    def _computed(self, compute: Callable[[], Result]) -> _Kept[Result]:
+    def _computed(
+        self, stage: Stage[P, Result], arguments: Sequence[Any], settings: Mapping[str, Any]
+    ) -> _Kept[Result]:
         """Compute, and check that the inputs were the same throughout: also before an error about them is raised."""
         try:
-            measured = _measured(compute)
+            measured = _on_device_or_cpu(stage, arguments, settings)
         except Exception:
             self.check()
             raise
@@ -177,14 +180,25 @@ def _measured(compute: Callable[[], Result]) -> _Kept[Result]:
     return _Kept(result, seconds - compile_seconds, _peak_memory(), compile_seconds)
 
 
-def _engine(function: Callable[..., Any], arguments: Sequence[Any], settings: Mapping[str, Any]) -> str:
-    """Engine of the `Resources` among the arguments of a call, or in one of them."""
-    bound = inspect.signature(function).bind(*arguments, **settings).arguments.values()
-    for argument in bound:
-        for found in (argument, getattr(argument, "resources", None)):
-            if isinstance(found, Resources):
-                return found.engine
-    return ""
+def _on_device_or_cpu(
+    stage: Stage[Any, Result], arguments: Sequence[Any], settings: Mapping[str, Any]
+) -> _Kept[Result]:
+    """Compute where the resources say, or on the CPU if a GPU that was chosen automatically runs out of memory."""
+    call = inspect.signature(stage.function).bind(*arguments, **settings)
+    resources = resources_of(call.arguments)
+    try:
+        measured = _measured(lambda: stage.function(*arguments, **settings))
+    except OutOfDeviceMemoryError as error:
+        if not may_fall_back(resources):
+            raise
+        warnings.warn(f"The CPU computes the stage {stage.name!r}: {error}", stacklevel=4)
+    else:
+        return replace(measured, engine="" if resources is None else resources.engine)
+    free_device_memory()
+    call.arguments.update({name: on_cpu(value) for name, value in call.arguments.items()})
+    resources = resources_of(call.arguments)
+    assert resources is not None
+    return replace(_measured(lambda: stage.function(*call.args, **call.kwargs)), engine=resources.engine)
 
 
 def _write(file: Path, kept: _Kept[Any]) -> None:

@@ -13,6 +13,7 @@ from clorg_scale.analysis.resources import Resources
 from clorg_scale.analysis.stages import stage
 from clorg_scale.analysis.summaries import SpectrumSummary
 from clorg_scale.arrays import Array, ClassLabels
+from clorg_scale.arrays.gpu import OutOfDeviceMemoryError
 from clorg_scale.communities import Communities, communities
 from clorg_scale.communities.detection import Method as CommunityMethod
 from clorg_scale.errors import InputError
@@ -200,6 +201,8 @@ def spectral(graph: AffinityGraph, classes: ClassLabels, *, n_vectors: int, reso
     """Find the leading eigenvalues and the classes' share; where no solver converges, the summary says so."""
     try:
         found = spectrum(graph, n_vectors, labels=classes, device=resources.requested)
+    except OutOfDeviceMemoryError:
+        raise  # the CPU may compute it
     except InputError as problem:
         return SpectrumSummary([], None, 0, 0, [], [None] * len(classes.names), f"Not found: {problem}")
     isolated = f", {found.n_isolated:,} isolated nodes left out" if found.n_isolated else ""

@@ -12,9 +12,16 @@ from clorg_scale.arrays.blocks import row_slices
 from clorg_scale.arrays.device import Array, array_module, on_host
 from clorg_scale.errors import InputError
 
-__all__ = ["brought_to", "free_device_memory", "on_default_stream", "within_device_memory"]
+__all__ = [
+    "OutOfDeviceMemoryError",
+    "brought_to",
+    "free_device_memory",
+    "is_out_of_memory",
+    "on_default_stream",
+    "within_device_memory",
+]
 
-OUT_OF_MEMORY = ("out of memory", "out_of_memory", "bad_alloc", "memoryallocation")
+OUT_OF_MEMORY = ("out of memory", "out_of_memory", "bad_alloc", "memoryallocation", "alloc_error", "rmm failure")
 """Phrases in messages of cuVS, cuGraph, FAISS and CUDA; their error classes are not specific."""
 
 MAIN_MEMORY_OUT = "std::bad_alloc"
@@ -73,24 +80,30 @@ def on_default_stream() -> Iterator[None]:
     cupy.cuda.Device().synchronize()
 
 
+class OutOfDeviceMemoryError(InputError):
+    """The GPU has too little memory for a computation; the CPU may have enough."""
+
+
 @contextmanager
 def within_device_memory(what: str, advice: str = "use device='cpu'") -> Iterator[None]:
     """Report in one sentence that the device ran out of memory in `what`, whichever library raised the error.
 
     Raises
     ------
-    InputError
+    OutOfDeviceMemoryError
         In place of the library's own error.
     """
     try:
         yield
     except Exception as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        raise InputError(f"The device ran out of memory in {what}; free device memory, or {advice}.") from error
+        raise OutOfDeviceMemoryError(
+            f"The device ran out of memory in {what}; free device memory, or {advice}."
+        ) from error
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether device memory ran out: by the class name of torch and CuPy, otherwise by the message."""
     if type(error).__name__ == "OutOfMemoryError":
         return True

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from clorg_scale.affinity import AffinityGraph
 from clorg_scale.arrays import Device, array_module, resolve_device
+from clorg_scale.arrays.gpu import OutOfDeviceMemoryError
 from clorg_scale.communities.modularity import class_weights
 from clorg_scale.distributed import device_of_workers
 from clorg_scale.errors import InputError
@@ -114,7 +115,8 @@ def communities(
     Warns
     -----
     UserWarning
-        If a GPU result is one community a node, or worse than no partition; it is discarded for the CPU's.
+        If a GPU result is one community a node, or worse than no partition; it is discarded for the CPU's. If the GPU
+        runs out of memory and no device is named: the CPU computes.
     """
     if method not in ("leiden", "louvain"):
         raise InputError(f"method must be 'leiden' or 'louvain', not {method!r}.")
@@ -161,7 +163,12 @@ def _on_gpu(
     if client is None and _device(graph, device) == "cuda":
         from clorg_scale.communities.pylibcugraph import partition_on_gpu
 
-        return partition_on_gpu(graph, *settings)
+        try:
+            return partition_on_gpu(graph, *settings)
+        except OutOfDeviceMemoryError as error:
+            if device != "auto":
+                raise
+            warnings.warn(f"{error} igraph on the CPU is used instead.", stacklevel=3)
     return None
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.affinity import AffinityGraph
-from clorg_scale.arrays import on_default_stream
+from clorg_scale.arrays import free_device_memory, on_default_stream
+from clorg_scale.arrays.gpu import OutOfDeviceMemoryError, is_out_of_memory
 from clorg_scale.errors import InputError, require
 
 __all__ = ["partition_on_gpu"]
@@ -34,6 +35,7 @@ def partition_on_gpu(
     cupy = require("cupy", extra="cuda13", purpose="Community detection on the GPU")
     library = require("pylibcugraph", extra="cuda13", purpose="Community detection on the GPU")
     details: dict[str, Any] = {"library": f"pylibcugraph {library.__version__}"}
+    free_device_memory()  # cuGraph allocates beside the pools of CuPy and torch, which hold what they do not use
     try:
         handle = library.ResourceHandle()
         # The arrays are symmetric already; CSR offsets name every vertex, isolated ones too.
@@ -55,7 +57,8 @@ def partition_on_gpu(
             vertices, clusters, _ = library.louvain(handle, device_graph, MAX_LEVEL, THRESHOLD, resolution, CHECK)
             details |= {"threshold": THRESHOLD, "repeatable": "no: Louvain on a GPU takes no seed"}
     except (RuntimeError, MemoryError) as error:  # whatever its C interface reports, memory that ran out among it
-        raise InputError(
+        kind = OutOfDeviceMemoryError if isinstance(error, MemoryError) or is_out_of_memory(error) else InputError
+        raise kind(
             f"pylibcugraph found no communities ({str(error).partition(chr(10))[0]}); free device memory, or use "
             "device='cpu'."
         ) from error

@@ -78,7 +78,12 @@ def test_sampled_rld(cupy, is_stand_in, monkeypatch):
 def test_the_analysis_parts(cupy):
     table, on_device, codes = tables(cupy)
     X, _ = points()
-    assert fingerprint(cupy.asarray(X)) == fingerprint(X)
+    digest = fingerprint(cupy.asarray(X))
+    changed = X.copy()
+    changed[-1, -1] += 1
+    assert digest == fingerprint(cupy.asarray(X.copy()))
+    others = (changed, X[::-1], X[:, ::-1], X.astype(np.float64), X[:-1], X.reshape(-1))
+    assert digest not in {fingerprint(cupy.asarray(np.ascontiguousarray(other))) for other in others}
     density = np.where(codes < 0, np.nan, np.linspace(0, 1, 400)).astype(np.float32)
     rng = np.random.default_rng(3)
     given = np.where(rng.random(400) < 0.2, (codes + 1) % 5, codes)
