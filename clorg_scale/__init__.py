@@ -5,8 +5,6 @@ images -> embeddings -> k-NN -> affinity graph -> {RLD, communities, probes} -> 
 The functions here are the whole of it; each stage takes plain arrays, or the result of the stage before.
 """
 
-__version__ = "0.1.0"
-
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +19,10 @@ from clorg_scale.neighbors import KNN, knn
 from clorg_scale.rld import RLDResult, SubsetRLD, rld, rld_of_subsets
 from clorg_scale.spectrum import Spectrum, spectrum
 from clorg_scale.store import load_embeddings, save_embeddings
+from clorg_scale.version import __version__
 
 if TYPE_CHECKING:
-    from clorg_scale import backbones, plot, sc
+    from clorg_scale import backbones, datasets, plot, sc, studies
     from clorg_scale.scoring import scorers
     from clorg_scale.transformer import KNeighborsTransformer
 
@@ -40,6 +39,7 @@ __all__ = [
     "RLDResult",
     "Spectrum",
     "SubsetRLD",
+    "__version__",
     "affinity_graph",
     "analyze",
     "backbones",
@@ -47,6 +47,7 @@ __all__ = [
     "class_homogeneity",
     "communities",
     "compare",
+    "datasets",
     "find_issues",
     "knn",
     "load_embeddings",
@@ -59,12 +60,13 @@ __all__ = [
     "sc",
     "scorers",
     "spectrum",
+    "studies",
     "track",
 ]
 
 
 # Imported at first use: PyTorch takes seconds, scikit-learn, matplotlib and SciPy's statistics some tenths of one.
-_MODULES = ("backbones", "plot", "sc")
+_MODULES = ("backbones", "datasets", "plot", "sc", "studies")
 _HOME = {"KNeighborsTransformer": "transformer", "scorers": "scoring"}
 
 

@@ -204,14 +204,14 @@ def refuse_other_versions(workers: dict[str, dict[str, Any]]) -> None:
     """
     import numpy
 
-    import clorg_scale
+    from clorg_scale.version import __version__
 
     lacking = [address for address, versions in workers.items() if not isinstance(versions[_PACKAGE], str)]
     if lacking:
         problem = " ".join(str(workers[lacking[0]][_PACKAGE]).split())
         _refuse(lacking, workers, f"cannot import clorg-scale ({problem}); install it there: {pip_line('dask')}")
     ours = {
-        _PACKAGE: ("clorg-scale", clorg_scale.__version__),
+        _PACKAGE: ("clorg-scale", __version__),
         "python": ("Python", f"{sys.version_info.major}.{sys.version_info.minor}"),
         "numpy": ("NumPy", ".".join(numpy.__version__.split(".")[:2])),
     }

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import clorg_scale
 from clorg_scale.affinity import AffinityGraph
 from clorg_scale.agreement import agreement
 from clorg_scale.analysis.inputs import Inputs, writable
@@ -32,6 +31,7 @@ from clorg_scale.communities import Communities, modularity
 from clorg_scale.neighbors import KNN
 from clorg_scale.results.plain import select
 from clorg_scale.rld import RLDResult
+from clorg_scale.version import __version__
 
 __all__ = ["Results", "assemble"]
 
@@ -185,7 +185,7 @@ def _describe_map(results: Results, data: Inputs, at: int) -> PointMap:
 
 def _versions() -> dict[str, str]:
     """Versions of clorg-scale and of the packages that the numbers come from."""
-    versions = {"clorg-scale": clorg_scale.__version__}
+    versions = {"clorg-scale": __version__}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

@@ -112,7 +112,7 @@ def memory_needed(
 
 def probe_memory(data: Inputs, probes: Sequence[str], k: int) -> dict[str, int]:
     """Bytes that each probe needs at least, by what it computes; probes see the training and the test points."""
-    from clorg_scale.probes.memory import least_memory
+    from clorg_scale.probes.least_memory import least_memory
 
     n, d = data.points.shape
     n_with_test = n + (0 if data.test is None else len(data.test))

@@ -36,7 +36,7 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001  Typer calls it so
     if asked:
-        from clorg_scale import __version__
+        from clorg_scale.version import __version__
 
         print(f"clorg-scale {__version__}")
         raise typer.Exit

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -115,6 +116,25 @@ def test_events_for_tensorboard_are_those_of_the_log_and_the_measures(tmp_path):
     assert [event.value for event in scalars] == pytest.approx(losses, rel=1e-4)
     assert [event.step for event in found.Scalars("measures/rld_0.1")] == [3]
     assert found.Scalars("measures/rld_0.1")[0].value == pytest.approx(recorder.rows[-1]["rld_0.1"], rel=1e-5)
+
+
+def test_measures_of_normalized_embeddings_are_those_of_unit_vectors(tmp_path):
+    options = {"method": "supervised", "epochs": 1, "batch_size": 48, "learning_rate": 3e-3, "device": "cpu"}
+    unseen = shapes(n=150, seed=5)
+    recorder = backbones.Recorder(unseen, out=tmp_path, epochs=1, normalize=True)
+    measured = backbones.train(shapes(), small(), on_epoch=recorder, **options)
+    with torch.inference_mode():
+        embeddings = measured(torch.from_numpy(unseen.pixels).float() / 255).numpy().astype(np.float64)
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    (row,) = recorder.rows
+    assert row["normalized"] == 1
+    raw, expected = (cs.rld(X, unseen.labels, temperatures=(0.1, 1), method="exact").values for X in (embeddings, unit))
+    assert [row["rld_0.1"], row["rld_1"]] == pytest.approx(expected, abs=1e-5)
+    assert abs(raw - expected).max() > 1e-3  # lengths matter here
+    assert row["calinski_harabasz"] == pytest.approx(cs.calinski_harabasz(unit, unseen.labels), rel=1e-3)
+    assert "normalized embeddings" in (tmp_path / "measures.svg").read_text()
+    with pytest.raises(InputError, match="has measures of normalized embeddings, not of raw ones"):
+        backbones.Recorder(unseen, out=tmp_path, epochs=1)
 
 
 def test_a_recorder_refuses_what_it_cannot_measure(tmp_path):

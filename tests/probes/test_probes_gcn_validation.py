@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from clorg_scale.errors import InputError
 from clorg_scale.probes import GCNProbe, inference, training
-from clorg_scale.probes.memory import least_memory
+from clorg_scale.probes.least_memory import least_memory
 from clorg_scale.probes.planning import (
     GraphSize,
     fanouts_by_degree,
