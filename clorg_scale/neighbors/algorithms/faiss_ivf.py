@@ -91,7 +91,8 @@ class FaissIVF:
         """Give each list its memory at once; grown, it would take up to twice as much."""
         import faiss
 
-        lists = faiss.downcast_InvertedLists(self.index.invlists)
+        inverted: Any = self.index.invlists
+        lists = faiss.downcast_InvertedLists(inverted)
         for number, size in enumerate(sizes):
             lists.resize(number, int(size))
             lists.resize(number, 0)
@@ -152,4 +153,5 @@ class FaissIVF:
                     searcher.add_results_to_heap(visitors[some], keys, ids, which)
             advance(len(queries) / self.n_lists)
         searcher.rh.finalize()
-        return searcher.rh.I
+        found: Integers = searcher.rh.I
+        return found
