@@ -1,7 +1,7 @@
 """FAISS's pipelines for the k nearest neighbors of all points, each tuned over its efforts.
 
-Training keeps to 64 points a list and 10 iterations, as ours does, which favors FAISS: its default of 256 takes longer
-and finds no better lists. `big_batch_search` is FAISS's own search by list, the idea of our `ivf`.
+Training keeps to 64 points a list and 10 iterations, as `ivf` does: FAISS's default of 256 takes longer
+and finds no better lists. `big_batch_search` is FAISS's own search by list, which `ivf` uses.
 """
 
 from __future__ import annotations

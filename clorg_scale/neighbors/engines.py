@@ -27,10 +27,10 @@ fast as cuVS and FAISS, which multiply float32 (1.28M x 2048: 6.7e15 FLOP, 17 s 
 
 def exact_engine(plan: SearchPlan) -> BlockSearch:
     """The engine that searches two blocks exactly."""
-    from clorg_scale.neighbors.algorithms import flat_cpu, flat_cuvs, flat_faiss_gpu, flat_torch, streaming
+    from clorg_scale.neighbors.algorithms import flat_cuvs, flat_faiss, flat_faiss_gpu, flat_torch, streaming
 
     if plan.device == "cpu":
-        return flat_cpu.engine()
+        return flat_faiss.engine()
     if plan.points.d >= TENSOR_CORE_FEATURES and flat_torch.has_tensor_cores():
         engine = flat_torch.engine()
     elif importlib.util.find_spec("cuvs") is not None:
@@ -81,14 +81,14 @@ def _builder(plan: SearchPlan) -> Build:
         cuvs_nndescent,
         faiss_gpu_ivf_flat,
         faiss_index,
+        faiss_ivf,
         flat_faiss_gpu,
         ivf,
         nndescent,
-        scanned_lists,
     )
 
     builders: dict[str, dict[str, Build]] = {
-        "cpu": {"ivf": scanned_lists.build, "hnsw": faiss_index.build_hnsw, "nndescent": nndescent.build},
+        "cpu": {"ivf": faiss_ivf.build, "hnsw": faiss_index.build_hnsw, "nndescent": nndescent.build},
         "cuda": {"ivf": ivf.build, "cagra": cuvs_cagra.build, "nndescent": cuvs_nndescent.build},
     }
     if importlib.util.find_spec("cuvs") is not None:

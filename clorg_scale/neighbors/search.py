@@ -67,8 +67,7 @@ def knn(
         alone: needs memory for one group and the table); ``"cagra"`` (GPU); or any FAISS factory string such as
         ``"IVF1024,SQ8"`` or ``"HNSW48,Flat"`` (CPU).
 
-        Measured on 60,000 x 784 images (Fashion-MNIST, k = 16, two cores, all checks included): ivf 2.6 s at
-        recall .997, hnsw 12 s at .999, flat 21 s, nndescent 28 s at 1.00 (`clorg-scale bench run knn`).
+        `clorg-scale bench run knn` measures their time and recall.
     device
         ``"cuda"`` searches with cuVS, else with a GPU build of FAISS, else with torch; exactly, in 256 or more
         features, with torch where it is there, for its tensor cores. The table is then on the GPU.

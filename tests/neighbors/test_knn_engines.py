@@ -11,7 +11,7 @@ from brute_force import METRICS, clusters, plan_of
 
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import knn
-from clorg_scale.neighbors.algorithms import flat_cpu, flat_faiss, flat_torch
+from clorg_scale.neighbors.algorithms import flat_faiss, flat_torch
 from clorg_scale.neighbors.engines import exact_engine
 from clorg_scale.neighbors.exact import BlockSearch, search_exact
 from clorg_scale.neighbors.points import prepare
@@ -97,14 +97,14 @@ def whole_numbers(n, d, seed=0):
 @pytest.mark.parametrize("inner_product", [False, True])
 @pytest.mark.parametrize("order", ["random", "descending", "ascending"])
 @pytest.mark.parametrize(("n_queries", "c"), [(1, 1), (37, 12), (37, 40), (300, 333), (9, 2500), (530, 700)])
-def test_thresholds_keep_the_smallest_keys(n_queries, c, order, inner_product):
-    """The c smallest keys of FAISS, ties included; in descending order every point enters the lists."""
+def test_heaps_keep_the_smallest_keys(n_queries, c, order, inner_product):
+    """Of blocks as of all points at once, ties included; in descending order every point enters the heaps."""
     queries, points = whole_numbers(n_queries, 6, 1), whole_numbers(2500, 6)
     if order != "random":
         by_key = np.argsort(-points @ queries[0] if inner_product else ((points - queries[0]) ** 2).sum(1))
         points = np.ascontiguousarray(points[by_key[::-1] if order == "descending" else by_key])
     blocks = ((start, points[start : start + 611]) for start in range(0, 2500, 611))
-    keys, ids = flat_cpu.engine().search(queries, blocks, c, inner_product)
+    keys, ids = flat_faiss.engine().search(queries, blocks, c, inner_product)
     metric = faiss.METRIC_INNER_PRODUCT if inner_product else faiss.METRIC_L2
     theirs = faiss.knn(queries, points, c, metric=metric)[0]
     np.testing.assert_array_equal(np.sort(keys, axis=1), -theirs if inner_product else theirs)

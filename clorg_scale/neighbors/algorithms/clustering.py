@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from clorg_scale.arrays import Array, array_module, row_slices
-from clorg_scale.neighbors.exact import PairSearch
+from clorg_scale.arrays import Array, array_module, on_host, row_slices
 
-__all__ = ["are_far_apart", "cluster", "n_training_points", "search_precisely"]
+__all__ = ["are_far_apart", "cluster", "difference_index", "n_training_points", "search_precisely"]
 
 ITERATIONS = 10
 TRAINING_POINTS_PER_LIST = 64
@@ -27,11 +28,11 @@ def n_training_points(n: int) -> int:
     return min(n, TRAINING_POINTS_PER_LIST * _n_lists(n))
 
 
-def cluster(coordinates: Array, seed: int, search_block: PairSearch, *, n_points: int | None = None) -> Array:
-    """Lloyd's algorithm on a sample; a list that loses all its points takes over a random point.
+def cluster(coordinates: Array, seed: int, *, n_points: int | None = None) -> Array:
+    """Run FAISS's k-means on a sample.
 
     Where groups of points are so far apart that float32 cannot tell the centroids within a group apart
-    (`are_far_apart`), points are assigned in float64.
+    (`are_far_apart`), points are assigned by differences.
 
     Parameters
     ----------
@@ -39,8 +40,6 @@ def cluster(coordinates: Array, seed: int, search_block: PairSearch, *, n_points
         (m, p) float32 points, all or a random sample.
     seed
         Seed of the sample and the first centroids.
-    search_block
-        Exact search of two blocks.
     n_points
         Number of points that `coordinates` are a sample of; default m.
 
@@ -50,13 +49,39 @@ def cluster(coordinates: Array, seed: int, search_block: PairSearch, *, n_points
     """
     xp = array_module(coordinates)
     n = len(coordinates) if n_points is None else n_points
-    rng, n_lists, size = np.random.default_rng(seed), _n_lists(n), n_training_points(n)
-    sample = coordinates
-    if size < len(coordinates):
-        sample = coordinates[xp.asarray(np.sort(rng.choice(len(coordinates), size=size, replace=False)))]
-    first = sample[xp.asarray(rng.choice(size, size=n_lists, replace=False))]
-    centroids = _lloyd(sample, first.copy(), search_block, rng)
-    return _lloyd(sample, first, search_precisely, rng) if are_far_apart(sample, centroids) else centroids
+    sample = np.ascontiguousarray(on_host(coordinates), dtype=np.float32)
+    centroids = _kmeans(sample, _n_lists(n), seed, by_differences=False)
+    if are_far_apart(sample, centroids):
+        centroids = _kmeans(sample, _n_lists(n), seed, by_differences=True)
+    return xp.asarray(centroids)
+
+
+def difference_index(d: int) -> Any:
+    """An empty FAISS index that takes distances from differences, not from expanded squares: one list, scanned."""
+    import faiss
+
+    quantizer = faiss.IndexFlatL2(d)
+    quantizer.add(np.zeros((1, d), dtype=np.float32))
+    index = faiss.IndexIVFFlat(quantizer, d, 1)
+    index.is_trained = True
+    return index
+
+
+def _kmeans(sample: npt.NDArray[np.float32], n_lists: int, seed: int, *, by_differences: bool) -> Array:
+    import faiss
+
+    kmeans = faiss.Kmeans(
+        sample.shape[1],
+        n_lists,
+        niter=ITERATIONS,
+        seed=seed % 2**31,
+        min_points_per_centroid=1,
+        max_points_per_centroid=TRAINING_POINTS_PER_LIST,
+    )
+    if by_differences:
+        kmeans.index = difference_index(sample.shape[1])
+    kmeans.train(sample)
+    return kmeans.centroids
 
 
 def are_far_apart(coordinates: Array, centroids: Array) -> bool:
@@ -83,19 +108,6 @@ def search_precisely(queries: Array, points: Array, k: int, inner_product: bool)
         for into, values in zip(found, (best, ids), strict=True):
             into[rows] = xp.take_along_axis(values, order, axis=1)
     return found
-
-
-def _lloyd(sample: Array, centroids: Array, search_block: PairSearch, rng: np.random.Generator) -> Array:
-    """Assign points and move centroids, in place, a few times."""
-    xp, n_lists, size = array_module(sample), len(centroids), len(sample)
-    for _ in range(ITERATIONS):
-        nearest = search_block(sample, centroids, 1, False)[1][:, 0]
-        order = xp.argsort(nearest, kind="stable")
-        starts = xp.searchsorted(nearest[order], xp.arange(n_lists + 1))
-        for number in range(n_lists):
-            members = order[int(starts[number]) : int(starts[number + 1])]
-            centroids[number] = sample[members].mean(axis=0) if len(members) else sample[int(rng.integers(size))]
-    return centroids
 
 
 def _n_lists(n: int) -> int:

@@ -35,7 +35,7 @@ def build(plan: SearchPlan, search_block: PairSearch) -> ClusteredLists:
     xp = array_module(points.embeddings)
     chosen = np.random.default_rng(plan.seed).choice(points.n, size=n_training_points(points.n), replace=False)
     sample = points.block(xp.asarray(np.sort(chosen)))
-    centroids = cluster(sample, plan.seed, search_block, n_points=points.n)
+    centroids = cluster(sample, plan.seed, n_points=points.n)
     return ClusteredLists(points, plan.k, centroids, search_block)
 
 
