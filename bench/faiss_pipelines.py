@@ -89,13 +89,20 @@ class Index:
 
         queries = self.X if rows is None else self.X[rows]
         own = np.arange(len(self.X)) if rows is None else rows
-        if self.pipeline.by_list:
+        if self.pipeline.by_list and len(queries) * effort.number("nprobe", 1) > 2 * self.n_lists:  # else FAISS refuses
             found = self._by_list(queries, k + 1, effort)
         else:
             if effort.text:
                 faiss.ParameterSpace().set_index_parameters(self.index, effort.text)
             found = self.index.search(queries, k + 1)[1]
         return without_self(found, own)
+
+    @property
+    def n_lists(self) -> int:
+        """Lists of the inverted file."""
+        import faiss
+
+        return int(faiss.extract_index_ivf(self.index).nlist)
 
     def _by_list(self, queries: npt.NDArray[np.float32], k: int, effort: Effort) -> Table:
         import faiss

@@ -8,7 +8,7 @@ import numpy as np
 
 from clorg_scale.arrays import array_module
 from clorg_scale.errors import InputError
-from clorg_scale.neighbors.memory import INDEXED_BYTES, Budget, flat_bytes, index_bytes, search_budget
+from clorg_scale.neighbors.memory import Budget, flat_bytes, index_bytes, indexed_bytes, search_budget
 from clorg_scale.neighbors.points import Points
 
 __all__ = ["Demand", "automatic_index", "choose_index"]
@@ -102,7 +102,7 @@ def _must_be_partitioned(demand: Demand) -> bool:
     points = demand.points
     if points.inner_product or demand.device != "cpu":
         return False
-    with_copy = index_bytes("ivf", points.n, points.d, demand.k) + INDEXED_BYTES * points.n * points.d
+    with_copy = index_bytes("ivf", points.n, points.d, demand.k) + indexed_bytes(points.n, points.d)
     if demand.worker_memory is not None and with_copy > demand.worker_memory:
         return True
     try:

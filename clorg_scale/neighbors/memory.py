@@ -10,10 +10,10 @@ from clorg_scale.arrays.memory import at_least, in_bytes
 from clorg_scale.errors import InputError
 
 __all__ = [
-    "INDEXED_BYTES",
     "Budget",
     "flat_bytes",
     "index_bytes",
+    "indexed_bytes",
     "largest_partition",
     "memory_needed",
     "partition_bytes",
@@ -29,9 +29,6 @@ MOST_BLOCKS = {"cpu": 1 << 30, "cuda": 16 << 30}
 second, beside which merging what is found, some thirty launches, is nothing."""
 
 SHARE_OF_AVAILABLE = 0.8
-
-INDEXED_BYTES = 16
-"""Memory of each coordinate that an inverted file in memory takes: float32, twice, and as much for blocks."""
 
 PARTITION_POINTS, PARTITION_BYTES = 1 << 18, 1 << 30
 """Points of a partition at most, and bytes that its search may take, where memory allows: the table does not depend on
@@ -85,9 +82,14 @@ def index_bytes(index: str, n: int, d: int, k: int) -> int:
     return flat_bytes(n, d, n, k) + int(extra.get(index, n * (4 * d + 64)))
 
 
+def indexed_bytes(n: int, d: int) -> int:
+    """Memory that an inverted file over a copy of the points takes: float32 and numbers, and as much for blocks."""
+    return 2 * n * (4 * d + 32)
+
+
 def partition_bytes(n: int, d: int, k: int, itemsize: int) -> int:
     """Memory of the search of a partition: its rows as they are stored, an index over a float32 copy, its table."""
-    return n * (d * (itemsize + INDEXED_BYTES) + 24 * k) + index_bytes("ivf", n, d, k)
+    return n * (d * itemsize + 24 * k) + indexed_bytes(n, d) + index_bytes("ivf", n, d, k)
 
 
 def largest_partition(d: int, k: int, itemsize: int, *, room: int) -> int:
