@@ -2,8 +2,8 @@
 
 The k nearest neighbors of all points, index and training included. Every pipeline is tuned on a sample of the queries
 by its CPU time, which other load on the machine hardly changes. Those that promise the least for a recall then run in
-full, in turn with the default tuned to the same recall. A search of our own, by list on principal axes, was not 1.5 times
-as fast as FAISS's on 60,000 x 784 (records of `ours, ivf` before 2026-11-27) and gave way to it.
+full, in turn with the default tuned to the same recall. A search of our own, by list on principal axes, was not 1.5
+times as fast as FAISS's on 60,000 x 784 (records of `ours, ivf` before 2026-11-27) and gave way to it.
 """
 
 from __future__ import annotations

@@ -102,17 +102,18 @@ def test_inner_products_are_refused():
 @pytest.mark.parametrize(
     ("n", "limit", "worker_memory", "chosen"),
     [
-        (10_000_000, "8GB", None, "partitioned"),
+        (10_000_000, "6GB", None, "partitioned"),
+        (10_000_000, "8GB", None, "ivf"),
         (10_000_000, "40GB", None, "ivf"),
         (10_000_000, "40GB", 2_000_000_000, "partitioned"),
         (1_000_000, "8GB", None, "ivf"),
-        (1_000_000, "1GB", None, "partitioned"),
+        (1_000_000, "0.5GB", None, "partitioned"),
         (10_000_000, "1.6GB", None, "flat"),
         (4_000, "1GB", None, "flat"),
     ],
 )
 def test_the_rule(n, limit, worker_memory, chosen):
-    """10^7 x 64 in half precision within 8 GB, and on workers of 4 GB."""
+    """10^7 x 64 in half precision within 6 GB, and on workers of 4 GB."""
     embeddings = np.broadcast_to(np.float16(0), (n, 64))
     points = Points(embeddings, "euclidean", np.zeros(64), 1.0, np.broadcast_to(0.0, n))
     name, budget = choose_index(Demand(points, 15, n, "cpu", limit, worker_memory), "auto", "cpu", None)

@@ -27,7 +27,8 @@ __all__ = ["FaissIVF", "build"]
 
 Integers = npt.NDArray[np.int64]
 
-HARDER = 1.25
+HARDER, MOST_PROBED = 1.25, 0.4
+"""Growth of the number of lists that are probed, and the most of them, as a share."""
 
 FEWEST_VISITORS = 16
 """Queries of a list, on average, from which on they meet it together."""
@@ -113,11 +114,11 @@ class FaissIVF:
         return f"ivf(lists={self.n_lists}, probes={self.n_probe})"
 
     def try_harder(self) -> bool:
-        """Probe a quarter more lists; beyond a third of them exact search is as fast."""
-        more = math.ceil(self.n_probe * HARDER)
-        if more > max(8, self.n_lists / 3) or self.n_probe >= self.n_lists:
+        """Probe a quarter more lists, at most a part of them, beyond which exact search is as fast."""
+        most = min(self.n_lists, max(8, math.ceil(MOST_PROBED * self.n_lists)))
+        if self.n_probe >= most:
             return False
-        self.n_probe = min(more, self.n_lists)
+        self.n_probe = min(most, math.ceil(self.n_probe * HARDER))
         return True
 
     def candidates(self, rows: Integers, k: int, advance: Advance) -> Integers:
