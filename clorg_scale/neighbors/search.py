@@ -61,11 +61,11 @@ def knn(
         the lists do not suffice (data without clusters). Where such an index does not fit the memory, of this process
         or of a worker of `client`, it takes ``"partitioned"``.
 
-        Others, by name: ``"flat"`` (exact); ``"ivf"`` (inverted lists, deterministic for a seed); ``"hnsw"``
-        (FAISS; holds a copy of the embeddings, and differs in a few neighbors from run to run when threads
-        share the work); ``"nndescent"``; ``"partitioned"`` (groups of near points that overlap, each searched
-        alone: needs memory for one group and the table); ``"cagra"`` (GPU); or any FAISS factory string such as
-        ``"IVF1024,SQ8"`` or ``"HNSW48,Flat"`` (CPU).
+        Others, by name: ``"flat"`` (exact); ``"ivf"`` (inverted lists, on the CPU over principal axes where a few
+        hold the variance; deterministic for a seed); ``"hnsw"`` (FAISS; holds a copy of the embeddings, and differs in
+        a few neighbors from run to run when threads share the work); ``"nndescent"``; ``"partitioned"`` (groups of near
+        points that overlap, each searched alone: needs memory for one group and the table); ``"cagra"`` (GPU); or any
+        FAISS factory string such as ``"IVF1024,SQ8"`` or ``"HNSW48,Flat"`` (CPU).
 
         `clorg-scale bench run knn` measures their time and recall.
     device
