@@ -125,7 +125,14 @@ def find_issues(
     with stage_progress("issues", enabled=progress):
         graph = affinity_graph(table, temperature=temperature)
         found = issues_of_table(
-            points, ClassLabels(classes.codes, np.array(names)), table, graph, between=between, seed=seed, device=device
+            points,
+            ClassLabels(classes.codes, np.array(names)),
+            table,
+            graph,
+            between=between,
+            seed=seed,
+            device=device,
+            progress=progress,
         )
     details = found.details | {"temperature": temperature, "normalized": normalize, "seed": seed}
     return replace(found, test_given=test_codes, details=details)
@@ -140,6 +147,7 @@ def issues_of_table(
     between: KNN | None = None,
     seed: int = 0,
     device: Device = "auto",
+    progress: bool = False,
 ) -> Issues:
     """Find the issues of checked points whose k-NN table and affinity graph are there.
 
@@ -151,10 +159,10 @@ def issues_of_table(
         k-NN table of all points, and the affinity graph made of it.
     between
         Table of test points among the points.
-    seed, device
-        Of the probe.
+    seed, device, progress
+        Of the label scores.
     """
-    labels = score_labels(points, graph, classes, seed=seed, device=device)
+    labels = score_labels(points, graph, classes, seed=seed, device=device, progress=progress)
     outliers = find_outliers(table)
     pairs, shares = overlaps(class_affinity(graph, classes.codes, len(classes.names)))
     strangers, apart = nearest_strangers(table, classes.codes, LOOK_ALIKES)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import Array, ClassLabels, Device, array_module
+from clorg_scale.progress import Advance
 
 if TYPE_CHECKING:
     from clorg_scale.probes.linear import LinearProbe
@@ -63,6 +64,7 @@ class FoldedProbe:
         left_out: npt.NDArray[np.bool_] | None = None,
         seed: int,
         device: Device,
+        advance: Advance,
     ) -> FoldedProbe:
         """Fit the probes; where the points are many, on a sample of each class.
 
@@ -76,6 +78,8 @@ class FoldedProbe:
             (n,) points that no probe learns from.
         seed, device
             Of the folds; where the probes are fitted.
+        advance
+            Called after each probe.
         """
         from clorg_scale.probes.linear import LinearProbe
 
@@ -106,6 +110,7 @@ class FoldedProbe:
                 weight_decay=penalty, validation_fraction=0.0, max_epochs=PASSES, seed=seed, device=device
             )
             probes.append(probe.fit(points, ClassLabels(codes, np.arange(n_classes))))
+            advance(1)
         return cls(points, fold, probes, n_fitted, n_classes)
 
     def logits(self, rows: Codes) -> npt.NDArray[np.float64]:

@@ -25,6 +25,7 @@ from clorg_scale.affinity import AffinityGraph
 from clorg_scale.arrays import Array, ClassLabels, Device
 from clorg_scale.issues.folds import FOLDS, FoldedProbe
 from clorg_scale.issues.graph_votes import BLOCK_NUMBERS, GraphVotes
+from clorg_scale.progress import progress_bar
 
 __all__ = ["LabelScores", "score_labels"]
 
@@ -58,7 +59,13 @@ class LabelScores(NamedTuple):
 
 
 def score_labels(
-    points: Array, graph: AffinityGraph, classes: ClassLabels, *, seed: int = 0, device: Device = "auto"
+    points: Array,
+    graph: AffinityGraph,
+    classes: ClassLabels,
+    *,
+    seed: int = 0,
+    device: Device = "auto",
+    progress: bool = False,
 ) -> LabelScores:
     """Score the label of every point.
 
@@ -74,12 +81,15 @@ def score_labels(
         Seed of the folds and of samples.
     device
         Where the probe is fitted.
+    progress
+        Show a progress bar on stderr.
     """
-    settings: dict[str, Any] = {"seed": seed, "device": device}
-    witness = _Witnesses(graph, classes)
-    witness.probes.append(FoldedProbe.fitted(points, classes, penalty=PENALTIES[0], **settings))
-    doubtful = witness.doubtful(witness.stacked(seed))
-    witness.probes.append(FoldedProbe.fitted(points, classes, penalty=PENALTIES[1], left_out=doubtful, **settings))
+    with progress_bar("label issues", len(PENALTIES) * FOLDS, unit="probes", enabled=progress) as advance:
+        settings: dict[str, Any] = {"seed": seed, "device": device, "advance": advance}
+        witness = _Witnesses(graph, classes)
+        witness.probes.append(FoldedProbe.fitted(points, classes, penalty=PENALTIES[0], **settings))
+        doubtful = witness.doubtful(witness.stacked(seed))
+        witness.probes.append(FoldedProbe.fitted(points, classes, penalty=PENALTIES[1], left_out=doubtful, **settings))
     weights = witness.stacked(seed)
     n = len(classes.codes)
     score = np.full(n, np.nan, dtype=np.float32)
