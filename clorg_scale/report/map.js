@@ -1,7 +1,7 @@
 // The maps of the points: drawing, coloring, names.
 
 const MOST_COLORED = 10, MOST_NAMES = 36, MOST_MOVING = 300000;
-let mapPictures = () => [], mapRows = () => [], pointAtRow = () => {}, chooseClass = () => {};
+let mapRows = () => [], pointAtRow = () => {}, chooseClass = () => {};
 
 function drawMaps() {
   const maps = unpackMaps().map((p, i) => ({ a: analyses[i], p, i })).filter(m => m.p.n);
@@ -164,8 +164,9 @@ function drawMaps() {
   const tools = { maps, state, project, redraw, drag, redrawAll, drawOverlay, near, tell, codesOf, nGroups, mostGroups, shown, colorOfGroup };
   for (const m of maps) interact(m, tools);
   mapControls(tools);
-  mapPictures = () => maps.map(m => ({ node: mapPicture(m, tools, namesOf), caption: several ? m.a.name : "", styled: true }));
+  PICTURES.map = () => maps.map(m => ({ node: mapPicture(m, tools, namesOf), caption: several ? m.a.name : "", styled: true }));
   mapRows = (only = null) => mapLines(maps, only);
+  PIECES.map = mapRows;
   restyle();
   maps.forEach(m => draw(m));
   let wait = 0;

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from clorg_scale.report.document import fill_document
 from clorg_scale.report.findings import (
     comparison_findings,
     comparison_headline,
     findings,
     headline,
     homogeneity_basis,
-    probe_title,
     quantity_rows,
     trajectory_findings,
     trajectory_headline,
@@ -35,10 +32,8 @@ __all__ = ["write_comparison", "write_report", "write_trajectory"]
 NAMED = 3
 """Models that the title of a comparison names."""
 
-HERE = Path(__file__).parent
-
 SCRIPTS = (
-    "helpers.js",
+    "models.js",
     "tables.js",
     "charts.js",
     "classes.js",
@@ -47,10 +42,10 @@ SCRIPTS = (
     "map.js",
     "map_tools.js",
     "images.js",
-    "downloads.js",
+    "numbers.js",
     "page.js",
 )
-"""In the order in which they run."""
+"""Of the report, after those of every page, in the order in which they run."""
 
 MOST_IN_PAGE = 10_000_000
 """Characters of points (base64) above which they go to a file beside the page."""
@@ -161,21 +156,18 @@ def _render(
     steps: Sequence[float] | None = None,
     look_alikes: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Fill the template; everything of the user's is escaped, in the markup and in the data."""
-    from jinja2 import Environment, FileSystemLoader
+    """Text of the page."""
     from markupsafe import Markup
 
-    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = _number
-    environment.filters["seconds"] = _seconds
-    environment.filters["probe_title"] = probe_title
     known: dict[str, Any] = {}
     if steps is not None:
         data = data | {"steps": list(steps)}
         known = {"steps": steps, "table": quantity_rows(analyses)}
     title, lead, sentences = texts
-    document, script = _script_json(data), _script()
-    return environment.get_template("template.html" if steps is None else "trajectory.html").render(
+    return fill_document(
+        "template.html" if steps is None else "trajectory.html",
+        data,
+        SCRIPTS,
         title=title,
         lead=lead,
         sentences=sentences,
@@ -184,48 +176,7 @@ def _render(
         basis=homogeneity_basis(analyses),
         mixing_basis=sorted({entry["basis"] for entry in data["mixing"]}),
         images=data.get("images"),
-        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_digest=_digest(script),
-        data=Markup(document),
         points=Markup(points),
         points_url=None if data["points_file"] is None else quote(data["points_file"]),
-        # The file beside the page is the only one that may run; no text of the user's can know this word in advance.
-        nonce=_digest(document),
         **known,
     )
-
-
-def _digest(text: str) -> str:
-    """SHA-256 in base64, as in a content security policy."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
-def _script() -> str:
-    """All scripts in one function scope."""
-    scripts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    return f'"use strict";\n(() => {{\n{scripts}}})();\n'
-
-
-def _script_json(data: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
-def _number(value: float | None) -> str:
-    """Four digits, or thousands separated."""
-    if value is None:
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}"
-
-
-def _seconds(value: float) -> str:
-    """Time in the unit a person would use."""
-    if value < 60:
-        return f"{value:.1f} s"
-    return f"{value / 60:.1f} min" if value < 3600 else f"{value / 3600:.1f} h"

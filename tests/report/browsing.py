@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 
@@ -36,3 +37,18 @@ def opened(browser, path):
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     return console, [url for url in requests if not url.startswith(("file:", "data:", "blob:", "chrome:"))]
+
+
+def saved(browser, downloads, card, form):
+    """Bytes of a file, once it is there."""
+    time.sleep(0.15)  # Chromium drops, without a word, the eleventh download that a page asks for within a second
+    for old in downloads.iterdir():
+        old.unlink()
+    (button,) = browser.find_elements("css selector", f"#{card} [data-format={form}]")
+    browser.execute_script("arguments[0].click()", button)
+    path = downloads / f"{card}.{form}"
+    for _ in range(200):
+        if path.exists():
+            return path.read_bytes()
+        time.sleep(0.1)
+    raise AssertionError(f"{path.name} was not downloaded")

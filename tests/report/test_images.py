@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from browsing import chromium, opened
+from browsing import opened
 from records import record
 
 from clorg_scale.errors import InputError
@@ -132,19 +132,15 @@ def test_a_damaged_image_is_named(tmp_path):
 
 
 @pytest.mark.browser
-def test_the_page_shows_them(tmp_path):
-    browser = chromium(tmp_path / "profile")
-    try:
-        page = write_report(with_neighbors(), tmp_path / "report.html", images=as_idx(tmp_path / "x"))
-        console, requests = opened(browser, page)
-        assert (console, requests) == ([], [])
-        assert browser.execute_async_script(
-            "const done = arguments[0], all = [...document.images];"
-            "Promise.all(all.map(i => i.decode())).then(() => done(all.every(i => i.naturalWidth === 28 && i.alt)))"
-        )
-        first = browser.find_element("css selector", ".suspect")
-        assert "suggested" in first.text
-        assert len(first.find_elements("css selector", "img")) == 4
-        assert browser.find_elements("css selector", "#images [data-format=csv]")
-    finally:
-        browser.quit()
+def test_the_page_shows_them(browser, tmp_path):
+    page = write_report(with_neighbors(), tmp_path / "report.html", images=as_idx(tmp_path / "x"))
+    console, requests = opened(browser, page)
+    assert (console, requests) == ([], [])
+    assert browser.execute_async_script(
+        "const done = arguments[0], all = [...document.images];"
+        "Promise.all(all.map(i => i.decode())).then(() => done(all.every(i => i.naturalWidth === 28 && i.alt)))"
+    )
+    first = browser.find_element("css selector", ".suspect")
+    assert "suggested" in first.text
+    assert len(first.find_elements("css selector", "img")) == 4
+    assert browser.find_elements("css selector", "#images [data-format=csv]")
