@@ -52,7 +52,8 @@ function modelsShown(name, draw) {
     const controls = html("div", { class: "controls" });
     controls.append(box);
     parent.before(controls);
-    chosenModel[name] = 0;
+    chosenModel[name] = pageData.steps ? analyses.length - 1 : 0;  // of a training, its end
+    box.value = chosenModel[name];
   }
   return [analyses[chosenModel[name]]];
 }

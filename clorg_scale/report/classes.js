@@ -13,6 +13,7 @@ function drawClasses() {
   select("temperature", temperatures.map((T, t) => [t, `T = ${T}`]), "t");
   const mixing = pageData.mixing, table = newTable(parent, ["class", "points", ...analyses.map(a => several ? clip(a.name, 22) : "purity"), ...mixing.map((_, i) => several ? `mixes with, ${clip(analyses[i].name, 22)}` : "mixes most with")].slice(0, several && analyses.length > 3 ? 2 + analyses.length : undefined));
   table.classList.add("bars");
+  table.classList.toggle("many", analyses.length > 6);
   let refresh = null;
   function fill() {
     const value = (a, c) => {

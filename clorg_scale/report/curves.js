@@ -1,6 +1,6 @@
 // A page of curves alone: those of a training, or of a study.
 
-const { panels, x_title: xTitle, logarithmic } = JSON.parse(document.getElementById("data").textContent);
+const { panels, x_title: xTitle, logarithmic } = await readData();
 const LONGEST = 40;  // letters under an axis
 
 function drawPanels() {

@@ -61,5 +61,5 @@ def render_curves(
         kind=kind,
         facts=facts,
         points="",
-        points_url=None,
+        beside=[],
     )

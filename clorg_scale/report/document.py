@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ HERE = Path(__file__).parent
 
 SCRIPTS = ("observable-plot/plot.min.js", "elements.js", "palette.js", "drawing.js", "downloads.js")
 """Of every page, in the order in which they run, before its own."""
+
+MOST_PLAIN = 500_000
+"""Characters of data above which they stand in the page compressed, in base64."""
 
 
 def fill_document(template: str, data: Any, scripts: Sequence[str], **values: Any) -> str:
@@ -39,12 +43,16 @@ def fill_document(template: str, data: Any, scripts: Sequence[str], **values: An
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "seconds": _seconds, "probe_title": probe_title}
     document, script = _script_json(data), _function_scope((*SCRIPTS, *scripts))
+    packed = len(document) > MOST_PLAIN
+    if packed:
+        document = base64.b64encode(gzip.compress(document.encode("ascii"), mtime=0)).decode("ascii")
     return environment.get_template(template).render(
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_digest=_digest(script),
         data=Markup(document),
-        # A file of points beside the page is the only other one that may run; no text of the user's can know this word.
+        data_type="application/gzip" if packed else "application/json",
+        # Files beside the page are the only other ones that may run; no text of the user's can know this word.
         nonce=_digest(document),
         **values,
     )
@@ -56,9 +64,9 @@ def _digest(text: str) -> str:
 
 
 def _function_scope(names: Sequence[str]) -> str:
-    """Scripts in one function scope."""
+    """Scripts in one function scope, where they may wait."""
     scripts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
-    return f'"use strict";\n(() => {{\n{scripts}}})();\n'
+    return f'"use strict";\n(async () => {{\n{scripts}}})();\n'
 
 
 def _script_json(data: Any) -> str:

@@ -29,7 +29,8 @@ function spread(gap, options) {
   return {
     ...options,
     render(index, scales, values, dimensions, context, next) {
-      const order = [...index].sort((i, j) => values.y[i] - values.y[j]), y = Float64Array.from(values.y), lowest = dimensions.height - 6;
+      const order = [...index].sort((i, j) => values.y[i] - values.y[j]), y = Float64Array.from(values.y), { height, marginBottom } = dimensions;
+      const lowest = height - (order.length * gap < height - marginBottom - 8 ? marginBottom + 2 : 6);
       const step = Math.min(gap, (lowest - 8) / Math.max(1, order.length));
       order.forEach((i, at) => { if (at) y[i] = Math.max(y[i], y[order[at - 1]] + step); });
       order.reverse().forEach((i, at) => { y[i] = Math.min(y[i], at ? y[order[at - 1]] - step : lowest); });

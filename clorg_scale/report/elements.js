@@ -27,6 +27,17 @@ const chart = name => document.querySelector(`[data-chart="${name}"]`);
 const short = value => Number.isInteger(value) ? value.toLocaleString("en") : String(+value.toPrecision(3));
 const clip = (name, length) => name.length > length ? name.slice(0, length - 1) + "…" : name;
 
+function bytesOf(text) {  // of base64
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const decoded = atob(text), bytes = new Uint8Array(decoded.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = decoded.charCodeAt(i);
+  return bytes;
+}
+async function readData() {  // plain, or compressed where there are many (document.py)
+  const { type, textContent } = document.getElementById("data");
+  if (type === "application/json") return JSON.parse(textContent);
+  return new Response(new Blob([bytesOf(textContent)]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
 function onNewWidth(draw) {  // of the window; not when only its height changes, as on phones that scroll
   let width = innerWidth, resized = 0;
   addEventListener("resize", () => {

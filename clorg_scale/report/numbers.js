@@ -10,6 +10,6 @@ Object.assign(NUMBERS, {
   spectrum: () => byModel(a => a.spectrum ? a.spectrum.eigenvalues.map((eigenvalue, i) => ({ number: i + 1, eigenvalue, class_share: a.spectrum.class_share[i] })) : []),
   pairs: () => pageData.mixing.flatMap((m, i) => m.pairs.map(([a, b, ab, ba]) => ({ ...(several ? { model: analyses[i].name } : {}), class: analyses[i].classes[a], other_class: analyses[i].classes[b], share_in_other: ab, share_of_other: ba, basis: m.basis }))),
   density: () => byModel(a => a.classes.map((name, c) => ({ class: name, local_purity: (a.rld.purity[localAt(a)] || [])[c] ?? "", global_purity: (a.rld.purity[globalAt(a)] || [])[c] ?? "" }))),
-  images: () => pageData.images.suspects.map(s => ({ row: s.row, label: s.label, suggested_label: s.suggested, local_density: s.local_density, nearest: s.neighbors.map(n => n[0]).join(" "), labels_of_nearest: s.neighbors.map(n => n[1]).join("; ") })),
+  images: () => pageData.images.models.flatMap((shown, i) => shown.suspects.map(s => ({ ...(several ? { model: analyses[i].name } : {}), row: s.row, label: s.label, suggested_label: s.suggested, local_density: s.local_density, nearest: s.neighbors.map(n => n[0]).join(" "), labels_of_nearest: s.neighbors.map(n => n[1]).join("; ") }))),
   communities: () => byModel(a => a.communities.class_by_community.flatMap((counts, c) => counts.map((points, community) => ({ class: a.classes[c], community, points })).filter(row => row.points || a.classes.length <= MOST_ROWS))),
 });

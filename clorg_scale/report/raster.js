@@ -83,12 +83,6 @@ class Raster {
 
 // ---- the points of the page ---------------------------------------------------------------------------------------
 
-function bytesOf(text) {
-  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
-  const decoded = atob(text), bytes = new Uint8Array(decoded.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = decoded.charCodeAt(i);
-  return bytes;
-}
 function unpackMaps() {  // of each analysis: the packed columns (points.py), or its sample where the file with them is missing
   const beside = pageData.points_file, text = beside ? globalThis.clorgScalePoints : document.getElementById("points").textContent;
   if (text === undefined) return analyses.map(a => ({ ...fromSample(a), missing: beside }));

@@ -2,13 +2,13 @@
 
 const { steps } = pageData;
 
-function alongSteps(name, curves, yLabel, title, fromZero = true) {  // curves: [{ name, value(analysis) -> { y, e } or null }]
+function alongSteps(name, measures, yLabel, title, fromZero = true) {  // measures: [{ name, value(analysis) -> { y, e } or null }]
   const parent = chart(name);
   if (!parent) return;
-  const series = curves.map((curve, i) => ({
-    name: curve.name, color: modelColor(i),
+  const series = measures.map((measure, i) => ({
+    name: measure.name, color: modelColor(i),
     points: analyses.flatMap((a, j) => {
-      const found = curve.value(a);
+      const found = measure.value(a);
       return found === null ? [] : [{ x: steps[j], y: found.y, e: found.e || 0, label: `step ${short(steps[j])}\n${found.y.toFixed(4)}${found.e ? " ± " + found.e.toFixed(4) : ""}` }];
     }),
   })).filter(s => s.points.length);

@@ -28,11 +28,20 @@ def chromium(profile, *, downloads=None):
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
 
 
+def is_drawn(browser):
+    """Whether the page is drawn, in the end."""
+    for _ in range(100):
+        if browser.execute_script("return document.documentElement.dataset.ready") == "true":
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def opened(browser, path):
     """The page, drawn, with its console and its requests since the last one (the browser's own pages left out)."""
     browser.get_log("browser"), browser.get_log("performance")
     browser.get(path.as_uri())
-    assert browser.execute_script("return document.documentElement.dataset.ready") == "true"
+    assert is_drawn(browser)
     console = browser.get_log("browser")
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]

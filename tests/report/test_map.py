@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from browsing import opened
+from browsing import is_drawn, opened
 from records import record
 
 import clorg_scale as cs
@@ -111,7 +111,7 @@ def test_points_beside_the_page_are_read_and_missed(browser, tmp_path, monkeypat
     assert "2,993 points" in label
     beside.unlink()
     browser.get(page.as_uri())
-    assert browser.execute_script("return document.documentElement.dataset.ready") == "true"
+    assert is_drawn(browser)
     assert "100 points" in browser.find_element("css selector", "canvas").get_attribute("aria-label")
     assert "a page_points.js" in browser.find_element("id", "map").text
 

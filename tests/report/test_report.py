@@ -1,5 +1,7 @@
 """The report as a reader sees it: in a headless browser, offline, with hostile names."""
 
+import base64
+import gzip
 import json
 import re
 from dataclasses import replace
@@ -206,6 +208,20 @@ def test_the_data_in_the_page_is_the_analysis(tmp_path):
     assert json.loads(embedded)["analyses"][0] == json.loads(json.dumps(analysis.to_dict()))
     assert "<script>document.title" not in page
     assert set(re.findall(r"https?://[^/\"]*", page)) <= {"http://www.w3.org"}  # names of kinds of documents
+
+
+@pytest.mark.browser
+def test_much_data_is_compressed_and_whole(browser, tmp_path):
+    models = {name: record(name=name, n_classes=300, n_communities=200, seed=i) for i, name in enumerate("abcd")}
+    path = write_comparison(models, tmp_path / "report.html")
+    page = path.read_text()
+    packed = page.partition('type="application/gzip" id="data">')[2].partition("</script>")[0]
+    data = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert data["analyses"] == json.loads(json.dumps([analysis.to_dict() for analysis in models.values()]))
+    assert len(page) < 0.7 * len(json.dumps(data))
+    console, requests = opened(browser, path)
+    assert (console, requests) == ([], [])
+    assert len(browser.find_elements("css selector", "[data-chart=density] svg .marks > *")) == 4 * 299
 
 
 def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
