@@ -53,6 +53,17 @@ def test_text_is_legible_and_nothing_sticks_out_on_a_phone(browser, pages):
     assert sticking == 0
 
 
+def test_nothing_sticks_out_on_paper(browser, pages):
+    size = {"width": 794, "height": 1123, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    opened(browser, pages["three"])
+    assert browser.execute_script("return document.documentElement.scrollWidth - innerWidth") == 0
+    controls = browser.find_elements("css selector", ".controls, .downloads")
+    assert controls
+    assert not any(node.is_displayed() for node in controls)
+
+
 def middle_of_map(browser):
     """Middle of the first map, brought to the middle of the window."""
     return browser.execute_script(
