@@ -6,6 +6,7 @@ const widthOf = (parent, most = 760) => Math.max(250, Math.min(most, Math.floor(
 function drawing(parent, title, options) {  // a drawing at its true size, whose marks the arrow keys reach
   const root = Plot.plot({ ariaLabel: title, ...options });
   root.setAttribute("role", "img");
+  for (const group of root.querySelectorAll("g[aria-label]")) group.removeAttribute("aria-label");  // a picture is told of as a whole
   parent.append(root);
   makeWalkable(root);
   return root;

@@ -219,7 +219,7 @@ def test_much_data_is_compressed_and_whole(browser, tmp_path):
     packed = page.partition('type="application/gzip" id="data">')[2].partition("</script>")[0]
     data = json.loads(gzip.decompress(base64.b64decode(packed)))
     assert data["analyses"] == json.loads(json.dumps([analysis.to_dict() for analysis in models.values()]))
-    assert len(page) < 0.7 * len(json.dumps(data))
+    assert len(packed) < 0.6 * len(json.dumps(data))
     console, requests = opened(browser, path)
     assert (console, requests) == ([], [])
     assert len(browser.find_elements("css selector", "[data-chart=density] svg .marks > *")) == 4 * 299
