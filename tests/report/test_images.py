@@ -176,7 +176,7 @@ def test_models_and_checkpoints_show_theirs(browser, downloads, tmp_path):
     images = as_idx(tmp_path / "x")
     console, _ = opened(browser, cs.compare({"a": first, "b": second}).report(tmp_path / "two.html", images=images))
     assert console == []
-    assert len(browser.find_elements("css selector", ".suspect")) == 12 + 2
+    assert len(browser.find_elements("css selector", ".suspect")) == 6 + 2
     assert all_decoded(browser) > 0
     titles = [title.text for title in browser.find_elements("css selector", "#images h3")]
     assert titles[0] == "Points that disagree with their neighbors · a"
