@@ -107,7 +107,7 @@ def align(analyses: Sequence[Analysis]) -> list[Analysis]:
         if "map_x" in points:
             placed = turned(xy, like, np.column_stack([points["map_x"], points["map_y"]]).astype(np.float64))
             points = points | _columns(placed)
-        aligned.append(replace(analysis, point_map=moved, points=points))
+        aligned.append(analysis.with_changes(point_map=moved, points=points))
     return aligned
 
 
@@ -135,4 +135,4 @@ def with_map(
     )
     placed = np.full((analysis.n_points, 2), np.nan)
     placed[rows] = xy
-    return replace(analysis, point_map=points, points=analysis.points | _columns(placed))
+    return analysis.with_changes(point_map=points, points=analysis.points | _columns(placed))

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from clorg_scale.results.result import Columns, Result
 from clorg_scale.store.atomic import result_folder, write_together, write_whole
 from clorg_scale.store.endings import check_ending
 from clorg_scale.store.locks import lock_folder, releasing_locks
+
+if TYPE_CHECKING:
+    from clorg_scale.report.image_sources import ImageSource
 
 __all__ = ["STORED", "Comparison", "compare"]
 
@@ -114,24 +117,31 @@ class Comparison(Result):
                 rows.append({"model": model, **pair.to_dict(), "ranks": ranks})
         return rows
 
-    def report(self, path: str | Path) -> Path:
+    def report(self, path: str | Path, *, images: str | Path | ImageSource | None = None) -> Path:
         """Write the self-contained HTML page, whole or not at all; of checkpoints, one that follows their steps.
 
         Maps of the same points are turned like each other.
+
+        Parameters
+        ----------
+        path
+            File to write.
+        images
+            The images of the points, as for `Analysis.report`; shown of each model.
         """
         check_ending(path, (".html", ".htm"))
         if self.steps is not None:
-            return write_trajectory(self.analyses, self.steps, path)
+            return write_trajectory(self.analyses, self.steps, path, images=images)
         turned_maps = align(list(self.analyses.values()))
-        return write_comparison(
-            dict(zip(self.analyses, turned_maps, strict=True)), path, look_alikes=self.look_alikes()
-        )
+        by_name = dict(zip(self.analyses, turned_maps, strict=True))
+        return write_comparison(by_name, path, look_alikes=self.look_alikes(), images=images)
 
     @releasing_locks
-    def write(self, folder: str | Path) -> None:
+    def write(self, folder: str | Path, *, images: str | Path | ImageSource | None = None) -> None:
         """Write comparison.html, comparison.json (the table) and analyses.json into a folder: all of them, or none.
 
-        analyses.json is what `to_json` writes, without the values of single points; `clorg-scale figures` reads it.
+        analyses.json is what `to_json` writes, without the values of single points; `clorg-scale figures` reads it. The
+        page shows the `images` of the points, as for `Analysis.report`.
 
         Raises
         ------
@@ -142,7 +152,7 @@ class Comparison(Result):
         with result_folder(folder):
             lock_folder(folder)
             with write_together():
-                self.report(folder / "comparison.html")
+                self.report(folder / "comparison.html", images=images)
                 with write_whole(folder / "comparison.json", "w") as file:
                     file.write(json.dumps(self.table(), indent=1, allow_nan=False) + "\n")
                 smaller = {name: replace(analysis, points={}) for name, analysis in self.analyses.items()}

@@ -75,7 +75,7 @@ def analyze(
     unlabelled: int | str | None = UNLABELLED,
     normalize: bool = False,
     max_over_epochs: bool = False,
-    images: str | Path | None = None,
+    images: str | Path | ImageSource | None = None,
 ) -> Analysis:
     """Compute every measure of how embeddings are organized.
 
@@ -242,13 +242,13 @@ def analyze(
     return analysis
 
 
-def _open_images(images: str | Path, n_points: int, output: str | Path | None) -> ImageSource:
+def _open_images(images: str | Path | ImageSource, n_points: int, output: str | Path | None) -> ImageSource:
     """Open the images before anything is computed, so that a wrong folder is noticed at once."""
     from clorg_scale.report.image_sources import open_images
 
     if output is None:
         raise InputError("images are shown in the report; give output, the folder for it, too.")
-    return open_images(images, n_points)
+    return open_images(images, n_points) if isinstance(images, (str, Path)) else images
 
 
 def _spectrum_size(data: Inputs) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from clorg_scale.analysis.record import AnalysisRecord
 from clorg_scale.analysis.stages import read_result
@@ -48,8 +49,20 @@ class Analysis(AnalysisRecord):
             If the file is missing, truncated, or something else.
         """
         record = super().from_json(path)
-        object.__setattr__(record, "_folder", Path(path) if Path(path).is_dir() else Path(path).parent)
-        return record
+        return record.stored_in(Path(path) if Path(path).is_dir() else Path(path).parent)
+
+    def stored_in(self, folder: Path) -> Self:
+        """Read the k-NN table from this folder when it is needed, instead of keeping it."""
+        object.__setattr__(self, "_folder", folder)
+        object.__setattr__(self, "_neighbors", None)
+        return self
+
+    def with_changes(self, **changes: Any) -> Self:
+        """Copy with other values of fields, and the same k-NN table."""
+        changed = replace(self, **changes)
+        for name in ("_folder", "_neighbors"):
+            object.__setattr__(changed, name, getattr(self, name, None))
+        return changed
 
     def with_neighbors(self, table: KNN) -> Self:
         """Keep the k-NN table of the points at hand, for `neighbor_table`."""

@@ -37,6 +37,7 @@ def track(
     output: str | Path | None = None,
     resume: bool = True,
     progress: bool = False,
+    images: str | Path | None = None,
     **settings: Any,
 ) -> Comparison:
     """Analyze the same points at several checkpoints of a training.
@@ -55,6 +56,9 @@ def track(
         As for `analyze`, with a smaller map and the quick probes.
     output
         Folder for a folder of each checkpoint, and for the comparison of all.
+    images
+        The images of the points, as for `analyze`, shown in the report of each checkpoint and in that of all. Needs
+        `output`.
     settings
         More arguments of `analyze`.
 
@@ -76,6 +80,7 @@ def track(
         "unlabelled": unlabelled,
         "resume": resume,
         "progress": progress,
+        "images": images,
     }
     analyses: dict[str, Analysis] = {}
     before: PointMap | None = None
@@ -88,12 +93,14 @@ def track(
             normalize = bool(settings.get("normalize", False))
             analysis = _map_after(before, analysis, embeddings, stages, seed=seed, normalize=normalize)
             if own is not None:
-                _write(analysis, own)
+                _write(analysis, own, images)
+        if own is not None:
+            analysis = analysis.stored_in(own)
         before = analysis.point_map
         analyses[name] = analysis
     comparison = compare(analyses)
     if folder is not None:
-        comparison.write(folder)
+        comparison.write(folder, images=images)
     return comparison
 
 
@@ -115,9 +122,9 @@ def _map_after(
 
 
 @releasing_locks
-def _write(analysis: Analysis, folder: Path) -> None:
+def _write(analysis: Analysis, folder: Path, images: str | Path | None) -> None:
     """Replace the analysis without a map by that with one."""
     lock_folder(folder)
     with write_together():
         analysis.to_json(folder / "analysis.json")
-        analysis.report(folder / "report.html")
+        analysis.report(folder / "report.html", images=images)

@@ -1,4 +1,4 @@
-"""Organization of the embeddings during training: measures every few epochs, as a table and a picture."""
+"""Organization of the embeddings during training: measures every few epochs, as a table and a page of curves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 
 from clorg_scale.arrays.normalize import normalize_rows
 from clorg_scale.backbones.architectures import Backbone
-from clorg_scale.backbones.curves import Panel, draw_curves
 from clorg_scale.backbones.embedding import features_of
 from clorg_scale.backbones.training import Epoch
 from clorg_scale.backbones.watch import ImageWatch
@@ -22,6 +21,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.measures import calinski_harabasz, class_homogeneity
 from clorg_scale.neighbors import knn
 from clorg_scale.probes.nearest import KNNProbe
+from clorg_scale.report.curves import Panel, render_curves
 from clorg_scale.rld import rld
 from clorg_scale.store import save_embeddings
 from clorg_scale.store.atomic import make_folder, write_together, write_whole
@@ -41,8 +41,8 @@ VOTERS = 20
 class Recorder:
     """Measure a backbone during training; pass it to `train` as `on_epoch`.
 
-    Writes measures.csv and measures.svg: RLD, class homogeneity among cosine neighbors, Calinski-Harabasz, and the k-NN
-    accuracy on one half of the images, with the other half as training set (k = 20, cosine). A resumed training
+    Writes measures.csv and measures.html: RLD, class homogeneity among cosine neighbors, Calinski-Harabasz, and the
+    k-NN accuracy on one half of the images, with the other half as training set (k = 20, cosine). A resumed training
     continues both files. The column "normalized" is 1 where embeddings were divided by their lengths first, else 0.
 
     Parameters
@@ -176,7 +176,15 @@ class Recorder:
                 (f"Calinski-Harabasz, {how}", {"": "calinski_harabasz"}),
             )
         ]
-        contents = {"measures.csv": text.getvalue(), "measures.svg": draw_curves(epochs, panels, x_title="epoch")}
+        page = render_curves(
+            epochs,
+            panels,
+            title=f"Measures of {self.images.name} along the training",
+            x_title="epoch",
+            kind="training",
+            facts=f"{len(self._chosen):,} images · {how} · {len(self.images.classes):,} classes",
+        )
+        contents = {"measures.csv": text.getvalue(), "measures.html": page}
         with write_together():
             for name, content in contents.items():
                 with write_whole(self.folder / name, "w") as file:

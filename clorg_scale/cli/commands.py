@@ -15,6 +15,7 @@ from clorg_scale.cli.options import (
     Dask,
     DeviceName,
     Embeddings,
+    Images,
     Json,
     Labels,
     MemoryLimit,
@@ -127,13 +128,7 @@ def analyze(
         float,
         typer.Option(help="Perplexity of the map: about how many neighbors a point keeps near.", metavar="NUMBER"),
     ] = 30.0,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            help="Images of the points, in their order, to show in the report: a folder, an idx or a Parquet file.",
-            metavar="FOLDER|FILE",
-        ),
-    ] = None,
+    images: Images = None,
     chi_points: Annotated[
         str,
         typer.Option(help="Number of points that class homogeneity is measured on, or all.", metavar="N"),
@@ -249,6 +244,7 @@ def compare(
     folders: Annotated[list[Path], typer.Argument(help="Folders written by 'clorg-scale analyze'.", metavar="FOLDERS")],
     *,
     out: Out,
+    images: Images = None,
     as_json: Json = False,
 ) -> None:
     """Compare the analyses of several models; writes comparison.html and comparison.json to FOLDER.
@@ -266,7 +262,7 @@ def compare(
         raise InputError("The same folder is given twice; name each model's folder once.")
     comparison = run(dict(zip(names, analyses, strict=True)))
     table = comparison.table()
-    comparison.write(out)
+    comparison.write(out, images=images)
     if as_json:
         print_json(table)
         return

@@ -126,6 +126,14 @@ Dask = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.", callback=_checked_folder, metavar="FOLDER")]
 
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        help="Images of the points, in their order, to show in the report: a folder, an idx or a Parquet file.",
+        metavar="FOLDER|FILE",
+    ),
+]
+
 LISTED_COLUMNS = 8
 """Largest number of columns that a line about a table names."""
 

@@ -10,6 +10,7 @@ import typer
 from clorg_scale.cli.app import app
 from clorg_scale.cli.options import (
     DeviceName,
+    Images,
     Json,
     Labels,
     MemoryLimit,
@@ -52,6 +53,7 @@ def track(
     map_points: Annotated[
         int, typer.Option(help="Largest number of points on each map; 0: no maps.", metavar="N")
     ] = 2_000,
+    images: Images = None,
     k: Neighbors = 15,
     normalize: Normalize = False,
     seed: Seed = 0,
@@ -78,6 +80,7 @@ def track(
         output=out,
         probes=[] if probes == "none" else [part.strip() for part in probes.split(",")],
         map_points=map_points,
+        images=images,
         k=k,
         normalize=normalize,
         seed=seed,

@@ -9,8 +9,8 @@ function drawRld() {
     })).sort((p, q) => p.x - q.x),
   }));
   const null0 = analyses[0].rld;
-  series.push({ name: "shuffled labels", color: "var(--soft)", dotted: true, points: null0.temperatures.map((x, t) => ({ x, y: null0.null_mean[t] })).sort((p, q) => p.x - q.x) });
-  lines(chart("rld"), series, { xLabel: "temperature T (small: near neighbors only)", yLabel: "RLD", title: "Relative Local Density against temperature" });
+  series.push({ name: "shuffled labels", color: "var(--soft)", dotted: true, unnamed: true, points: null0.temperatures.map((x, t) => ({ x, y: null0.null_mean[t] })).sort((p, q) => p.x - q.x) });
+  curves(chart("rld"), series, { named: several, xLabel: "temperature T (small: near neighbors only)", yLabel: "RLD", title: "Relative Local Density against temperature" });
 }
 function drawChi() {
   const series = analyses.map((a, i) => ({
@@ -22,7 +22,7 @@ function drawChi() {
       return { x: +k, y, e: 1.96 * error, label };
     }),
   }));
-  lines(chart("chi"), series, { xLabel: "neighbors k", yLabel: "CHI", title: "Class homogeneity against the number of neighbors" });
+  curves(chart("chi"), series, { named: several, xLabel: "neighbors k", yLabel: "CHI", title: "Class homogeneity against the number of neighbors" });
 }
 
 // ---- spectrum ---------------------------------------------------------------------------------------------------
@@ -34,10 +34,10 @@ function drawSpectrum() {
     name: a.name, color: modelColor(i),
     points: values(a.spectrum).map((y, j) => ({ x: j + 1, y, label: `${word} ${j + 1}\n${y.toFixed(4)}` })),
   }));
-  const options = { xLabel: "number of the eigenvector" };
+  const options = { named: several, xLabel: "number of the eigenvector" };
   const [left, right] = figures(parent, ["", ""]);
-  lines(left, series(s => s.eigenvalues, "eigenvalue"), { ...options, yLabel: "eigenvalue", title: "Leading eigenvalues of the affinity graph", fromZero: false });
-  lines(right, series(s => s.class_share, "eigenvectors 1 to"), { ...options, yLabel: "share", title: "Share of the class indicators in the first eigenvectors" });
+  curves(left, series(s => s.eigenvalues, "eigenvalue"), { ...options, yLabel: "eigenvalue", title: "Leading eigenvalues of the affinity graph", fromZero: false });
+  curves(right, series(s => s.class_share, "eigenvectors 1 to"), { ...options, yLabel: "share", title: "Share of the class indicators in the first eigenvectors" });
 }
 
 // ---- of many models, one at a time --------------------------------------------------------------------------------
@@ -52,7 +52,8 @@ function modelsShown(name, draw) {
     const controls = html("div", { class: "controls" });
     controls.append(box);
     parent.before(controls);
-    chosenModel[name] = 0;
+    chosenModel[name] = pageData.steps ? analyses.length - 1 : 0;  // of a training, its end
+    box.value = chosenModel[name];
   }
   return [analyses[chosenModel[name]]];
 }
@@ -62,35 +63,25 @@ function modelsShown(name, draw) {
 function drawProbes() {
   const parent = chart("probes");
   if (!parent) return;
-  const names = [...new Set(analyses.flatMap(a => a.probes.map(p => p.name)))];
-  const W = widthOf(parent), least = 20 + 17 * analyses.length, step = Math.max(least, Math.min(270 / names.length, 2.2 * least));
-  const left = W < 420 ? 112 : 132, right = W < 420 ? 66 : 110, top = 8, H = top + names.length * step + 48;
-  const all = analyses.flatMap(a => a.probes.flatMap(p => p.accuracy_interval.concat(p.accuracy)));
-  const ends = [Math.min(...all), Math.max(Math.max(...all), Math.min(...all) + 0.01)], tick = niceStep(...ends, W < 420 ? 3 : 4);
-  const low = Math.max(0, Math.floor(ends[0] / tick + 1e-9) * tick), high = Math.min(1, Math.ceil(ends[1] / tick - 1e-9) * tick);
-  const X = v => left + (v - low) / (high - low) * (W - left - right);
-  const root = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Accuracy of each probe" }, parent);
-  for (const t of niceTicks(low, high, W < 420 ? 3 : 4)) {
-    svg("line", { x1: X(t), x2: X(t), y1: top, y2: H - 36, class: "axis" }, root);
-    text(root, X(t), H - 20, String(t), { "text-anchor": "middle" });
-  }
-  text(root, (left + W - right) / 2, H - 3, "accuracy", { "text-anchor": "middle" });
-  text(root, W - right + 8, top + 4, "parameters", {});
-  names.forEach((name, row) => {
-    const middle = top + 12 + row * step + step / 2 - 6;
-    text(root, left - 12, middle + 4, titles[name] || name, { "text-anchor": "end", class: "strong" });
-    analyses.forEach((a, i) => {
-      const p = a.probes.find(p => p.name === name);
-      if (!p) return;
-      const y = middle + (i - (analyses.length - 1) / 2) * 17;
-      svg("line", { x1: X(p.accuracy_interval[0]), x2: X(p.accuracy_interval[1]), y1: y, y2: y, stroke: modelColor(i), "stroke-width": 3, "stroke-linecap": "round", opacity: .45 }, root);
-      mark(root, i, X(p.accuracy), y, modelColor(i), 5);
-      text(root, W - right + 8, y + 4, p.n_parameters.toLocaleString("en"), {});
-      explain(svg("rect", { x: left, y: y - 9, width: W - left - right, height: 18, class: "reach" }, root),
-        `${titles[name] || name}${several ? ", " + a.name : ""}\naccuracy ${p.accuracy.toFixed(4)} [${p.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]\n${p.n_parameters.toLocaleString("en")} parameters, ${p.seconds.toFixed(1)} s`);
-    });
+  const found = analyses.flatMap((a, i) => a.probes.map(p => ({ ...p, i, low: p.accuracy_interval[0], high: p.accuracy_interval[1], title: titles[p.name] || p.name })));
+  const names = [...new Set(found.map(p => p.title))], W = widthOf(parent), narrow = W < NARROW, ticks = narrow ? 3 : 4;
+  const least = 20 + 17 * analyses.length, step = Math.max(least, Math.min(270 / names.length, 2.2 * least));
+  const low = Math.min(...found.map(p => p.low)), high = Math.max(...found.map(p => p.high), low + 0.01);
+  const row = { fy: "title", y: "i" }, place = { ...row, x: "accuracy" };
+  const tell = p => `${p.title}${several ? ", " + analyses[p.i].name : ""}\naccuracy ${p.accuracy.toFixed(4)} [${p.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]\n${p.n_parameters.toLocaleString("en")} parameters, ${p.seconds.toFixed(1)} s`;
+  drawing(parent, "Accuracy of each probe", {
+    width: W, height: 20 + names.length * step + 44, marginLeft: narrow ? 112 : 132, marginRight: narrow ? 66 : 110, marginTop: 20, marginBottom: 44,
+    x: { domain: [low, high], nice: ticks }, y: { type: "point", domain: analyses.map((_, i) => i), axis: null, padding: (step / 17 - analyses.length + 1) / 2 }, fy: { domain: names, axis: null, padding: 0 },
+    marks: [
+      Plot.gridX({ ticks, stroke: "var(--line)", strokeOpacity: 1 }), below(ticks, "accuracy"),
+      Plot.text(names, { fy: d => d, text: d => d, frameAnchor: "left", dx: -12, textAnchor: "end", className: "strong" }),
+      Plot.text(["parameters"], { facetAnchor: "top", frameAnchor: "top-right", dx: narrow ? 66 : 8, dy: -14, textAnchor: narrow ? "end" : "start" }),
+      Plot.ruleY(found, { ...row, x1: "low", x2: "high", stroke: p => modelColor(p.i), strokeWidth: 3, strokeLinecap: "round", strokeOpacity: 0.45 }),
+      Plot.dot(found, { ...place, r: 5, fill: p => modelColor(p.i), symbol: p => modelShape(p.i), stroke: "var(--card)", strokeWidth: 1.2, className: "marks" }),
+      Plot.text(found, { ...row, frameAnchor: "right", dx: 8, textAnchor: "start", text: p => p.n_parameters.toLocaleString("en") }),
+      Plot.ruleY(found, telling(found, tell, { ...row, stroke: "transparent", strokeWidth: 17, className: "reach" })),
+    ],
   });
-  makeWalkable(root);
 }
 
 function drawStudies() {
@@ -111,7 +102,7 @@ function drawStudies() {
           label: `${short(value)}: accuracy ${row.result.accuracy.toFixed(4)} [${row.result.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]`,
         });
         const points = flat ? ends.map(value => point(found[0], value)) : found.map(row => point(row, row[x]));
-        return { name: titles[name] || name, color: color(name), dotted: flat, named: true, points: points.sort((p, q) => p.x - q.x) };
+        return { name: titles[name] || name, color: color(name), dotted: flat, points: points.sort((p, q) => p.x - q.x) };
       });
     };
     for (const [title, x, fixed] of [
@@ -120,7 +111,7 @@ function drawStudies() {
       ["temperature T of the graph", "temperature", ["label_fraction", "k"]],
     ]) {
       const [figure] = figures(parent, [`By ${title}${several ? " · " + a.name : ""}`]);
-      later.push(() => lines(figure, seriesOver(x, ...fixed), { xLabel: title, yLabel: "accuracy", title: `Accuracy by ${title}`, named: true, fromZero: false }));
+      later.push(() => curves(figure, seriesOver(x, ...fixed), { xLabel: title, yLabel: "accuracy", title: `Accuracy by ${title}`, named: true, fromZero: false }));
     }
   }
   for (const draw of later) draw();
@@ -144,22 +135,22 @@ function communityMatrix(figure, a) {  // columns: the communities that hold mos
   if (rest) shares.forEach(row => row.push(Math.max(0, 1 - row.reduce((x, y) => x + y, 0))));
   const rows = a.classes.map((_, c) => c), home = c => shares[c].indexOf(Math.max(...shares[c]));
   rows.sort((p, q) => home(p) - home(q) || shares[q][home(q)] - shares[p][home(p)]);
-  const n = columns.length + (rest ? 1 : 0), W = widthOf(figure, 96 + 30 * n), left = W < 420 ? 84 : 110, top = 6, gap = rest ? 8 : 0;
-  const cell = (W - left - gap - 2) / n, h = rows.length > 20 ? 16 : 24, H = rows.length * h;
-  const root = svg("svg", { viewBox: `0 0 ${W} ${H + top + 38}`, role: "img", "aria-label": `Share of each class in each community${several ? `, ${a.name}` : ""}`, style: `max-width:${W}px` }, figure);
-  rows.forEach((c, r) => {
-    text(root, left - 8, top + r * h + h / 2 + 4, clip(a.classes[c], W < 420 ? 12 : 17), { "text-anchor": "end" });
-    shares[c].forEach((v, m) => {
-      const other = rest && m === columns.length, box = svg("rect", { x: left + m * cell + (other ? gap : 0), y: top + r * h, width: Math.max(1, cell - 1.5), height: h - 1.5, rx: 2, style: `fill:rgba(var(--heat), ${(0.05 + 0.95 * v).toFixed(3)})` }, root);
-      const which = other ? `the other ${(nm - columns.length).toLocaleString("en")} communities` : `community ${columns[m]} (${a.communities.sizes[columns[m]].toLocaleString("en")} points)`;
-      explain(box, `${a.classes[c]}\n${(v * 100).toFixed(1)} % in ${which}`);
-    });
+  const n = columns.length + (rest ? 1 : 0), W = widthOf(figure, 96 + 30 * n), narrow = W < NARROW, letters = narrow ? 12 : 17;
+  const left = 14 + 7.2 * Math.min(letters, Math.max(...a.classes.map(name => name.length))), size = (W - left - 2) / n;
+  const cells = rows.flatMap(c => shares[c].map((share, m) => ({ c, m, share })));
+  const which = m => m === columns.length ? `the other ${(nm - columns.length).toLocaleString("en")} communities` : `community ${columns[m]} (${a.communities.sizes[columns[m]].toLocaleString("en")} points)`;
+  const every = Math.max(1, Math.ceil(20 / size)), ticks = columns.map((_, m) => m).filter(m => m % every === 0).concat(rest && size > 18 ? [columns.length] : []);
+  const tell = ({ c, m, share }) => `${a.classes[c]}\n${(share * 100).toFixed(1)} % in ${which(m)}`;
+  const root = drawing(figure, `Share of each class in each community${several ? `, ${a.name}` : ""}`, {
+    width: W, height: 6 + rows.length * (rows.length > 20 ? 16 : 24) + 44, marginLeft: left, marginRight: 2, marginTop: 6, marginBottom: 44,
+    x: { type: "band", domain: [...Array(n).keys()], padding: 0 }, y: { type: "band", domain: rows, padding: 0 }, opacity: { domain: [0, 1], range: [0.05, 1] },
+    marks: [
+      Plot.cell(cells, telling(cells, tell, { x: "m", y: "c", fill: "rgb(var(--heat))", fillOpacity: { value: "share", scale: true }, insetRight: 1.5, insetBottom: 1.5, rx: 2, className: "cells" })),
+      Plot.axisY({ tickSize: 0, tickPadding: 8, label: null, tickFormat: c => clip(a.classes[c], letters) }),
+      below(ticks, `community, numbered by size${rest && !narrow ? "; last column: the rest" : ""}`, { tickFormat: m => m === columns.length ? "rest" : String(columns[m]) }),
+    ],
   });
-  const every = Math.max(1, Math.ceil(20 / cell));
-  for (let m = 0; m < columns.length; m += every) text(root, left + m * cell + cell / 2, top + H + 16, String(columns[m]), { "text-anchor": "middle" });
-  if (rest && cell > 18) text(root, left + columns.length * cell + gap + cell / 2, top + H + 16, "rest", { "text-anchor": "middle" });
-  text(root, left + n * cell / 2, top + H + 34, `community, numbered by size${rest && W > 420 ? "; last column: the rest" : ""}`, { "text-anchor": "middle" });
-  makeWalkable(root);
+  root.style.maxWidth = `${W}px`;
 }
 function communityTable(figure, a, i) {  // of many classes: what each community is made of
   const counts = a.communities.class_by_community, table = newTable(figure, ["community", "points", "classes", "largest class", "others"]);

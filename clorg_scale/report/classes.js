@@ -13,6 +13,7 @@ function drawClasses() {
   select("temperature", temperatures.map((T, t) => [t, `T = ${T}`]), "t");
   const mixing = pageData.mixing, table = newTable(parent, ["class", "points", ...analyses.map(a => several ? clip(a.name, 22) : "purity"), ...mixing.map((_, i) => several ? `mixes with, ${clip(analyses[i].name, 22)}` : "mixes most with")].slice(0, several && analyses.length > 3 ? 2 + analyses.length : undefined));
   table.classList.add("bars");
+  table.classList.toggle("many", analyses.length > 6);
   let refresh = null;
   function fill() {
     const value = (a, c) => {
@@ -47,43 +48,49 @@ function drawClasses() {
 let highlightClass = () => {};
 
 function drawDensity() {
-  const parent = chart("density"), n = analyses[0].classes.length, W = widthOf(parent), H = Math.min(W < 420 ? 300 : 340, W), left = 46, right = 20, top = 26, bottom = 44;
+  const parent = chart("density"), first = analyses[0], W = widthOf(parent), narrow = W < NARROW, H = Math.min(narrow ? 300 : 340, W), ticks = narrow ? 4 : 5;
   const points = analyses.flatMap((a, i) => a.classes.map((name, c) => ({ name, c, i, x: (a.rld.purity[globalAt(a)] || [])[c] ?? null, y: (a.rld.purity[localAt(a)] || [])[c] ?? null }))).filter(p => p.x !== null && p.y !== null);
   if (!points.length) return;
-  const root = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Local against global density of each class" }, parent);
-  const domain = values => {  // from tick to tick
-    const [low, high] = values.reduce(([p, q], v) => [Math.min(p, v), Math.max(q, v)], [Infinity, -Infinity]), step = niceStep(low, Math.max(high, low + 0.01), W < 420 ? 4 : 5);
-    return [Math.max(0, Math.floor(low / step + 1e-9) * step), Math.ceil(Math.max(high, low + 0.01) / step - 1e-9) * step];
+  const many = points.length > 200, nodes = new Map(), named = points.filter(p => p.i === 0), domain = key => {
+    const [low, high] = points.reduce(([least, most], p) => [Math.min(least, p[key]), Math.max(most, p[key])], [Infinity, -Infinity]);
+    return [low, Math.max(high, low + 0.01)];
   };
-  const [[x0, x1], [y0, y1]] = [domain(points.map(p => p.x)), domain(points.map(p => p.y))];
-  const X = x => left + (x - x0) / (x1 - x0) * (W - left - right), Y = y => H - bottom - (y - y0) / (y1 - y0) * (H - top - bottom);
-  for (const t of niceTicks(y0, y1)) {
-    svg("line", { x1: left, x2: W - right, y1: Y(t), y2: Y(t), class: "axis" }, root);
-    text(root, left - 8, Y(t) + 4, String(t), { "text-anchor": "end" });
-  }
-  for (const t of niceTicks(x0, x1, W < 420 ? 4 : 5)) text(root, X(t), H - bottom + 18, String(t), { "text-anchor": "middle" });
-  text(root, (left + W - right) / 2, H - 6, `purity at T = ${analyses[0].rld.temperatures[globalAt(analyses[0])]}: across the whole set`, { "text-anchor": "middle" });
-  text(root, left - 34, 11, `purity at T = ${analyses[0].rld.temperatures[localAt(analyses[0])]}: among near neighbors`, {});
-  const many = points.length > 200, nodes = new Map();
-  for (const p of points) {
-    const node = mark(root, p.i, X(p.x), Y(p.y), modelColor(p.i), many ? 3 : 5, { "fill-opacity": many ? 0.6 : 0.9 });
+  const tell = p => `${p.name}${several ? "\n" + analyses[p.i].name : ""}\nlocally ${p.y.toFixed(3)}, globally ${p.x.toFixed(3)}`;
+  const link = (node, p) => {
     node.addEventListener("click", () => chooseClass(p.c));
-    explain(node, `${p.name}${several ? "\n" + analyses[p.i].name : ""}\nlocally ${p.y.toFixed(3)}, globally ${p.x.toFixed(3)}`);
     nodes.set(p.c, [...(nodes.get(p.c) || []), node]);
-  }
-  const boxes = [], far = p => Math.hypot(X(p.x) - (left + W - right) / 2, Y(p.y) - (H + top - bottom) / 2), order = points.filter(p => p.i === 0).sort((p, q) => far(q) - far(p));
-  for (const p of order) {  // names that do not touch, those at the rim first
-    const name = clip(p.name, 18), wide = 7 * name.length, at = X(p.x) + 9 + wide > W ? -1 : 1, box = { x: X(p.x) + at * 9, y: Y(p.y), wide };
-    const range = b => at > 0 ? [b.x, b.x + b.wide] : [b.x - b.wide, b.x];
-    if (boxes.length >= 14 || boxes.some(b => Math.abs(b.y - box.y) < 14 && b.range[0] < range(box)[1] && range(box)[0] < b.range[1])) continue;
-    boxes.push({ ...box, range: range(box) });
-    text(root, box.x, box.y + 4, name, { "text-anchor": at > 0 ? "start" : "end", class: "halo" });
-  }
+  };
+  const boxes = [], names = side => Plot.text(named, apart(named, boxes, side, { x: "x", y: "y", dx: 9 * side, textAnchor: side > 0 ? "start" : "end", text: p => clip(p.name, 18), className: "halo" }));
+  const root = drawing(parent, "Local against global density of each class", {
+    width: W, height: H, marginLeft: 46, marginRight: 20, marginTop: 26, marginBottom: 44, x: { domain: domain("x"), nice: ticks }, y: { domain: domain("y"), nice: ticks },
+    marks: [
+      ...horizontal(ticks, `purity at T = ${first.rld.temperatures[localAt(first)]}: among near neighbors`),
+      below(ticks, `purity at T = ${first.rld.temperatures[globalAt(first)]}: across the whole set`),
+      Plot.dot(points, telling(points, tell, { x: "x", y: "y", r: many ? 3 : 5, fill: p => modelColor(p.i), symbol: p => modelShape(p.i), fillOpacity: many ? 0.6 : 0.9, stroke: "var(--card)", strokeWidth: 1.2, className: "marks" }, link)),
+      names(1), names(-1),
+    ],
+  });
   highlightClass = c => {
     root.querySelectorAll(".current").forEach(node => node.classList.remove("current"));
-    for (const node of nodes.get(c) || []) { node.classList.add("current"); if (n > 1) node.parentNode.append(node); }
+    for (const node of nodes.get(c) || []) { node.classList.add("current"); node.parentNode.append(node); }
   };
-  makeWalkable(root);
+}
+// Options of names beside marks that do not touch: those farthest from the middle first, to the right (side 1) where there is room,
+// else to the left (-1). `boxes` holds what was placed.
+function apart(named, boxes, side, options) {
+  const MOST = 14, LETTER = 7;
+  return {
+    ...options,
+    render(index, scales, { x, y, ...values }, dimensions, context, next) {
+      const { width, height, marginLeft, marginTop } = dimensions, far = i => Math.hypot(x[i] - (marginLeft + width) / 2, y[i] - (marginTop + height) / 2);
+      const kept = [...index].sort((i, j) => far(j) - far(i)).filter(i => {
+        const wide = LETTER * Math.min(18, named[i].name.length), fits = x[i] + 9 + wide <= width, from = x[i] + (side > 0 ? 9 : -9 - wide);
+        if (fits !== side > 0 || boxes.length >= MOST || boxes.some(b => Math.abs(b.y - y[i]) < 14 && b.from < from + wide && from < b.from + b.wide)) return false;
+        return boxes.push({ y: y[i], from, wide });
+      });
+      return next(kept, scales, { x, y, ...values }, dimensions, context);
+    },
+  };
 }
 
 function drawPairs() {

@@ -1,28 +1,39 @@
 // Images of the points: suspicious ones with their neighbors, similar ones of different classes, members of communities.
 
+const FIRST_IMAGES = several ? 6 : 12;  // entries of a group until all are asked for
+
 function drawImages() {
-  const parent = chart("images"), { images } = pageData;
+  const parent = chart("images"), { images, images_file: beside } = pageData;
   if (!parent || !images) return;
-  if (!images.side) { html("p", { class: "note" }, "The thumbnails would be too large for a page.", parent); return; }
+  const thumbnails = beside ? globalThis.clorgScaleImages : images.thumbnails;
+  if (!thumbnails) { html("p", { class: "note" }, `The file ${beside} with the images is not beside this page.`, parent); return; }
+  for (const a of modelsShown("images", drawImages)) drawImagesOf(parent, images.models[analyses.indexOf(a)], thumbnails, several ? ` · ${a.name}` : "");
+}
+function drawImagesOf(parent, shown, thumbnails, model) {
   const picture = ([row, label], into, caption) => {
     const figure = html("figure", { "data-row": row }, null, into);
-    html("img", { src: images.thumbnails[row], alt: `row ${row}${label ? `, ${label}` : ""}`, decoding: "async" }, null, figure);
+    html("img", { src: thumbnails[row], alt: `row ${row}${label ? `, ${label}` : ""}`, decoding: "async" }, null, figure);
     if (caption !== null) html("figcaption", {}, caption, figure);
     figure.addEventListener("pointerenter", () => pointAtRow(row));
     figure.addEventListener("pointerleave", () => pointAtRow(-1));
     return figure;
   };
-  const group = (title, entries, first, draw) => {
+  const group = (title, entries, draw) => {
     if (!entries.length) return;
-    html("h3", {}, title, parent);
-    const box = html("div", { class: "items" }, null, parent), nodes = entries.map(entry => draw(entry, html("div", { class: "item" }, null, box)) || box.lastChild);
-    if (nodes.length <= first) return;
-    const show = all => { nodes.forEach((node, i) => { node.hidden = !all && i >= first; }); button.textContent = all ? `Show the first ${first}` : `Show all ${nodes.length}`; button.dataset.all = all; };
-    const button = html("button", { type: "button" }, null, html("div", { class: "controls unfold" }, null, parent));
-    button.addEventListener("click", () => show(button.dataset.all !== "true"));
-    show(false);
+    html("h3", {}, title + model, parent);
+    const box = html("div", { class: "items" }, null, parent);
+    const add = some => { for (const entry of some) draw(entry, html("div", { class: "item" }, null, box)); };
+    add(entries.slice(0, FIRST_IMAGES));
+    if (entries.length <= FIRST_IMAGES) return;
+    const button = html("button", { type: "button" }, `Show all ${entries.length}`, html("div", { class: "controls unfold" }, null, parent));
+    button.addEventListener("click", () => {
+      const all = box.children.length === entries.length;
+      if (all) while (box.children.length > FIRST_IMAGES) box.lastChild.remove();
+      else add(entries.slice(FIRST_IMAGES));
+      button.textContent = all ? `Show all ${entries.length}` : `Show the first ${FIRST_IMAGES}`;
+    });
   };
-  group("Points that disagree with their neighbors", images.suspects, 12, (s, item) => {
+  group("Points that disagree with their neighbors", shown.suspects, (s, item) => {
     item.classList.add("suspect");
     const main = picture([s.row, s.label], item, null), text = html("div", { class: "verdict" }, null, item);
     main.classList.add("main");
@@ -32,12 +43,12 @@ function drawImages() {
     const near = html("div", { class: "near" }, null, item);
     for (const neighbor of s.neighbors) picture(neighbor, near, clip(neighbor[1], 14));
   });
-  group("The most similar points of different classes", images.pairs, 12, (p, item) => {
+  group("The most similar points of different classes", shown.pairs, (p, item) => {
     item.classList.add("pair");
     for (const entry of p.rows) picture(entry, item, clip(entry[1], 16));
     html("span", { class: "note" }, `${p.distance.toFixed(3)} of the mean distance apart`, item);
   });
-  group("Members of each community", images.communities, 12, (c, item) => {
+  group("Members of each community", shown.communities, (c, item) => {
     item.classList.add("members");
     html("b", {}, `community ${c.community}`, item);
     html("span", { class: "note" }, `${c.size.toLocaleString("en")} points`, item);

@@ -1,7 +1,7 @@
 // The maps of the points: drawing, coloring, names.
 
 const MOST_COLORED = 10, MOST_NAMES = 36, MOST_MOVING = 300000;
-let mapPictures = () => [], mapRows = () => [], pointAtRow = () => {}, chooseClass = () => {};
+let mapRows = () => [], pointAtRow = () => {}, chooseClass = () => {};
 
 function drawMaps() {
   const maps = unpackMaps().map((p, i) => ({ a: analyses[i], p, i })).filter(m => m.p.n);
@@ -60,7 +60,8 @@ function drawMaps() {
   }
   const theme = {};
   const restyle = () => {  // asking for the style at each name would cost more than the points
-    for (const name of ["card", "ink"]) theme[name] = css(`--${name}`);
+    for (const name of ["card", "ink", "faint"]) theme[name] = css(`--${name}`);
+    theme.ground = rgb(theme.faint);
     theme.font = fontFamily();
     for (const m of maps) m.table = tableOf(m);
   };
@@ -84,23 +85,30 @@ function drawMaps() {
     m.raster.resize(Math.round(width * ratio), Math.round(m.height * ratio));
     m.raster.draw({
       xs: m.p.xs, ys: m.p.ys, codes: codesOf(m), table: m.table, scale: scale * step * ratio, left: X(m.p.left) * ratio, top: Y(m.p.bottom) * ratio,
-      radius: radiusOf(m) * ratio, every: moving ? Math.ceil(m.p.n / MOST_MOVING) : 1, boosted: m.selected || null,
+      radius: radiusOf(m) * ratio, ground: theme.ground, every: moving ? Math.ceil(m.p.n / MOST_MOVING) : 1, boosted: m.selected || null,
     });
+    drawNames(m, ratio);
     slide(m, 0, 0);
     m.canvas.dataset.drawn = `${state.by}:${state.chosen.join(",")}`;
     drawOverlay(m);
   }
-  function drawOverlay(m) {  // names, the marked point, the lasso
-    const ratio = Math.min(2, devicePixelRatio || 1), { X, Y, width, height } = project(m);
-    [m.overlay.width, m.overlay.height] = [width * ratio, height * ratio];
-    const g = m.overlay.getContext("2d");
-    g.scale(ratio, ratio);
+  function drawNames(m, ratio = m.canvas.width / m.canvas.clientWidth) {  // on the points themselves: a second picture over them would be moved with them
+    const { X, Y, width, height } = project(m), g = m.raster.context;
+    g.setTransform(ratio, 0, 0, ratio, 0, 0);
     for (const name of namesOf(m, X, Y, width, height)) {
       g.font = `${name.strong ? 700 : 600} ${name.size}px ${theme.font}`;
       g.textAlign = "center"; g.lineWidth = 3.5; g.lineJoin = "round";
       g.strokeStyle = theme.card; g.fillStyle = theme.ink;
       g.strokeText(name.text, name.x, name.y); g.fillText(name.text, name.x, name.y);
     }
+  }
+  function drawOverlay(m) {  // the marked point, the lasso
+    m.overlay.hidden = state.marked < 0 && !m.path;
+    if (m.overlay.hidden) return;
+    const ratio = Math.min(2, devicePixelRatio || 1), { X, Y, width, height } = project(m);
+    [m.overlay.width, m.overlay.height] = [width * ratio, height * ratio];
+    const g = m.overlay.getContext("2d");
+    g.scale(ratio, ratio);
     const at = state.marked < 0 || state.marked >= m.p.n_points ? -1 : positionsByRow(m.p)[state.marked];
     if (at >= 0) {
       const [x, y] = positionOf(m.p, at);
@@ -161,11 +169,12 @@ function drawMaps() {
     const code = m.p.class_code[i], density = densityOf(m.p, i);
     return `${code === UNLABELLED ? "unlabelled" : m.a.classes[code]}\nrow ${rowOf(m.p, i).toLocaleString("en")} · community ${m.p.community[i]}\nlocal density ${density === null ? "–" : density.toFixed(3)}`;
   };
-  const tools = { maps, state, project, redraw, drag, redrawAll, drawOverlay, near, tell, codesOf, nGroups, mostGroups, shown, colorOfGroup };
+  const tools = { maps, state, project, redraw, drag, redrawAll, drawNames, drawOverlay, near, tell, codesOf, nGroups, mostGroups, shown, colorOfGroup };
   for (const m of maps) interact(m, tools);
   mapControls(tools);
-  mapPictures = () => maps.map(m => ({ node: mapPicture(m, tools, namesOf), caption: several ? m.a.name : "", styled: true }));
+  PICTURES.map = () => maps.map(m => ({ node: mapPicture(m, tools, namesOf), caption: several ? m.a.name : "", styled: true }));
   mapRows = (only = null) => mapLines(maps, only);
+  PIECES.map = mapRows;
   restyle();
   maps.forEach(m => draw(m));
   let wait = 0;
@@ -178,10 +187,12 @@ function drawMaps() {
 
 const MOST_CIRCLES = 20000;
 
-function mapPicture(m, { project, codesOf }, namesOf) {  // as it is colored and zoomed now: circles, or the pixels of many points
+function mapPicture(m, { project, codesOf, drawNames }, namesOf) {  // as it is colored and zoomed now: circles, or the pixels of many points
   const { X, Y, width: W, height: H } = project(m), root = svg("svg", { viewBox: `0 0 ${W} ${H}` });
   if (m.p.n > MOST_CIRCLES) {
+    m.raster.show();  // the names are texts
     svg("image", { href: m.canvas.toDataURL("image/png"), width: W, height: H }, root);
+    drawNames(m);
   } else {
     const codes = codesOf(m), r = Math.max(1, Math.min(3.5, 110 / Math.sqrt(m.p.n)));
     for (let i = 0; i < m.p.n; i++) {

@@ -36,7 +36,7 @@ function interact(m, tools) {
     if (m.path) { m.path.push(place(event.clientX, event.clientY)); drawOverlay(m); return; }
     move(event.clientX - last[0], event.clientY - last[1]);
     last = [event.clientX, event.clientY];
-    hideTip();
+    point(-1);
   });
   const end = () => {
     last = null;

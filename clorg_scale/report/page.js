@@ -21,12 +21,5 @@ document.querySelectorAll("[data-swatch]").forEach(node => swatch(node, Number(n
 makeStaticTables();
 document.querySelectorAll("section.card").forEach(offerDownloads);
 document.getElementById("download").addEventListener("click", download);
-addEventListener("keydown", event => { if (event.key === "Escape") hideTip(); });
-let width = innerWidth, resized = 0;
-addEventListener("resize", () => {
-  if (innerWidth === width) return;
-  width = innerWidth;
-  clearTimeout(resized);
-  resized = setTimeout(redrawCharts, 120);
-});
+onNewWidth(redrawCharts);
 document.documentElement.dataset.ready = "true";

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from clorg_scale.report.document import fill_document
 from clorg_scale.report.findings import (
     comparison_findings,
     comparison_headline,
     findings,
     headline,
     homogeneity_basis,
-    probe_title,
     quantity_rows,
     trajectory_findings,
     trajectory_headline,
@@ -35,10 +33,8 @@ __all__ = ["write_comparison", "write_report", "write_trajectory"]
 NAMED = 3
 """Models that the title of a comparison names."""
 
-HERE = Path(__file__).parent
-
 SCRIPTS = (
-    "helpers.js",
+    "models.js",
     "tables.js",
     "charts.js",
     "classes.js",
@@ -47,13 +43,16 @@ SCRIPTS = (
     "map.js",
     "map_tools.js",
     "images.js",
-    "downloads.js",
+    "numbers.js",
     "page.js",
 )
-"""In the order in which they run."""
+"""Of the report, after those of every page, in the order in which they run."""
 
 MOST_IN_PAGE = 10_000_000
 """Characters of points (base64) above which they go to a file beside the page."""
+
+MOST_IMAGES_IN_PAGE = 5_000_000
+"""Characters of thumbnails (base64) above which they go to a file beside the page."""
 
 
 def write_report(analysis: Analysis, path: str | Path, *, images: str | Path | ImageSource | None = None) -> Path:
@@ -64,28 +63,35 @@ def write_report(analysis: Analysis, path: str | Path, *, images: str | Path | I
     analysis
         What `clorg_scale.analyze` returns.
     path
-        File to write, whole or not at all; everything the page needs is in it, except the points of very large maps:
-        these are written to ``NAME_points.js`` beside it.
+        File to write, whole or not at all; everything the page needs is in it, except the points of very large maps
+        and very many thumbnails: these are written to ``NAME_points.js`` and ``NAME_images.js`` beside it.
     images
         The images of the points, in their order: a folder, an idx file or a Parquet file, as for `open_images`, or what
         this returned.
     """
-    shown = None if images is None else _shown(analysis, images)
     by_name = {analysis.name: analysis}
+    shown = _shown(by_name, images)
     return _write(path, by_name, analysis.name, headline(analysis), findings(analysis), images=shown)
 
 
-def _shown(analysis: Analysis, images: str | Path | ImageSource) -> dict[str, Any]:
+def _shown(analyses: Mapping[str, Analysis], images: str | Path | ImageSource | None) -> dict[str, Any] | None:
     """Describe the images of a page."""
     from clorg_scale.report.image_sources import open_images
     from clorg_scale.report.thumbnails import describe_images
 
-    source = open_images(images, analysis.n_points) if isinstance(images, (str, Path)) else images
-    return describe_images(analysis, source)
+    if images is None:
+        return None
+    n_points = next(iter(analyses.values())).n_points
+    source = open_images(images, n_points) if isinstance(images, (str, Path)) else images
+    return describe_images(analyses.values(), source)
 
 
 def write_comparison(
-    analyses: Mapping[str, AnalysisRecord], path: str | Path, *, look_alikes: Sequence[Mapping[str, Any]] = ()
+    analyses: Mapping[str, Analysis],
+    path: str | Path,
+    *,
+    look_alikes: Sequence[Mapping[str, Any]] = (),
+    images: str | Path | ImageSource | None = None,
 ) -> Path:
     """Write several analyses side by side.
 
@@ -97,13 +103,22 @@ def write_comparison(
         File to write, whole or not at all.
     look_alikes
         Rows of `Comparison.look_alikes`.
+    images
+        As for `write_report`.
     """
     title = " against ".join(analyses) if len(analyses) <= NAMED else f"{len(analyses)} models compared"
     lead, sentences = comparison_headline(analyses), comparison_findings(analyses)
-    return _write(path, analyses, title, lead, sentences, look_alikes=look_alikes)
+    shown = _shown(analyses, images)
+    return _write(path, analyses, title, lead, sentences, images=shown, look_alikes=look_alikes)
 
 
-def write_trajectory(analyses: Mapping[str, AnalysisRecord], steps: Sequence[float], path: str | Path) -> Path:
+def write_trajectory(
+    analyses: Mapping[str, Analysis],
+    steps: Sequence[float],
+    path: str | Path,
+    *,
+    images: str | Path | ImageSource | None = None,
+) -> Path:
     """Write the checkpoints of a training along its steps.
 
     Parameters
@@ -114,10 +129,12 @@ def write_trajectory(analyses: Mapping[str, AnalysisRecord], steps: Sequence[flo
         Step of each checkpoint.
     path
         File to write, whole or not at all.
+    images
+        As for `write_report`.
     """
     title = f"From {next(iter(analyses))} to {list(analyses)[-1]}"
     lead, sentences = trajectory_headline(analyses), trajectory_findings(analyses)
-    return _write(path, analyses, title, lead, sentences, steps=steps)
+    return _write(path, analyses, title, lead, sentences, images=_shown(analyses, images), steps=steps)
 
 
 def _write(
@@ -130,25 +147,33 @@ def _write(
     images: dict[str, Any] | None = None,
     **more: Any,
 ) -> Path:
-    """Write the page and, where there are too many points for it, the file with these: both, or none."""
+    """Write the page and, where there are too many points or images for it, files with these: all, or none."""
     path = Path(path)
     packed = pack_points(analyses.values())
-    beside = path.with_name(f"{path.stem}_points.js") if len(packed.text) > MOST_IN_PAGE else None
     data: dict[str, Any] = {
         "analyses": [{**analysis.to_dict(), "name": name} for name, analysis in analyses.items()],
         "mixing": [describe_mixing(analysis) for analysis in analyses.values()],
         "points": packed.maps,
-        "points_file": None if beside is None else beside.name,
+        "points_file": None,
+        "images": images,
+        "images_file": None,
     }
-    if images is not None:
-        data["images"] = images
+    points, beside = packed.text, {}
+    if len(points) > MOST_IN_PAGE:
+        data["points_file"] = f"{path.stem}_points.js"
+        beside[data["points_file"]] = f'globalThis.clorgScalePoints="{points}";\n'
+        points = ""
+    if images is not None and sum(map(len, images["thumbnails"].values())) > MOST_IMAGES_IN_PAGE:
+        data["images_file"] = f"{path.stem}_images.js"
+        beside[data["images_file"]] = f"globalThis.clorgScaleImages={json.dumps(images['thumbnails'])};\n"
+        data["images"] = images | {"thumbnails": {}}
     texts = (title, lead, sentences)
     with write_together():
-        if beside is not None:
-            with write_whole(beside, "w") as file:
-                file.write(f'globalThis.clorgScalePoints="{packed.text}";\n')
+        for name, text in beside.items():
+            with write_whole(path.with_name(name), "w") as file:
+                file.write(text)
         with write_whole(path, "w") as file:
-            file.write(_render(analyses, texts, data, points=packed.text if beside is None else "", **more))
+            file.write(_render(analyses, texts, data, points=points, beside=list(beside), **more))
     return path
 
 
@@ -158,24 +183,22 @@ def _render(
     data: dict[str, Any],
     *,
     points: str,
+    beside: Sequence[str],
     steps: Sequence[float] | None = None,
     look_alikes: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Fill the template; everything of the user's is escaped, in the markup and in the data."""
-    from jinja2 import Environment, FileSystemLoader
+    """Text of the page."""
     from markupsafe import Markup
 
-    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = _number
-    environment.filters["seconds"] = _seconds
-    environment.filters["probe_title"] = probe_title
     known: dict[str, Any] = {}
     if steps is not None:
         data = data | {"steps": list(steps)}
         known = {"steps": steps, "table": quantity_rows(analyses)}
     title, lead, sentences = texts
-    document, script = _script_json(data), _script()
-    return environment.get_template("template.html" if steps is None else "trajectory.html").render(
+    return fill_document(
+        "template.html" if steps is None else "trajectory.html",
+        data,
+        SCRIPTS,
         title=title,
         lead=lead,
         sentences=sentences,
@@ -183,49 +206,8 @@ def _render(
         look_alikes=look_alikes,
         basis=homogeneity_basis(analyses),
         mixing_basis=sorted({entry["basis"] for entry in data["mixing"]}),
-        images=data.get("images"),
-        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_digest=_digest(script),
-        data=Markup(document),
+        images=data["images"],
         points=Markup(points),
-        points_url=None if data["points_file"] is None else quote(data["points_file"]),
-        # The file beside the page is the only one that may run; no text of the user's can know this word in advance.
-        nonce=_digest(document),
+        beside=[quote(name) for name in beside],
         **known,
     )
-
-
-def _digest(text: str) -> str:
-    """SHA-256 in base64, as in a content security policy."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
-def _script() -> str:
-    """All scripts in one function scope."""
-    scripts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    return f'"use strict";\n(() => {{\n{scripts}}})();\n'
-
-
-def _script_json(data: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
-def _number(value: float | None) -> str:
-    """Four digits, or thousands separated."""
-    if value is None:
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}"
-
-
-def _seconds(value: float) -> str:
-    """Time in the unit a person would use."""
-    if value < 60:
-        return f"{value:.1f} s"
-    return f"{value / 60:.1f} min" if value < 3600 else f"{value / 3600:.1f} h"

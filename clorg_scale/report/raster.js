@@ -17,7 +17,7 @@ function stamp(radius, width) {  // pixels of a disc: their places from its midd
 class Raster {
   constructor(canvas) {
     this.canvas = canvas;
-    this.context = canvas.getContext("2d", { willReadFrequently: true });
+    this.context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });  // opaque: moving it costs no blending
   }
   resize(width, height) {
     if (this.image && this.image.width === width && this.image.height === height) return;
@@ -27,13 +27,16 @@ class Raster {
     this.sums = new Float32Array(4 * width * height);
   }
   // xs, ys: steps; scale, left, top: pixel = left + scale * x and top - scale * y; table: red, green, blue and weight of each code;
-  // every: draw each so manieth point; boosted: points that are drawn in front of the others.
-  draw({ xs, ys, codes, table, scale, left, top, radius, every = 1, boosted = null }) {
+  // ground: red, green and blue behind the points; every: draw each so manieth point; boosted: points that are drawn in front.
+  draw({ xs, ys, codes, table, scale, left, top, radius, ground, every = 1, boosted = null }) {
     const { sums } = this;
     sums.fill(0);
     if (radius <= 0.8) this.dots(xs, ys, codes, table, scale, left, top, every, boosted);
     else this.discs(xs, ys, codes, table, scale, left, top, stamp(radius, this.image.width), every, boosted);
-    this.shade(radius > 0.8 ? 0 : this.peak());
+    this.shade(radius > 0.8 ? 0 : this.peak(), ground);
+    this.show();
+  }
+  show() {  // the points alone
     this.context.putImageData(this.image, 0, 0);
   }
   peak() {  // logarithm of a weight that few pixels pass
@@ -67,28 +70,22 @@ class Raster {
       }
     }
   }
-  shade(logPeak) {  // color and opacity of each pixel; logPeak 0: opacity is the share that is covered
-    const { sums, pixels } = this, n = pixels.length;
+  shade(logPeak, [red, green, blue]) {  // color of each pixel over the ground; logPeak 0: opacity is the share that is covered
+    const { sums, pixels } = this, n = pixels.length, empty = 255 << 24 | blue << 16 | green << 8 | red;
     for (let p = 0, at = 0; p < n; p++, at += 4) {
       const weight = sums[at + 3];
-      if (weight === 0) { pixels[p] = 0; continue; }
+      if (weight === 0) { pixels[p] = empty; continue; }
       let opacity;
       if (logPeak > 0) opacity = Math.min(1, 0.42 + 0.58 * Math.log1p(weight) / logPeak);
       else opacity = weight < 0.03 ? 0.3 : Math.min(0.95, 0.15 + 0.8 * weight);
-      const share = 1 / weight;
-      pixels[p] = (255 * opacity << 24) | (sums[at + 2] * share << 16) | (sums[at + 1] * share << 8) | sums[at] * share;
+      const share = opacity / weight, rest = 1 - opacity;
+      pixels[p] = 255 << 24 | (sums[at + 2] * share + blue * rest) << 16 | (sums[at + 1] * share + green * rest) << 8 | sums[at] * share + red * rest;
     }
   }
 }
 
 // ---- the points of the page ---------------------------------------------------------------------------------------
 
-function bytesOf(text) {
-  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
-  const decoded = atob(text), bytes = new Uint8Array(decoded.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = decoded.charCodeAt(i);
-  return bytes;
-}
 function unpackMaps() {  // of each analysis: the packed columns (points.py), or its sample where the file with them is missing
   const beside = pageData.points_file, text = beside ? globalThis.clorgScalePoints : document.getElementById("points").textContent;
   if (text === undefined) return analyses.map(a => ({ ...fromSample(a), missing: beside }));

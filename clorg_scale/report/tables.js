@@ -86,3 +86,28 @@ function makeStaticTables() {
     makeTable(table, { caption: table.dataset.caption || title, first: table.classList.contains("numbers") ? 100 : SHOWN, onRow: table.querySelector("[data-row]") ? tellRow : null });
   }
 }
+
+function barPicture(table) {  // a table of bars as it is sorted and unfolded now: at most a hundred rows
+  const rows = [...table.tBodies[0].rows].filter(row => !row.hidden).slice(0, 100), heads = [...table.tHead.rows[0].cells];
+  const nameOf = row => {
+    const own = [...row.cells].filter(cell => cell.querySelector("button"));
+    return clip((own.length ? own : [row.cells[0]]).map(cell => cell.textContent).join(" · "), 31);
+  };
+  const bars = rows.flatMap((row, r) => [...row.cells].flatMap((cell, at) => {
+    const bar = cell.querySelector("td.bar i"), color = bar && bar.style.background.match(/--c\d/);
+    return bar ? [{ r, at, share: parseFloat(bar.style.width) / 100, color: css(color ? color[0] : "--c0"), value: clip(cell.textContent, 11) }] : [];
+  }));
+  const columns = [...new Set(bars.map(bar => bar.at))];
+  return Plot.plot({
+    style: { color: css("--ink"), fontSize: "12px" },
+    width: 210 + 230 * columns.length, height: 30 + 22 * rows.length, marginLeft: 210, marginRight: 80, marginTop: 22, marginBottom: 8,
+    x: { domain: [0, 1], axis: null }, y: { type: "band", domain: rows.map((_, r) => r), padding: 0.4 },
+    fx: { domain: columns, padding: 0.35, axis: null },
+    marks: [
+      Plot.axisY({ tickSize: 0, tickPadding: 10, label: null, tickFormat: r => nameOf(rows[r]) }),
+      Plot.text(columns, { fx: d => d, frameAnchor: "top-left", dy: -18, textAnchor: "start", fontWeight: 600, text: at => clip(heads[at].textContent, 34) }),
+      Plot.barX(bars, { fx: "at", y: "r", x: "share", fill: "color" }),
+      Plot.text(bars, { fx: "at", y: "r", frameAnchor: "right", dx: 8, textAnchor: "start", text: "value" }),
+    ],
+  });
+}

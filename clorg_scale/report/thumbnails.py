@@ -1,4 +1,4 @@
-"""Images beside the numbers: those that a report shows, as thumbnails that are made once and bounded in size."""
+"""Images beside the numbers: those that a report shows, as thumbnails that are made once for all of its models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from clorg_scale.arrays import on_host
 from clorg_scale.errors import require
@@ -22,11 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_images"]
 
-SIZES = (96, 64, 48, 32)
-"""Sides of thumbnails in pixels: the first whose thumbnails fit in `MOST_CHARACTERS`."""
-
-MOST_CHARACTERS = 5_000_000
-"""Bound on all thumbnails of a page, in base64."""
+SIDE = 96
+"""Largest side of a thumbnail in pixels."""
 
 MOST_SUSPECTS, MOST_PAIRS, MOST_COMMUNITIES = 48, 24, 40
 
@@ -34,16 +30,29 @@ N_NEIGHBORS, N_SAMPLED = 3, 8
 """Nearest neighbors of a suspicious point, and points of each community, that are shown."""
 
 
-def describe_images(analysis: Analysis, source: ImageSource) -> dict[str, Any]:
-    """Choose the points to show, and make the thumbnail of each.
+def describe_images(analyses: Iterable[Analysis], source: ImageSource) -> dict[str, Any]:
+    """Choose the points to show of each model, and make the thumbnail of each.
+
+    Parameters
+    ----------
+    analyses
+        Of the same points.
+    source
+        The images of the points.
 
     Returns
     -------
-    ``suspects``: ``row``, ``label``, ``suggested``, ``local_density`` and ``neighbors`` ([row, label] of the nearest,
-    if the k-NN table is there); ``pairs``: the most similar points of different classes; ``communities``:
-    ``community``, ``size`` and ``rows`` ([row, label] of random members); ``thumbnails``: data URLs by row; ``side``
-    of the thumbnails in pixels, 0 where none fits in the bound.
+    ``models``: for each analysis ``suspects``: ``row``, ``label``, ``suggested``, ``local_density`` and ``neighbors``
+    ([row, label] of the nearest, if the k-NN table is there); ``pairs``: the most similar points of different classes;
+    ``communities``: ``community``, ``size`` and ``rows`` ([row, label] of random members). ``thumbnails``: data URLs by
+    row, each once.
     """
+    models = [_chosen(analysis) for analysis in analyses]
+    return {"models": models, "thumbnails": _thumbnails(_rows(models), source)}
+
+
+def _chosen(analysis: Analysis) -> dict[str, Any]:
+    """Points to show of a model."""
     labels = _Labels(analysis)
     table = analysis.neighbor_table()
     suspects = [
@@ -61,9 +70,7 @@ def describe_images(analysis: Analysis, source: ImageSource) -> dict[str, Any]:
         {"rows": [[pair.index, pair.label], [pair.other, pair.other_label]], "distance": pair.distance}
         for pair in look_alikes
     ]
-    shown: dict[str, Any] = {"suspects": suspects, "pairs": pairs, "communities": _communities(analysis, labels)}
-    shown["side"], shown["thumbnails"] = _thumbnails(_rows(shown), source)
-    return shown
+    return {"suspects": suspects, "pairs": pairs, "communities": _communities(analysis, labels)}
 
 
 class _Labels:
@@ -95,29 +102,27 @@ def _communities(analysis: AnalysisRecord, labels: _Labels) -> list[dict[str, An
     return samples
 
 
-def _rows(shown: dict[str, Any]) -> npt.NDArray[np.int64]:
+def _rows(models: Iterable[dict[str, Any]]) -> list[int]:
     """Rows whose images are shown, each once, in ascending order."""
-    rows = [suspect["row"] for suspect in shown["suspects"]]
-    for group, key in (("suspects", "neighbors"), ("pairs", "rows"), ("communities", "rows")):
-        rows += [row for entry in shown[group] for row, _ in entry[key]]
-    return np.unique(np.array(rows, np.int64))
+    rows: set[int] = set()
+    for shown in models:
+        rows.update(suspect["row"] for suspect in shown["suspects"])
+        for group, key in (("suspects", "neighbors"), ("pairs", "rows"), ("communities", "rows")):
+            rows.update(row for entry in shown[group] for row, _ in entry[key])
+    return sorted(rows)
 
 
-def _thumbnails(rows: npt.NDArray[np.int64], source: ImageSource) -> tuple[int, dict[int, str]]:
-    """Largest thumbnails that fit in the bound: their side, and their data URLs by row."""
+def _thumbnails(rows: list[int], source: ImageSource) -> dict[int, str]:
+    """Data URLs by row."""
     require("PIL.Image", extra="plot", purpose="Showing images")
-    images = source.read(rows.tolist(), SIZES[0])
-    for side in SIZES:
-        urls = {row: _data_url(image, side) for row, image in zip(rows.tolist(), images, strict=True)}
-        if sum(map(len, urls.values())) <= MOST_CHARACTERS:
-            return side, urls
-    return 0, {}
+    images = source.read(rows, SIDE)
+    return {row: _data_url(image) for row, image in zip(rows, images, strict=True)}
 
 
-def _data_url(image: Image.Image, side: int) -> str:
-    """An image of at most `side` pixels, encoded anew: nothing of the user's file but its pixels reaches the page."""
+def _data_url(image: Image.Image) -> str:
+    """An image of at most `SIDE` pixels, encoded anew: nothing of the user's file but its pixels reaches the page."""
     smaller = image.copy()
-    smaller.thumbnail((side, side))
+    smaller.thumbnail((SIDE, SIDE))
     content = io.BytesIO()
     few = smaller.width <= 32 and smaller.height <= 32
     smaller.save(content, "PNG" if few else "JPEG", **({"optimize": True} if few else {"quality": 82}))

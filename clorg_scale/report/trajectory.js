@@ -2,17 +2,17 @@
 
 const { steps } = pageData;
 
-function alongSteps(name, curves, yLabel, title, fromZero = true) {  // curves: [{ name, value(analysis) -> { y, e } or null }]
+function alongSteps(name, measures, yLabel, title, fromZero = true) {  // measures: [{ name, value(analysis) -> { y, e } or null }]
   const parent = chart(name);
   if (!parent) return;
-  const series = curves.map((curve, i) => ({
-    name: curve.name, color: modelColor(i),
+  const series = measures.map((measure, i) => ({
+    name: measure.name, color: modelColor(i),
     points: analyses.flatMap((a, j) => {
-      const found = curve.value(a);
+      const found = measure.value(a);
       return found === null ? [] : [{ x: steps[j], y: found.y, e: found.e || 0, label: `step ${short(steps[j])}\n${found.y.toFixed(4)}${found.e ? " ± " + found.e.toFixed(4) : ""}` }];
     }),
   })).filter(s => s.points.length);
-  if (series.length) lines(parent, series, { xLabel: "step", yLabel, title, named: true, linear: true, fromZero });
+  if (series.length) curves(parent, series, { xLabel: "step", yLabel, title, named: true, linear: true, fromZero });
 }
 function drawTrajectory() {
   const at = (values, i, e = 0) => i < 0 || values[i] === undefined ? null : { y: values[i], e };
@@ -49,8 +49,6 @@ function drawMultiples() {
     search.addEventListener("input", () => { multiples.query = search.value.trim().toLowerCase(); drawMultiples(); });
   }
   const value = (a, c) => (a.rld.purity[a.rld.temperatures.indexOf(temperatures[multiples.t])] || [])[c] ?? null;
-  const [x0, x1] = [Math.min(...steps), Math.max(...steps)], W = 160, H = 88, top = 20, bottom = 16, side = 6;
-  const X = x => side + (x1 > x0 ? (x - x0) / (x1 - x0) : .5) * (W - 2 * side), Y = y => top + (1 - y) * (H - top - bottom);
   function fill() {
     parent.replaceChildren();
     const last = analyses[analyses.length - 1];
@@ -59,16 +57,17 @@ function drawMultiples() {
     const shown = new Set(order.slice(0, multiples.most));
     analyses[0].classes.forEach((name, c) => {
       if (!shown.has(c)) return;
-      const root = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `Purity of ${name}` }, parent);
-      text(root, side, 12, clip(name, 20), { class: "strong" });
-      for (const y of [0, 1]) svg("line", { x1: side, x2: W - side, y1: Y(y), y2: Y(y), class: "axis" }, root);
       const points = analyses.map((a, j) => ({ x: steps[j], y: value(a, c) })).filter(p => p.y !== null);
-      if (points.length) {
-        svg("path", { d: points.map((p, i) => `${i ? "L" : "M"}${X(p.x)} ${Y(p.y)}`).join(""), fill: "none", stroke: "var(--c0)", "stroke-width": 2, "stroke-linejoin": "round" }, root);
-        const end = points[points.length - 1];
-        svg("circle", { cx: X(end.x), cy: Y(end.y), r: 3, fill: "var(--c0)" }, root);
-        text(root, W - side, H - 2, `${points[0].y.toFixed(2)} → ${end.y.toFixed(2)}`, { "text-anchor": "end" });
-      }
+      const root = drawing(parent, `Purity of ${name}`, {
+        width: 160, height: 88, marginLeft: 6, marginRight: 6, marginTop: 20, marginBottom: 16, axis: null, x: { domain: [Math.min(...steps), Math.max(...steps)] }, y: { domain: [0, 1] },
+        marks: [
+          Plot.ruleY([0, 1], { stroke: "var(--line)" }),
+          Plot.lineY(points, { x: "x", y: "y", stroke: "var(--c0)", strokeWidth: 2, strokeLinejoin: "round" }),
+          Plot.dot(points.slice(-1), { x: "x", y: "y", r: 3, fill: "var(--c0)", stroke: "none" }),
+          Plot.text([name], { frameAnchor: "top-left", dy: -18, textAnchor: "start", text: d => clip(d, 20), className: "strong" }),
+          Plot.text(points.slice(-1), { frameAnchor: "bottom-right", dy: 14, textAnchor: "end", text: p => `${points[0].y.toFixed(2)} → ${p.y.toFixed(2)}` }),
+        ],
+      });
       root.setAttribute("tabindex", "0");
       root.addEventListener("focus", () => { const box = root.getBoundingClientRect(); showTip({ clientX: box.left, clientY: box.bottom }, root.explanation); });
       root.addEventListener("blur", hideTip);

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import Device
-from clorg_scale.backbones.curves import Panel, draw_curves
+from clorg_scale.report.curves import Panel, render_curves
 from clorg_scale.store.atomic import result_folder
 from clorg_scale.store.locks import lock_folder, releasing_locks
 from clorg_scale.studies.measures import TEMPERATURES, measure
@@ -69,7 +69,7 @@ def study_modality(*, out: Path | str, device: Device = "auto", seed: int = 0) -
     Parameters
     ----------
     out
-        Folder for table.csv, table.json and plot.svg.
+        Folder for table.csv, table.json and plot.html.
     device, seed
         As for `clorg_scale.rld`.
 
@@ -87,8 +87,16 @@ def study_modality(*, out: Path | str, device: Device = "auto", seed: int = 0) -
         lock_folder(out)
         rows = _measured_sets(device, seed)
         curves = {str(row["data"]): [float(row[f"RLD {t:g}"]) for t in TEMPERATURES] for row in rows}
-        plot = draw_curves(TEMPERATURES, [Panel("RLD by temperature", curves)], x_title="T", logarithmic=True)
-        write_study(out, rows, plot)
+        page = render_curves(
+            TEMPERATURES,
+            [Panel("RLD by temperature", curves)],
+            title="RLD of digits, tables and texts",
+            x_title="temperature T",
+            kind="study",
+            facts="Relative Local Density: small T sees near neighbors only, T = 1 the whole set.",
+            logarithmic=True,
+        )
+        write_study(out, rows, page)
     return rows
 
 

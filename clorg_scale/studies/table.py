@@ -1,4 +1,4 @@
-"""Files of a study: its rows as CSV and JSON, its plot."""
+"""Files of a study: its rows as CSV and JSON, its page of curves."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Row = dict[str, str | int | float]
 """One setting and what was measured in it."""
 
 
-def write_study(folder: Path | str, rows: Sequence[Row], plot: str | None = None) -> None:
-    """Write table.csv, table.json and, if there is a plot, plot.svg: all of them, or none.
+def write_study(folder: Path | str, rows: Sequence[Row], page: str | None = None) -> None:
+    """Write table.csv, table.json and, if there is a page, plot.html: all of them, or none.
 
     Raises
     ------
@@ -33,8 +33,8 @@ def write_study(folder: Path | str, rows: Sequence[Row], plot: str | None = None
     for row in rows:
         writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
     contents = {"table.csv": text.getvalue(), "table.json": json.dumps(list(rows), indent=1) + "\n"}
-    if plot is not None:
-        contents["plot.svg"] = plot
+    if page is not None:
+        contents["plot.html"] = page
     with result_folder(folder), write_together():
         for name, content in contents.items():
             with write_whole(folder / name, "w") as file:

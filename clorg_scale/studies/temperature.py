@@ -10,8 +10,8 @@ import numpy as np
 
 from clorg_scale.analysis.fingerprint import Unchanged
 from clorg_scale.arrays import Device
-from clorg_scale.backbones.curves import Panel, draw_curves
 from clorg_scale.datasets import load_fashion_mnist_embeddings
+from clorg_scale.report.curves import Panel, render_curves
 from clorg_scale.rld import rld
 from clorg_scale.store.atomic import result_folder
 from clorg_scale.store.locks import lock_folder, releasing_locks
@@ -39,7 +39,7 @@ def study_temperature(
     sets
         Embeddings and labels by name; default: the contrastive and the supervised network that ship.
     out
-        Folder for table.csv, table.json and plot.svg.
+        Folder for table.csv, table.json and plot.html.
     device, seed, progress
         As for `clorg_scale.rld`.
 
@@ -71,6 +71,14 @@ def study_temperature(
                 row[f"{name}, standard error"] = float(error)
                 row[f"{name}, shuffled"] = float(mean)
                 row[f"{name}, shuffled, deviation"] = float(spread)
-        plot = draw_curves(TEMPERATURES, [Panel("RLD by temperature", curves)], x_title="T", logarithmic=True)
-        write_study(out, rows, plot)
+        page = render_curves(
+            TEMPERATURES,
+            [Panel("RLD by temperature", curves)],
+            title="RLD against the temperature",
+            x_title="temperature T",
+            kind="study",
+            facts="Relative Local Density: small T sees near neighbors only, T = 1 the whole set.",
+            logarithmic=True,
+        )
+        write_study(out, rows, page)
     return rows

@@ -13,10 +13,10 @@ import numpy as np
 
 from clorg_scale import backbones
 from clorg_scale.arrays import Device
-from clorg_scale.backbones.curves import Panel, draw_curves
 from clorg_scale.datasets import load_images
 from clorg_scale.datasets.images import ImageSet
 from clorg_scale.errors import InputError
+from clorg_scale.report.curves import Panel, render_curves
 from clorg_scale.store.atomic import make_folder
 from clorg_scale.store.locks import lock_folder, releasing_locks
 from clorg_scale.studies.measures import TEMPERATURES, measure
@@ -105,7 +105,7 @@ def study_trainings(
     vary
         Attribute of `Setting` on the axis of the plot.
     out
-        Folder for table.csv, table.json, plot.svg, and the trainings.
+        Folder for table.csv, table.json, plot.html, and the trainings.
     device
         "auto", "cpu" or "cuda".
     report
@@ -219,7 +219,14 @@ def _plot(rows: Sequence[Row], vary: str) -> str:
         Panel("Accuracy", {"k-NN": curve("k-NN accuracy"), "linear": curve("linear accuracy")}),
     ]
     title = ", ".join(dict.fromkeys(map(str, values))) if named else vary
-    return draw_curves([xs[i] for i in order], panels, x_title=title[:40])
+    return render_curves(
+        [xs[i] for i in order],
+        panels,
+        title=f"Trainings by {vary.replace('_', ' ')}",
+        x_title=title,
+        kind="study",
+        facts=f"{len(rows):,} trainings, numbered from left to right: {title}" if named else f"{len(rows):,} trainings",
+    )
 
 
 def _settings() -> set[str]:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import struct
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,9 +69,49 @@ def test_turned_maps_are_as_near_as_they_can_be():
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory):
+def images(tmp_path_factory):
+    """An image of each point."""
+    path = tmp_path_factory.mktemp("images") / "images-idx3-ubyte"
+    path.write_bytes(
+        b"\0\0\x08\x03"
+        + struct.pack(">III", N, 8, 8)
+        + np.repeat(np.uint8(4) * np.arange(N, dtype=np.uint8), 64).tobytes()
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory, images):
     folder = tmp_path_factory.mktemp("track")
-    return folder, cs.track(CHECKPOINTS, LABELS, output=folder, **QUICK)
+    return folder, cs.track(CHECKPOINTS, LABELS, output=folder, images=images, **QUICK)
+
+
+def images_of(page):
+    """What the page says of images, of each model."""
+    return json.loads(page.read_text().partition('id="data">')[2].partition("</script>")[0])["images"]
+
+
+def test_pages_show_images_of_the_points(tracked, images, tmp_path):
+    folder, comparison = tracked
+    shown = images_of(folder / "comparison.html")
+    assert len(shown["models"]) == 3
+    for name, model in zip(CHECKPOINTS, shown["models"], strict=True):
+        assert images_of(folder / name / "report.html")["models"] == [model]
+        suspects = comparison.analyses[name].suspects
+        assert [suspect["row"] for suspect in model["suspects"]] == [suspect.index for suspect in suspects]
+        table = cs.knn(CHECKPOINTS[name], 3)
+        for suspect in model["suspects"]:
+            assert [row for row, _ in suspect["neighbors"]] == list(table.indices[suspect["row"]])
+            assert str(suspect["row"]) in shown["thumbnails"]
+    assert shown["models"][0]["suspects"]
+    both = [folder / "epoch 1", folder / "epoch 5"]
+    assert run("compare", *both, "--out", tmp_path / "out", "--images", images).code == 0
+    assert images_of(tmp_path / "out" / "comparison.html")["models"] == shown["models"][:2]
+    other = tmp_path / "other-idx3-ubyte"
+    other.write_bytes(b"\0\0\x08\x03" + struct.pack(">III", 2, 8, 8) + bytes(128))
+    outcome = run("compare", *both, "--out", tmp_path / "none", "--images", other)
+    assert_one_sentence(outcome, "holds 2 images, but there are 60 points")
+    assert not (tmp_path / "none").exists()
 
 
 def test_every_checkpoint_has_the_numbers_of_an_analysis(tracked):

@@ -39,7 +39,7 @@ def test_the_command_line_from_images_to_embeddings(tmp_path):
     assert len(list(training.glob("tensorboard/events*"))) == len(logged)
     shutil.rmtree(training / "tensorboard", ignore_errors=True)
     assert [line.split()[:2] for line in done.out.splitlines()[:2]] == [["epoch", "1"], ["epoch", "2"]]
-    assert set(tree(training)) == {"checkpoint.pt", "log.csv", "measures.csv", "measures.svg"}
+    assert set(tree(training)) == {"checkpoint.pt", "log.csv", "measures.csv", "measures.html"}
     before = tree(training)
     assert_one_sentence(run(*command, "--epochs", 3), "epochs = 2, not 3")
     assert tree(training) == before

@@ -1,10 +1,11 @@
 """Training: it resumes to the last bit, measures on the way, and refuses what does not fit."""
 
 import csv
+import json
 import os
+import re
 import subprocess
 import sys
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -74,9 +75,10 @@ def test_a_recorder_measures_what_the_embeddings_are_and_leaves_the_training_alo
     )
     assert last["calinski_harabasz"] == pytest.approx(cs.calinski_harabasz(embeddings, unseen.labels), rel=1e-3)
     assert last["knn_accuracy"] > 0.5
-    svg = (tmp_path / "whole" / "measures.svg").read_text()
-    assert svg.count("<polyline") == 4 + 3 + 1 + 1
-    ElementTree.fromstring(svg)
+    page = (tmp_path / "whole" / "measures.html").read_text()
+    (panels,) = re.findall(r'id="data">(.*?)</script>', page)
+    assert [len(panel["curves"]) for panel in json.loads(panels)["panels"]] == [4, 3, 1, 1]
+    assert json.loads(panels)["panels"][3]["curves"][""] == [row["calinski_harabasz"] for row in whole.rows]
 
     def cut_off(backbone, epoch):
         first(backbone, epoch)
@@ -132,7 +134,7 @@ def test_measures_of_normalized_embeddings_are_those_of_unit_vectors(tmp_path):
     assert [row["rld_0.1"], row["rld_1"]] == pytest.approx(expected, abs=1e-5)
     assert abs(raw - expected).max() > 1e-3  # lengths matter here
     assert row["calinski_harabasz"] == pytest.approx(cs.calinski_harabasz(unit, unseen.labels), rel=1e-3)
-    assert "normalized embeddings" in (tmp_path / "measures.svg").read_text()
+    assert "normalized embeddings" in (tmp_path / "measures.html").read_text()
     with pytest.raises(InputError, match="has measures of normalized embeddings, not of raw ones"):
         backbones.Recorder(unseen, out=tmp_path, epochs=1)
 

@@ -3,38 +3,12 @@
 from pathlib import Path
 
 import pytest
-from browsing import chromium, opened
-from records import record
-
-import clorg_scale as cs
-from clorg_scale.report import write_comparison, write_report
+from browsing import opened
 
 pytestmark = pytest.mark.browser
 
 AXE = Path(__file__).parent / "axe-core" / "axe.min.js"
 """axe-core 4.14.1 of Deque Systems, MPL-2.0 (its LICENSE stands beside it)."""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    driver = chromium(tmp_path_factory.mktemp("profile"))
-    driver.set_script_timeout(120)
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    """A page of each kind."""
-    folder = tmp_path_factory.mktemp("pages")
-    models = {name: record(name=name, seed=seed) for seed, name in enumerate("abc")}
-    steps = {f"epoch {10 * i}": record(name=f"epoch {10 * i}", seed=i) for i in (1, 2, 3)}
-    return {
-        "one": write_report(record(), folder / "one.html"),
-        "many classes": write_report(record(n_classes=60, n_communities=30), folder / "many.html"),
-        "three": write_comparison(models, folder / "three.html"),
-        "track": cs.compare(steps).report(folder / "track.html"),
-    }
 
 
 def emulate(browser, *, width=1280, dark=False, touch=False):
@@ -77,6 +51,17 @@ def test_text_is_legible_and_nothing_sticks_out_on_a_phone(browser, pages):
     )
     assert min(sizes) > 10.5
     assert sticking == 0
+
+
+def test_nothing_sticks_out_on_paper(browser, pages):
+    size = {"width": 794, "height": 1123, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    opened(browser, pages["three"])
+    assert browser.execute_script("return document.documentElement.scrollWidth - innerWidth") == 0
+    controls = browser.find_elements("css selector", ".controls, .downloads")
+    assert controls
+    assert not any(node.is_displayed() for node in controls)
 
 
 def middle_of_map(browser):

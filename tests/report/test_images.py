@@ -1,19 +1,22 @@
 """Images of the points in a report: folders, idx and Parquet files, and what is refused."""
 
 import base64
+import csv
 import gzip
 import io
 import struct
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from browsing import chromium, opened
+from browsing import is_drawn, opened, saved
 from records import record
 
+import clorg_scale as cs
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN
-from clorg_scale.report import thumbnails as module
+from clorg_scale.report import page as page_module
 from clorg_scale.report import write_report
 from clorg_scale.report.image_sources import open_images
 from clorg_scale.report.thumbnails import describe_images
@@ -83,7 +86,8 @@ def with_neighbors():
 
 def test_what_is_shown_is_what_the_record_says(tmp_path):
     analysis = with_neighbors()
-    shown = describe_images(analysis, open_images(as_idx(tmp_path / "x"), N))
+    described = describe_images([analysis], open_images(as_idx(tmp_path / "x"), N))
+    (shown,) = described["models"]
     suspect = shown["suspects"][4]
     assert suspect["row"] == analysis.suspects[4].index == 4
     assert suspect["neighbors"] == [[row, analysis.classes[row % 10]] for row in (5, 6, 7)]
@@ -92,18 +96,23 @@ def test_what_is_shown_is_what_the_record_says(tmp_path):
         members = set(np.flatnonzero(analysis.points["community"] == entry["community"]).tolist())
         assert {row for row, _ in entry["rows"]} <= members
         assert len(entry["rows"]) == min(8, len(members))
-    for row, url in shown["thumbnails"].items():
+    for row, url in described["thumbnails"].items():
         picture = image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
         assert np.asarray(picture).reshape(-1)[0] == 2 * row
 
 
-def test_thumbnails_shrink_until_they_fit(tmp_path, monkeypatch):
-    analysis, source = with_neighbors(), open_images(as_one_folder(tmp_path / "images"), N)
-    assert describe_images(analysis, source)["side"] == 96
-    monkeypatch.setattr(module, "MOST_CHARACTERS", 30_000)
-    smaller = describe_images(analysis, source)
-    assert smaller["side"] < 96
-    assert sum(map(len, smaller["thumbnails"].values())) <= 30_000
+def test_thumbnails_are_small_and_made_once_for_all_models(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for row in range(N):
+        (folder / f"{row:03}.png").write_bytes(encoded(row, size=300))
+    source, read = open_images(folder, N), []
+    counting = SimpleNamespace(read=lambda rows, side: read.extend(rows) or source.read(rows, side))
+    described = describe_images([with_neighbors(), with_neighbors()], counting)
+    assert described["models"][0] == described["models"][1]
+    assert len(read) == len(set(read)) == len(described["thumbnails"])
+    picture = image.open(io.BytesIO(base64.b64decode(described["thumbnails"][7].partition(",")[2])))
+    assert (picture.size, picture.format) == ((96, 96), "JPEG")
 
 
 @pytest.mark.parametrize(
@@ -131,20 +140,67 @@ def test_a_damaged_image_is_named(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
+def all_decoded(browser):
+    """Number of the images on the page, once all are decoded; each has its true size and a text."""
+    return browser.execute_async_script(
+        "const done = arguments[0], all = [...document.images]; Promise.all(all.map(i => i.decode())).then(() =>"
+        " done(all.every(i => i.naturalWidth === 28 && i.alt) ? all.length : -1))"
+    )
+
+
+def number_shown(analysis):
+    """Images that the page begins with: suspects with three neighbors, pairs, members of communities."""
+    return 12 * 4 + 12 * 2 + sum(min(8, size) for size in analysis.communities.sizes[:12])
+
+
 @pytest.mark.browser
-def test_the_page_shows_them(tmp_path):
-    browser = chromium(tmp_path / "profile")
-    try:
-        page = write_report(with_neighbors(), tmp_path / "report.html", images=as_idx(tmp_path / "x"))
-        console, requests = opened(browser, page)
-        assert (console, requests) == ([], [])
-        assert browser.execute_async_script(
-            "const done = arguments[0], all = [...document.images];"
-            "Promise.all(all.map(i => i.decode())).then(() => done(all.every(i => i.naturalWidth === 28 && i.alt)))"
-        )
-        first = browser.find_element("css selector", ".suspect")
-        assert "suggested" in first.text
-        assert len(first.find_elements("css selector", "img")) == 4
-        assert browser.find_elements("css selector", "#images [data-format=csv]")
-    finally:
-        browser.quit()
+def test_the_page_shows_them(browser, tmp_path):
+    page = write_report(with_neighbors(), tmp_path / "report.html", images=as_idx(tmp_path / "x"))
+    console, requests = opened(browser, page)
+    assert (console, requests) == ([], [])
+    assert all_decoded(browser) == number_shown(with_neighbors())
+    first = browser.find_element("css selector", ".suspect")
+    assert "suggested" in first.text
+    assert len(first.find_elements("css selector", "img")) == 4
+    assert browser.find_elements("css selector", "#images [data-format=csv]")
+    more = browser.find_element("css selector", "#images .unfold button")
+    for text, n in (("Show the first 12", 30), ("Show all 30", 12)):
+        browser.execute_script("arguments[0].click()", more)
+        assert (more.text, len(browser.find_elements("css selector", ".suspect"))) == (text, n)
+
+
+@pytest.mark.browser
+def test_models_and_checkpoints_show_theirs(browser, downloads, tmp_path):
+    first, second = with_neighbors(), replace(with_neighbors(), suspects=with_neighbors().suspects[3:5])
+    second = second.with_neighbors(first.neighbor_table())
+    images = as_idx(tmp_path / "x")
+    console, _ = opened(browser, cs.compare({"a": first, "b": second}).report(tmp_path / "two.html", images=images))
+    assert console == []
+    assert len(browser.find_elements("css selector", ".suspect")) == 6 + 2
+    assert all_decoded(browser) > 0
+    titles = [title.text for title in browser.find_elements("css selector", "#images h3")]
+    assert titles[0] == "Points that disagree with their neighbors · a"
+    assert titles[3] == "Points that disagree with their neighbors · b"
+    rows = csv.DictReader(io.StringIO(saved(browser, downloads, "images", "csv").decode(), newline=""))
+    assert [row["row"] for row in rows if row["model"] == "b"] == ["3", "4"]
+    steps = {f"epoch {i}": first for i in range(1, 4)} | {"epoch 4": second}
+    console, _ = opened(browser, cs.compare(steps).report(tmp_path / "steps.html", images=images))
+    assert console == []
+    shown = browser.find_elements("css selector", ".suspect")  # of the last checkpoint, until another is chosen
+    assert len(shown) == 2
+    assert len(shown[0].find_elements("css selector", "img")) == 4
+
+
+@pytest.mark.browser
+def test_many_stand_beside_the_page(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "MOST_IMAGES_IN_PAGE", 1_000)
+    page = write_report(with_neighbors(), tmp_path / "a page.html", images=as_idx(tmp_path / "x"))
+    beside = tmp_path / "a page_images.js"
+    assert "data:image" not in page.read_text()
+    console, requests = opened(browser, page)
+    assert (console, requests) == ([], [])
+    assert all_decoded(browser) == number_shown(with_neighbors())
+    beside.unlink()
+    browser.get(page.as_uri())
+    assert is_drawn(browser)
+    assert "The file a page_images.js" in browser.find_element("id", "images").text

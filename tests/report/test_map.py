@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from browsing import chromium, opened
+from browsing import is_drawn, opened
 from records import record
 
 import clorg_scale as cs
@@ -15,18 +15,6 @@ from clorg_scale.report import page as report_page
 from clorg_scale.report import write_report
 from clorg_scale.report.mixing import describe_mixing
 from clorg_scale.report.points import pack_points
-
-
-@pytest.fixture(scope="module")
-def downloads(tmp_path_factory):
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory, downloads):
-    driver = chromium(tmp_path_factory.mktemp("profile"), downloads=downloads)
-    yield driver
-    driver.quit()
 
 
 def with_all_points(n=3_000, n_unplaced=7):
@@ -123,7 +111,7 @@ def test_points_beside_the_page_are_read_and_missed(browser, tmp_path, monkeypat
     assert "2,993 points" in label
     beside.unlink()
     browser.get(page.as_uri())
-    assert browser.execute_script("return document.documentElement.dataset.ready") == "true"
+    assert is_drawn(browser)
     assert "100 points" in browser.find_element("css selector", "canvas").get_attribute("aria-label")
     assert "a page_points.js" in browser.find_element("id", "map").text
 

@@ -2,7 +2,7 @@
 
 import csv
 import json
-import xml.etree.ElementTree as ET
+import re
 import zipfile
 
 import numpy as np
@@ -20,7 +20,7 @@ from clorg_scale.studies.trainings import Setting, study_trainings, summarize
 
 
 def read(folder):
-    """Rows of both tables, which must agree, and the plot's text."""
+    """Rows of both tables, which must agree, and the panels of the page."""
     rows = json.loads((folder / "table.json").read_text())
     with (folder / "table.csv").open(newline="") as file:
         listed = list(csv.DictReader(file))
@@ -29,9 +29,8 @@ def read(folder):
         assert list(row) == list(line)
         for name, value in row.items():
             assert line[name] == (f"{value:.6g}" if isinstance(value, float) else str(value))
-    plot = (folder / "plot.svg").read_text()
-    ET.fromstring(plot)
-    return rows, plot
+    (data,) = re.findall(r'id="data">(.*?)</script>', (folder / "plot.html").read_text())
+    return rows, json.loads(data)["panels"]
 
 
 def succeeds(*arguments):
@@ -45,14 +44,15 @@ def test_temperature_of_embeddings_of_ones_own(tmp_path):
         points, labels = locally_dense_mixture(300, 8, seed=seed)
         cs.save_embeddings(tmp_path / name, points, labels, {})
     text = succeeds("study", "temperature", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "out")
-    rows, plot = read(tmp_path / "out")
+    rows, (panel,) = read(tmp_path / "out")
     temperatures = [row["T"] for row in rows]
     np.testing.assert_allclose(temperatures, np.geomspace(2, 0.02, 24))
     alone = cs.rld(*locally_dense_mixture(300, 8, seed=1), temperatures=temperatures)
     np.testing.assert_allclose([row["b"] for row in rows], alone.values, rtol=1e-6)
     np.testing.assert_allclose([row["b, shuffled"] for row in rows], alone.null_mean, rtol=1e-6)
     assert len(text.splitlines()) == 1 + 24 + 1
-    assert ">a</text>" in plot
+    assert panel["xs"] == temperatures
+    assert panel["curves"] == {name: [row[name] for row in rows] for name in ("a", "b")}
 
 
 def test_a_study_of_nothing(tmp_path):

@@ -1,0 +1,89 @@
+// Drawings: Observable Plot draws them; what is added is what a pointer or a key tells of a mark, and names that do not touch.
+
+const NARROW = 420;  // pixels: the width of a phone
+const widthOf = (parent, most = 760) => Math.max(250, Math.min(most, Math.floor(parent.clientWidth) || 540));  // letters stay at their size
+
+function drawing(parent, title, options) {  // a drawing at its true size, whose marks the arrow keys reach
+  const root = Plot.plot({ ariaLabel: title, ...options });
+  root.setAttribute("role", "img");
+  for (const group of root.querySelectorAll("g[aria-label]")) group.removeAttribute("aria-label");  // a picture is told of as a whole
+  parent.append(root);
+  makeWalkable(root);
+  return root;
+}
+// Options of a mark whose elements each tell of their entry in `data`; `each(node, entry)` does more with them.
+function telling(data, tell, options, each = null) {
+  return {
+    ...options,
+    render(index, scales, values, dimensions, context, next) {
+      const group = next(index, scales, values, dimensions, context);
+      index.forEach((i, at) => {
+        explain(group.children[at], tell(data[i]));
+        if (each) each(group.children[at], data[i]);
+      });
+      return group;
+    },
+  };
+}
+// Options of a mark whose elements move apart vertically until there are `gap` pixels between them, in their order.
+function spread(gap, options) {
+  return {
+    ...options,
+    render(index, scales, values, dimensions, context, next) {
+      const order = [...index].sort((i, j) => values.y[i] - values.y[j]), y = Float64Array.from(values.y), { height, marginBottom } = dimensions;
+      const lowest = height - (order.length * gap < height - marginBottom - 8 ? marginBottom + 2 : 6);
+      const step = Math.min(gap, (lowest - 8) / Math.max(1, order.length));
+      order.forEach((i, at) => { if (at) y[i] = Math.max(y[i], y[order[at - 1]] + step); });
+      order.reverse().forEach((i, at) => { y[i] = Math.min(y[i], at ? y[order[at - 1]] - step : lowest); });
+      return next(index, scales, { ...values, y }, dimensions, context);
+    },
+  };
+}
+const horizontal = (ticks, label, more = {}) => [
+  Plot.gridY({ ticks, stroke: "var(--line)", strokeOpacity: 1 }),
+  Plot.axisY({ ticks, tickSize: 0, tickPadding: 8, label, labelAnchor: "top", labelArrow: "none", ...more }),
+];
+const below = (ticks, label, more = {}) => Plot.axisX({ ticks, tickSize: 0, tickPadding: 8, label, labelAnchor: "center", labelArrow: "none", labelOffset: 38, ...more });
+
+function ticksThatFit(xs, place) {  // labels that do not touch, the last value always among them
+  const kept = [xs[xs.length - 1]];
+  for (const x of xs.slice(0, -1).reverse()) if (place(kept[kept.length - 1]) - place(x) >= 34 && (x === xs[0] || place(x) - place(xs[0]) >= 34)) kept.push(x);
+  return kept;
+}
+function figures(parent, captions) {  // all of them before any is drawn, so that each has its width
+  return captions.map(caption => {
+    const figure = html("figure", {}, null, parent);
+    if (caption) html("figcaption", {}, caption, figure);
+    return figure;
+  });
+}
+// Curves. series: [{ name, color, points: [{ x, y, e, label }], dotted, unnamed }], e: half the length of an error bar; named: with
+// their names at the end.
+function curves(parent, series, { xLabel, yLabel, title, named, fromZero = true, linear = false }) {
+  const points = series.flatMap((s, i) => s.points.map(p => ({ ...p, e: p.e || 0, s, i }))), solid = points.filter(p => !p.s.dotted);
+  if (!points.length) return;
+  const W = widthOf(parent), narrow = W < NARROW, letters = narrow ? 14 : 24, ticks = 5, gap = 16;
+  const ends = named ? series.flatMap((s, i) => s.points.length && !s.unnamed ? [{ ...s, i, y: s.points.reduce((a, b) => b.x > a.x ? b : a).y }] : []) : [];
+  const marginLeft = 46, marginRight = named ? Math.min(0.34 * W, 30 + 7 * Math.max(0, ...ends.map(s => Math.min(letters, s.name.length)))) : 26;
+  const xs = [...new Set(points.map(p => p.x))].sort((a, b) => a - b), first = xs[0], last = xs[xs.length - 1], scale = linear ? x => x : Math.log;
+  const place = x => (scale(x) - scale(first)) / Math.max(1e-12, scale(last) - scale(first)) * (W - marginLeft - marginRight);
+  const look = { x: "x", y: "y", stroke: p => p.s.color, z: "i", strokeLinejoin: "round", className: "curve" };
+  drawing(parent, title, {
+    width: W, height: narrow ? 270 : 320, marginLeft, marginRight, marginTop: 26, marginBottom: 44,
+    x: { type: linear ? "linear" : "log", domain: [first, last] }, y: { domain: rangeOf(points, fromZero), nice: ticks },
+    marks: [
+      ...horizontal(ticks, yLabel), below(ticksThatFit(xs, place), xLabel, { tickFormat: x => x.toLocaleString("en", { maximumSignificantDigits: 3 }) }),
+      Plot.lineY(points.filter(p => p.s.dotted), { ...look, strokeWidth: 1.5, strokeDasharray: "2 4" }),
+      Plot.lineY(solid, { ...look, strokeWidth: 2.5 }),
+      Plot.ruleX(solid.filter(p => p.e), { x: "x", y1: p => p.y - p.e, y2: p => p.y + p.e, stroke: p => p.s.color, strokeWidth: 1.5 }),
+      Plot.dot(solid, { x: "x", y: "y", fill: p => p.s.color, symbol: p => modelShape(p.i), stroke: "var(--card)", strokeWidth: 1.2, r: xs.length > 30 ? 3 : 4.5, className: "marks" }),
+      Plot.dot(ends, spread(gap, { frameAnchor: "right", y: "y", dx: 13, fill: "color", symbol: s => modelShape(s.i), r: 4.5, stroke: "none" })),
+      Plot.text(ends, spread(gap, { frameAnchor: "right", y: "y", dx: 23, textAnchor: "start", text: s => clip(s.name, letters), className: "strong" })),
+      Plot.dot(solid, telling(solid, p => `${named ? p.s.name + "\n" : ""}${p.label}`, { x: "x", y: "y", r: 12, fill: "transparent", stroke: "none", className: "reach" })),
+    ],
+  });
+}
+function rangeOf(points, fromZero) {
+  const least = Math.min(...points.map(p => p.y - p.e)), most = Math.max(...points.map(p => p.y + p.e)), pad = 0.05 * (most - least) || 0.01 * Math.abs(most) || 0.01;
+  return fromZero ? [least > -0.04 * most ? 0 : least, Math.max(most, 0.05)] : [least - pad, most + pad];
+}

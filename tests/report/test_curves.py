@@ -1,0 +1,65 @@
+"""Pages of curves alone: those of a training, or of a study."""
+
+import csv
+import io
+import json
+from xml.etree import ElementTree
+
+import pytest
+from browsing import opened, saved
+from records import HOSTILE
+
+from clorg_scale.report.curves import Panel, render_curves
+
+XS = [1.0, 2.0, 4.0]
+
+
+def page_of(folder, *, panels, **settings):
+    path = folder / "page.html"
+    facts = {"title": HOSTILE, "x_title": HOSTILE, "kind": "study", "facts": HOSTILE}
+    path.write_text(render_curves(XS, panels, **facts, **settings), encoding="utf-8")
+    return path
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("logarithmic", [False, True])
+def test_each_curve_is_where_its_numbers_are(browser, downloads, tmp_path, logarithmic):
+    panels = [Panel("first", {HOSTILE: [0.0, 0.5, 1.0], "b": [1.0, 1.0, 0.0]}), Panel("second", {"": [5e3, 7e3, 6e3]})]
+    console, requests = opened(browser, page_of(tmp_path, panels=panels, logarithmic=logarithmic))
+    assert (console, requests) == ([], [])
+    assert browser.find_element("css selector", "h1").text == HOSTILE
+    places = browser.execute_script(
+        "return [...document.querySelectorAll('#panel-0 .reach circle')].map(c => [c, c].map((n, i) =>"
+        " Number(n.getAttribute(['cx', 'cy'][i]))))"
+    )
+    xs, ys = zip(*places, strict=True)
+    middle = 1 / 2 if logarithmic else 1 / 3
+    assert (xs[1] - xs[0]) / (xs[2] - xs[0]) == pytest.approx(middle, abs=0.01)
+    assert (ys[0] - ys[1]) / (ys[0] - ys[2]) == pytest.approx(0.5, abs=0.01)
+    assert (ys[3], ys[5]) == pytest.approx((ys[2], ys[0]), abs=0.1)
+    names = [text.text for text in browser.find_elements("css selector", "#panel-0 .strong text")]
+    assert names[1] == "b"
+    assert names[0].startswith("<script>")
+    assert not browser.find_elements("css selector", "#panel-1 .strong text")
+    rows = list(csv.DictReader(io.StringIO(saved(browser, downloads, "panel-0", "csv").decode(), newline="")))
+    assert [float(row["b"]) for row in rows] == panels[0].curves["b"]
+    drawn = ElementTree.fromstring(saved(browser, downloads, "panel-1", "svg"))
+    assert "7,000" in [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.browser
+def test_one_measurement_alone(browser, tmp_path):
+    path = tmp_path / "page.html"
+    panels = [Panel("one", {"a": [0.0], "b": [0.0]})]
+    path.write_text(render_curves([3.0], panels, title="t", x_title="epoch", kind="training", facts=""))
+    console, _ = opened(browser, path)
+    assert console == []
+    assert len(browser.find_elements("css selector", "#panel-0 .reach > *")) == 2
+
+
+def test_the_page_loads_nothing_else(tmp_path):
+    text = page_of(tmp_path, panels=[Panel("one", {"a": [1.0, 2.0, 3.0]})]).read_text()
+    assert "default-src 'none'" in text
+    (data,) = text.partition('id="data">')[2].partition("</script>")[:1]
+    assert json.loads(data)["x_title"] == HOSTILE
+    assert len(text) < 500_000
