@@ -12,6 +12,7 @@ import numpy.typing as npt
 from clorg_scale.arrays import column_range, on_host, row_block
 from clorg_scale.arrays.scale import MOST_EXPONENT, spread_exponent
 from clorg_scale.errors import InputError
+from clorg_scale.neighbors import knn
 from clorg_scale.progress import progress_bar
 from clorg_scale.whole import MOST_SEED, whole_number
 
@@ -195,24 +196,33 @@ def _placed(
 
 
 def _tsne(components: npt.NDArray[np.float64], perplexity: float, seed: int, *, progress: bool) -> Any:
-    """`openTSNE.TSNEEmbedding` (m, 2): started from principal components, it keeps some of the global arrangement."""
-    from openTSNE import TSNE
-    from openTSNE.initialization import rescale
+    """`openTSNE.TSNEEmbedding` (m, 2): started from principal components, it keeps some of the global arrangement.
 
+    Of our own exact neighbors: openTSNE's search is approximate from 1,000 points on, and imports PyNNDescent wherever
+    that is installed, used or not, which takes each process seconds.
+    """
+    from openTSNE import TSNE
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.initialization import rescale
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
+    n_jobs = 1 if len(components) < FEWEST_FOR_THREADS else os.cpu_count() or 1
+    table = knn(components, min(len(components) - 1, int(3 * perplexity)), index="flat", device="cpu")
+    neighbors = PrecomputedNeighbors(table.indices.astype(np.int64), table.distances.astype(np.float64))
+    affinities = PerplexityBasedNN(perplexity=perplexity, knn_index=neighbors, n_jobs=n_jobs)
     with progress_bar("map", EXAGGERATION_STEPS + STEPS, unit="steps", enabled=progress) as advance:
 
         def step(iteration: int, error: float, embedding: Any) -> None:
             advance(50)
 
         model = TSNE(
-            perplexity=perplexity,
             initialization=rescale(_first_two(components)),
             early_exaggeration_iter=EXAGGERATION_STEPS,
             n_iter=STEPS,
             negative_gradient_method="fft" if len(components) > 5_000 else "bh",
             callbacks=step,
             callbacks_every_iters=50,
-            n_jobs=1 if len(components) < FEWEST_FOR_THREADS else os.cpu_count() or 1,
+            n_jobs=n_jobs,
             random_state=seed,
         )
-        return model.fit(components)
+        return model.fit(affinities=affinities)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 
 def clustered_points(seed, n, d, *, offset=0.0):
@@ -13,16 +12,6 @@ def clustered_points(seed, n, d, *, offset=0.0):
     X = rng.normal(size=(6, d))[codes + 1] + rng.normal(size=(n, d)) + offset
     X[1], X[n // 2], X[3] = X[0], X[n // 3], X[2] + 1e-4
     return X.astype(np.float32), codes.astype(np.int64)
-
-
-def dense_affinities(X, temperatures):
-    """(t, n, n) A / n^2 of the definition (`clorg_scale.rld.definition`)."""
-    distance = cdist(X, X)
-    mean = distance.sum() / (len(X) * (len(X) - 1))
-    E = np.exp(-distance / (mean * np.array(temperatures)[:, None, None]))
-    E[:, np.arange(len(X)), np.arange(len(X))] = 0
-    r = E.sum(axis=2)
-    return E**2 / (r[:, :, None] * r[:, None])
 
 
 def dense_modularity(affinities, codes):

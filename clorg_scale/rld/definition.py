@@ -16,6 +16,7 @@ from a log-sum-exp: no digit is lost to cancellation or underflow.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +24,25 @@ import numpy.typing as npt
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
-__all__ = ["DenseRLD", "DenseSums", "dense_rld", "dense_sums", "modularity_of_sums"]
+__all__ = [
+    "DenseAffinities",
+    "DenseRLD",
+    "DenseSums",
+    "dense_affinities",
+    "dense_rld",
+    "dense_sums",
+    "modularity_of_sums",
+]
 
 Floats = npt.NDArray[np.float64]
+
+
+class DenseAffinities(NamedTuple):
+    """(n, n) A / n^2 and (n,) log r at a temperature, and mu."""
+
+    A: Floats
+    log_r: Floats
+    mean_distance: float
 
 
 class DenseSums(NamedTuple):
@@ -67,19 +84,25 @@ def dense_rld(X: Any, codes: Any, temperatures: Any) -> DenseRLD:
 
 def dense_sums(X: Any, codes: Any, temperatures: Any) -> DenseSums:
     """Sums that RLD consists of; parameters as in `dense_rld`."""
-    X, codes = np.asarray(X, np.float64), np.asarray(codes)
+    codes, mu = np.asarray(codes), np.nan
+    same = (codes[:, None] == codes[None]) & (codes >= 0)[:, None]
+    k, w, log_r = (np.empty((len(temperatures), len(codes))) for _ in range(3))
+    for t, (A, of_rows, mean_distance) in enumerate(dense_affinities(X, temperatures)):
+        k[t], w[t], log_r[t], mu = A.sum(1), (A * same).sum(1), of_rows, mean_distance
+    return DenseSums(k, w, log_r, mu)
+
+
+def dense_affinities(X: Any, temperatures: Any) -> Iterator[DenseAffinities]:
+    """Affinities between all points, one temperature after another."""
+    X = np.asarray(X, np.float64)
     n = len(X)
     distance = cdist(X, X)
     mu = float(distance.sum() / (n * (n - 1)))
-    same = (codes[:, None] == codes[None]) & (codes >= 0)[:, None]
-    k, w, log_r = (np.empty((len(temperatures), n)) for _ in range(3))
-    for t, temperature in enumerate(temperatures):
+    for temperature in temperatures:
         exponents = -distance / (mu * temperature)
         np.fill_diagonal(exponents, -np.inf)
-        log_r[t] = logsumexp(exponents, axis=1)
-        A = np.exp(2 * exponents - log_r[t][:, None] - log_r[t])
-        k[t], w[t] = A.sum(1), (A * same).sum(1)
-    return DenseSums(k, w, log_r, mu)
+        log_r = logsumexp(exponents, axis=1)
+        yield DenseAffinities(np.exp(2 * exponents - log_r[:, None] - log_r), log_r, mu)
 
 
 def modularity_of_sums(k: Any, w: Any, codes: Any) -> tuple[Floats, Floats]:

@@ -21,7 +21,7 @@ class PairSums:
     k, w
         (t, n) affinity of each point to all others and to those of its class (0 where unlabelled), in units of A / n^2.
     log_r
-        (t, n) natural logarithm of r: how crowded each point's neighborhood is.
+        (t, n) natural logarithm of r: the larger, the denser a point's neighborhood.
     mean_distance
         mu.
     squares

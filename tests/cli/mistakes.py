@@ -45,7 +45,7 @@ def refused(here, arguments, *words):
 LABELS = np.arange(N) % 3
 
 
-def spoilt(rows, value):
+def spoiled(rows, value):
     X = points()
     X[rows, 1] = value
     return X

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import assert_one_sentence, run, tree
-from mistakes import LABELS, OUT, STAGES, N, command, points, refused, spoilt
+from mistakes import LABELS, OUT, STAGES, N, command, points, refused, spoiled
 
 from clorg_scale.arrays import resolve_device
 from clorg_scale.errors import InputError
@@ -71,7 +71,7 @@ def test_test_points_that_do_not_fit(here):
     X, y = points(), LABELS
     np.save("few.npy", X[:2])
     np.save("wide.npy", np.hstack([X, X]))
-    np.save("nan.npy", spoilt([1], np.nan))
+    np.save("nan.npy", spoiled([1], np.nan))
     np.save("names.npy", LABELS.astype(str))
     np.save("new.npy", LABELS + 1)
     np.save("none.npy", np.full(N, -1))

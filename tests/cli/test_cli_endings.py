@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import CONSOLE_SCRIPT, run, tree
-from mistakes import LABELS, OUT, STAGES, N, command, points, refused, spoilt
+from mistakes import LABELS, OUT, STAGES, N, command, points, refused, spoiled
 from records import record
 
 import clorg_scale as cs
@@ -83,7 +83,7 @@ def test_interrupted_stage(here):
 def test_installed_script(here):
     """The same through the script that pip installs."""
     script = Path(sys.executable).with_name("clorg-scale")
-    np.save("x.npy", spoilt([3, 7], np.nan))
+    np.save("x.npy", spoiled([3, 7], np.nan))
     before = tree(here)
     for name in ("analyze", "knn"):
         done = subprocess.run(

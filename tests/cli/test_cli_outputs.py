@@ -1,4 +1,4 @@
-"""Results that cannot be written, and analyses that cannot be compared: one sentence, nothing spoilt."""
+"""Results that cannot be written, and analyses that cannot be compared: one sentence, nothing spoiled."""
 
 import json
 import os

@@ -27,6 +27,12 @@ def test_few_points_and_few_features(n, d):
     np.testing.assert_allclose(placed, xy, atol=1e-4 * np.abs(xy).max())
 
 
+def test_no_package_is_imported_that_the_map_does_not_use(monkeypatch):
+    """openTSNE would import PyNNDescent where it is installed, which takes seconds, and search with it or not."""
+    monkeypatch.setattr("openTSNE.affinity.get_knn_index", pytest.fail)
+    assert lay_out(*mixture(60)).xy.shape == (60, 2)
+
+
 def test_a_sample_is_stratified_and_repeatable_and_keeps_clusters_apart():
     X, codes = mixture(2_000)
     codes[:30] = 3

@@ -1,4 +1,4 @@
-"""Compiled code is kept where there is a place for it; where there is none, or it is spoilt, the answer is the same."""
+"""Compiled code is kept where there is a place for it; where there is none, or it is spoiled, the answer is equal."""
 
 import os
 import resource

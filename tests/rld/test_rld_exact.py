@@ -5,10 +5,10 @@ import pytest
 from fashion_images import first_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from points import dense_affinities, dense_modularity
+from points import dense_modularity
 
 import clorg_scale as cs
-from clorg_scale.rld.definition import dense_rld, dense_sums
+from clorg_scale.rld.definition import dense_affinities, dense_rld, dense_sums
 from clorg_scale.rld.exact.tiles_numba import TILE
 from clorg_scale.rld.modularity import shuffled_labels
 
@@ -212,7 +212,8 @@ def test_memory_stays_linear_in_n():
 def test_shuffled_labels_have_the_stated_mean():
     X, codes = mixture(300, 5)
     expected = shuffled_labels(dense_sums(X, codes, (1.0, 0.1))[0], codes, 4)
-    rng, affinities = np.random.default_rng(0), dense_affinities(X, (1.0, 0.1))
+    rng = np.random.default_rng(0)
+    affinities = np.stack([dense.A for dense in dense_affinities(X, (1.0, 0.1))])
     labelings = [rng.permutation(codes) for _ in range(200)]
     shuffled = np.array([dense_modularity(affinities, labeling) for labeling in labelings])
     ours = cs.rld(X, labelings[0], temperatures=(1.0, 0.1), method="exact").values

@@ -5,12 +5,12 @@ import importlib
 import numpy as np
 import pytest
 from fashion_images import SHIPPED, first_images, has_all_images
-from points import dense_affinities, dense_modularity
+from points import dense_modularity
 
 import clorg_scale as cs
 from clorg_scale.datasets import compact_mixture, locally_dense_mixture
 from clorg_scale.errors import InputError
-from clorg_scale.rld.definition import dense_rld
+from clorg_scale.rld.definition import dense_affinities, dense_rld
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.sampled import estimate as sampled
 from clorg_scale.rld.sampled import landmarks
@@ -282,7 +282,7 @@ def test_deviation_of_shuffled_labels_is_that_of_permutations():
     temperatures = (1.0, 0.2, 0.05)
     result = cs.rld(X, codes, temperatures=temperatures, method="exact")
     # The affinities are those of the definition; the labels alone are shuffled.
-    affinities = dense_affinities(X.astype(np.float64), temperatures)
+    affinities = np.stack([dense.A for dense in dense_affinities(X, temperatures)])
     np.testing.assert_allclose(dense_modularity(affinities, codes), dense_rld(X, codes, temperatures)[0], atol=1e-12)
     rng = np.random.default_rng(0)
     values = np.array([dense_modularity(affinities, rng.permutation(codes)) for _ in range(300)])

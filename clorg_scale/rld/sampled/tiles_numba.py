@@ -7,7 +7,8 @@ Exponentials are those of `clorg_scale.rld.exact.tiles_numba`, but only rows are
 
 with v the weights, and b_i such that no row underflows. Every tile of points has landmarks of its own, gathered from
 the pool, at most 512 at a time (a chunk). Both passes skip the pairs that are summed exactly. As the groups take turns,
-each of 16 lanes of a vector sums one group: a chunk's 512 columns are folded in halves, without a horizontal sum.
+each of 16 lanes of a vector sums one group: a chunk's 512 columns are folded in halves, without a horizontal sum
+(`chunk_terms`).
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.numerics.compiler import callee, njit
-from clorg_scale.numerics.exp2 import exp2
 from clorg_scale.numerics.row_distances import Tile, row_distances
 from clorg_scale.numerics.simd import aligned_empty, use_wide_vectors
 from clorg_scale.numerics.threads import on_threads, shares_of
 from clorg_scale.rld.exact.tiles_numba import TILE
+from clorg_scale.rld.sampled.chunk_terms import (
+    add_groups,
+    affinities,
+    exponentials,
+    of_class,
+    squared_affinities,
+    squares,
+    weighted_squares,
+    weighted_sum,
+)
 from clorg_scale.rld.sampled.landmarks import GROUPS
 from clorg_scale.rld.sampled.tile_order import ROWS
 
@@ -34,8 +44,6 @@ Integers = npt.NDArray[np.int64]
 FAR = 1e15
 FAR32 = np.float32(FAR)
 """Distance given to pairs that are skipped; their exponentials are the smallest that `exp2` gives."""
-
-HALF = TILE // 2
 
 # The tuples are defined beside the loops: Numba compiles anew where this file changes, not where another one does.
 
@@ -128,20 +136,13 @@ class _Chunk(NamedTuple):
     any_kept: Any
 
 
-_Exponent = tuple[int, Any, Any]
-"""t, rate, shift: of temperature t, rate d - shift."""
-
-_Square = tuple[int, int, int, Any, Any]
-"""t, root, m, factor, floor: m terms of temperature t, factor times the squares of the root's, at least `floor`."""
-
-
 def _scratch(X: Floats, n_temperatures: int) -> _Scratch:
     """Uninitialized memory, but for the terms: beyond the last landmark they have to be finite."""
     lines = aligned_empty(3, TILE, X.dtype)
     landmarks = _Points(aligned_empty(TILE, X.shape[1], X.dtype), lines[1], lines[2])
     products, terms = aligned_empty(1, ROWS * TILE, X.dtype)[0], aligned_empty(n_temperatures, TILE, X.dtype)
     terms[:] = 0
-    return _Scratch(landmarks, products, lines[0], terms, aligned_empty(1, HALF, X.dtype)[0])
+    return _Scratch(landmarks, products, lines[0], terms, aligned_empty(1, TILE // 2, X.dtype)[0])
 
 
 @callee
@@ -193,63 +194,6 @@ def _skip_within_reach(d: Floats, reach: Any, reaches: Floats) -> None:
         d[j] = far if d[j] < max(reach, reaches[j]) else d[j]
 
 
-@callee(fastmath=True)
-def _exponentials(d: Floats, exponent: _Exponent, e: Floats) -> None:
-    """e_t = 2^(rate d - shift)."""
-    use_wide_vectors()
-    t, rate, shift = exponent
-    for step in range(len(d)):
-        j = np.uintp(step)
-        e[t, j] = exp2(rate * d[j] - shift)
-
-
-@callee(fastmath=True)
-def _squares(square: _Square, e: Floats) -> None:
-    """e_t = factor times the square of another temperature's."""
-    use_wide_vectors()
-    t, root, m, factor, floor = square
-    for step in range(m):
-        j = np.uintp(step)
-        value = max(e[root, j], floor)
-        e[t, j] = factor * value * value
-
-
-@callee(fastmath=True)
-def _add_groups(e: Floats, t: int, weights: Floats, halves: Floats, sums: Floats) -> None:
-    """Add v e_t of a chunk to the (16,) sums of the groups.
-
-    Beyond the last landmark v is 0 and e finite.
-    """
-    use_wide_vectors()
-    for step in range(HALF):
-        j = np.uintp(step)
-        other = j + np.uintp(HALF)
-        halves[j] = weights[j] * e[t, j] + weights[other] * e[t, other]
-    for step in range(HALF // 2):
-        j = np.uintp(step)
-        halves[j] += halves[j + np.uintp(HALF // 2)]
-    for step in range(HALF // 4):
-        j = np.uintp(step)
-        halves[j] += halves[j + np.uintp(HALF // 4)]
-    for step in range(HALF // 8):
-        j = np.uintp(step)
-        halves[j] += halves[j + np.uintp(HALF // 8)]
-    for step in range(GROUPS):
-        j = np.uintp(step)
-        sums[j] += halves[j] + halves[j + np.uintp(GROUPS)]
-
-
-@callee(fastmath=True)
-def _weighted(e: Floats, t: int, weights: Floats) -> Any:
-    """Sum of v e_t over a chunk."""
-    use_wide_vectors()
-    total = weights[0] - weights[0]
-    for step in range(TILE):
-        j = np.uintp(step)
-        total += weights[j] * e[t, j]
-    return total
-
-
 def landmark_sums(tiles: TileArguments, scales: Scales, shifts: Floats, gain: Any) -> Floats:
     """Pass 1 of a block of points.
 
@@ -294,54 +238,12 @@ def _landmark_sums(
                 for t in range(n_temperatures):
                     root = scales.square_of[t]
                     if root < 0:
-                        _exponentials(d, (t, scales.rates[t], shifts[t, row]), e)
+                        exponentials(d, (t, scales.rates[t], shifts[t, row]), e)
                     else:
-                        _squares((t, root, len(d), gain, tiles.floor), e)
-                    _add_groups(e, t, chunk.weights, halves, sums[row, t])
+                        squares((t, root, len(d), gain, tiles.floor), e)
+                    add_groups(e, t, chunk.weights, halves, sums[row, t])
                     if chunk.any_kept:
-                        sums[row, t, GROUPS] += _weighted(e, t, chunk.kept)
-
-
-@callee(fastmath=True)
-def _affinities(d: Floats, exponent: _Exponent, logs: Floats, a: Floats) -> None:
-    """a_t = 2^(rate d - l_i - l_s), the shift being l_i."""
-    use_wide_vectors()
-    t, rate, l_row = exponent
-    for step in range(len(d)):
-        j = np.uintp(step)
-        a[t, j] = exp2(rate * d[j] - l_row - logs[t, j])
-
-
-@callee(fastmath=True)
-def _squared_affinities(square: _Square, factors: Floats, a: Floats) -> None:
-    """a_t from the squares of another temperature's, with the factors of both ends."""
-    use_wide_vectors()
-    t, root, m, factor, floor = square
-    for step in range(m):
-        j = np.uintp(step)
-        value = max(a[root, j], floor)
-        a[t, j] = value * value * (factor * factors[t, j])
-
-
-@callee(fastmath=True)
-def _of_class(weights: Floats, classes: npt.NDArray[np.int32], own: Any, chosen: Floats) -> None:
-    """V of the landmarks of one class in a chunk, 0 elsewhere."""
-    use_wide_vectors()
-    for step in range(TILE):
-        j = np.uintp(step)
-        chosen[j] = weights[j] if classes[j] == own else weights[j] * 0
-
-
-@callee(fastmath=True)
-def _weighted_squares(a: Floats, t: int, weights: Floats, floor: Any) -> Any:
-    """Sum of v a_t^2 over a chunk, a at least `floor` (as in `_squares`)."""
-    use_wide_vectors()
-    total = weights[0] - weights[0]
-    for step in range(TILE):
-        j = np.uintp(step)
-        value = max(a[t, j], floor)
-        total += weights[j] * value * value
-    return total
+                        sums[row, t, GROUPS] += weighted_sum(e, t, chunk.kept)
 
 
 @callee
@@ -414,19 +316,19 @@ def _landmark_affinities(
             for i in range(len(chunk.points.X)):
                 row = block * ROWS + i
                 _distances(tiles, chunk, row, i)
-                _of_class(chunk.weights, classes, points.classes[row], own[0])
+                of_class(chunk.weights, classes, points.classes[row], own[0])
                 if chunk.any_kept:
-                    _of_class(chunk.kept, classes, points.classes[row], own[1])
+                    of_class(chunk.kept, classes, points.classes[row], own[1])
                 for t in range(n_temperatures):
                     root, x_log = scales.square_of[t], points.logs[t, row]
                     if root < 0:
-                        _affinities(d, (t, scales.rates[t], x_log), logs, a)
+                        affinities(d, (t, scales.rates[t], x_log), logs, a)
                     else:
-                        _squared_affinities((t, root, len(d), x_log, floor), logs, a)
-                    _add_groups(a, t, chunk.weights, halves, sums[0, row, t])
-                    _add_groups(a, t, own[0], halves, sums[1, row, t])
-                    of_squares[block, t] += _weighted_squares(a, t, chunk.weights, floor)
+                        squared_affinities((t, root, len(d), x_log, floor), logs, a)
+                    add_groups(a, t, chunk.weights, halves, sums[0, row, t])
+                    add_groups(a, t, own[0], halves, sums[1, row, t])
+                    of_squares[block, t] += weighted_squares(a, t, chunk.weights, floor)
                     if chunk.any_kept:
-                        sums[0, row, t, GROUPS] += _weighted(a, t, chunk.kept)
-                        sums[1, row, t, GROUPS] += _weighted(a, t, own[1])
-                        of_squares[block, t] += _weighted_squares(a, t, chunk.kept, floor)
+                        sums[0, row, t, GROUPS] += weighted_sum(a, t, chunk.kept)
+                        sums[1, row, t, GROUPS] += weighted_sum(a, t, own[1])
+                        of_squares[block, t] += weighted_squares(a, t, chunk.kept, floor)
