@@ -15,6 +15,7 @@ from typing import Any
 from .harness.peers import import_peer
 from .harness.registry import Benchmark
 from .harness.session import Case, Contender, Session
+from .images import alone, as_files, backbone, device, embed, train
 
 __all__ = ["BENCHMARK"]
 
@@ -40,27 +41,27 @@ def _run(session: Session) -> None:
         return Contender(name, run, role=role, settings={"batch_size": batch})
 
     embeddings = [
-        contender("ours, embed", lambda: _embed(images, width, batch), "ours"),
+        contender("ours, embed", lambda: embed(images, width, batch), "ours"),
         contender("plain torch loop, embed", lambda: _plain_embed(images, width, batch)),
-        contender("network alone, embed", lambda: _alone(images, width, batch, train=False)),
+        contender("network alone, embed", lambda: alone(images, width, batch, train=False)),
     ]
     session.compare(_named(case, "embedding"), embeddings, repeats=2)
     with tempfile.TemporaryDirectory() as folder:
-        files = _as_files(images, folder)
+        files = as_files(images, folder)
         from_files = [
-            contender("ours, embed files", lambda: _embed(files, width, batch), "ours"),
-            contender("network alone, embed files", lambda: _alone(files, width, batch, train=False)),
+            contender("ours, embed files", lambda: embed(files, width, batch), "ours"),
+            contender("network alone, embed files", lambda: alone(files, width, batch, train=False)),
         ]
         jpeg = Case(f"{len(images):,} JPEG files 256 x 256 at 224, resnet18 of width {width}", case.size)
         session.compare(_named(jpeg, "embedding"), from_files, repeats=2)
     trainings = [
-        contender("ours, supervised", lambda: _train("supervised", images, width, batch), "ours"),
+        contender("ours, supervised", lambda: train("supervised", images, width, batch), "ours"),
         contender("plain torch loop, supervised", lambda: _plain_supervised(images, width, batch)),
-        contender("network alone, supervised", lambda: _alone(images, width, batch, train=True)),
+        contender("network alone, supervised", lambda: alone(images, width, batch, train=True)),
     ]
     session.compare(_named(case, "supervised training, one epoch"), trainings, repeats=2)
     contrastive = [
-        contender("ours, SimCLR", lambda: _train("simclr", images, width, batch), "ours"),
+        contender("ours, SimCLR", lambda: train("simclr", images, width, batch), "ours"),
         contender("Lightly, SimCLR", lambda: _lightly_simclr(images, width, batch)),
     ]
     session.compare(_named(case, "SimCLR training, one epoch"), contrastive, repeats=2)
@@ -71,75 +72,6 @@ def _run(session: Session) -> None:
 
 def _named(case: Case, what: str) -> Case:
     return Case(f"{what}, {case.name}", case.size)
-
-
-def _backbone(images: Any, width: int) -> Any:
-    from clorg_scale import backbones
-
-    return backbones.build("resnet18", n_channels=images.n_channels, image_size=images.image_size, width=width)
-
-
-def _train(method: str, images: Any, width: int, batch: int) -> None:
-    from clorg_scale import backbones
-
-    backbones.train(images, _backbone(images, width), method=method, epochs=1, batch_size=batch)
-
-
-def _embed(images: Any, width: int, batch: int) -> None:
-    from clorg_scale import backbones
-
-    with tempfile.TemporaryDirectory() as folder:
-        backbones.embed(_backbone(images, width), images, out=f"{folder}/e", batch_size=batch)
-
-
-def _as_files(images: Any, folder: str) -> Any:
-    """The same images as JPEG files, in one class."""
-    from pathlib import Path
-
-    from PIL import Image
-
-    from clorg_scale.datasets import load_images
-
-    inside = Path(folder) / "class"
-    inside.mkdir()
-    for i, pixels in enumerate(images.batch(range(len(images)))):
-        Image.fromarray(pixels[0]).convert("RGB").resize((256, 256)).save(inside / f"{i:06}.jpg", quality=90)
-    return load_images(folder, image_size=224)
-
-
-def _alone(images: Any, width: int, batch: int, *, train: bool) -> None:
-    """As many steps as there are batches, all of the first one."""
-    import numpy as np
-    import torch
-    from torch import nn
-
-    from clorg_scale.backbones.embedding import to_pixels
-
-    device = _device()
-    network = _backbone(images, width).to(device).train(train)
-    pixels = to_pixels(images.batch(np.arange(min(batch, len(images)))), device)
-    labels = torch.from_numpy(images.labels[: len(pixels)]).to(device)
-    head = nn.Linear(network(pixels[:2]).shape[1], len(images.classes)).to(device)
-    optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3)
-    mixed = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
-    for _ in range(-(-len(images) // len(pixels))):
-        if not train:
-            with torch.inference_mode(), mixed:
-                network(pixels).float().cpu()
-            continue
-        with mixed:
-            loss = nn.functional.cross_entropy(head(network(pixels)), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def _device() -> Any:
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _loader(images: Any, batch: int, transform: Any, *, shuffle: bool, collate: Any = None) -> Any:
@@ -164,11 +96,11 @@ def _plain_embed(images: Any, width: int, batch: int) -> None:
     import torch
     from torchvision import transforms
 
-    device = _device()
-    network = _backbone(images, width).eval().to(device)
+    place = device()
+    network = backbone(images, width).eval().to(place)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         parts = [
-            network(x.to(device)).cpu().numpy() for x, _ in _loader(images, batch, transforms.ToTensor(), shuffle=False)
+            network(x.to(place)).cpu().numpy() for x, _ in _loader(images, batch, transforms.ToTensor(), shuffle=False)
         ]
         np.save(f"{folder}/embeddings.npy", np.concatenate(parts))
 
@@ -179,15 +111,15 @@ def _plain_supervised(images: Any, width: int, batch: int) -> None:
     from torchvision import transforms
 
     steps = [transforms.RandomCrop(28, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
-    device = _device()
-    network = _backbone(images, width).to(device)
-    head = nn.LazyLinear(10, device=device)
+    place = device()
+    network = backbone(images, width).to(place)
+    head = nn.LazyLinear(10, device=place)
     loader = _loader(images, batch, transforms.Compose(steps), shuffle=True)
     optimizer = None
     for x, y in loader:
-        logits = head(network(x.to(device)))
+        logits = head(network(x.to(place)))
         optimizer = optimizer or torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3)
-        loss = nn.functional.cross_entropy(logits, y.to(device))
+        loss = nn.functional.cross_entropy(logits, y.to(place))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -199,15 +131,15 @@ def _lightly_simclr(images: Any, width: int, batch: int) -> None:
 
     loss_module, heads = import_peer("lightly.loss", "lightly"), import_peer("lightly.models.modules", "lightly")
     transforms = import_peer("lightly.transforms", "lightly")
-    device = _device()
-    network = _backbone(images, width).to(device)
+    place = device()
+    network = backbone(images, width).to(place)
     transform = transforms.SimCLRTransform(input_size=28, gaussian_blur=0.0)
     rgb = _Rgb(transform, images.n_channels)
     loader = _loader(images, batch, rgb, shuffle=True)
     criterion, head, optimizer = loss_module.NTXentLoss(), None, None
     for views, _ in loader:
-        features = [network(view.to(device)).flatten(1) for view in views]
-        head = head or heads.SimCLRProjectionHead(features[0].shape[1], 512, 128).to(device)
+        features = [network(view.to(place)).flatten(1) for view in views]
+        head = head or heads.SimCLRProjectionHead(features[0].shape[1], 512, 128).to(place)
         optimizer = optimizer or torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3)
         loss = criterion(*(head(part) for part in features))
         optimizer.zero_grad()

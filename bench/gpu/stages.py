@@ -43,6 +43,10 @@ def timing_graph(timer: Timer) -> None:
     timed("class matches, 3 k", n * k * 8.0, lambda: graph.class_matches(table, owners, codes, [1, 5, 15]))
     inclusion = timed("inclusion scale", entries * 4.0, lambda: graph.inclusion_scale(indptr, values, 10))
     targets = cupy.random.permutation(n)[:100_000].astype(np.int64)
+    X = cupy.random.random((100_000, 512), dtype=np.float32)
+    rows, pairs, one = cupy.arange(len(X)), cupy.random.randint(0, len(X), (len(X), 48)), cupy.ones(1)
+    measure = partial(graph.pair_keys, X, X, (one, one), rows, pairs, inner_product=False)
+    timed("measure 4.8M pairs of 512 features", pairs.size * 512 * 4.0, measure)
     sample = partial(graph.sample_rows, indptr, indices, values, inclusion, targets, seed=1)
     timed("sample 10 of 100,000 rows", 1e5 * (entries / n * 8 + 10 * 8), sample)
 
