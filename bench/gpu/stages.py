@@ -136,3 +136,18 @@ def timing_imagenet(timer: Timer) -> None:
         probe = GCNProbe(device=device, max_epochs=5, batch_size=512 if timer.dry else 16_384)
         if timed("GCN probe, 5 epochs", lambda: probe.fit(graph, codes, train)) is not None:
             timed("GCN probe, inference and score", lambda: probe.score(codes, ~train))
+
+
+def timing_analyze(timer: Timer) -> None:
+    """`analyze` as a whole, stage by stage: 100,000 x 512, then ImageNet's size (goal: 3 minutes)."""
+    from clorg_scale import analyze
+
+    small = {"probes": ["knn"], "map_points": 100} if timer.dry else {}
+    for n, d, n_classes in [(400, 16, 10)] if timer.dry else [(100_000, 512, 10), (1_280_000, 2048, 1000)]:
+        X, codes = generated(timer, n, d, n_classes)
+        start = time.perf_counter()
+        found = timer.section(f"analyze {n} x {d}", partial(analyze, X, codes, device=timer.device.type, **small))
+        if found is not None:
+            timer.report.add(f"analyze {n} x {d}", seconds=time.perf_counter() - start)
+            for note in found.stages:
+                timer.report.add(f"  {note.stage}", seconds=note.seconds, engine=note.engine.partition(" ")[0])

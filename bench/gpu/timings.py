@@ -19,6 +19,7 @@ TIMINGS = {
     "timing_stages": "stages",
     "timing_images": "images",
     "timing_imagenet": "stages",
+    "timing_analyze": "stages",
 }
 """Names of the timings, and their modules, which are imported only if one of them is wanted."""
 
