@@ -16,8 +16,9 @@ demo: .venv/demo
 	$(BIN)/clorg-scale demo --out demo-report
 
 # PyTorch for the GCN probe: built for CPUs where that index can be reached, else as usual, else the GCN is left out.
+# Without retries, since pip would wait for an index out of reach at each of PyTorch's dependencies.
 .venv/demo: .venv/core
-	$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) -c constraints.txt --extra-index-url $(TORCH_CPU) torch || \
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) --retries 0 -c constraints.txt --extra-index-url $(TORCH_CPU) torch || \
 	  $(PIP) -c constraints.txt torch && touch $@ || echo 'PyTorch could not be installed: the demo leaves out the GCN.'
 
 test: .venv/$(EXTRA)

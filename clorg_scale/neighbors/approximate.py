@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -16,10 +17,13 @@ from clorg_scale.neighbors.ranking import rank_candidates
 from clorg_scale.neighbors.recall import POOR_RECALL, SAMPLE, Truth, recall_of, sample_truth, warn_of_recall
 from clorg_scale.progress import Advance
 
-__all__ = ["CANDIDATE_BYTES", "MARGIN", "TunedIndex", "ranked_candidates", "tuned_index"]
+__all__ = ["CANDIDATE_BYTES", "TunedIndex", "n_candidates", "ranked_candidates", "tuned_index"]
 
 MARGIN = 4
 """Candidates asked for beyond k: the point itself, and some against float32 rounding."""
+
+OVERSAMPLING = 1.25, 1.5, 2.0, 3.0, 4.0, 6.0
+"""Candidates for each one wanted, fewest first, that a sample decides among."""
 
 CANDIDATE_BYTES = 64
 """Memory of one candidate of a point."""
@@ -66,20 +70,56 @@ def tuned_index(plan: SearchPlan, engine: BlockSearch, *, must_reach: bool) -> T
     index = engines.approximate_index(plan, engine.find)
     truth = sample_truth(plan, SAMPLE if plan.target_recall >= POOR_RECALL else SAMPLE // 2, engine)
     while True:
-        keys, _ = ranked_candidates(plan, index, truth.rows, lambda done: None)
+        proposed = _proposed(plan, index, truth.rows, lambda done: None)
+        keys, _ = _ranked(plan, truth.rows, proposed)
         reached = recall_of(keys, truth.bounds) >= plan.target_recall
         if reached or not index.try_harder():
             break
+    if reached:
+        index.oversampling = _enough(plan, index, truth, proposed)
     found = array_module(keys).full(keys.shape, np.inf)
     return TunedIndex(index, truth, found) if reached or not must_reach else None
 
 
+def _enough(plan: SearchPlan, index: Candidates, truth: Truth, proposed: Array) -> float:
+    """Fewest candidates for each one wanted with which the sample has the target recall.
+
+    Parameters
+    ----------
+    proposed
+        (s, c) those of the sample, nearest first as the index sees it.
+    """
+    for oversampling in OVERSAMPLING:
+        if oversampling < index.oversampling:
+            keys, _ = _ranked(plan, truth.rows, proposed[:, : _wanted(plan, oversampling)])
+            if recall_of(keys, truth.bounds) >= plan.target_recall:
+                return oversampling
+    return index.oversampling
+
+
+def n_candidates(plan: SearchPlan, index: Candidates) -> int:
+    """Count the candidates that the index is asked for, for each query."""
+    return _wanted(plan, index.oversampling)
+
+
+def _wanted(plan: SearchPlan, oversampling: float) -> int:
+    return min(plan.points.n, math.ceil(plan.k * oversampling) + MARGIN)
+
+
 def ranked_candidates(plan: SearchPlan, index: Candidates, rows: Array, advance: Advance) -> tuple[Array, Array]:
     """(b, k) keys and ids of the checked candidates; infinity and -1 where there are fewer than k."""
+    return _ranked(plan, rows, _proposed(plan, index, rows, advance))
+
+
+def _proposed(plan: SearchPlan, index: Candidates, rows: Array, advance: Advance) -> Array:
+    """(b, c) candidates of the index, where the points are."""
+    proposed = index.candidates(rows, n_candidates(plan, index), advance)
+    return on_host(proposed) if array_module(plan.points.embeddings) is np else proposed
+
+
+def _ranked(plan: SearchPlan, rows: Array, proposed: Array) -> tuple[Array, Array]:
+    """(b, k) keys and ids of the best of (b, c) candidates."""
     k, xp = plan.k, array_module(plan.points.embeddings)
-    proposed = index.candidates(rows, min(plan.points.n, k + MARGIN), advance)
-    if xp is np:
-        proposed = on_host(proposed)
     keys, ids = rank_candidates(plan, rows, proposed)
     if ids.shape[1] < k:
         more = ((0, 0), (0, k - ids.shape[1]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from clorg_scale.arrays import Array, array_module, row_slices
 from clorg_scale.neighbors import engines
-from clorg_scale.neighbors.approximate import CANDIDATE_BYTES, MARGIN, TunedIndex, tuned_index
+from clorg_scale.neighbors.approximate import CANDIDATE_BYTES, TunedIndex, n_candidates, tuned_index
 from clorg_scale.neighbors.exact import BlockSearch, search_exact
 from clorg_scale.neighbors.metric import id_dtype
 from clorg_scale.neighbors.plan import SearchPlan
@@ -63,7 +63,7 @@ def _index_chunks(plan: SearchPlan, rows: Array, tuned: TunedIndex, advance: Adv
         return _reported(
             plan.map(CandidateSearch(for_worker(plan), tuned.candidates), _cut(order, CHUNK_ROWS)), advance
         )
-    size = max(1, plan.budget.blocks // (CANDIDATE_BYTES * (plan.k + MARGIN) + 512))
+    size = max(1, plan.budget.blocks // (CANDIDATE_BYTES * n_candidates(plan, tuned.candidates) + 512))
     return map(CandidateSearch(plan, tuned.candidates, advance), _cut(order, size))
 
 

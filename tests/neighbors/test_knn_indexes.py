@@ -118,6 +118,8 @@ class Broken:
 
     description, order = "broken", None
 
+    oversampling = 1.0
+
     def __init__(self, points: np.ndarray) -> None:
         self.truth = knn(points, 12).indices.astype(np.int64)
 

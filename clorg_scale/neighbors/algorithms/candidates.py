@@ -13,6 +13,10 @@ __all__ = ["Candidates"]
 class Candidates(Protocol):
     """An index over all points that proposes neighbors; the caller checks and measures them."""
 
+    oversampling: float
+    """Candidates that are measured for each one wanted: as many as the index may need, until a sample shows how many
+    it does need. 1 where the order of its candidates is that of their distances."""
+
     @property
     def description(self) -> str:
         """The index with its present parameters."""

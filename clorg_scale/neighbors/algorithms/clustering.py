@@ -24,12 +24,12 @@ CHECKED = 2048
 """Points that are checked for it."""
 
 
-def n_training_points(n: int) -> int:
-    """Number of points, of n, that suffice to find the centroids."""
-    return min(n, TRAINING_POINTS_PER_LIST * _n_lists(n))
+def n_training_points(n: int, finer: int = 1) -> int:
+    """Number of points, of n, that suffice to find the centroids (`cluster`)."""
+    return min(n, TRAINING_POINTS_PER_LIST * _n_lists(n, finer))
 
 
-def cluster(coordinates: Array, seed: int, *, n_points: int | None = None) -> Array:
+def cluster(coordinates: Array, seed: int, *, n_points: int | None = None, finer: int = 1) -> Array:
     """Run FAISS's k-means on a sample.
 
     Where groups of points are so far apart that float32 cannot tell the centroids within a group apart
@@ -43,17 +43,19 @@ def cluster(coordinates: Array, seed: int, *, n_points: int | None = None) -> Ar
         Seed of the sample and the first centroids.
     n_points
         Number of points that `coordinates` are a sample of; default m.
+    finer
+        Factor of the number of lists.
 
     Returns
     -------
-    (n_lists, p) float32 centroids, about sqrt(n).
+    (n_lists, p) float32 centroids, about sqrt(n) times `finer`.
     """
     xp = array_module(coordinates)
-    n = len(coordinates) if n_points is None else n_points
+    n_lists = _n_lists(len(coordinates) if n_points is None else n_points, finer)
     sample = np.ascontiguousarray(on_host(coordinates), dtype=np.float32)
-    centroids = _kmeans(sample, _n_lists(n), seed, by_differences=False)
+    centroids = _kmeans(sample, n_lists, seed, by_differences=False)
     if are_far_apart(sample, centroids):
-        centroids = _kmeans(sample, _n_lists(n), seed, by_differences=True)
+        centroids = _kmeans(sample, n_lists, seed, by_differences=True)
     return xp.asarray(centroids)
 
 
@@ -111,5 +113,5 @@ def search_precisely(queries: Array, points: Array, k: int, inner_product: bool)
     return found
 
 
-def _n_lists(n: int) -> int:
-    return max(1, min(round(math.sqrt(n)), n // 39))
+def _n_lists(n: int, finer: int) -> int:
+    return max(1, min(round(finer * math.sqrt(n)), n // 39))

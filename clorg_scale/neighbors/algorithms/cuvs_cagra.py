@@ -28,6 +28,7 @@ class Cagra:
     """A built graph and the length of the list that a search keeps."""
 
     order = None
+    oversampling = 1.0
 
     def __init__(self, index: object, data: Array, k: int) -> None:
         self.index = index

@@ -30,6 +30,7 @@ class CuvsIVFFlat:
     """A built index and the number of lists that a query probes."""
 
     order = None
+    oversampling = 1.0
 
     def __init__(self, index: object, data: Array, n_lists: int, k: int) -> None:
         self.index = index

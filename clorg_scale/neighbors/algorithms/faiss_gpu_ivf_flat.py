@@ -46,6 +46,7 @@ class FaissGpuIVFFlat:
     """A filled index on the device and the number of lists that a query probes."""
 
     order = None
+    oversampling = 1.0
 
     def __init__(self, index: Any, data: Array, n_lists: int, k: int) -> None:
         self.index = index

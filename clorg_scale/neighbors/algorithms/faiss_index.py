@@ -75,6 +75,7 @@ class FaissIndex:
     """A filled FAISS index; its search effort can be raised if it is an HNSW graph or an inverted file."""
 
     order = None
+    oversampling = 1.0
 
     def __init__(self, points: Points, factory: str, index: Any, k: int) -> None:
         import faiss

@@ -1,7 +1,9 @@
 """IVF-Flat by FAISS on the CPU: many queries list by list, few one by one.
 
-k-means cuts the points into about sqrt(n) lists; a query looks into the `n_probe` lists whose centroids are nearest.
+k-means cuts the points into some sqrt(n) lists; a query looks into the `n_probe` lists whose centroids are nearest.
 Where many queries look into one list they meet its points in one matrix product (`faiss.contrib.big_batch_search`).
+Where few principal axes hold most of the variance, candidates are sought there, at a fraction of the work and memory,
+and more of them, as their order is inexact; the caller measures them with all features.
 Where groups of points are so far apart that squares expanded in float32 lose the distances within them, FAISS takes
 differences instead, of the centroids too. Deterministic for a seed.
 """
@@ -18,17 +20,27 @@ from clorg_scale.arrays import row_slices
 from clorg_scale.neighbors.algorithms import ivf
 from clorg_scale.neighbors.algorithms.candidates import Candidates
 from clorg_scale.neighbors.algorithms.clustering import are_far_apart, cluster, difference_index, n_training_points
+from clorg_scale.neighbors.algorithms.projection import principal_axes
 from clorg_scale.neighbors.exact import PairSearch
 from clorg_scale.neighbors.plan import SearchPlan
-from clorg_scale.neighbors.points import Points
 from clorg_scale.progress import Advance
 
 __all__ = ["FaissIVF", "build"]
 
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 
 HARDER, MOST_PROBED = 1.25, 0.4
 """Growth of the number of lists that are probed, and the most of them, as a share."""
+
+MOST_PROBED_ON_AXES = 0.1
+"""The most on principal axes: where that does not suffice, it is mostly the axes that lose neighbors."""
+
+MOST_CANDIDATES = 8.0
+"""Candidates on principal axes for each one wanted, at most."""
+
+FINER = 4
+"""Factor of the number of lists on principal axes, where a scan by query costs less than many short products."""
 
 FEWEST_VISITORS = 16
 """Queries of a list, on average, from which on they meet it together."""
@@ -39,9 +51,15 @@ ROWS_AT_ONCE, VISITORS_AT_ONCE, ROWS_BETWEEN_INTERRUPTS = 1 << 16, 1 << 13, 1 <<
 def build(plan: SearchPlan, search_block: PairSearch) -> Candidates:
     """Cluster the points and fill the lists; lists read from the embeddings when searched if memory is short."""
     points = plan.points
-    if points.n * (4 * points.d + 32) > plan.budget.spare:
+    axes = principal_axes(points, plan.seed)
+    if _bytes(points.n, points.d if axes is None else axes.shape[1]) > plan.budget.spare:
         return ivf.build(plan, search_block)
-    return FaissIVF(points, plan.k, plan.seed, plan.budget.blocks)
+    return FaissIVF(plan, axes)
+
+
+def _bytes(n: int, p: int) -> int:
+    """Memory of n points of p coordinates and of what the index notes of them."""
+    return n * (4 * p + 32)
 
 
 class FaissIVF:
@@ -49,44 +67,54 @@ class FaissIVF:
 
     Parameters
     ----------
-    points
-        The points that are searched.
-    k
-        Neighbors that will be asked for; sets the initial `n_probe`.
-    seed
-        Seed of the clustering.
-    block_bytes
-        Memory for the queries at hand.
+    plan
+        The search; its `k` sets the initial `n_probe`.
+    axes
+        (d, p) orthonormal axes on which candidates are sought; None for all features.
     """
 
-    def __init__(self, points: Points, k: int, seed: int, block_bytes: int) -> None:
+    def __init__(self, plan: SearchPlan, axes: Floats | None) -> None:
+        self.points, self.k, self.seed = plan.points, plan.k, plan.seed
+        self.whole_fits = _bytes(plan.points.n, plan.points.d) <= plan.budget.spare
+        self.rows_at_once = max(ROWS_BETWEEN_INTERRUPTS, min(ROWS_AT_ONCE, plan.budget.blocks // (16 * plan.points.d)))
+        self._fill(axes)
+
+    def _fill(self, axes: Floats | None) -> None:
+        """Make lists of the points' coordinates on the axes."""
         import faiss
 
-        self.points = points
-        self.rows_at_once = max(ROWS_BETWEEN_INTERRUPTS, min(ROWS_AT_ONCE, block_bytes // (16 * points.d)))
-        chosen = np.random.default_rng(seed).choice(points.n, size=n_training_points(points.n), replace=False)
-        sample = points.block(np.sort(chosen))
-        centroids = cluster(sample, seed, n_points=points.n)
+        points, self.axes = self.points, axes
+        self.oversampling = 1.0 if axes is None else MOST_CANDIDATES
+        finer = 1 if axes is None else FINER
+        size = n_training_points(points.n, finer)
+        chosen = np.random.default_rng(self.seed).choice(points.n, size=size, replace=False)
+        sample = self._coordinates(np.sort(chosen))
+        centroids = cluster(sample, self.seed, n_points=points.n, finer=finer)
         self.far_apart = are_far_apart(sample, centroids)
-        self.n_lists = len(centroids)
-        nearest = difference_index(points.d) if self.far_apart else faiss.IndexFlatL2(points.d)
+        self.n_lists, p = centroids.shape
+        nearest = difference_index(p) if self.far_apart else faiss.IndexFlatL2(p)
         nearest.add(centroids)
         lists = np.empty(points.n, dtype=np.int64)
         for rows in row_slices(points.n, points.d, itemsize=12):
-            lists[rows] = nearest.search(points.block(rows), 1)[1][:, 0]
+            lists[rows] = nearest.search(self._coordinates(rows), 1)[1][:, 0]
         self.order = np.argsort(lists, kind="stable")
         if points.inner_product:
-            nearest = faiss.IndexFlatIP(points.d)
+            nearest = faiss.IndexFlatIP(p)
             nearest.add(centroids)
         metric = faiss.METRIC_INNER_PRODUCT if points.inner_product else faiss.METRIC_L2
-        self.index = faiss.IndexIVFFlat(nearest, points.d, self.n_lists, metric)
+        self.index = faiss.IndexIVFFlat(nearest, p, self.n_lists, metric)
         self.index.is_trained = True
         self._reserve(np.bincount(lists, minlength=self.n_lists))
         for rows in row_slices(points.n, points.d, itemsize=12):
-            block, which = points.block(rows), np.ascontiguousarray(lists[rows])
+            block, which = self._coordinates(rows), np.ascontiguousarray(lists[rows])
             ids = np.arange(rows.start, rows.start + len(block))
             self.index.add_core(len(block), *(faiss.swig_ptr(part) for part in (block, ids, which)))
-        self.n_probe = min(self.n_lists, max(4, math.ceil(2 * k * self.n_lists / points.n)))
+        self.n_probe = min(self.n_lists, max(4, math.ceil(2 * self.k * self.n_lists / points.n)))
+
+    def _coordinates(self, rows: slice | Integers) -> Floats:
+        """(b, p) float32 points on the axes."""
+        block = self.points.block(rows)
+        return np.ascontiguousarray(block if self.axes is None else block @ self.axes)
 
     def _reserve(self, sizes: Integers) -> None:
         """Give each list its memory at once; grown, it would take up to twice as much."""
@@ -111,13 +139,18 @@ class FaissIVF:
     @property
     def description(self) -> str:
         """The index with its present parameters."""
-        return f"ivf(lists={self.n_lists}, probes={self.n_probe})"
+        axes = "" if self.axes is None else f", axes={self.axes.shape[1]}, candidates={self.oversampling:.3g}k"
+        return f"ivf(lists={self.n_lists}, probes={self.n_probe}{axes})"
 
     def try_harder(self) -> bool:
-        """Probe a quarter more lists, at most a part of them, beyond which exact search is as fast."""
-        most = min(self.n_lists, max(8, math.ceil(MOST_PROBED * self.n_lists)))
+        """Probe a quarter more lists, at most a part of them; where that does not suffice, do without axes."""
+        share = MOST_PROBED if self.axes is None else MOST_PROBED_ON_AXES
+        most = min(self.n_lists, max(8, math.ceil(share * self.n_lists)))
         if self.n_probe >= most:
-            return False
+            if self.axes is None or not self.whole_fits:
+                return False
+            self._fill(None)
+            return True
         self.n_probe = min(most, math.ceil(self.n_probe * HARDER))
         return True
 
@@ -127,8 +160,12 @@ class FaissIVF:
         ids = np.empty((len(rows), k), dtype=np.int64)
         at_once = ROWS_BETWEEN_INTERRUPTS if self.far_apart else self.rows_at_once
         for chunk in row_slices(len(rows), 1, itemsize=1, block_bytes=at_once):
-            queries = self.points.block(rows[chunk])
-            if not self.far_apart and len(queries) * self.n_probe >= FEWEST_VISITORS * self.n_lists:
+            queries = self._coordinates(rows[chunk])
+            if (
+                self.axes is None
+                and not self.far_apart
+                and len(queries) * self.n_probe >= FEWEST_VISITORS * self.n_lists
+            ):
                 ids[chunk] = self._by_list(queries, k, advance)
             else:
                 ids[chunk] = self.index.search(queries, k)[1]

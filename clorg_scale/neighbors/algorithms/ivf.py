@@ -55,6 +55,7 @@ class ClusteredLists:
     """
 
     order = None
+    oversampling = 1.0
 
     def __init__(self, points: Points, k: int, centroids: Array, search_block: PairSearch) -> None:
         xp = array_module(points.embeddings)

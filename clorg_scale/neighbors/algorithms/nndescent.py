@@ -42,6 +42,7 @@ class Graph:
     """A ready table of candidates: nothing is left to search, and no effort to raise."""
 
     order = None
+    oversampling = 1.0
 
     def __init__(self, table: Array, description: str) -> None:
         self.table = table
