@@ -208,7 +208,8 @@ def to_pixels(read: npt.NDArray[np.uint8] | torch.Tensor, device: torch.device) 
     pixels = torch.as_tensor(read)
     if pixels.device.type != device.type:
         pixels = pixels.pin_memory().to(device, non_blocking=True)
-    return pixels.to(torch.float32).div_(255).contiguous(memory_format=memory_format(device))
+    # Laid out anew: where there is one channel, strides of any array may be taken for another format.
+    return pixels.to(torch.float32, memory_format=memory_format(device)).div_(255)
 
 
 def _as_stored(features: torch.Tensor, dtype: str) -> Any:
