@@ -1,7 +1,9 @@
-"""Images a second: training and embedding by ours, by a plain torch loop, and by Lightly's own training loop.
+"""Images a second: training and embedding by ours, by a plain torch loop, by Lightly's own loop, by the network alone.
 
-All train the same backbone, batch size and precision on the same images. The plain loop does what a user writes first:
-torchvision's augmentations image by image in a DataLoader. Lightly's loop has its collate function and its loss.
+All train the same backbone and batch size on the same images, on the GPU where there is one. The plain loop does what a
+user writes first: torchvision's augmentations image by image in a DataLoader. Lightly's loop has its collate function
+and its loss. The network alone gets one batch again and again, in the precision of ours, which reads, decodes and
+augments beside that. Files are the same images as JPEG of 256 x 256 pixels, read at 224.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 from .harness.peers import import_peer
 from .harness.registry import Benchmark
 from .harness.session import Case, Contender, Session
+from .images import alone, as_files, backbone, device, embed, train
 
 __all__ = ["BENCHMARK"]
 
@@ -38,17 +41,27 @@ def _run(session: Session) -> None:
         return Contender(name, run, role=role, settings={"batch_size": batch})
 
     embeddings = [
-        contender("ours, embed", lambda: _embed(images, width, batch), "ours"),
+        contender("ours, embed", lambda: embed(images, width, batch), "ours"),
         contender("plain torch loop, embed", lambda: _plain_embed(images, width, batch)),
+        contender("network alone, embed", lambda: alone(images, width, batch, train=False)),
     ]
     session.compare(_named(case, "embedding"), embeddings, repeats=2)
+    with tempfile.TemporaryDirectory() as folder:
+        files = as_files(images, folder)
+        from_files = [
+            contender("ours, embed files", lambda: embed(files, width, batch), "ours"),
+            contender("network alone, embed files", lambda: alone(files, width, batch, train=False)),
+        ]
+        jpeg = Case(f"{len(images):,} JPEG files 256 x 256 at 224, resnet18 of width {width}", case.size)
+        session.compare(_named(jpeg, "embedding"), from_files, repeats=2)
     trainings = [
-        contender("ours, supervised", lambda: _train("supervised", images, width, batch), "ours"),
+        contender("ours, supervised", lambda: train("supervised", images, width, batch), "ours"),
         contender("plain torch loop, supervised", lambda: _plain_supervised(images, width, batch)),
+        contender("network alone, supervised", lambda: alone(images, width, batch, train=True)),
     ]
     session.compare(_named(case, "supervised training, one epoch"), trainings, repeats=2)
     contrastive = [
-        contender("ours, SimCLR", lambda: _train("simclr", images, width, batch), "ours"),
+        contender("ours, SimCLR", lambda: train("simclr", images, width, batch), "ours"),
         contender("Lightly, SimCLR", lambda: _lightly_simclr(images, width, batch)),
     ]
     session.compare(_named(case, "SimCLR training, one epoch"), contrastive, repeats=2)
@@ -59,25 +72,6 @@ def _run(session: Session) -> None:
 
 def _named(case: Case, what: str) -> Case:
     return Case(f"{what}, {case.name}", case.size)
-
-
-def _backbone(images: Any, width: int) -> Any:
-    from clorg_scale import backbones
-
-    return backbones.build("resnet18", n_channels=images.n_channels, image_size=images.image_size, width=width)
-
-
-def _train(method: str, images: Any, width: int, batch: int) -> None:
-    from clorg_scale import backbones
-
-    backbones.train(images, _backbone(images, width), method=method, epochs=1, batch_size=batch, device="cpu")
-
-
-def _embed(images: Any, width: int, batch: int) -> None:
-    from clorg_scale import backbones
-
-    with tempfile.TemporaryDirectory() as folder:
-        backbones.embed(_backbone(images, width), images, out=f"{folder}/e", batch_size=batch, device="cpu")
 
 
 def _loader(images: Any, batch: int, transform: Any, *, shuffle: bool, collate: Any = None) -> Any:
@@ -102,9 +96,12 @@ def _plain_embed(images: Any, width: int, batch: int) -> None:
     import torch
     from torchvision import transforms
 
-    network = _backbone(images, width).eval()
+    place = device()
+    network = backbone(images, width).eval().to(place)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        parts = [network(x).numpy() for x, _ in _loader(images, batch, transforms.ToTensor(), shuffle=False)]
+        parts = [
+            network(x.to(place)).cpu().numpy() for x, _ in _loader(images, batch, transforms.ToTensor(), shuffle=False)
+        ]
         np.save(f"{folder}/embeddings.npy", np.concatenate(parts))
 
 
@@ -114,14 +111,15 @@ def _plain_supervised(images: Any, width: int, batch: int) -> None:
     from torchvision import transforms
 
     steps = [transforms.RandomCrop(28, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
-    network = _backbone(images, width)
-    head = nn.LazyLinear(10)
+    place = device()
+    network = backbone(images, width).to(place)
+    head = nn.LazyLinear(10, device=place)
     loader = _loader(images, batch, transforms.Compose(steps), shuffle=True)
     optimizer = None
     for x, y in loader:
-        logits = head(network(x))
+        logits = head(network(x.to(place)))
         optimizer = optimizer or torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3)
-        loss = nn.functional.cross_entropy(logits, y)
+        loss = nn.functional.cross_entropy(logits, y.to(place))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -133,14 +131,15 @@ def _lightly_simclr(images: Any, width: int, batch: int) -> None:
 
     loss_module, heads = import_peer("lightly.loss", "lightly"), import_peer("lightly.models.modules", "lightly")
     transforms = import_peer("lightly.transforms", "lightly")
-    network = _backbone(images, width)
+    place = device()
+    network = backbone(images, width).to(place)
     transform = transforms.SimCLRTransform(input_size=28, gaussian_blur=0.0)
     rgb = _Rgb(transform, images.n_channels)
     loader = _loader(images, batch, rgb, shuffle=True)
     criterion, head, optimizer = loss_module.NTXentLoss(), None, None
     for views, _ in loader:
-        features = [network(view).flatten(1) for view in views]
-        head = head or heads.SimCLRProjectionHead(features[0].shape[1], 512, 128)
+        features = [network(view.to(place)).flatten(1) for view in views]
+        head = head or heads.SimCLRProjectionHead(features[0].shape[1], 512, 128).to(place)
         optimizer = optimizer or torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3)
         loss = criterion(*(head(part) for part in features))
         optimizer.zero_grad()
@@ -160,9 +159,9 @@ class _Rgb:
 
 BENCHMARK = Benchmark(
     "training",
-    "images a second of embedding and training: ours, a plain torch loop, Lightly",
-    "2,560 images of Fashion-MNIST, resnet18 of width 16",
-    6,
+    "images a second of embedding and training: ours, a plain torch loop, Lightly, the network alone",
+    "2,560 images of Fashion-MNIST, also as JPEG files, resnet18 of width 16",
+    7,
     _run,
     frozenset({"points"}),
     ("lightly", "torchvision"),

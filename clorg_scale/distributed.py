@@ -247,6 +247,10 @@ class WorkerMap:
         """Results of `task((chunk, kept))`, where `kept` is on workers (`clorg_scale.kept_results`)."""
         return _map_in_order(self.client, task, chunks)
 
+    def hand_over(self, value: Any) -> Any:
+        """Future of a value that each worker which needs it gets once; in place of what is kept, for `with_kept`."""
+        return submit(self.client, _load, pickle.dumps(value, protocol=5))
+
     def keeping(self, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         """Results of a task that returns pairs, whose second part stays on the workers as a future."""
         return _map_in_order(self.client, task, ((chunk,) for chunk in chunks), keep=True)
@@ -307,9 +311,11 @@ class _WritableCopy:
         return _writable_copy, (pickle.dumps(self.value, protocol=5),)
 
 
-def _writable(array: Any) -> Any:
-    """A kept array as compiled loops were compiled for; one that came from another worker may be read-only."""
-    return array if array.flags.writeable else array.copy()
+def _kept_value(kept: Any) -> Any:
+    """What was handed over, or a kept array: writable, also where it came from another worker."""
+    if isinstance(kept, _WritableCopy):
+        return kept.value
+    return kept if kept.flags.writeable else kept.copy()
 
 
 def _writable_copy(pickled: bytes) -> _WritableCopy:
@@ -329,7 +335,7 @@ def _stop_if_cancelled() -> None:
 
 
 def _load(pickled: bytes) -> _WritableCopy:
-    """Make the task of a map, on a worker."""
+    """Make the task of a map, or what is handed over, on a worker."""
     from distributed import secede
 
     # What it reads may be tasks of other workers, and their turn may come in this thread.
@@ -378,6 +384,6 @@ def _apply(task: _WritableCopy, chunk: _WritableCopy, *kept: Any) -> Any:
         before = numba.get_num_threads()
         numba.set_num_threads(n_threads)
         try:
-            return task.value((chunk.value, *map(_writable, kept)) if kept else chunk.value)
+            return task.value((chunk.value, *map(_kept_value, kept)) if kept else chunk.value)
         finally:
             numba.set_num_threads(before)

@@ -79,7 +79,7 @@ def examine() -> list[Finding]:
     findings += [_core(name) for name in CORE]
     findings.append(_faiss())
     findings += [_optional(name, extra, purpose) for name, (extra, purpose) in OPTIONAL.items()]
-    findings.append(_gpu())
+    findings += _gpu()
     findings += [_optional(name, "cuda13", purpose) for name, purpose in GPU_PACKAGES.items()]
     findings += [_optional(name, "rapids13", purpose) for name, purpose in RAPIDS_PACKAGES.items()]
     return findings
@@ -119,24 +119,34 @@ def _faiss() -> Finding:
     )
 
 
-def _gpu() -> Finding:
+def _gpu() -> list[Finding]:
     """Run a kernel on the GPU: nothing else reveals an outdated driver or a build without code for this GPU."""
     from clorg_scale.arrays import resolve_device
+    from clorg_scale.arrays.pool import share_pool
     from clorg_scale.errors import InputError
 
     try:
         resolve_device("cuda")
     except InputError as error:
         reason = str(error).partition("but ")[2].partition(";")[0]
-        return Finding("GPU", False, reason, True, f"everything works on the CPU; for a GPU: {pip_line('cuda13')}")
+        return [Finding("GPU", False, reason, True, f"everything works on the CPU; for a GPU: {pip_line('cuda13')}")]
     cupy = importlib.import_module("cupy")
     try:
         total = int((cupy.arange(1000) ** 2).sum())
         properties = cupy.cuda.runtime.getDeviceProperties(0)
     except Exception as error:  # any driver or compiler failure is a finding
-        return Finding("GPU", False, f"a kernel did not run ({error})", True, "update the NVIDIA driver")
+        return [Finding("GPU", False, f"a kernel did not run ({error})", True, "update the NVIDIA driver")]
     name, memory = properties["name"].decode(), properties["totalGlobalMem"] / 1e9
-    return Finding("GPU", total == 332_833_500, f"{name}, {memory:.0f} GB, a kernel ran", True, "")
+    return [
+        Finding("GPU", total == 332_833_500, f"{name}, {memory:.0f} GB, a kernel ran", True, ""),
+        Finding("GPU memory", True, share_pool() + _torch_allocator(), True, ""),
+    ]
+
+
+def _torch_allocator() -> str:
+    if importlib.util.find_spec("torch") is None:
+        return ""
+    return f", torch by its allocator {importlib.import_module('torch').cuda.get_allocator_backend()}"
 
 
 def _version(package: str) -> str | None:

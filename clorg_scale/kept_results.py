@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from clorg_scale.distributed import Map, WorkerMap
 
-__all__ = ["Kept", "WithKept", "map_keeping", "with_kept"]
+__all__ = ["Kept", "WithKept", "hand_over", "map_keeping", "with_kept"]
 
 IN_MEMORY = 256 << 20
 """Bytes of kept arrays that one process has in memory."""
@@ -31,7 +31,12 @@ class WithKept(NamedTuple):
 
 
 Kept = Any
-"""What stands for a kept array: a future of Dask, an array, or its place in a temporary file."""
+"""What stands for a kept array, or a value handed over: a future of Dask, itself, or its place in a temporary file."""
+
+
+def hand_over(ordered_map: Map, value: Any) -> Kept:
+    """Give the tasks of several stages a value that goes to each worker once, in place of what is kept."""
+    return ordered_map.hand_over(value) if isinstance(ordered_map, WorkerMap) else value
 
 
 def map_keeping(ordered_map: Map, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[tuple[Any, Kept]]:
@@ -49,12 +54,11 @@ def with_kept(ordered_map: Map, task: Callable[[Any], Any], chunks: Iterable[Wit
     if isinstance(ordered_map, WorkerMap):
         results: Iterable[Any] = ordered_map.with_kept(task, chunks)
         return results
-    return ordered_map(task, (WithKept(chunk, _array(kept)) for chunk, kept in chunks))
+    return ordered_map(task, (WithKept(chunk, _value(kept)) for chunk, kept in chunks))
 
 
-def _array(kept: Kept) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = kept.read() if isinstance(kept, _InFile) else kept
-    return array
+def _value(kept: Kept) -> Any:
+    return kept.read() if isinstance(kept, _InFile) else kept
 
 
 class _InFile(NamedTuple):

@@ -184,8 +184,7 @@ def _count_matches(rows: Rows, neighbors: Any, classes: tuple[Any, Any], ks: Any
 
 def _shares(counts: Array) -> tuple[np.ndarray, np.ndarray, int]:
     """Sum counts and their squares over rows (exact integers); also the number of rows."""
-    host = on_host(counts)
-    return host.sum(axis=0), (host * host).sum(axis=0), len(host)
+    return on_host(counts.sum(axis=0)), on_host((counts * counts).sum(axis=0)), len(counts)
 
 
 def calinski_harabasz(embeddings: Any, labels: Any, *, unlabelled: int | str | None = UNLABELLED) -> float:

@@ -17,6 +17,7 @@ __all__ = [
     "class_matches",
     "inclusion_scale",
     "label_sums",
+    "pair_keys",
     "sample_rows",
     "source",
     "symmetrize",
@@ -28,6 +29,8 @@ RULES: dict[Rule, int] = {"max": 0, "mean": 1, "mutual": 2}
 
 BLOCK = 256
 """Threads of a block."""
+
+WARP = 32
 
 MOST_BLOCKS = 132 * 64
 """Blocks of a grid; each thread goes on with a grid's stride. Divisible among the multiprocessors of one H200."""
@@ -142,6 +145,44 @@ def class_matches(neighbors: Any, owners: Any, codes: Any, ks: Sequence[int]) ->
     arguments = (neighbors, owners, codes, np.int64(q), np.int32(width), wanted, np.int32(len(ks)), matches)
     _launch("class_matches", "class_matches", neighbors.dtype, q, arguments)
     return matches
+
+
+def pair_keys(queries: Any, points: Any, factors: tuple[Any, Any], rows: Any, ids: Any, *, inner_product: bool) -> Any:
+    """Squared distances, or minus the inner products, of pairs of points times their factors.
+
+    Parameters
+    ----------
+    queries, points
+        (m, d), (n, d) CuPy, contiguous, both float16, float32 or float64.
+    factors
+        (m,) or (1,), (n,) or (1,) float64 factors of each, or of all.
+    rows
+        (b,) rows of the queries.
+    ids
+        (b, k) int64 rows of the points; below 0 gives infinity.
+    inner_product
+        Whether products are summed, not squared differences.
+
+    Returns
+    -------
+    (b, k) float64.
+
+    Raises
+    ------
+    ValueError
+        If a row or id is none of the points.
+    """
+    cupy = _cupy()
+    for some, n in ((rows, len(queries)), (ids, len(points))):
+        _check_range(some, n)
+    rows, ids = (cupy.ascontiguousarray(some, dtype=np.int64) for some in (rows, ids))
+    keys = cupy.empty(ids.shape, dtype=np.float64)
+    (a, b), steps = factors, [np.int64(len(some) > 1) for some in factors]
+    width, d = np.int32(ids.shape[1]), np.int32(queries.shape[1])
+    sizes = (np.int64(ids.size), width, d, np.int32(inner_product))
+    arguments = (queries, points, a, steps[0], b, steps[1], rows, ids, *sizes, keys)
+    _launch("pair_keys", f"keys_{queries.dtype.name}", np.int64, WARP * ids.size, arguments)
+    return keys
 
 
 def inclusion_scale(indptr: Any, weights: Any, fanout: int) -> tuple[Any, Any]:

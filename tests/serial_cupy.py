@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from clorg_scale.kernels import graph
 
-FILES = ["symmetrize", "label_modularity", "class_matches", "sample_neighbors"]
+FILES = ["symmetrize", "label_modularity", "class_matches", "sample_neighbors", "pair_keys"]
 SHIM = Path(__file__).with_name("cuda_shim.h")
 
 

@@ -43,6 +43,10 @@ def timing_graph(timer: Timer) -> None:
     timed("class matches, 3 k", n * k * 8.0, lambda: graph.class_matches(table, owners, codes, [1, 5, 15]))
     inclusion = timed("inclusion scale", entries * 4.0, lambda: graph.inclusion_scale(indptr, values, 10))
     targets = cupy.random.permutation(n)[:100_000].astype(np.int64)
+    X = cupy.random.random((100_000, 512), dtype=np.float32)
+    rows, pairs, one = cupy.arange(len(X)), cupy.random.randint(0, len(X), (len(X), 48)), cupy.ones(1)
+    measure = partial(graph.pair_keys, X, X, (one, one), rows, pairs, inner_product=False)
+    timed("measure 4.8M pairs of 512 features", pairs.size * 512 * 4.0, measure)
     sample = partial(graph.sample_rows, indptr, indices, values, inclusion, targets, seed=1)
     timed("sample 10 of 100,000 rows", 1e5 * (entries / n * 8 + 10 * 8), sample)
 
@@ -132,3 +136,18 @@ def timing_imagenet(timer: Timer) -> None:
         probe = GCNProbe(device=device, max_epochs=5, batch_size=512 if timer.dry else 16_384)
         if timed("GCN probe, 5 epochs", lambda: probe.fit(graph, codes, train)) is not None:
             timed("GCN probe, inference and score", lambda: probe.score(codes, ~train))
+
+
+def timing_analyze(timer: Timer) -> None:
+    """`analyze` as a whole, stage by stage: 100,000 x 512, then ImageNet's size (goal: 3 minutes)."""
+    from clorg_scale import analyze
+
+    small = {"probes": ["knn"], "map_points": 100} if timer.dry else {}
+    for n, d, n_classes in [(400, 16, 10)] if timer.dry else [(100_000, 512, 10), (1_280_000, 2048, 1000)]:
+        X, codes = generated(timer, n, d, n_classes)
+        start = time.perf_counter()
+        found = timer.section(f"analyze {n} x {d}", partial(analyze, X, codes, device=timer.device.type, **small))
+        if found is not None:
+            timer.report.add(f"analyze {n} x {d}", seconds=time.perf_counter() - start)
+            for note in found.stages:
+                timer.report.add(f"  {note.stage}", seconds=note.seconds, engine=note.engine.partition(" ")[0])

@@ -17,7 +17,9 @@ TIMINGS = {
     "timing_graph": "stages",
     "timing_knn_engines": "stages",
     "timing_stages": "stages",
+    "timing_images": "images",
     "timing_imagenet": "stages",
+    "timing_analyze": "stages",
 }
 """Names of the timings, and their modules, which are imported only if one of them is wanted."""
 

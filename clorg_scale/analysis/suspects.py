@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.affinity import AffinityGraph
+from clorg_scale.analysis.fallback import on_cpu
 from clorg_scale.analysis.summaries import IssueSummary, Leak, LookAlike, Suspect
 from clorg_scale.arrays import ClassLabels
 from clorg_scale.issues.duplicates import find_duplicates
@@ -99,6 +100,7 @@ def summarize_issues(
     neighbors_file
         Name of the file in the folder of results that holds the table.
     """
+    table = on_cpu(table)  # once for all that follow
     duplicates = find_duplicates(table, between)
     pairs, apart = nearest_strangers(table, codes, MOST_PAIRS)
     order = np.argsort(duplicates.leak_distances, kind="stable")[:MOST_PAIRS]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from clorg_scale.arrays.pool import share_pool
 from clorg_scale.errors import InputError
 from clorg_scale.installation import pip_line
 
@@ -34,7 +35,7 @@ def on_host(array: Array) -> np.ndarray[Any, Any]:
 
 
 def resolve_device(device: Device = "auto") -> Literal["cpu", "cuda"]:
-    """Choose where to compute.
+    """Choose where to compute; with the first choice of a GPU its memory is shared (`clorg_scale.arrays.pool`).
 
     Parameters
     ----------
@@ -52,6 +53,7 @@ def resolve_device(device: Device = "auto") -> Literal["cpu", "cuda"]:
         return "cpu"
     problem = _gpu_problem()
     if problem is None:
+        share_pool()
         return "cuda"
     if device == "cuda":
         raise InputError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from clorg_scale.arrays.blocks import row_slices
 from clorg_scale.arrays.device import Array, array_module, on_host
+from clorg_scale.arrays.pool import trim_pool
 from clorg_scale.errors import InputError
 
 __all__ = [
@@ -56,6 +57,7 @@ def free_device_memory() -> int:
         torch.cuda.empty_cache()
     if cupy is not None:
         cupy.get_default_memory_pool().free_all_blocks()
+        trim_pool()
         return int(cupy.cuda.runtime.memGetInfo()[0])
     assert torch is not None
     return int(torch.cuda.mem_get_info()[0])

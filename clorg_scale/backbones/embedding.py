@@ -16,7 +16,7 @@ from torch import nn
 from clorg_scale.arrays import Device, resolve_torch_device
 from clorg_scale.backbones.memory import memory_format
 from clorg_scale.backbones.watch import ImageWatch
-from clorg_scale.datasets.images import ImageSet
+from clorg_scale.datasets.images import ImageFiles, ImageSet
 from clorg_scale.datasets.prefetch import prefetched
 from clorg_scale.errors import InputError, lacks_memory
 from clorg_scale.progress import progress_bar
@@ -97,6 +97,8 @@ def embed(
     } | (metadata or {})
     if images.skipped:
         settings["skipped"] = images.skipped
+    if target.type == "cuda" and isinstance(images, ImageFiles):
+        settings["decoded"] = "on the GPU"  # pixels differ a little, and a store never mixes rows
     with (
         EmbeddingsWriter(out, n_features, dtype, metadata=settings, resume=resume) as writer,
         progress_bar("Embedding", len(images), unit="images", enabled=progress) as advance,
@@ -196,17 +198,18 @@ def features_of(
     """
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     mixed = device.type == "cuda" if mixed is None else mixed
-    for read in prefetched(images, batches):
+    for read in prefetched(images, batches, device):
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             yield network(to_pixels(read, device)).float().cpu()
 
 
-def to_pixels(read: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+def to_pixels(read: npt.NDArray[np.uint8] | torch.Tensor, device: torch.device) -> torch.Tensor:
     """Pixels (b, c, h, w) float32 in [0, 1] on the device, in its memory format."""
-    pixels = torch.from_numpy(read)
-    if device.type == "cuda":
+    pixels = torch.as_tensor(read)
+    if pixels.device.type != device.type:
         pixels = pixels.pin_memory().to(device, non_blocking=True)
-    return pixels.to(torch.float32).div_(255).contiguous(memory_format=memory_format(device))
+    # Laid out anew: where there is one channel, strides of any array may be taken for another format.
+    return pixels.to(torch.float32, memory_format=memory_format(device)).div_(255)
 
 
 def _as_stored(features: torch.Tensor, dtype: str) -> Any:

@@ -322,7 +322,9 @@ class _Trainer:
         batches = self._batches(epoch)
         total = torch.zeros((), dtype=torch.float64, device=processes.device)
         timer = EpochTimer(processes)
-        for step, (rows, read) in enumerate(zip(batches, prefetched(self.images, batches), strict=True)):
+        for step, (rows, read) in enumerate(
+            zip(batches, prefetched(self.images, batches, processes.device), strict=True)
+        ):
             position = epoch * n_steps + step
             generator = torch.Generator(processes.device).manual_seed(_number(self.seed, position, processes.rank))
             torch.manual_seed(_number(self.seed, position, processes.rank, 1))

@@ -126,7 +126,9 @@ def _run(arguments: list[str], streams: Streams) -> int:
             return _fail(_refused(error.__context__))
         return _exit_code(error)
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's and CuPy's
+        from clorg_scale.arrays.gpu import is_out_of_memory
+
+        if is_out_of_memory(error):
             return _fail(_too_little_memory(error, "The device's memory", "use --device cpu"))
         if lacks_memory(error):
             advice = "raise the memory limit of the shell, the job or the container"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from clorg_scale.affinity import AffinityGraph
 from clorg_scale.arrays import on_host
 from clorg_scale.communities.pylibcugraph import MAX_LEVEL, THETA, THRESHOLD
+from clorg_scale.distributed import submit
 from clorg_scale.errors import require
 
 __all__ = ["edge_blocks", "partition_on_gpu_cluster"]
@@ -28,7 +29,11 @@ def partition_on_gpu_cluster(
     with client.as_current():
         communicator.initialize(p2p=True)
         try:
-            edges = [client.submit(_frame, *block, pure=False) for block in edge_blocks(graph, len(client.nthreads()))]
+            workers = sorted(client.nthreads())
+            blocks = edge_blocks(graph, len(workers))
+            edges = [
+                submit(client, _frame, *block, workers=[worker]) for block, worker in zip(blocks, workers, strict=True)
+            ]
             device_graph = cugraph.Graph(directed=False)
             device_graph.from_dask_cudf_edgelist(
                 frames.from_delayed(edges), source="source", destination="destination", weight="weight"

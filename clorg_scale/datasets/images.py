@@ -151,6 +151,12 @@ class ImageFiles:
         """(b, 3, h, w) of the given rows."""
         return np.stack(list(self._threads.map(self._decoded, rows.tolist())))
 
+    def batch_on(self, rows: npt.NDArray[np.int64], device: Any) -> Any:
+        """(b, 3, h, w) of the given rows as a tensor on a GPU, which decodes JPEG (see `clorg_scale.datasets.jpeg`)."""
+        from clorg_scale.datasets.jpeg import decode_squares
+
+        return decode_squares([self.paths[row] for row in rows], self.image_size, device, self._threads)
+
     def first(self, n: int) -> ImageFiles:
         """Take the first n images."""
         n = _check_count(n, len(self))

@@ -20,6 +20,7 @@ from clorg_scale.arrays import Array, array_module, row_slices
 from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.ranking import rank_candidates
 from clorg_scale.neighbors.within_reach import ROUNDING, bytes_per_point, key_error, search_within_reach
+from clorg_scale.neighbors.within_rows import smallest_columns
 from clorg_scale.progress import Advance
 
 __all__ = ["BlockSearch", "Blocks", "PairSearch", "merge_candidates", "search_exact"]
@@ -142,5 +143,5 @@ def merge_candidates(
     ids = xp.concatenate([ids, more_ids], axis=1)
     if keys.shape[1] <= c:
         return keys, ids
-    kept = xp.argpartition(keys, c - 1, axis=1)[:, :c]
+    kept = smallest_columns(keys, c)
     return xp.take_along_axis(keys, kept, axis=1), xp.take_along_axis(ids, kept, axis=1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.neighbors.plan import SearchPlan
@@ -46,6 +45,12 @@ def pair_keys(plan: SearchPlan, rows: Array, ids: Array) -> Array:
     """
     queries, points = plan.queries, plan.points
     xp = array_module(points.embeddings)
+    if xp is not np and _kernel_reads(queries.embeddings, points.embeddings):
+        from clorg_scale.kernels import graph
+
+        factors = _factors(queries, None), _factors(points, None)
+        both = queries.embeddings, points.embeddings
+        return graph.pair_keys(*both, factors, rows, ids, inner_product=points.inner_product)
     keys = xp.empty(ids.shape, dtype=np.float64)
     if xp is np and _compiled_loops_read(queries.embeddings, points.embeddings):
         halves = points.embeddings.dtype == np.float16
@@ -89,6 +94,13 @@ class _Vectors(NamedTuple):
     points: Any
 
 
+def _kernel_reads(queries: Array, points: Array) -> bool:
+    """Whether the GPU's kernel reads these: contiguous, of one type of floats."""
+    if queries.dtype != points.dtype or points.dtype not in (np.float16, np.float32, np.float64):
+        return False
+    return bool(queries.flags.c_contiguous and points.flags.c_contiguous)
+
+
 def _compiled_loops_read(queries: Array, points: Array) -> bool:
     """Whether a loop is compiled for these: both of half precision, or neither."""
     if (queries.dtype == np.float16) != (points.dtype == np.float16):
@@ -108,12 +120,11 @@ def _loop(inner_product: bool, halves: bool) -> Any:  # noqa: FBT001
     return _inner_product_keys if inner_product else _squared_distance_keys
 
 
-def _factors(points: Points, rows: Array | None) -> npt.NDArray[np.float64]:
-    """Factors of the raw vectors; one shared number except for the cosine."""
+def _factors(points: Points, rows: Array | None) -> Array:
+    """Factors of the raw vectors, in the library of their lengths; one shared number except for the cosine."""
     if points.metric == "cosine":
-        lengths: npt.NDArray[np.float64] = points.lengths if rows is None else points.lengths[rows]
-        return 1.0 / lengths
-    return np.full(1, points.scale)
+        return 1.0 / (points.lengths if rows is None else points.lengths[rows])
+    return array_module(points.lengths).full(1, points.scale, dtype=np.float64)
 
 
 # Reassociation lets the sum use vector registers. Contraction into fused multiply-adds must stay off: it
@@ -198,7 +209,7 @@ def _inner_product_keys_of_halves(numbers: Rows, vectors: Any, factors: Any, pai
 
 
 def _gathered_keys(plan: SearchPlan, rows: Array, ids: Array) -> Array:
-    """Search keys in array operations: for CuPy, and for dtypes that the compiled loops do not read.
+    """Search keys in array operations: for dtypes that neither the compiled loops nor the kernel reads.
 
     In place, so that there is only one float64 copy of the gathered points.
     """

@@ -26,7 +26,7 @@ from clorg_scale.neighbors.plan import SearchPlan, plan_search
 from clorg_scale.neighbors.recall import SAMPLE, recall_of, sample_rows, warn_of_recall
 from clorg_scale.neighbors.result import KNN
 from clorg_scale.neighbors.tables import search_table
-from clorg_scale.neighbors.tasks import ExactSearch, for_worker
+from clorg_scale.neighbors.tasks import ExactSearch, WorkerSearch, for_worker
 from clorg_scale.progress import progress_bar
 
 __all__ = ["PartitionSearch", "partitioned_table"]
@@ -136,7 +136,7 @@ def _sample_truth(plan: SearchPlan) -> tuple[npt.NDArray[np.int64], npt.NDArray[
         _, keys, ids = ExactSearch(plan)(whole)
     else:
         chunks = [whole[start : start + TRUTH_ROWS] for start in range(0, len(rows), TRUTH_ROWS)]
-        found = list(plan.map(ExactSearch(for_worker(plan)), chunks))
+        found = list(plan.map(WorkerSearch(for_worker(plan)), chunks))
         keys, ids = (xp.concatenate([on_host(some[part]) for some in found]) for part in (1, 2))
     return rows, on_host(ids), keys[:, -1]
 

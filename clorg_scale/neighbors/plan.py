@@ -58,6 +58,8 @@ class SearchPlan:
         Device that the workers search on.
     worker_memory
         Bytes that a search may take on each worker; None where there are no workers, or without a limit.
+    memory_limit
+        The user's limit on the memory beside the embeddings, which holds for each worker's GPU too.
     progress
         Whether to show a progress bar.
     """
@@ -74,6 +76,7 @@ class SearchPlan:
     map: Map | None = None
     worker_device: str = "cpu"
     worker_memory: int | None = None
+    memory_limit: str | int | None = None
     progress: bool = False
 
     @property
@@ -150,6 +153,7 @@ def plan_search(
         map=ordered_map(client),
         worker_device=worker_device,
         worker_memory=worker_memory,
+        memory_limit=memory_limit,
         progress=progress,
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.neighbors.pairs import pair_keys
 from clorg_scale.neighbors.plan import SearchPlan
+from clorg_scale.neighbors.within_rows import sorted_columns
 
 __all__ = ["rank_candidates", "sort_rows"]
 
@@ -32,7 +33,8 @@ def rank_candidates(plan: SearchPlan, rows: Array, ids: Array) -> tuple[Array, A
         (b, c) ascending by key, ties by row number; infinity and -1 at the end of rows that lost candidates.
     """
     xp = array_module(plan.points.embeddings)
-    ids = xp.sort(xp.asarray(ids, dtype=np.int64), axis=1)
+    ids = xp.asarray(ids, dtype=np.int64)
+    ids = xp.sort(ids, axis=1) if xp is np else xp.take_along_axis(ids, sorted_columns(ids), axis=1)
     wrong = (ids < 0) | (ids >= plan.points.n)
     wrong[:, 1:] |= ids[:, 1:] == ids[:, :-1]
     if plan.others is None:
@@ -44,5 +46,5 @@ def rank_candidates(plan: SearchPlan, rows: Array, ids: Array) -> tuple[Array, A
 def sort_rows(keys: Array, ids: Array) -> tuple[Array, Array]:
     """Sort every row by key; equal keys keep their order, so rows sorted by id give ties by id."""
     xp = array_module(keys)
-    order = xp.argsort(keys, axis=1, kind="stable")
+    order = sorted_columns(keys)
     return xp.take_along_axis(keys, order, axis=1), xp.take_along_axis(ids, order, axis=1)

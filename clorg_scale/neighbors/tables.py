@@ -16,7 +16,7 @@ from clorg_scale.neighbors.metric import id_dtype
 from clorg_scale.neighbors.plan import SearchPlan
 from clorg_scale.neighbors.points import cache_float32
 from clorg_scale.neighbors.result import KNN
-from clorg_scale.neighbors.tasks import CHUNK_ROWS, CandidateSearch, ExactSearch, for_worker
+from clorg_scale.neighbors.tasks import CHUNK_ROWS, CandidateSearch, WorkerSearch, chunk_rows, for_worker
 from clorg_scale.progress import Advance, progress_bar
 
 __all__ = ["search_table"]
@@ -52,7 +52,8 @@ def _exact_chunks(plan: SearchPlan, rows: Array, engine: BlockSearch, advance: A
             plan = replace(plan, points=cache_float32(plan.points, plan.budget.spare))
         return search_exact(plan, rows, engine, advance), engine.name
     name = "flat" if plan.worker_device == "cpu" else "flat(GPU workers)"
-    return _reported(plan.map(ExactSearch(for_worker(plan)), _cut(rows, CHUNK_ROWS)), advance), name
+    chunks = _cut(rows, chunk_rows(plan, len(rows)))
+    return _reported(plan.map(WorkerSearch(for_worker(plan)), chunks), advance), name
 
 
 def _index_chunks(plan: SearchPlan, rows: Array, tuned: TunedIndex, advance: Advance) -> Chunks:

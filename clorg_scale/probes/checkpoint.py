@@ -83,7 +83,7 @@ def run_fingerprint(
     }
     digest = hashlib.blake2b(repr((probe, sorted(deciding.items()))).encode())
     for array in (matrix.indptr, matrix.indices, matrix.values, codes):
-        digest.update(np.ascontiguousarray(array).data)
+        digest.update(np.ascontiguousarray(on_host(array)).data)
     if reader:
         digest.update(repr(reader.X.shape).encode())
         for rows in row_slices(*reader.X.shape):

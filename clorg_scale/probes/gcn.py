@@ -267,7 +267,7 @@ class GCNProbe(Parameters):
         reader = self._feature_reader(features, len(encoded.codes))
         n_features = reader.X.shape[1] if reader else 0
         n_classes = len(encoded.names)
-        matrix = PropagationMatrix(*arrays, self._normalization)
+        matrix = PropagationMatrix(*arrays, self._normalization, device)
         fingerprint, state = "", None
         if self.checkpoint:
             fingerprint = run_fingerprint(type(self).__name__, self.get_params(), matrix, encoded.codes, reader)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clorg_scale.arrays import row_slices
+from clorg_scale.arrays import on_host, row_slices
 from clorg_scale.probes.layers import GraphNetwork, Propagation
 from clorg_scale.probes.nodes import Nodes
 from clorg_scale.probes.propagate import PropagationMatrix
@@ -93,7 +93,7 @@ def _propagations(
     if whole is not None:
         yield slice(0, matrix.n), whole
         return
-    for rows in _row_ranges(matrix.indptr, entries, most_rows):
+    for rows in _row_ranges(on_host(matrix.indptr), entries, most_rows):
         yield rows, matrix.rows(rows, nodes.device)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from clorg_scale.affinity.scaling import inverse_roots, scaled_weights, sums_of_rows
+from clorg_scale.affinity.symmetrize import row_numbers
 from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.arrays.mapped import compilable_view
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
@@ -22,6 +23,8 @@ from clorg_scale.probes.sampler import Block, NeighborSampler
 __all__ = ["PropagationMatrix", "as_tensor", "block_propagation"]
 
 Normalization = Literal["symmetric", "row"]
+
+CPU = torch.device("cpu")
 
 
 class PropagationMatrix:
@@ -33,6 +36,8 @@ class PropagationMatrix:
         Symmetric adjacency matrix A in CSR form.
     normalization
         Which of the two.
+    device
+        Device that trains. The matrix is made and kept there, in CuPy's arrays, if CuPy is installed beside PyTorch.
 
     Attributes
     ----------
@@ -42,25 +47,38 @@ class PropagationMatrix:
         (nnz,) float32, entries of the matrix.
     """
 
-    def __init__(self, indptr: Array, indices: Array, weights: Array, normalization: Normalization) -> None:
-        indptr, indices, weights = on_host(indptr), on_host(indices), on_host(weights)
+    def __init__(
+        self,
+        indptr: Array,
+        indices: Array,
+        weights: Array,
+        normalization: Normalization,
+        device: torch.device = CPU,
+    ) -> None:
         self.n, self.nnz = len(indptr) - 1, len(indices)
+        self._on_gpu = device.type == "cuda" and importlib.util.find_spec("cupy") is not None
+        indptr, indices, weights = (self._here(part) for part in (indptr, indices, weights))
         # One type for both: int32, which the CSR product is fastest with, while it can count the entries.
         index_type = np.int32 if self.nnz < 2**31 else np.int64
-        self.indptr = compilable_view(indptr.astype(index_type, copy=False))
-        self.indices = compilable_view(indices.astype(index_type, copy=False))
-        degrees = sums_of_rows(self.indptr, weights)
+        indptr, indices = (part.astype(index_type, copy=False) for part in (indptr, indices))
+        self.indptr, self.indices = (part if self._on_gpu else compilable_view(part) for part in (indptr, indices))
+        degrees, xp = sums_of_rows(self.indptr, weights), array_module(weights)
         if normalization == "symmetric":
             root = inverse_roots(degrees)
             self.values = scaled_weights(self.indptr, self.indices, weights, root, root)
-            self._transposed: Callable[[], npt.NDArray[np.float32]] = lambda: self.values
+            self._transposed: Callable[[], Array] = lambda: self.values
         else:
-            inverse, ones = np.divide(1.0, degrees, out=np.zeros(self.n), where=degrees > 0), np.ones(self.n)
+            positive, ones = degrees > 0, xp.ones(self.n)
+            inverse = xp.where(positive, 1 / xp.where(positive, degrees, 1.0), 0.0)
             self.values = scaled_weights(self.indptr, self.indices, weights, inverse, ones)
             self._transposed = lambda: scaled_weights(self.indptr, self.indices, weights, ones, inverse)
 
+    def _here(self, array: Array) -> Array:
+        """An array where the matrix is."""
+        return importlib.import_module("cupy").asarray(array) if self._on_gpu else on_host(array)
+
     @cached_property
-    def values_t(self) -> npt.NDArray[np.float32]:
+    def values_t(self) -> Array:
         """(nnz,) entries of the transpose, which has the same pattern; only training on the whole graph needs them."""
         return self._transposed()
 
@@ -75,7 +93,7 @@ class PropagationMatrix:
 
     def rows(self, rows: slice, device: torch.device) -> Propagation:
         """A range of rows over all nodes, for inference."""
-        first, last = self.indptr[rows.start], self.indptr[rows.stop]
+        first, last = int(self.indptr[rows.start]), int(self.indptr[rows.stop])
         indptr = self.indptr[rows.start : rows.stop + 1] - first
         shape = (rows.stop - rows.start, self.n)
         matrix = _csr_tensor(indptr, self.indices[first:last], self.values[first:last], shape, device)
@@ -83,17 +101,18 @@ class PropagationMatrix:
 
     def chosen(self, nodes: npt.NDArray[np.int64], device: torch.device) -> Propagation:
         """Rows of some nodes, for inference."""
-        firsts, lengths = self.indptr[nodes], self.indptr[nodes + 1] - self.indptr[nodes]
-        indptr = np.zeros(len(nodes) + 1, dtype=self.indptr.dtype)
-        np.cumsum(lengths, out=indptr[1:])
-        entries = np.arange(indptr[-1]) + np.repeat(firsts - indptr[:-1], lengths)
+        which = self._here(nodes)
+        xp, firsts = array_module(which), self.indptr[which]
+        indptr = xp.zeros(len(nodes) + 1, dtype=self.indptr.dtype)
+        indptr[1:] = xp.cumsum(self.indptr[which + 1] - firsts)
+        entries = xp.arange(int(indptr[-1])) + (firsts - indptr[:-1])[row_numbers(indptr)]
         shape = (len(nodes), self.n)
         matrix = _csr_tensor(indptr, self.indices[entries], self.values[entries], shape, device)
         return Propagation(matrix, None, torch.from_numpy(nodes).to(device))
 
-    def sampler(self, device: torch.device) -> NeighborSampler | DeviceNeighborSampler:
-        """A sampler of its rows, on the device that trains; on the CPU where CuPy is not installed beside PyTorch."""
-        if device.type == "cuda" and importlib.util.find_spec("cupy") is not None:
+    def sampler(self) -> NeighborSampler | DeviceNeighborSampler:
+        """A sampler of its rows, where the matrix is."""
+        if self._on_gpu:
             return DeviceNeighborSampler(self.indptr, self.indices, self.values)
         return NeighborSampler(self.indptr, self.indices, self.values)
 

@@ -75,7 +75,7 @@ class Trainer:
         if self.schedule.batch_size is None:
             self.whole = self.matrix.whole(self.nodes.device)
         else:
-            self.sampler = self.matrix.sampler(self.nodes.device)
+            self.sampler = self.matrix.sampler()
         self.best = _copy(self.network)
         self.stopped_by: Literal["patience", "max_epochs", "max_seconds"] = "max_epochs"
         self._judged = self._validation_nodes()

@@ -14,7 +14,7 @@ import importlib
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -195,13 +195,18 @@ def spectrum(
     started = time.perf_counter()
     n_components = whole_number("n_components", n_components, 1)
     classes = None if labels is None else encode_labels(labels, graph.n_nodes, unlabelled=unlabelled)
+    used = _device(graph, device)
+    if used == "cpu":
+        graph = replace(
+            graph, indptr=on_host(graph.indptr), indices=on_host(graph.indices), weights=on_host(graph.weights)
+        )
     components, n_connected = connected_components(graph)
     if not n_connected:
         raise InputError("The graph has no edges; it has no spectrum.")
     isolated = components < 0
     n_isolated = int(isolated.sum())
     wanted = min(int(n_components), graph.n_nodes - n_isolated)
-    solver = _Solver(_device(graph, device), fall_back=device == "auto")
+    solver = _Solver(used, fall_back=device == "auto")
     values, vectors, residuals = _union(graph, components, n_connected, wanted, solver)
     share, per_class = np.empty(0), np.empty(0)
     if classes is not None:

@@ -90,3 +90,11 @@ def test_networks_and_images_that_do_not_fit(tmp_path):
     with pytest.raises(InputError, match="takes images of 1 channels, not 3"):
         backbones.train(colors, small(), method="supervised", epochs=1, batch_size=4, out=tmp_path / "t", device="cpu")
     assert list(tmp_path.rglob("*.pt")) == list(tmp_path.rglob("*.npy")) == []
+
+
+def test_pixels_of_one_channel_are_not_taken_for_channels_last():
+    """The gradient of convolutions in that format writes out of bounds on some CPUs (see `backbones.memory`)."""
+    from clorg_scale.backbones.embedding import to_pixels
+
+    read = np.zeros((5, 28, 28), np.uint8)[:, None][np.arange(3)]
+    assert to_pixels(read, torch.device("cpu")).stride() == (784, 784, 28, 1)

@@ -70,7 +70,12 @@ def cupy(request, monkeypatch):
         pytest.skip("g++ is not installed")
     module = serial_cupy()
     module.__spec__ = ModuleSpec("cupy", None)
-    runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 32, 1 << 32))
+    runtime = types.SimpleNamespace(
+        getDeviceCount=lambda: 1,
+        getDevice=lambda: 0,
+        deviceGetAttribute=lambda *_: 0,  # no pool in the order of streams
+        memGetInfo=lambda: (1 << 32, 1 << 32),
+    )
     stream = types.SimpleNamespace(ptr=0)
     module.cuda = types.SimpleNamespace(
         runtime=runtime, get_current_stream=lambda: stream, Stream=types.SimpleNamespace(null=stream)

@@ -84,7 +84,12 @@ def test_embeddings_that_do_not_fit_are_streamed(cupy, is_stand_in, monkeypatch)
         return brute_force(queries, block, *arguments)
 
     Context.null = Context()
-    runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 20, 1 << 20), getDevice=int)
+    runtime = types.SimpleNamespace(
+        getDeviceCount=lambda: 1,
+        memGetInfo=lambda: (1 << 20, 1 << 20),
+        getDevice=int,
+        deviceGetAttribute=lambda *_: 0,
+    )
     monkeypatch.setattr(
         cupy,
         "cuda",

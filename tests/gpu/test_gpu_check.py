@@ -47,7 +47,7 @@ def test_the_timings_of_the_dry_run(tmp_path):
     assert rows["floors"]["matrix_TFLOPs"] > 0
     skipped = {what for what, row in rows.items() if "skipped" in row}
     assert skipped <= {"timing_keops", "timing_graph"}
-    for name in ("exact_rld", "rld", "variants", "dense", "knn_engines", "stages", "imagenet"):
+    for name in ("exact_rld", "rld", "variants", "dense", "knn_engines", "stages", "images", "imagenet", "analyze"):
         assert f"[timing_{name}]" in rows
 
 

@@ -87,3 +87,26 @@ def test_sampled_neighbors(cupy, table, index, within):
     sampler._sample_rows(csr, inclusion[0].get(), targets, np.uint64(7), sample)
     np.testing.assert_array_equal(nodes.get(), expected_nodes)
     within(f"sampled values {np.dtype(index).name}", abs(kept.get() - expected_kept).max(), 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("inner_product", "own"), [(False, False), (False, True), (True, False)])
+def test_pair_keys(cupy, dtype, inner_product, own):
+    """Factors of each point or of all, a width that no warp divides; equal points are 0 apart, absent ones infinity."""
+    rng = np.random.default_rng(4)
+    x, y = (rng.normal(size=(n, 67)).astype(dtype) for n in (50, 80))
+    y[3] = x[7]
+    a, b = (rng.random(len(some)) + 0.1 if own else np.full(1, 0.3) for some in (x, y))
+    b[3 if own else 0] = a[7 if own else 0]
+    rows, ids = np.array([7, 0, 49]), rng.integers(0, 80, (3, 9))
+    ids[0, 4], ids[2, 8] = 3, -1
+    u, v = (x * a[:, None].astype(np.float64))[rows][:, None], (y * b[:, None].astype(np.float64))[ids]
+    expected = -(u * v).sum(2) if inner_product else ((u - v) ** 2).sum(2)
+    expected[2, 8] = np.inf
+    arrays = map(cupy.asarray, (x, y, a, b, rows, ids))
+    queries, points, a, b, rows, ids = arrays
+    found = graph.pair_keys(queries, points, (a, b), rows, ids, inner_product=inner_product).get()
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+    assert inner_product or found[0, 4] == 0
+    with pytest.raises(ValueError, match="only 80 points"):
+        graph.pair_keys(queries, points, (a, b), rows, ids + 80, inner_product=inner_product)

@@ -8,6 +8,7 @@ from gpu_data import clustered
 from serial_cupy import host
 from sklearn.neighbors import NearestNeighbors
 
+import clorg_scale as cs
 from clorg_scale.affinity import affinity_graph
 from clorg_scale.communities import communities, modularity
 from clorg_scale.measures import class_homogeneity
@@ -74,6 +75,29 @@ def test_communities(machine, method, within):
     within(f"{method}: {len(found.sizes)} communities, Q {found.modularity:.4f}", error, 1e-6)
     shortfall = communities(graph, method=method, device="cpu").modularity - found.modularity
     within(f"  {method}: Q below that of igraph on the CPU", shortfall, 0.02)
+
+
+def test_spectrum(machine, within):
+    """Eigenvalues and the classes' share are those of SciPy's solver."""
+    if machine.is_gpu:
+        pytest.importorskip("pylibraft", reason="pylibraft is not installed")
+    X, codes = clustered(20_000 if machine.is_gpu else 600, 32)
+    graph = affinity_graph(knn(X, 15, device=machine.device))
+    ours, theirs = (cs.spectrum(graph, 12, labels=codes, device=place) for place in (machine.device, "cpu"))
+    assert ours.method.startswith("pylibraft") is machine.is_gpu
+    within("spectrum: eigenvalues", abs(ours.eigenvalues - theirs.eigenvalues).max(), 1e-5)
+    within("spectrum: share of the classes", abs(ours.class_share - theirs.class_share).max(), 1e-3)
+
+
+@pytest.mark.parametrize("machine", [pytest.param("gpu", marks=pytest.mark.gpu)], indirect=True)
+def test_an_analysis_is_resumed(machine, tmp_path):
+    """On the GPU that it was made on: nothing is computed anew, and the numbers are the same."""
+    X, codes = clustered(20_000, 32)
+    how = {"probes": ["knn"], "map_points": 0, "device": machine.device, "output": tmp_path}
+    first, again = (cs.analyze(X, codes, **how) for _ in range(2))
+    assert [note.to_dict() for note in again.stages] == [note.to_dict() for note in first.stages]
+    assert all(note.engine.startswith(machine.device) for note in first.stages)
+    assert again.to_dict() == first.to_dict()
 
 
 @cache

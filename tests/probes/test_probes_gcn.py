@@ -120,7 +120,7 @@ def test_full_fanout_blocks_give_full_batch_logits_and_gradients(blocks_graph, l
     matrix = PropagationMatrix(A.indptr, A.indices, A.data, kind)
     cpu, shown = torch.device("cpu"), torch.from_numpy(labels)
     order = np.random.default_rng(3).permutation(N)
-    blocks = matrix.sampler(torch.device("cpu")).sample(order, (N, N), seed=0)
+    blocks = matrix.sampler().sample(order, (N, N), seed=0)
     results = []
     for sampled in (False, True):
         net = network(layer)

@@ -124,7 +124,9 @@ def faiss(monkeypatch):
     cupy = types.ModuleType("cupy")
     cupy.__spec__ = ModuleSpec("cupy", None)
     null = types.SimpleNamespace()
-    runtime = types.SimpleNamespace(getDevice=lambda: 0, memGetInfo=lambda: (1 << 30, 1 << 30))
+    runtime = types.SimpleNamespace(
+        getDevice=lambda: 0, memGetInfo=lambda: (1 << 30, 1 << 30), deviceGetAttribute=lambda *_: 0
+    )
     stream = types.SimpleNamespace(null=null)
     cupy.cuda = types.SimpleNamespace(Stream=stream, get_current_stream=lambda: null, runtime=runtime)
     cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import Array, array_module, on_host, row_slices
+from clorg_scale.neighbors.within_rows import smallest_columns
 
 __all__ = ["are_far_apart", "cluster", "difference_index", "n_training_points", "search_precisely"]
 
@@ -104,7 +105,7 @@ def search_precisely(queries: Array, points: Array, k: int, inner_product: bool)
     for rows in row_slices(len(queries), len(Y) + Y.shape[1], itemsize=24):
         X = queries[rows].astype(np.float64)
         keys = -(X @ Y.T) if inner_product else xp.einsum("ij,ij->i", X, X)[:, None] + norms - 2 * (X @ Y.T)
-        ids = xp.argpartition(keys, k - 1, axis=1)[:, :k] if k < len(Y) else xp.tile(xp.arange(k), (len(X), 1))
+        ids = smallest_columns(keys, k) if k < len(Y) else xp.tile(xp.arange(k), (len(X), 1))
         best = xp.take_along_axis(keys, ids, axis=1)
         order = xp.argsort(best, axis=1)
         for into, values in zip(found, (best, ids), strict=True):

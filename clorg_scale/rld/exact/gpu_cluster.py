@@ -1,4 +1,4 @@
-"""Exact RLD on the GPUs of a cluster: each keeps the points, or streams them, and takes some rows of panels.
+"""Exact RLD on the GPUs of a cluster: each gets the points once, keeps or streams them, and takes some rows of panels.
 
 A panel with all those behind it is less work the further behind it is, so the first and the last make one share, the
 second and the last but one the next. The sums of the shares are added in their order, on the machine of the client.
@@ -6,16 +6,17 @@ second and the last but one the next. The sums of the shares are added in their 
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.distributed import Map
+from clorg_scale.kept_results import WithKept, hand_over, with_kept
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exact import passes
 from clorg_scale.rld.exact.launch_plan import MOST_PANEL_ROWS, DeviceSettings
@@ -65,6 +66,7 @@ class ClusterEngine:
 
     def __init__(self, worker: _WorkerEngine, ordered_map: Map, advance: Advance) -> None:
         self._worker, self._map, self._advance = worker, ordered_map, advance
+        self._handed = hand_over(ordered_map, worker)
         self.temperatures = worker.temperatures
         self.scale, self.kernels = 1.0, ""
 
@@ -98,14 +100,14 @@ class ClusterEngine:
 
     def _on_one(self, method: str, *arguments: Any) -> Any:
         """Result of a method of one worker's engine, and the engine's scale and kernels."""
-        (result,) = self._map(_Task(self._worker, method, arguments), [None])
+        (result,) = with_kept(self._map, _Task(method, arguments), [WithKept(None, self._handed)])
         return result
 
     def _on_all(self, method: str, *arguments: Any) -> list[Any]:
         """Sums of all shares."""
         total: list[Any] = []
         shares = list(self._worker.shares())
-        results = self._map(_Task(self._worker, method, arguments), shares)
+        results = with_kept(self._map, _Task(method, arguments), (WithKept(some, self._handed) for some in shares))
         for share, (sums, _, kernels) in zip(shares, results, strict=True):
             total = [a + b for a, b in zip(total, sums, strict=True)] if total else list(sums)
             self.kernels = kernels
@@ -113,30 +115,30 @@ class ClusterEngine:
         return total
 
 
-_CACHED: dict[str, GPUEngine] = {}
-"""The engine of this worker, by the name of the work that it serves."""
-
-
 @dataclass(frozen=True)
 class _WorkerEngine:
-    """What a worker needs to have the points on its GPU; its engine is cached under a name from task to task."""
+    """What a worker needs to have the points on its GPU, where they stay as long as it has this."""
 
     points: ClassOrderedPoints
     temperatures: Floats
     settings: DeviceSettings
-    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def _engine(self) -> GPUEngine:
+        from clorg_scale.rld.exact.gpu import GPUEngine
+
+        return GPUEngine.on_device(self.points, self.temperatures, self.settings, lambda _: None)
 
     @contextmanager
     def open(self) -> Iterator[GPUEngine]:
-        """The engine on this worker's GPU; that of other work is given up."""
+        """The engine on this worker's GPU."""
         from clorg_scale.rld.exact.device_points import torch_numerics
-        from clorg_scale.rld.exact.gpu import GPUEngine
 
         with torch_numerics("exact RLD"):
-            if self.name not in _CACHED:
-                _CACHED.clear()
-                _CACHED[self.name] = GPUEngine.on_device(self.points, self.temperatures, self.settings, lambda _: None)
-            yield _CACHED[self.name]
+            yield self._engine
 
     def shares(self) -> Iterator[tuple[int, ...]]:
         """First points of the panels of each share: one from the front and one from the back."""
@@ -161,12 +163,12 @@ class _WorkerEngine:
 class _Task:
     """A method of a worker's engine, for a share of the panels or as a whole; with the engine's scale and kernels."""
 
-    worker: _WorkerEngine
     method: str
     arguments: tuple[Any, ...]
 
-    def __call__(self, share: tuple[int, ...] | None) -> tuple[Any, float, str]:
-        with self.worker.open() as engine:
-            panels = () if share is None else (self.worker.panels(share, engine.panel_rows),)
+    def __call__(self, handed: tuple[tuple[int, ...] | None, _WorkerEngine]) -> tuple[Any, float, str]:
+        share, worker = handed
+        with worker.open() as engine:
+            panels = () if share is None else (worker.panels(share, engine.panel_rows),)
             result = getattr(engine, self.method)(*self.arguments, *panels)
             return passes.on_host(result), engine.scale, engine.kernels
