@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 import numpy as np
@@ -26,7 +26,7 @@ from clorg_scale.neighbors.shared import cosine_rows
 from clorg_scale.results.plain import select
 from clorg_scale.rld import RLDResult
 from clorg_scale.rld.compute import Method, rld_from_table
-from clorg_scale.spectrum import spectrum
+from clorg_scale.spectrum import solver_device, spectrum
 
 __all__ = [
     "CHI_METRIC",
@@ -46,6 +46,10 @@ __all__ = [
 
 CHI_METRIC: Metric = "cosine"
 """Metric of class homogeneity's neighbors, the paper's."""
+
+MOST_SPECTRAL_NODES = 200_000
+"""Largest graph whose spectrum an analysis finds on a CPU: on large graphs many eigenvalues are close to 1, and the
+Lanczos method restarts for hours."""
 
 
 @dataclass(frozen=True)
@@ -198,13 +202,20 @@ def partition(
 
 @stage("spectrum", attrgetter("how"))
 def spectral(graph: AffinityGraph, classes: ClassLabels, *, n_vectors: int, resources: Resources) -> SpectrumSummary:
-    """Find the leading eigenvalues and the classes' share; where no solver converges, the summary says so."""
+    """Find the leading eigenvalues and the classes' share; where none are sought or found, the summary says so."""
+    none_found = SpectrumSummary([], None, 0, 0, [], [None] * len(classes.names), "")
+    if graph.n_nodes > MOST_SPECTRAL_NODES and solver_device(graph, resources.requested) == "cpu":
+        return replace(
+            none_found,
+            how=f"Left out: on a CPU the eigenvalues of a graph of more than {MOST_SPECTRAL_NODES:,} nodes may take "
+            "hours; clorg_scale.spectrum computes them.",
+        )
     try:
         found = spectrum(graph, n_vectors, labels=classes, device=resources.requested)
     except OutOfDeviceMemoryError:
         raise  # the CPU may compute it
     except InputError as problem:
-        return SpectrumSummary([], None, 0, 0, [], [None] * len(classes.names), f"Not found: {problem}")
+        return replace(none_found, how=f"Not found: {problem}")
     isolated = f", {found.n_isolated:,} isolated nodes left out" if found.n_isolated else ""
     how = (
         f"{len(found.eigenvalues)} largest eigenvalues of the normalized affinity graph ({found.method}{isolated}; "

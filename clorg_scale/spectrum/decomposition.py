@@ -43,7 +43,7 @@ from clorg_scale.spectrum.normalized import (
 )
 from clorg_scale.whole import whole_number
 
-__all__ = ["Spectrum", "spectrum"]
+__all__ = ["Spectrum", "solver_device", "spectrum"]
 
 DENSE_NODES = 500
 """Nodes up to which a component is solved as a dense matrix (30 ms), on the CPU."""
@@ -195,7 +195,7 @@ def spectrum(
     started = time.perf_counter()
     n_components = whole_number("n_components", n_components, 1)
     classes = None if labels is None else encode_labels(labels, graph.n_nodes, unlabelled=unlabelled)
-    used = _device(graph, device)
+    used = solver_device(graph, device)
     if used == "cpu":
         graph = replace(
             graph, indptr=on_host(graph.indptr), indices=on_host(graph.indices), weights=on_host(graph.weights)
@@ -226,7 +226,7 @@ def spectrum(
     )
 
 
-def _device(graph: AffinityGraph, device: Device) -> Solver:
+def solver_device(graph: AffinityGraph, device: Device) -> Solver:
     """Where to compute: a GPU is used for a graph that is on it already, or if it is named."""
     chosen = resolve_device(device)
     if device == "auto" and chosen == "cuda":

@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, normal
 from sklearn.neighbors import NearestNeighbors
 
 import clorg_scale as cs
-from clorg_scale.analysis import Analysis
+from clorg_scale.analysis import Analysis, steps
 from clorg_scale.datasets import load_digits
 from clorg_scale.errors import InputError
 
@@ -183,6 +183,16 @@ def test_the_record_of_sampled_rld_is_read_again(digits, tmp_path):
     assert isinstance(written.rld.details["bias_removed"], list)
     assert Analysis.from_json(tmp_path) == written
     assert "landmarks" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_spectrum_of_a_large_graph_is_left_out_on_a_cpu(digits, monkeypatch, tmp_path):
+    X, y = digits
+    monkeypatch.setattr(steps, "MOST_SPECTRAL_NODES", 100)
+    spectrum = cs.analyze(X, y, k=10, probes=[], map_points=0, device="cpu", output=tmp_path).spectrum
+    assert spectrum.eigenvalues == []
+    assert spectrum.n_clusters is None
+    assert spectrum.how.startswith("Left out: on a CPU the eigenvalues of a graph of more than 100 nodes")
+    assert "more than 100 nodes" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_given_test_points(digits):
