@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache as cached
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -61,7 +62,32 @@ def _enable_caching(dispatcher: Any) -> None:
             dispatcher.enable_caching()
         except RuntimeError:
             return
+    # Numba compares the file of the function itself; code inlined from other files would go stale.
+    file = dispatcher._cache._cache_file
+    file._source_stamp = file._source_stamp, _callee_stamps(dispatcher.py_func)
     dispatcher._cache = _OptionalCache(dispatcher._cache)
+
+
+def _callee_stamps(function: Callable[..., Any]) -> list[tuple[str, float, int]]:
+    """Files that hold what a function compiles along with itself: path, time of the last change, size."""
+    package = function.__module__.split(".")[0]
+    found: dict[str, tuple[float, int]] = {}
+    seen, ahead = set(), [function]
+    while ahead:
+        current = ahead.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        status = Path(current.__code__.co_filename).stat()
+        found[current.__code__.co_filename] = status.st_mtime, status.st_size
+        cells = [cell.cell_contents for cell in current.__closure__ or ()]
+        named = [current.__globals__.get(name) for name in current.__code__.co_names]
+        for used in (*named, *cells):
+            if hasattr(used, "py_func"):
+                ahead.append(used.py_func)
+            elif isinstance(used, FunctionType) and used.__module__.split(".")[0] == package:  # overloaded for Numba
+                ahead.append(used)
+    return [(path, *found[path]) for path in sorted(found)]
 
 
 class _OptionalCache:

@@ -108,3 +108,32 @@ def test_njit_compiles_as_numbas_does():
     assert (plain(1), fast(2.0)) == (2, 4.0)
     assert fast.targetoptions["fastmath"]
     assert np.isfinite(fast.py_func(1))
+
+
+def test_code_inlined_from_a_changed_file_is_compiled_anew(tmp_path):
+    """Numba looks at the file of the function alone."""
+    (tmp_path / "inner.py").write_text(
+        "from clorg_scale.numerics.compiler import callee\n\n\n@callee\ndef inner(x):\n    return x + 1\n"
+    )
+    (tmp_path / "outer.py").write_text(
+        "from inner import inner\nfrom clorg_scale.numerics.compiler import njit\n\n\n"
+        "@njit(cache=True)\ndef outer(x):\n    return inner(x)\n"
+    )
+    code = "from outer import outer\nprint(outer(1.0), sum(outer.stats.cache_hits.values()))\n"
+
+    def answer():
+        path = os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    assert answer() == "2.0 0\n"
+    assert answer() == "2.0 1\n"
+    changed = (tmp_path / "inner.py").read_text().replace("x + 1", "x + 10")
+    (tmp_path / "inner.py").write_text(changed)
+    assert answer() == "11.0 0\n"

@@ -250,7 +250,7 @@ def largest(matrix, k):
 def test_rehearsal_on_the_gpu(monkeypatch):
     graph, labels = knn_graph(700)
     rehearsed(monkeypatch, largest)
-    monkeypatch.setattr(decomposition, "_device", lambda graph, device: "cuda")
+    monkeypatch.setattr(decomposition, "solver_device", lambda graph, device: "cuda")
     found = cs.spectrum(graph, 10, labels=labels)
     np.testing.assert_allclose(found.eigenvalues, np.linalg.eigvalsh(dense(graph)[0])[::-1][:10], atol=1e-10)
     assert found.method == "pylibraft 26.10.00, Lanczos on the GPU"
@@ -269,7 +269,7 @@ def test_failure_on_the_gpu_falls_back_or_is_said(failure, monkeypatch):
         return np.delete(values, -3), np.delete(vectors, -3, axis=1)
 
     rehearsed(monkeypatch, solve)
-    monkeypatch.setattr(decomposition, "_device", lambda graph, device: "cuda")
+    monkeypatch.setattr(decomposition, "solver_device", lambda graph, device: "cuda")
     with pytest.warns(UserWarning, match="SciPy on the CPU is used instead"):
         found = cs.spectrum(graph, 10)
     np.testing.assert_allclose(found.eigenvalues, np.linalg.eigvalsh(dense(graph)[0])[::-1][:10], atol=1e-9)
