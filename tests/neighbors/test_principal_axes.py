@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from brute_force import assert_clean
@@ -41,7 +43,7 @@ def test_axes_are_orthonormal_and_hold_the_variance(low_dimensional):
 def test_few_candidates_suffice_where_neighbors_differ_along_the_axes(low_dimensional):
     table = knn(low_dimensional, 10, index="ivf")
     assert_clean(table)
-    assert "axes=32, candidates=1.25k" in table.index
+    assert float(re.search(r"axes=32, candidates=([\d.]+)k", table.index)[1]) <= 2
     assert table.recall(low_dimensional, sample=N) > 0.98
     again = knn(low_dimensional, 10, index="ivf")
     np.testing.assert_array_equal(table.indices, again.indices)

@@ -30,7 +30,11 @@ LARGEST_SHARE = 1 / 3
 
 
 def principal_axes(points: Points, seed: int) -> np.ndarray | None:
-    """(d, p) float32 orthonormal axes, or None where few axes do not hold most of the variance."""
+    """(d, p) float32 orthonormal axes, or None where few axes do not hold most of the variance.
+
+    They span the space of the principal axes, in random directions: so the variance of each is about the same, and few
+    bits hold all of them about equally well.
+    """
     most = int(points.d * LARGEST_SHARE)
     if points.inner_product or most < LEAST_AXES:
         return None
@@ -43,7 +47,10 @@ def principal_axes(points: Points, seed: int) -> np.ndarray | None:
     if needed <= FEW_AXES and _leaves_out_neighbors(sample, explained[-1] - explained[needed - 1]):
         return None
     needed = max(LEAST_AXES, -(-needed // AXES_STEP) * AXES_STEP)
-    return np.ascontiguousarray(axes[:, ::-1][:, :needed], dtype=np.float32) if needed <= most else None
+    if needed > most:
+        return None
+    turned, _ = np.linalg.qr(rng.normal(size=(needed, needed)))
+    return np.ascontiguousarray(axes[:, ::-1][:, :needed] @ turned, dtype=np.float32)
 
 
 def _leaves_out_neighbors(sample: np.ndarray, left_out: float) -> bool:
