@@ -144,7 +144,7 @@ def test_code_that_cannot_be_compiled_holds_nobody_up(folder):
         return 2 * x
 
     with pytest.raises(Exception, match="No implementation of function"):
-        doubled({})
+        doubled(None)
     (path,) = folder.rglob("*.lock")
     assert can_be_locked(path)
     assert doubled(2) == 4
