@@ -29,9 +29,10 @@ test: .venv/$(EXTRA)
 types:
 	$(BIN)/python -m mypy
 
-# Threads that wait for work sleep instead of spinning; processes that tests start find the package's modules compiled.
+# A process on each core: threads of OpenBLAS would spin while they wait for each other, those of OpenMP sleep.
+# Processes that tests start find the package's modules compiled.
 pytest:
-	OMP_WAIT_POLICY=passive OPENBLAS_THREAD_TIMEOUT=4 PYTHONDONTWRITEBYTECODE= \
+	OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE= \
 	  $(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 # README with this machine's figures, in bench-report/; some three hours on two cores.
