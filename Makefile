@@ -29,10 +29,9 @@ test: .venv/$(EXTRA)
 types:
 	$(BIN)/python -m mypy
 
-# A process on each core: threads of OpenBLAS would spin while they wait for each other, those of OpenMP sleep.
-# Processes that tests start find the package's modules compiled.
+# Threads that wait for work sleep instead of spinning; processes that tests start find the package's modules compiled.
 pytest:
-	OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE= \
+	OMP_WAIT_POLICY=passive OPENBLAS_THREAD_TIMEOUT=4 PYTHONDONTWRITEBYTECODE= \
 	  $(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 # README with this machine's figures, in bench-report/; some three hours on two cores.

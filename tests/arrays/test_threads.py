@@ -52,7 +52,7 @@ def test_blas_has_one_thread_for_each_of_ours():
         return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
     seen = {}
-    with threadpool_limits(2, user_api="blas"):  # `make test` gives it one
+    with threadpool_limits(2, user_api="blas"):  # the surroundings may give it one
         before = threads_of_blas()
         assert set(before) <= {2}
         on_threads(lambda share: seen.update({share: threads_of_blas()}), 2, products=True)

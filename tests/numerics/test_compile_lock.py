@@ -79,6 +79,7 @@ def answers(processes):
     return [tuple(map(float, each.communicate(timeout=300)[0].split())) for each in processes]
 
 
+@pytest.mark.slow
 def test_each_version_is_compiled_once_and_all_are_kept(start):
     types = ["float64", "float32", "float64"]
     found = answers([start(ASK, dtype) for dtype in types])
