@@ -10,7 +10,7 @@ TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test bench lint sdist clean
+.PHONY: demo test types pytest bench lint sdist clean
 
 demo: .venv/demo
 	$(BIN)/clorg-scale demo --out demo-report
@@ -24,8 +24,15 @@ demo: .venv/demo
 test: .venv/$(EXTRA)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --jobs 2 --no-print-directory types pytest
+
+types:
 	$(BIN)/python -m mypy
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)  # waiting threads do not spin
+
+# Threads that wait for work sleep instead of spinning; processes that tests start find the package's modules compiled.
+pytest:
+	OMP_WAIT_POLICY=passive OPENBLAS_THREAD_TIMEOUT=4 PYTHONDONTWRITEBYTECODE= \
+	  $(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 # README with this machine's figures, in bench-report/; some three hours on two cores.
 BENCHMARKS := rld kernel-sums rld-scaling rld-coverage knn knn-rule gcn probes cluster

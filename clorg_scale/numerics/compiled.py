@@ -33,18 +33,18 @@ def centered_rows(
     Embeddings (n, d) that the compiled loops read (`has_compiled_path`); out float32 or float64.
     """
     if embeddings.dtype == np.float16:
-        over_rows(_of_halves, *out.shape, embeddings.view(np.uint16), which, mean, out)
+        over_rows(_of_halves, *out.shape, _read_only(embeddings.view(np.uint16)), which, mean, out)
     else:
-        over_rows(_of_numbers, *out.shape, np.asarray(embeddings), which, mean, out)
+        over_rows(_of_numbers, *out.shape, _read_only(embeddings), which, mean, out)
 
 
 def row_lengths(embeddings: npt.NDArray[Any], mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(n,) Euclidean lengths of embeddings (n, d), less mean (d,), as `centered_rows`; no square leaves float64."""
     lengths = np.empty(len(embeddings))
     if embeddings.dtype == np.float16:
-        over_rows(_lengths_of_halves, *embeddings.shape, embeddings.view(np.uint16), mean, lengths)
+        over_rows(_lengths_of_halves, *embeddings.shape, _read_only(embeddings.view(np.uint16)), mean, lengths)
     else:
-        over_rows(_lengths, *embeddings.shape, np.asarray(embeddings), mean, lengths)
+        over_rows(_lengths, *embeddings.shape, _read_only(embeddings), mean, lengths)
     return lengths
 
 
@@ -59,9 +59,9 @@ def divided_rows(
     Embeddings (n, d) that the compiled loops read (`has_compiled_path`).
     """
     if embeddings.dtype == np.float16:
-        over_rows(_halves_divided, *out.shape, embeddings.view(np.uint16), which, divisors, out)
+        over_rows(_halves_divided, *out.shape, _read_only(embeddings.view(np.uint16)), which, divisors, out)
     else:
-        over_rows(_numbers_divided, *out.shape, np.asarray(embeddings), which, divisors, out)
+        over_rows(_numbers_divided, *out.shape, _read_only(embeddings), which, divisors, out)
 
 
 def pair_lengths(
@@ -70,7 +70,7 @@ def pair_lengths(
     """(p,) Euclidean distances of pairs of rows of embeddings (n, d) that the compiled loops read."""
     lengths = np.empty(len(first))
     if embeddings.dtype != np.float16:
-        over_rows(_pair_lengths, len(first), embeddings.shape[1], np.asarray(embeddings), first, second, lengths)
+        over_rows(_pair_lengths, len(first), embeddings.shape[1], _read_only(embeddings), first, second, lengths)
         return lengths
     step, nothing = max(1, CHUNK_BYTES // (8 * embeddings.shape[1])), np.zeros(embeddings.shape[1])
     space = np.empty((2 * step, embeddings.shape[1]), dtype=np.float32)
@@ -79,8 +79,15 @@ def pair_lengths(
         centered_rows(embeddings, which, nothing, space[: len(which)])
         half = len(which) // 2
         pairs = np.arange(half), np.arange(half, 2 * half)
-        over_rows(_pair_lengths, half, embeddings.shape[1], space, *pairs, lengths[start : start + half])
+        over_rows(_pair_lengths, half, embeddings.shape[1], _read_only(space), *pairs, lengths[start : start + half])
     return lengths
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """View that cannot be written to: of arrays that can and cannot, Numba would compile a version each."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 @njit(nogil=True, cache=True)

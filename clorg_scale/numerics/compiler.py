@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import shutil
 import stat
@@ -16,6 +17,8 @@ from typing import Any
 
 import numba
 
+from clorg_scale.numerics.compile_lock import CompileLock
+
 __all__ = ["callee", "njit"]
 
 _MEMORY_FOLDER = Path("/dev/shm")
@@ -28,7 +31,7 @@ def njit(*functions: Callable[..., Any], cache: bool = False, **options: Any) ->
     With `cache`, Numba keeps compiled code in the package's folder, or in the home folder. Where it can write to
     neither (installed by another user, no home: containers, services), it goes to a folder of this user among the
     temporary files; where that cannot be written either, every process compiles anew. A damaged cache, or one on a full
-    disk, is ignored.
+    disk, is ignored. Of processes side by side one compiles a function, the others wait for it.
 
     Cache only functions that Python calls: a callee that comes from disk is not inlined into a caller compiled anew.
     """
@@ -62,10 +65,39 @@ def _enable_caching(dispatcher: Any) -> None:
             dispatcher.enable_caching()
         except RuntimeError:
             return
+    cache = dispatcher._cache
+    cache._cache_file = file = _cache_file(cache, dispatcher)
+    lock = CompileLock(Path(f"{file._index_path}.lock"))
+    dispatcher._cache = _OptionalCache(cache, lock)
+    dispatcher._compiler.compile = _released_on_failure(dispatcher._compiler.compile, lock)
+
+
+def _cache_file(cache: Any, dispatcher: Any) -> Any:
+    """Numba's list of what is kept of a function, with what Numba leaves out of it."""
     # Numba compares the file of the function itself; code inlined from other files would go stale.
-    file = dispatcher._cache._cache_file
-    file._source_stamp = file._source_stamp, _callee_stamps(dispatcher.py_func)
-    dispatcher._cache = _OptionalCache(dispatcher._cache)
+    stamp = cache._cache_file._source_stamp, _callee_stamps(dispatcher.py_func)
+    # To Numba, one function compiled with two sets of options is the same.
+    options = sorted((name, _in_order(value)) for name, value in dispatcher.targetoptions.items())
+    digest = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
+    return type(cache._cache_file)(cache._cache_path, f"{cache._impl.filename_base}-{digest}", stamp)
+
+
+def _in_order(value: Any) -> Any:
+    """The value of an option; names in a set in the same order in every process."""
+    return sorted(value) if isinstance(value, set | frozenset) else value
+
+
+def _released_on_failure(compile_: Callable[..., Any], lock: CompileLock) -> Callable[..., Any]:
+    """Return the same function, which lets others in where it raises, since then nothing is saved."""
+
+    def compile_or_release(*arguments: Any) -> Any:
+        try:
+            return compile_(*arguments)
+        except BaseException:
+            lock.release()
+            raise
+
+    return compile_or_release
 
 
 def _callee_stamps(function: Callable[..., Any]) -> list[tuple[str, float, int]]:
@@ -91,13 +123,22 @@ def _callee_stamps(function: Callable[..., Any]) -> list[tuple[str, float, int]]
 
 
 class _OptionalCache:
-    """A cache of Numba's whose failures cost time only."""
+    """A cache of Numba's whose failures cost time only, and which one process at a time fills."""
 
-    def __init__(self, cache: Any) -> None:
-        self._cache = cache
+    def __init__(self, cache: Any, lock: CompileLock) -> None:
+        self._cache, self._lock = cache, lock
 
     def load_overload(self, *arguments: Any) -> Any:
-        """Compiled code, None where none can be read."""
+        """Compiled code; None where none can be read, with the lock held until it is saved."""
+        found = self._load(*arguments)
+        if found is None:
+            self._lock.acquire()
+            found = self._load(*arguments)  # another process may have compiled it by now
+            if found is not None:
+                self._lock.release()
+        return found
+
+    def _load(self, *arguments: Any) -> Any:
         try:
             return self._cache.load_overload(*arguments)
         except Exception:  # a damaged file makes pickle raise a dozen kinds
@@ -106,9 +147,12 @@ class _OptionalCache:
             return None
 
     def save_overload(self, *arguments: Any) -> None:
-        """Keep compiled code where possible."""
-        with suppress(OSError, EOFError):
-            self._cache.save_overload(*arguments)
+        """Keep compiled code where possible, and let others read it."""
+        try:
+            with suppress(OSError, EOFError):
+                self._cache.save_overload(*arguments)
+        finally:
+            self._lock.release()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cache, name)

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import Device
-from clorg_scale.report.curves import Panel, render_curves
 from clorg_scale.store.atomic import result_folder
 from clorg_scale.store.locks import lock_folder, releasing_locks
+from clorg_scale.studies.curves import rld_page
 from clorg_scale.studies.measures import TEMPERATURES, measure
 from clorg_scale.studies.sentences import embed_sentences, has_sentence_model
 from clorg_scale.studies.table import Row, write_study
@@ -87,16 +87,7 @@ def study_modality(*, out: Path | str, device: Device = "auto", seed: int = 0) -
         lock_folder(out)
         rows = _measured_sets(device, seed)
         curves = {str(row["data"]): [float(row[f"RLD {t:g}"]) for t in TEMPERATURES] for row in rows}
-        page = render_curves(
-            TEMPERATURES,
-            [Panel("RLD by temperature", curves)],
-            title="RLD of digits, tables and texts",
-            x_title="temperature T",
-            kind="study",
-            facts="Relative Local Density: small T sees near neighbors only, T = 1 the whole set.",
-            logarithmic=True,
-        )
-        write_study(out, rows, page)
+        write_study(out, rows, rld_page(TEMPERATURES, curves, title="RLD of digits, tables and texts"))
     return rows
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from clorg_scale.analysis.fingerprint import Unchanged
 from clorg_scale.arrays import Device
 from clorg_scale.datasets import load_fashion_mnist_embeddings
-from clorg_scale.report.curves import Panel, render_curves
 from clorg_scale.rld import rld
 from clorg_scale.store.atomic import result_folder
 from clorg_scale.store.locks import lock_folder, releasing_locks
+from clorg_scale.studies.curves import rld_page
 from clorg_scale.studies.table import Row, write_study
 from clorg_scale.whole import MOST_SEED, whole_number
 
@@ -71,14 +71,5 @@ def study_temperature(
                 row[f"{name}, standard error"] = float(error)
                 row[f"{name}, shuffled"] = float(mean)
                 row[f"{name}, shuffled, deviation"] = float(spread)
-        page = render_curves(
-            TEMPERATURES,
-            [Panel("RLD by temperature", curves)],
-            title="RLD against the temperature",
-            x_title="temperature T",
-            kind="study",
-            facts="Relative Local Density: small T sees near neighbors only, T = 1 the whole set.",
-            logarithmic=True,
-        )
-        write_study(out, rows, page)
+        write_study(out, rows, rld_page(TEMPERATURES, curves, title="RLD against the temperature"))
     return rows

@@ -149,6 +149,23 @@ def test_agreement_equals_scikit_learn(seed, a, b):
     np.testing.assert_array_equal(result.contingency, metrics.cluster.contingency_matrix(x[both], y[both]))
 
 
+def test_agreement_of_many_points_equals_scikit_learn():
+    """Products of the numbers of pairs exceed 64 bits."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, 200_000)
+    for y in (
+        x,
+        1 - x,
+        rng.integers(0, 700, len(x)),
+        np.where(rng.random(len(x)) < 0.999, 0, x),
+        np.arange(len(x)) % 2,
+    ):
+        result = agreement(x, y)
+        assert result.nmi == pytest.approx(metrics.normalized_mutual_info_score(x, y), abs=1e-13)
+        assert result.ari == pytest.approx(metrics.adjusted_rand_score(x, y), rel=1e-12)
+    assert agreement(x, 1 - x).nmi == 1
+
+
 def test_agreement_needs_common_points():
     with pytest.raises(InputError, match="same points"):
         agreement([0, 1], [0])
