@@ -82,7 +82,7 @@ def simulate(stage: Stage, n_workers: int, *, bandwidth: float) -> Schedule:
         finished.append(start + stage.task)
     for done in finished[collected:]:
         client = max(client, done) + collect
-    together = client * stage.n_tasks / shown
+    together = client * stage.n_tasks / max(1, shown)
     seconds = together + stage.alone
     work = stage.n_tasks * stage.task
     efficiency = work / (n_workers * seconds) if seconds else 1.0
@@ -91,7 +91,7 @@ def simulate(stage: Stage, n_workers: int, *, bandwidth: float) -> Schedule:
 
 def _bottleneck(stage: Stage, n_workers: int, on_network: float, seconds: float) -> str:
     """What is busy the longest; the last tasks, where workers outnumber them or nearly."""
-    rounds = -(-stage.n_tasks // n_workers)
+    rounds = max(1, -(-stage.n_tasks // n_workers))
     busy = {
         "workers": rounds * stage.task * (stage.n_tasks / (rounds * n_workers)),
         "last tasks": rounds * stage.task * (1 - stage.n_tasks / (rounds * n_workers)),

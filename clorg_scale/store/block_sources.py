@@ -192,7 +192,8 @@ def _at_address(address: str) -> BlockSource:
     readers: dict[str, Callable[[str], BlockSource]] = {".npy": _npy, ".zarr": _zarr, ".parquet": _parquet_columns}
     if ending not in readers:
         raise InputError(f"{address} has an unknown format; at addresses {', '.join(readers)} are read.")
-    return _opened(readers[ending], address)
+    source: BlockSource = _opened(readers[ending], address)
+    return source
 
 
 def _ending(address: str) -> str:
