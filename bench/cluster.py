@@ -6,6 +6,7 @@ processes of the cluster together; other load on the machine hardly changes them
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,8 +65,6 @@ def _compare(session: Session, case: Case, work: Callable[[Any, int], Any], clie
         return found["alone"]
 
     def together() -> Timed:
-        import time
-
         usage, started = Usage(client), time.perf_counter()
         result = work(client, n)
         wall = time.perf_counter() - started
@@ -86,10 +85,10 @@ def _compare(session: Session, case: Case, work: Callable[[Any, int], Any], clie
     ]  # fmt: skip
     records = session.compare(case, contenders, repeats=3)
     wall, cpu = (
-        [np.median([b / a for a, b in zip(*(getattr(r, kind) for r in records), strict=True)])]
+        float(np.median([b / a for a, b in zip(*(getattr(record, kind) for record in records), strict=True)]))
         for kind in ("times", "cpu_times")
     )
-    session.say(f"{case.name}: {wall[0]:.2f} times the time, {cpu[0]:.2f} times the CPU seconds (goal {goal:g})")
+    session.say(f"{case.name}: {wall:.2f} times the time, {cpu:.2f} times the CPU seconds (goal {goal:g})")
 
 
 def _difference(alone: Any, cluster: Any) -> float:
