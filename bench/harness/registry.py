@@ -32,7 +32,6 @@ MODULES = {
     "tsne": "tsne",
     "training": "training",
     "cluster": "cluster",
-    "cluster-kills": "cluster_kills",
     "cluster-schedule": "cluster_schedule",
 }
 """Module of each benchmark, in the order of the list."""
