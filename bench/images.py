@@ -57,7 +57,7 @@ def alone(images: Any, width: int, batch: int, *, train: bool) -> None:
     import torch
     from torch import nn
 
-    from clorg_scale.backbones.embedding import to_pixels
+    from clorg_scale.backbones.features import to_pixels
     from clorg_scale.backbones.memory import memory_format
 
     place = device()

@@ -32,6 +32,7 @@ from clorg_scale.scheduler import check_scheduler, check_workers
 __all__ = [
     "Map",
     "WorkerMap",
+    "ask_workers",
     "connect",
     "device_of_workers",
     "ordered_map",
@@ -151,19 +152,19 @@ def _wait_for_workers(client: Any, address: str) -> None:
         ) from None
 
 
-def device_of_workers(client: Any, device: Device) -> Any:
-    """Device that every worker of a cluster has.
+def device_of_workers(client: Any, device: Device, resolve: Callable[[Device], Any] = resolve_device) -> Any:
+    """Device that every worker of a cluster has, where `resolve` finds it.
 
     Raises
     ------
     InputError
         If ``"cuda"`` is asked for and some worker has no GPU.
     """
-    devices = set(_ask_workers(client, resolve_device, device))
+    devices = set(ask_workers(client, resolve, device))
     return "cuda" if devices == {"cuda"} else "cpu"
 
 
-def _ask_workers(client: Any, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+def ask_workers(client: Any, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Answers of all workers that live; one that dies meanwhile has none.
 
     Raises
@@ -196,9 +197,9 @@ def share_with_workers(client: Any, array: Any) -> Any:
     file = mapped_array(array)
     if file is not None and original_of(file) is not None:  # workers make their own
         return array
-    if file is not None and all(_ask_workers(client, MappedArray.is_here, file.signature())):
+    if file is not None and all(ask_workers(client, MappedArray.is_here, file.signature())):
         return array
-    limits = [limit for limit in _ask_workers(client, _memory_limit) if limit]
+    limits = [limit for limit in ask_workers(client, _memory_limit) if limit]
     if limits and array.nbytes > LARGEST_SHARE * min(limits):
         where = "are not in a file" if file is None else f"are in {file.path}, which not every worker can read,"
         raise InputError(
@@ -210,7 +211,7 @@ def share_with_workers(client: Any, array: Any) -> Any:
 
 def room_of_workers(client: Any) -> int | None:
     """Bytes that one task may take on every worker of a cluster; None where these have no limit."""
-    limits = [limit for limit in _ask_workers(client, _memory_limit) if limit]
+    limits = [limit for limit in ask_workers(client, _memory_limit) if limit]
     return int(LARGEST_SHARE * min(limits)) if limits else None
 
 

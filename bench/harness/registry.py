@@ -32,6 +32,7 @@ MODULES = {
     "tsne": "tsne",
     "training": "training",
     "cluster": "cluster",
+    "cluster-schedule": "cluster_schedule",
 }
 """Module of each benchmark, in the order of the list."""
 

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from clorg_scale.arrays import Device, resolve_torch_device
+from clorg_scale.backbones.embedding_on_workers import Settings, embedded_by_workers
+from clorg_scale.backbones.features import features_of, stored_batches
 from clorg_scale.backbones.memory import memory_format
 from clorg_scale.backbones.watch import ImageWatch
 from clorg_scale.datasets.images import ImageFiles, ImageSet
-from clorg_scale.datasets.prefetch import prefetched
+from clorg_scale.distributed import device_of_workers
 from clorg_scale.errors import InputError, lacks_memory
 from clorg_scale.progress import progress_bar
 from clorg_scale.store import EmbeddingsWriter, StoredEmbeddings, load_embeddings
 from clorg_scale.whole import whole_number
 
-__all__ = ["check_batch_size", "embed", "features_of", "to_pixels"]
+__all__ = ["check_batch_size", "embed"]
 
 
 def embed(
@@ -38,6 +39,7 @@ def embed(
     device: Device = "auto",
     resume: bool = True,
     progress: bool = False,
+    client: Any = None,
 ) -> StoredEmbeddings:
     """Embed images in their order.
 
@@ -65,6 +67,9 @@ def embed(
         Continue an interrupted run with the same network, images and settings; a run with others starts again.
     progress
         Show a progress bar on stderr.
+    client
+        `distributed.Client` of a Dask cluster: its workers embed shards of the images and write them into the store,
+        whose folder, like a folder of images, all of them must see under the same path.
 
     Raises
     ------
@@ -79,12 +84,15 @@ def embed(
     if dtype not in ("float16", "float32"):
         raise InputError(f"Embeddings are stored as 'float16' or 'float32', not {dtype!r}.")
     watch = ImageWatch(images)  # before the digest is computed and the first image is read
-    target = torch.device(resolve_torch_device(device))
+    where = resolve_torch_device(device) if client is None else "cpu"
+    target = torch.device(where)
     network = model.to(target, memory_format=memory_format(target)).eval()
     if target.type == "cuda" and torch.cuda.device_count() > 1:
         network = nn.DataParallel(network)
-    mixed = dtype == "float16" and target.type == "cuda"
     n_features = _width(network, images, target)
+    if client is not None:
+        where = device_of_workers(client, device, resolve_torch_device)
+    mixed = dtype == "float16" and where == "cuda"
     settings = {
         "data": images.name,
         "n_images": len(images),
@@ -97,20 +105,27 @@ def embed(
     } | (metadata or {})
     if images.skipped:
         settings["skipped"] = images.skipped
-    if target.type == "cuda" and isinstance(images, ImageFiles):
+    if where == "cuda" and isinstance(images, ImageFiles):
         settings["decoded"] = "on the GPU"  # pixels differ a little, and a store never mixes rows
     with (
-        EmbeddingsWriter(out, n_features, dtype, metadata=settings, resume=resume) as writer,
+        EmbeddingsWriter(out, n_features, dtype, metadata=settings, resume=resume, shared=client is not None) as writer,
         progress_bar("Embedding", len(images), unit="images", enabled=progress) as advance,
         _discarding_changed(writer, watch),
     ):
         advance(writer.rows)
-        rows, labels = np.arange(writer.rows, len(images)), images.labels[writer.rows :]
-        batches = features_of(network, images, rows, batch_size, target, mixed=mixed)
-        for features in _missing_rows(writer, batches, dtype, normalize=normalize):
-            of_batch, labels = labels[: len(features)], labels[len(features) :]
-            writer.append(features, of_batch)
-            advance(len(features))
+        with _discarding_bad(writer):
+            if client is None:
+                rows = np.arange(writer.rows, len(images))
+                batches = features_of(network, images, rows, batch_size, target, mixed=mixed)
+                for features in stored_batches(batches, dtype, normalize=normalize):
+                    writer.append(features, images.labels[writer.rows : writer.rows + len(features)])
+                    advance(len(features))
+            else:
+                how = Settings(batch_size, where, dtype, normalize, mixed)
+                with closing(embedded_by_workers(client, network, images, writer, how)) as shards:
+                    for n_rows in shards:
+                        writer.count(n_rows, images.labels[writer.rows : writer.rows + n_rows])
+                        advance(n_rows)
         watch.check()
         writer.finish()
     return load_embeddings(out)
@@ -138,16 +153,11 @@ def _discarding_changed(writer: EmbeddingsWriter, watch: ImageWatch) -> Iterator
         raise
 
 
-def _missing_rows(
-    writer: EmbeddingsWriter, batches: Iterable[torch.Tensor], dtype: str, *, normalize: bool
-) -> Iterator[Any]:
-    """Batches of features as they are stored.
-
-    Where the images or the network fail, what is written so far is removed: the next run has others.
-    """
+@contextmanager
+def _discarding_bad(writer: EmbeddingsWriter) -> Iterator[None]:
+    """Keep no rows where the images or the network fail: the next run has others."""
     try:
-        for features in batches:
-            yield _as_stored(nn.functional.normalize(features) if normalize else features, dtype)
+        yield
     except InputError:
         writer.discard()
         raise
@@ -181,41 +191,3 @@ def _width(network: nn.Module, images: ImageSet, device: torch.device) -> int:
     if features.ndim != 2:
         raise InputError(f"The network gives features of shape {tuple(features.shape)} for one image, not (1, d).")
     return int(features.shape[1])
-
-
-def features_of(
-    network: nn.Module,
-    images: ImageSet,
-    rows: npt.NDArray[np.int64],
-    batch_size: int,
-    device: torch.device,
-    *,
-    mixed: bool | None = None,
-) -> Iterator[torch.Tensor]:
-    """Features (b, d) float32 on the CPU, batch by batch, of the given rows; the network is on the device.
-
-    Computed in mixed precision where `mixed`; default: on a GPU.
-    """
-    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    mixed = device.type == "cuda" if mixed is None else mixed
-    for read in prefetched(images, batches, device):
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            yield network(to_pixels(read, device)).float().cpu()
-
-
-def to_pixels(read: npt.NDArray[np.uint8] | torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Pixels (b, c, h, w) float32 in [0, 1] on the device, in its memory format."""
-    pixels = torch.as_tensor(read)
-    if pixels.device.type != device.type:
-        pixels = pixels.pin_memory().to(device, non_blocking=True)
-    # Laid out anew: where there is one channel, strides of any array may be taken for another format.
-    return pixels.to(torch.float32, memory_format=memory_format(device)).div_(255)
-
-
-def _as_stored(features: torch.Tensor, dtype: str) -> Any:
-    """Features in the type in which they are stored, checked to be finite."""
-    with np.errstate(over="ignore"):  # reported below
-        values = features.numpy().astype(dtype)
-    if not np.isfinite(values).all():
-        raise InputError(f"An embedding is not finite in {dtype}; store float32, or normalize the embeddings.")
-    return values

@@ -13,7 +13,7 @@ import torch
 
 from clorg_scale.arrays.normalize import normalize_rows
 from clorg_scale.backbones.architectures import Backbone
-from clorg_scale.backbones.embedding import features_of
+from clorg_scale.backbones.features import features_of
 from clorg_scale.backbones.training import Epoch
 from clorg_scale.backbones.watch import ImageWatch
 from clorg_scale.datasets.images import ImageSet

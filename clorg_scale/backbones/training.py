@@ -21,7 +21,7 @@ from clorg_scale.arrays import Device, resolve_torch_device
 from clorg_scale.backbones.architectures import Backbone
 from clorg_scale.backbones.augmentation import Augmentation
 from clorg_scale.backbones.checkpoints import CHECKPOINT, UNFINISHED, read_training, write_training
-from clorg_scale.backbones.embedding import to_pixels
+from clorg_scale.backbones.features import to_pixels
 from clorg_scale.backbones.methods import Method, build_method
 from clorg_scale.backbones.processes import Processes
 from clorg_scale.backbones.timing import EpochTimer, Forecast

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -161,7 +161,7 @@ def analyze(
         result = run(
             points,
             test_embeddings=test_points,
-            name=name or embeddings.stem,
+            name=name or PurePosixPath(str(embeddings)).stem,
             temperatures=chosen,
             method=method,  # type: ignore[arg-type]
             target_error=target_error,

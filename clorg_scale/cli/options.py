@@ -62,11 +62,17 @@ def _checked_folder(path: Path) -> Path:
     return path
 
 
+def _place(text: str) -> Path | str:
+    """Path of a file or folder, or an address, in which a path would lose a slash."""
+    return text if "://" in text else Path(text)
+
+
 Embeddings = Annotated[
     Path,
     typer.Argument(
+        parser=_place,
         help="Folder written by clorg-scale, or .npy, .npz, .safetensors, .pt, Zarr, Parquet, HDF5 or .h5ad; FILE:NAME "
-        "selects an array in a file.",
+        "selects an array in a file; or an address (s3://, gs://, ...) of .npy, Zarr or Parquet.",
         metavar="EMBEDDINGS",
         show_default=False,
     ),
@@ -144,11 +150,15 @@ def watch_points(points: Any) -> Unchanged:
     """Watch the file of memory-mapped embeddings while the block computes on them."""
     from clorg_scale.analysis.fingerprint import Unchanged
 
-    return Unchanged({"embeddings": points})
+    return Unchanged({} if isinstance(points, str) else {"embeddings": points})
 
 
 def read_points(
-    embeddings: Path, labels: Path | Literal[False] | None = None, *, allow_external: bool = False
+    embeddings: Path,
+    labels: Path | Literal[False] | None = None,
+    *,
+    allow_external: bool = False,
+    by_workers: bool = False,
 ) -> tuple[Any, Any]:
     """Read and check embeddings, and read their labels; None without labels, or where `labels` is False.
 
@@ -157,19 +167,30 @@ def read_points(
     InputError
         If a file cannot be read, values are not finite or out of range, or all points are identical.
     """
-    stored = read_checked(embeddings, labels, allow_external=allow_external)
+    stored = read_checked(embeddings, labels, allow_external=allow_external, by_workers=by_workers)
     return stored.embeddings, stored.labels
 
 
 def read_checked(
-    embeddings: Path, labels: Path | Literal[False] | None = None, *, allow_external: bool = False
+    embeddings: Path,
+    labels: Path | Literal[False] | None = None,
+    *,
+    allow_external: bool = False,
+    by_workers: bool = False,
 ) -> StoredEmbeddings:
-    """Read as `read_points`, with the names of the classes."""
+    """Read as `read_points`, with the names of the classes.
+
+    With `by_workers`, embeddings at an address stay one: the workers of a cluster read and check them.
+    """
     from clorg_scale.analysis.inputs import check_spread
     from clorg_scale.arrays import column_means
     from clorg_scale.cli.lost_pages import explain_lost_pages
     from clorg_scale.store import load_embeddings
+    from clorg_scale.store.load import address_of, open_address
 
+    address = address_of(embeddings) if by_workers else None
+    if address is not None:
+        return open_address(address, labels, allow_external=allow_external, copied=False)
     stored = load_embeddings(embeddings, labels=labels, allow_external=allow_external)
     explain_lost_pages(stored.embeddings)
     column_means(stored.embeddings)  # finds NaN and infinite values

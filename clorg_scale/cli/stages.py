@@ -74,7 +74,7 @@ def rld(
 
     check_file(out, RLD_FILES)
     chosen = read_temperatures(temperatures)
-    stored = read_checked(embeddings, labels, allow_external=allow_external)
+    stored = read_checked(embeddings, labels, allow_external=allow_external, by_workers=dask is not None)
     if stored.labels is None:
         raise InputError(f"{embeddings} holds no labels; give them with --labels FILE.")
     with watch_points(stored.embeddings), connect(dask) as client:
@@ -155,7 +155,7 @@ def knn(
     from clorg_scale.neighbors import knn as run
 
     check_file(out, NEIGHBOR_FILES)
-    points, _ = read_points(embeddings, labels=False, allow_external=allow_external)
+    points, _ = read_points(embeddings, False, allow_external=allow_external, by_workers=dask is not None)
     with watch_points(points), connect(dask) as client:
         table = run(
             points,

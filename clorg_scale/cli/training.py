@@ -23,7 +23,7 @@ from clorg_scale.cli.image_options import (
     TrainingMethod,
     Width,
 )
-from clorg_scale.cli.options import DeviceName, Out, Seed
+from clorg_scale.cli.options import Dask, DeviceName, Out, Seed
 from clorg_scale.cli.output import printable
 from clorg_scale.errors import InputError, require
 
@@ -191,6 +191,7 @@ def embed(
     normalize: Annotated[bool, typer.Option("--normalize", help="Divide each embedding by its length.")] = False,
     batch_size: BatchSize = 256,
     device: DeviceName = "auto",
+    dask: Dask = None,
 ) -> None:
     """Embed a data set by a trained or published network.
 
@@ -200,6 +201,7 @@ def embed(
     from clorg_scale import backbones
     from clorg_scale.backbones.embedding import check_batch_size
     from clorg_scale.datasets import ImageFiles, load_images
+    from clorg_scale.distributed import connect
 
     check_batch_size(batch_size)
 
@@ -227,17 +229,19 @@ def embed(
         metadata["backbone"] = backbone
     else:
         network, metadata["training"] = trained
-    stored = backbones.embed(
-        network,
-        images,
-        out=out,
-        dtype=dtype,  # type: ignore[arg-type]
-        normalize=normalize,
-        batch_size=batch_size,
-        metadata=metadata,
-        device=device,  # type: ignore[arg-type]
-        progress=True,
-    )
+    with connect(dask) as client:
+        stored = backbones.embed(
+            network,
+            images,
+            out=out,
+            dtype=dtype,  # type: ignore[arg-type]
+            normalize=normalize,
+            batch_size=batch_size,
+            metadata=metadata,
+            device=device,  # type: ignore[arg-type]
+            progress=True,
+            client=client,
+        )
     print(f"{len(stored.embeddings):,} embeddings of {stored.embeddings.shape[1]} features: {printable(out)}")
 
 

@@ -106,8 +106,11 @@ class Images:
 
     def first(self, n: int) -> Images:
         """Take the first n images."""
-        n = _check_count(n, len(self))
-        return replace(self, pixels=self.pixels[:n], labels=self.labels[:n])
+        return self.shard(slice(_check_count(n, len(self))))
+
+    def shard(self, rows: slice) -> Images:
+        """Take consecutive images."""
+        return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
 
     def spread(self, n: int) -> Images:
         """Take n images at equal distances: equally many of each class where the images are ordered by class."""
@@ -159,8 +162,15 @@ class ImageFiles:
 
     def first(self, n: int) -> ImageFiles:
         """Take the first n images."""
-        n = _check_count(n, len(self))
-        return replace(self, paths=self.paths[:n], labels=self.labels[:n])
+        return self.shard(slice(_check_count(n, len(self))))
+
+    def shard(self, rows: slice) -> ImageFiles:
+        """Take consecutive images."""
+        return replace(self, paths=self.paths[rows], labels=self.labels[rows])
+
+    def __reduce__(self) -> Any:
+        values = (self.paths, self.labels, self.classes, self.name, self.image_size, self.n_channels, self.skipped)
+        return ImageFiles, (*values, self.unsplit)  # with threads of its own
 
     def spread(self, n: int) -> ImageFiles:
         """Take n images at equal distances: equally many of each class where the images are ordered by class."""

@@ -23,7 +23,7 @@ from clorg_scale.errors import InputError, require
 from clorg_scale.store.contents import EMBEDDING_NAMES, LABEL_NAMES
 from clorg_scale.store.readers.npy import read_header
 
-__all__ = ["DaskSource", "NpySource", "ParquetSource", "ZarrSource", "block_source"]
+__all__ = ["DaskSource", "NpySource", "ParquetSource", "ZarrSource", "block_source", "labels_at"]
 
 AHEAD = 2
 """Blocks of a Dask array that are computed ahead of the one that is written."""
@@ -60,6 +60,26 @@ def block_source(data: Any, *, has_workers: bool) -> BlockSource | None:
         return _checked(DaskSource.of(data), "The Dask array")
     if library == "zarr" and hasattr(data, "store_path") and _is_shared(data.store_path.store):
         return _checked(ZarrSource(data, tuple(data.shape), np.dtype(data.dtype)), "The Zarr array")
+    return None
+
+
+def labels_at(address: str) -> Any:
+    """Labels that are stored with the embeddings at an address, of Parquet and Zarr data sets; None without any.
+
+    Raises
+    ------
+    InputError, MissingDependencyError
+        As `block_source`.
+    """
+    ending = _ending(address)
+    if ending == ".parquet":
+        data = _opened(_parquet, address)
+        names = [name for name in LABEL_NAMES if name in data.schema.names]
+        return data.to_table(columns=names[:1]).column(0) if names else None
+    if ending == ".zarr":
+        root = _opened(_zarr_root, address)
+        names = [name for name in LABEL_NAMES if hasattr(root, "arrays") and name in dict(root.arrays())]
+        return np.asarray(root[names[0]][:]) if names else None
     return None
 
 
@@ -168,13 +188,23 @@ class ParquetSource:
 
 def _at_address(address: str) -> BlockSource:
     """Open what an address names; by the ending of its path."""
-    require("fsspec", extra="dask", purpose=f"Reading {address}")
-    ending = PurePosixPath(address.rstrip("/")).suffix.lower()
+    ending = _ending(address)
     readers: dict[str, Callable[[str], BlockSource]] = {".npy": _npy, ".zarr": _zarr, ".parquet": _parquet_columns}
     if ending not in readers:
         raise InputError(f"{address} has an unknown format; at addresses {', '.join(readers)} are read.")
+    source: BlockSource = _opened(readers[ending], address)
+    return source
+
+
+def _ending(address: str) -> str:
+    return PurePosixPath(address.rstrip("/")).suffix.lower()
+
+
+def _opened(reader: Callable[[str], Any], address: str) -> Any:
+    """Open an address, with errors that users understand."""
+    require("fsspec", extra="dask", purpose=f"Reading {address}")
     try:
-        return readers[ending](address)
+        return reader(address)
     except InputError:
         raise
     except FileNotFoundError:
@@ -199,8 +229,7 @@ def _npy(address: str) -> NpySource:
 
 def _zarr(address: str) -> ZarrSource:
     zarr = require("zarr", extra="interop", purpose="Reading Zarr stores")
-    root = zarr.open(zarr.storage.FsspecStore.from_url(address, read_only=True), mode="r")
-    array = root
+    root = array = _zarr_root(address)
     if not isinstance(root, zarr.Array):
         arrays = dict(root.arrays())
         named = [name for name in EMBEDDING_NAMES if name in arrays]
@@ -214,6 +243,11 @@ def _zarr(address: str) -> ZarrSource:
             )
         array = arrays[chosen[0]]
     return ZarrSource(array, tuple(array.shape), np.dtype(array.dtype))
+
+
+def _zarr_root(address: str) -> Any:
+    zarr = require("zarr", extra="interop", purpose="Reading Zarr stores")
+    return zarr.open(zarr.storage.FsspecStore.from_url(address, read_only=True), mode="r")
 
 
 def _parquet(address: str) -> Any:

@@ -3,13 +3,49 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GrowingNpy"]
+__all__ = ["GrowingNpy", "RowsOfFile"]
+
+
+class RowsOfFile(NamedTuple):
+    """Place of the rows of a growing file, into which other processes write them in any order.
+
+    Attributes
+    ----------
+    path
+        Absolute path.
+    start
+        Bytes before the first row.
+    n_features
+        Length of a row.
+    dtype
+        Type of the elements.
+    """
+
+    path: str
+    start: int
+    n_features: int
+    dtype: np.dtype[Any]
+
+    def write(self, first: int, blocks: Iterable[npt.NDArray[Any]]) -> int:
+        """Write blocks (b, d) from row `first` on, and flush them to the disk; returns how many rows."""
+        row_bytes = self.n_features * self.dtype.itemsize
+        with Path(self.path).open("r+b", buffering=0) as file:
+            start = self.start + first * row_bytes
+            file.seek(start)
+            for block in blocks:
+                left = memoryview(np.ascontiguousarray(block, dtype=self.dtype).tobytes())
+                while left:
+                    left = left[file.write(left) :]
+            written = file.tell() - start
+            os.fsync(file.fileno())
+        return written // row_bytes
 
 
 class GrowingNpy:
@@ -56,6 +92,15 @@ class GrowingNpy:
         """Append (b, ...) rows."""
         self._file.write(np.ascontiguousarray(block, dtype=self.dtype).view(np.uint8).data)
         self.rows += len(block)
+
+    def place(self) -> RowsOfFile:
+        """Place of the rows of a matrix, for other processes; `count` is to be called with those that they wrote."""
+        return RowsOfFile(str(self.path.resolve()), self._start, self.row_shape[0], self.dtype)
+
+    def count(self, n_rows: int) -> None:
+        """Count the next rows, which another process has written."""
+        self.rows += n_rows
+        self._file.seek(self._end)
 
     def sync(self) -> None:
         """Flush all rows to the disk."""

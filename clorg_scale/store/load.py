@@ -9,7 +9,9 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from clorg_scale.arrays import as_embeddings, label_array
+from clorg_scale.arrays.local_copies import local_copy
 from clorg_scale.errors import InputError
+from clorg_scale.store.block_sources import block_source, labels_at
 from clorg_scale.store.contents import (
     Contents,
     StoredEmbeddings,
@@ -21,7 +23,7 @@ from clorg_scale.store.contents import (
 from clorg_scale.store.damage import explain_damage
 from clorg_scale.store.regular import check_regular_file
 
-__all__ = ["load_embeddings", "load_labels"]
+__all__ = ["address_of", "load_embeddings", "load_labels", "open_address"]
 
 _EMBEDDING_FORMATS = {
     ".npy": "npy",
@@ -59,8 +61,10 @@ def load_embeddings(
     ``.pt``            a tensor, or a dictionary or list of tensors, memory-mapped (``weights_only=True``)
     Zarr               gathered chunk by chunk
     ``.parquet``       a column of equally long lists or tensors, or else all numeric columns except the labels and the
-                       index of a data frame; gathered
+                       index of a data frame; gathered. A folder of such files: copied, as an address
     ``.h5ad``, HDF5    contiguous uncompressed arrays memory-mapped, others gathered chunk by chunk
+    an address         ``s3://``, ``gs://``, ``https://``, ``memory://`` and others of fsspec, of ``.npy``, ``.zarr`` or
+                       ``.parquet``: copied block by block to a temporary file (in ``TMPDIR``) that is memory-mapped
     =================  ==========================================================================================
 
     *Gathered* means: into memory where the array takes less than a quarter of what is free, else into an unnamed
@@ -93,6 +97,8 @@ def load_embeddings(
     MissingDependencyError
         If the format needs a package that is not installed.
     """
+    if (address := address_of(path)) is not None:
+        return open_address(address, labels, allow_external=allow_external)
     file, name = _split(path)
     labels_file, label = _label_source(file, labels)
     contents = _contents(file, _EMBEDDING_FORMATS, "embeddings", allow_external=allow_external)
@@ -119,6 +125,52 @@ def load_embeddings(
             names = contents.class_names(stored)
     if contents.table is not None:
         metadata["columns"] = columns_taken(contents, chosen, label)
+    return StoredEmbeddings(embeddings, stored, metadata, names)
+
+
+def address_of(path: Path | str) -> str | None:
+    """Address of embeddings that fsspec reads, or of a folder of Parquet files; None for other files and folders."""
+    if "://" in str(path):
+        return str(path)
+    folder = Path(path)
+    is_data_set = folder.suffix.lower() == ".parquet" and folder.is_dir()
+    return f"file://{folder.resolve()}" if is_data_set else None
+
+
+def open_address(
+    address: str,
+    labels: Path | str | Literal[False] | None = None,
+    *,
+    allow_external: bool = False,
+    copied: bool = True,
+) -> StoredEmbeddings:
+    """Read what lies at an address, as `load_embeddings`.
+
+    Parameters
+    ----------
+    address
+        Of ``.npy``, ``.zarr`` or ``.parquet``.
+    labels
+        File of the labels; None takes those stored with the embeddings.
+    allow_external
+        As `load_embeddings`.
+    copied
+        Copy the embeddings to this machine; otherwise they are the address, for workers that read it.
+
+    Raises
+    ------
+    InputError, MissingDependencyError
+        As `load_embeddings`.
+    """
+    source = block_source(address, has_workers=False)
+    assert source is not None  # an address always has one
+    n, stored, names, metadata = source.shape[0], None, None, dict[str, Any]()
+    if labels:
+        stored, names, metadata = _labels_from(*_split(labels), n, allow_external=allow_external)
+    elif labels is None:
+        found = labels_at(address)
+        stored = None if found is None else label_array(found, n, name=f"labels in {address}")
+    embeddings = as_embeddings(local_copy(source), name=f"embeddings in {address}") if copied else address
     return StoredEmbeddings(embeddings, stored, metadata, names)
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from clorg_scale.arrays import as_array, label_array, on_host
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import explain_write_errors, sync_folder
-from clorg_scale.store.growing import GrowingNpy
+from clorg_scale.store.growing import GrowingNpy, RowsOfFile
 from clorg_scale.store.layout import METADATA, PROGRESS, read_record, remove_leftovers, write_record
 from clorg_scale.store.locks import FolderLock
 
@@ -46,6 +46,9 @@ class EmbeddingsWriter:
         If False, a partial store is dropped.
     sync_bytes
         Bytes after which rows are flushed to the disk; a crash loses at most these.
+    shared
+        Other processes write the embeddings, at `place`; `count` takes the place of `append`. The file then has a name
+        of its own, lest a late process of an interrupted run writes into that of another one.
 
     Attributes
     ----------
@@ -75,9 +78,11 @@ class EmbeddingsWriter:
         metadata: dict[str, Any] | None = None,
         resume: bool = True,
         sync_bytes: int = _SYNC_BYTES,
+        shared: bool = False,
     ) -> None:
         self.path = Path(path)
         self._sync_bytes = sync_bytes
+        self._shared = shared
         self._unsynced = 0
         self._n_features = int(n_features)
         self._dtype = np.dtype(dtype)
@@ -142,6 +147,30 @@ class EmbeddingsWriter:
             self._unsynced += block.nbytes
             if self._unsynced >= self._sync_bytes:
                 self.sync()
+
+    def place(self) -> RowsOfFile:
+        """Place of the embeddings, into which other processes write them."""
+        return self._embeddings.place()
+
+    def count(self, n_rows: int, labels: Any = None) -> None:
+        """Count the next rows, which another process has written at `place` and flushed to the disk.
+
+        Parameters
+        ----------
+        n_rows
+            b.
+        labels
+            (b,) integers, -1 where unlabelled; with every call or with none.
+
+        Raises
+        ------
+        InputError
+            As `append`.
+        """
+        with explain_write_errors(self.path):
+            self._append_labels(labels, n_rows)
+            self._embeddings.count(n_rows)
+            self.sync()
 
     def _append_labels(self, labels: Any, n_rows: int) -> None:
         """Append the labels of a batch to their own file."""
@@ -274,7 +303,8 @@ class EmbeddingsWriter:
         """Name a new file for the embeddings and remove what earlier writers left."""
         (self.path / PROGRESS).unlink(missing_ok=True)
         remove_leftovers(self.path, keep=self._kept_files())
-        files = {"embeddings": "embeddings.npy" if self._complete is None else f"embeddings-{secrets.token_hex(4)}.npy"}
+        plain = self._complete is None and not self._shared
+        files = {"embeddings": "embeddings.npy" if plain else f"embeddings-{secrets.token_hex(4)}.npy"}
         write_record(self.path / PROGRESS, {"files": files, "rows": 0, **self._settings})
         return files
 

@@ -28,11 +28,11 @@ def test_embeddings_keep_order_and_labels_and_are_those_of_the_network(dtype, tm
 @pytest.mark.parametrize(("dtype", "mixed"), [("float16", True), ("float32", False)])
 def test_a_gpu_embeds_in_the_precision_that_is_stored(dtype, mixed, tmp_path, monkeypatch):
     """The settings alone: a CPU that is called a GPU."""
-    from clorg_scale.backbones import embedding
+    from clorg_scale.backbones import embedding, features
 
     seen = []
     monkeypatch.setattr(torch, "autocast", lambda *_, enabled: seen.append(enabled) or contextlib.nullcontext())
-    monkeypatch.setattr(embedding, "to_pixels", lambda read, _: torch.from_numpy(read).float() / 255)
+    monkeypatch.setattr(features, "to_pixels", lambda read, _: torch.from_numpy(read).float() / 255)
     monkeypatch.setattr(embedding, "resolve_torch_device", lambda _: "cuda")
     network = small().eval()
     monkeypatch.setattr(network, "to", lambda *_, **__: network)
@@ -94,7 +94,7 @@ def test_networks_and_images_that_do_not_fit(tmp_path):
 
 def test_pixels_of_one_channel_are_not_taken_for_channels_last():
     """The gradient of convolutions in that format writes out of bounds on some CPUs (see `backbones.memory`)."""
-    from clorg_scale.backbones.embedding import to_pixels
+    from clorg_scale.backbones.features import to_pixels
 
     read = np.zeros((5, 28, 28), np.uint8)[:, None][np.arange(3)]
     assert to_pixels(read, torch.device("cpu")).stride() == (784, 784, 28, 1)

@@ -17,7 +17,9 @@ from command_line import assert_one_sentence, run
 
 from clorg_scale.errors import InputError
 
-HEAVY = {"knn", "knn-rule", "probes", "linear-probe", "training", "cluster", "gcn", "tsne", "rld-coverage"}
+CLUSTER = {"cluster", "cluster-schedule"}
+
+HEAVY = {"knn", "knn-rule", "probes", "linear-probe", "training", "gcn", "tsne", "rld-coverage"} | CLUSTER
 """More than some seconds even when small; most need PyTorch."""
 
 
@@ -35,7 +37,7 @@ def test_every_benchmark_runs_at_small_sizes_and_says_what_it_measured_on(tmp_pa
     if name in ("gcn", "training", "probes"):
         pytest.importorskip("torch")
         pytest.importorskip("torchvision")
-    if name == "cluster":
+    if name in CLUSTER:
         pytest.importorskip("distributed")
     peers = () if name == "knn-rule" else ("--no-peers",)
     records, outcome = measured(tmp_path, name, *peers)
