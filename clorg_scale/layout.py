@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from clorg_scale.neighbors import knn
 from clorg_scale.progress import progress_bar
 from clorg_scale.whole import MOST_SEED, whole_number
 
-__all__ = ["PERPLEXITY", "PointLayout", "lay_out", "memory_needed"]
+__all__ = ["PERPLEXITY", "PointLayout", "lay_out", "memory_needed", "one_position", "rounding"]
 
 PCA_FEATURES = 50
 """Principal components that t-SNE starts from, as in the reference implementations."""
@@ -116,6 +117,10 @@ def lay_out(
     index = _stratified_sample(codes, n_points, np.random.default_rng(seed))
     read = _Reader(embeddings)
     pca, components = _principal_components(read(index), seed)
+    if np.abs(components).max() <= read.rounding:
+        return PointLayout(
+            index, np.zeros((len(index), 2)), one_position(len(index)), np.zeros((len(codes), 2), np.float32)
+        )
     if len(index) < FEWEST_FOR_TSNE:
         xy, method = _first_two(components), f"First two principal components of {len(index):,} points."
         placed = _placed(read, pca, len(codes), lambda some: _first_two(some), progress=progress)
@@ -140,6 +145,28 @@ def lay_out(
     return PointLayout(index, xy, method, placed)
 
 
+def rounding(dtype: Any, largest: float, n_features: int) -> float:
+    """Largest distance from their mean of points that are equal up to the rounding of their values.
+
+    Parameters
+    ----------
+    dtype
+        That the points are stored in; integers have no rounding of their own.
+    largest
+        Largest absolute value.
+    n_features
+        Number of values of each point.
+    """
+    name = str(dtype).removeprefix("torch.")
+    epsilon = np.finfo(name if name in ("float16", "float32") else np.float64).eps
+    return 4 * float(epsilon) * largest * math.sqrt(n_features)
+
+
+def one_position(n: int) -> str:
+    """Sentence on a map of equal points: t-SNE would spread them, and show an arrangement that is none."""
+    return f"The {n:,} points laid out are equal, so that the map has a single position."
+
+
 def _stratified_sample(codes: npt.NDArray[np.int64], n_points: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Rows at even steps through the points sorted by class, in random order within a class."""
     n = len(codes)
@@ -158,6 +185,9 @@ class _Reader:
         self._embeddings, found = embeddings, column_range(embeddings)
         self._mean, exponent = found.mean, spread_exponent(found)
         self._exponent = exponent if abs(exponent) > MOST_EXPONENT else 0
+        largest = max(float(abs(found.low).max()), float(abs(found.high).max()))
+        self.rounding = math.ldexp(rounding(embeddings.dtype, largest, len(found.mean)), -self._exponent)
+        """Distances between the rows that are no larger may come from rounding."""
 
     def __call__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         block = on_host(row_block(self._embeddings, rows, dtype=np.float64, mean=self._mean))
@@ -171,7 +201,8 @@ def _principal_components(points: npt.NDArray[np.float32], seed: int) -> tuple[A
 
     solver = "full" if max(points.shape) <= 500 else "randomized"
     pca = PCA(min(PCA_FEATURES, *points.shape), svd_solver=solver, random_state=seed)
-    return pca, np.asarray(pca.fit_transform(points), np.float64)
+    with np.errstate(invalid="ignore"):  # shares of the variance of equal points
+        return pca, np.asarray(pca.fit_transform(points), np.float64)
 
 
 def _first_two(components: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
