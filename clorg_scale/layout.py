@@ -38,9 +38,12 @@ TSNE_BYTES = 320
 """Memory of t-SNE for each landmark and unit of perplexity: three neighbors, their affinities from either end, and what
 sorting and building these takes (240 to 270 measured at 5,000 and 10,000 landmarks)."""
 
-EXAGGERATION_STEPS, STEPS = 250, 500
-"""openTSNE's own defaults."""
-
+EXAGGERATION_STEPS, STEPS = 125, 250
+"""openTSNE's own defaults, 250 and 500, take three times as long, as a step costs more the larger the map has grown.
+On 10,000 images (128 features), 250 steps of exaggeration lead to the same divergence as 125 (1.587 after 150 more
+steps). The second 250 of the ordinary steps lower it from 1.504 to 1.430 while the map grows; the share of the ten
+nearest neighbors that are kept is .541 after 150 steps and .551 after 500. Wider boxes of the grid
+(`ints_in_interval`) cost more: at 1.5, 250 steps lead to 1.570."""
 
 LEAST_BYTES = 32 << 20
 """Memory of the pass that finds the means, and of the grid of forces."""
