@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from clorg_scale.neighbors import knn
 from clorg_scale.progress import progress_bar
 from clorg_scale.whole import MOST_SEED, whole_number
 
-__all__ = ["PERPLEXITY", "PointLayout", "lay_out", "memory_needed", "one_position", "rounding"]
+__all__ = ["PERPLEXITY", "PointLayout", "all_equal", "lay_out", "memory_needed", "one_position"]
 
 PCA_FEATURES = 50
 """Principal components that t-SNE starts from, as in the reference implementations."""
@@ -119,11 +118,13 @@ def lay_out(
         raise InputError(f"perplexity must be a number from 1 on, not {perplexity}.")
     index = _stratified_sample(codes, n_points, np.random.default_rng(seed))
     read = _Reader(embeddings)
-    pca, components = _principal_components(read(index), seed)
-    if np.abs(components).max() <= read.rounding:
+    block = read(index)
+    if read.all_equal(block):
         return PointLayout(
             index, np.zeros((len(index), 2)), one_position(len(index)), np.zeros((len(codes), 2), np.float32)
         )
+    pca, components = _principal_components(block, seed)
+    del block
     if len(index) < FEWEST_FOR_TSNE:
         xy, method = _first_two(components), f"First two principal components of {len(index):,} points."
         placed = _placed(read, pca, len(codes), lambda some: _first_two(some), progress=progress)
@@ -148,21 +149,19 @@ def lay_out(
     return PointLayout(index, xy, method, placed)
 
 
-def rounding(dtype: Any, largest: float, n_features: int) -> float:
-    """Largest distance from their mean of points that are equal up to the rounding of their values.
+def all_equal(ranges: npt.NDArray[np.floating[Any]], largest: npt.NDArray[np.floating[Any]], dtype: Any) -> bool:
+    """Whether points are equal up to rounding in every feature.
 
     Parameters
     ----------
+    ranges, largest
+        (d,) range of each feature, and its largest absolute value.
     dtype
-        That the points are stored in; integers have no rounding of their own.
-    largest
-        Largest absolute value.
-    n_features
-        Number of values of each point.
+        That the points are stored in. Values that differ in float16 differ: what is computed from them is more precise.
     """
-    name = str(dtype).removeprefix("torch.")
-    epsilon = np.finfo(name if name in ("float16", "float32") else np.float64).eps
-    return 4 * float(epsilon) * largest * math.sqrt(n_features)
+    short = str(dtype).removeprefix("torch.") in ("float16", "float32", "bfloat16")
+    epsilon = np.finfo(np.float32 if short else np.float64).eps
+    return bool(np.all(ranges <= 4 * float(epsilon) * largest))
 
 
 def one_position(n: int) -> str:
@@ -188,9 +187,12 @@ class _Reader:
         self._embeddings, found = embeddings, column_range(embeddings)
         self._mean, exponent = found.mean, spread_exponent(found)
         self._exponent = exponent if abs(exponent) > MOST_EXPONENT else 0
-        largest = max(float(abs(found.low).max()), float(abs(found.high).max()))
-        self.rounding = math.ldexp(rounding(embeddings.dtype, largest, len(found.mean)), -self._exponent)
-        """Distances between the rows that are no larger may come from rounding."""
+        largest = np.maximum(np.abs(on_host(found.low)), np.abs(on_host(found.high)))
+        self._largest = np.ldexp(largest, -self._exponent)
+
+    def all_equal(self, block: npt.NDArray[np.float32]) -> bool:
+        """Whether rows that have been read are equal up to rounding."""
+        return all_equal(np.ptp(block, axis=0), self._largest, self._embeddings.dtype)
 
     def __call__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         block = on_host(row_block(self._embeddings, rows, dtype=np.float64, mean=self._mean))
@@ -204,8 +206,7 @@ def _principal_components(points: npt.NDArray[np.float32], seed: int) -> tuple[A
 
     solver = "full" if max(points.shape) <= 500 else "randomized"
     pca = PCA(min(PCA_FEATURES, *points.shape), svd_solver=solver, random_state=seed)
-    with np.errstate(invalid="ignore"):  # shares of the variance of equal points
-        return pca, np.asarray(pca.fit_transform(points), np.float64)
+    return pca, np.asarray(pca.fit_transform(points), np.float64)
 
 
 def _first_two(components: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -13,7 +13,7 @@ from clorg_scale.analysis.result import Analysis
 from clorg_scale.analysis.stages import stage
 from clorg_scale.analysis.summaries import PointMap
 from clorg_scale.arrays import Array, on_host, row_block
-from clorg_scale.layout import PERPLEXITY, one_position, rounding
+from clorg_scale.layout import PERPLEXITY, all_equal, one_position
 
 __all__ = ["AlignedMap", "align", "aligned_map", "turned", "with_map"]
 
@@ -61,11 +61,10 @@ def aligned_map(
     block = on_host(row_block(points, rows, dtype=np.float64))
     if normalize:
         block /= np.linalg.norm(block, axis=1, keepdims=True)
-    n_components = min(FEATURES, *block.shape)
-    with np.errstate(invalid="ignore"):  # shares of the variance of equal points
-        components = PCA(n_components, svd_solver="auto", random_state=seed).fit_transform(block - block.mean(axis=0))
-    if np.abs(components).max() <= rounding(points.dtype, float(np.abs(block).max()), block.shape[1]):
+    if all_equal(np.ptp(block, axis=0), np.abs(block).max(axis=0), points.dtype):
         return AlignedMap(np.tile(start.mean(axis=0), (len(rows), 1)), one_position(len(rows)))
+    n_components = min(FEATURES, *block.shape)
+    components = PCA(n_components, svd_solver="auto", random_state=seed).fit_transform(block - block.mean(axis=0))
     perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
     # openTSNE divides by the deviation of the first column, which is zero on a map with a single position.
     spread = np.std(start[:, 0]) > SINGLE_POSITION * np.abs(start).max()

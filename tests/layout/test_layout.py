@@ -49,8 +49,10 @@ def test_equal_points_have_one_position(X, n_points):
 
 
 def test_points_far_from_the_origin_are_not_taken_for_equal():
-    """Float64 tells values apart here that would be equal in float32."""
+    """Float64 tells values apart here that would be equal in float32; a large constant feature hides no others."""
     X, codes = mixture(60)
+    constant = np.column_stack([np.full(60, 2_000), 0.1 * X]).astype(np.float16)
+    assert np.ptp(lay_out(constant, codes).xy, axis=0).min() > 1
     xy = lay_out(1e6 + 1e-3 * X.astype(np.float64), codes).xy
     assert np.isfinite(xy).all()
     assert np.ptp(xy, axis=0).min() > 1
