@@ -13,13 +13,15 @@ from clorg_scale.analysis.result import Analysis
 from clorg_scale.analysis.stages import stage
 from clorg_scale.analysis.summaries import PointMap
 from clorg_scale.arrays import Array, on_host, row_block
+from clorg_scale.layout import PERPLEXITY, all_equal, one_position
 
 __all__ = ["AlignedMap", "align", "aligned_map", "turned", "with_map"]
 
 FEATURES = 50
 """Principal components that t-SNE starts from."""
 
-PERPLEXITY = 30.0
+SINGLE_POSITION = 1e-9
+"""Deviation, in units of the largest coordinate, that rounding leaves on a map with a single position."""
 
 FEWEST_FOR_THREADS = 2_000
 """Fewer points take longer on several threads than on one."""
@@ -59,10 +61,14 @@ def aligned_map(
     block = on_host(row_block(points, rows, dtype=np.float64))
     if normalize:
         block /= np.linalg.norm(block, axis=1, keepdims=True)
+    if all_equal(np.ptp(block, axis=0), np.abs(block).max(axis=0), points.dtype):
+        return AlignedMap(np.tile(start.mean(axis=0), (len(rows), 1)), one_position(len(rows)))
     n_components = min(FEATURES, *block.shape)
     components = PCA(n_components, svd_solver="auto", random_state=seed).fit_transform(block - block.mean(axis=0))
     perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
-    begin = start if np.ptp(start) else np.pad(components, ((0, 0), (0, 1)))[:, :2]
+    # openTSNE divides by the deviation of the first column, which is zero on a map with a single position.
+    spread = np.std(start[:, 0]) > SINGLE_POSITION * np.abs(start).max()
+    begin = start if spread else np.pad(components, ((0, 0), (0, 1)))[:, :2]
     model = TSNE(
         perplexity=perplexity,
         initialization=rescale(begin),

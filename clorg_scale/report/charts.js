@@ -36,7 +36,7 @@ function drawSpectrum() {
   }));
   const options = { named: several, xLabel: "number of the eigenvector" };
   const [left, right] = figures(parent, ["", ""]);
-  curves(left, series(s => s.eigenvalues, "eigenvalue"), { ...options, yLabel: "eigenvalue", title: "Leading eigenvalues of the affinity graph", fromZero: false });
+  curves(left, series(s => s.eigenvalues, "eigenvalue"), { ...options, yLabel: "eigenvalue", title: "Leading eigenvalues of the affinity graph", fromZero: false, most: 1 });
   curves(right, series(s => s.class_share, "eigenvectors 1 to"), { ...options, yLabel: "share", title: "Share of the class indicators in the first eigenvectors" });
 }
 
@@ -156,7 +156,7 @@ function communityTable(figure, a, i) {  // of many classes: what each community
   const counts = a.communities.class_by_community, table = newTable(figure, ["community", "points", "classes", "largest class", "others"]);
   a.communities.sizes.forEach((size, m) => {
     const held = counts.map((row, c) => [row[m], c]).filter(p => p[0]).sort((p, q) => q[0] - p[0]), total = held.reduce((sum, p) => sum + p[0], 0) || 1;
-    const part = ([k, c]) => `${clip(a.classes[c], 26)} ${(100 * k / total).toFixed(0)} %`, row = html("tr", {}, null, table.tBodies[0]);
+    const part = ([k, c]) => `${clip(a.classes[c], 26)} ${(100 * k / total).toFixed(0)}\u00a0%`, row = html("tr", {}, null, table.tBodies[0]);
     html("th", { scope: "row" }, String(m), row);
     html("td", { "data-value": size }, size.toLocaleString("en"), row);
     html("td", { "data-value": held.length }, held.length.toLocaleString("en"), row);

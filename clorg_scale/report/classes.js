@@ -36,7 +36,7 @@ function drawClasses() {
       });
       if (table.tHead.rows[0].cells.length > 2 + analyses.length) mixing.forEach(m => {
         const partner = m.partner[c];
-        html("td", { "data-value": partner < 0 ? "–" : `${(1 - m.share[c]).toFixed(4)}` }, partner < 0 ? "–" : `${clip(first.classes[partner], 28)} ${(100 * m.share[c]).toFixed(1)} %`, row);
+        html("td", { "data-value": partner < 0 ? "–" : `${(1 - m.share[c]).toFixed(4)}` }, partner < 0 ? "–" : `${clip(first.classes[partner], 28)} ${(100 * m.share[c]).toFixed(1)}\u00a0%`, row);
       });
     }
     if (refresh) refresh();
@@ -107,7 +107,7 @@ function drawPairs() {
     for (const v of [ab, ba]) {
       const cell = html("td", { class: "bar", "data-value": v }, null, row);
       html("i", { style: `width:${100 * v}%;background:${modelColor(i)}` }, null, html("div", { class: "track" }, null, cell));
-      html("span", {}, `${(100 * v).toFixed(1)} %`, cell);
+      html("span", {}, `${(100 * v).toFixed(1)}\u00a0%`, cell);
     }
   }
   makeTable(table, { caption: "Pairs of classes that mix", first: 12, onRow: row => highlightClass(row ? Number(row.dataset.class) : -1) });

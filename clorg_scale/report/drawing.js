@@ -58,8 +58,8 @@ function figures(parent, captions) {  // all of them before any is drawn, so tha
   });
 }
 // Curves. series: [{ name, color, points: [{ x, y, e, label }], dotted, unnamed }], e: half the length of an error bar; named: with
-// their names at the end.
-function curves(parent, series, { xLabel, yLabel, title, named, fromZero = true, linear = false }) {
+// their names at the end; most: the largest value that is possible, where the axis ends.
+function curves(parent, series, { xLabel, yLabel, title, named, fromZero = true, most = Infinity, linear = false }) {
   const points = series.flatMap((s, i) => s.points.map(p => ({ ...p, e: p.e || 0, s, i }))), solid = points.filter(p => !p.s.dotted);
   if (!points.length) return;
   const W = widthOf(parent), narrow = W < NARROW, letters = narrow ? 14 : 24, ticks = 5, gap = 16;
@@ -70,7 +70,7 @@ function curves(parent, series, { xLabel, yLabel, title, named, fromZero = true,
   const look = { x: "x", y: "y", stroke: p => p.s.color, z: "i", strokeLinejoin: "round", className: "curve" };
   drawing(parent, title, {
     width: W, height: narrow ? 270 : 320, marginLeft, marginRight, marginTop: 26, marginBottom: 44,
-    x: { type: linear ? "linear" : "log", domain: [first, last] }, y: { domain: rangeOf(points, fromZero), nice: ticks },
+    x: { type: linear ? "linear" : "log", domain: [first, last] }, y: { domain: rangeOf(points, fromZero, most), nice: ticks },
     marks: [
       ...horizontal(ticks, yLabel), below(ticksThatFit(xs, place), xLabel, { tickFormat: x => x.toLocaleString("en", { maximumSignificantDigits: 3 }) }),
       Plot.lineY(points.filter(p => p.s.dotted), { ...look, strokeWidth: 1.5, strokeDasharray: "2 4" }),
@@ -83,7 +83,7 @@ function curves(parent, series, { xLabel, yLabel, title, named, fromZero = true,
     ],
   });
 }
-function rangeOf(points, fromZero) {
+function rangeOf(points, fromZero, highest) {  // `highest`: the largest possible value
   const least = Math.min(...points.map(p => p.y - p.e)), most = Math.max(...points.map(p => p.y + p.e)), pad = 0.05 * (most - least) || 0.01 * Math.abs(most) || 0.01;
-  return fromZero ? [least > -0.04 * most ? 0 : least, Math.max(most, 0.05)] : [least - pad, most + pad];
+  return fromZero ? [least > -0.04 * most ? 0 : least, Math.max(most, 0.05)] : [least - pad, Math.min(most + pad, highest)];
 }

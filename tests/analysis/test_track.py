@@ -13,7 +13,7 @@ from command_line import assert_one_sentence, run, tree
 from records import record
 
 import clorg_scale as cs
-from clorg_scale.analysis.aligned_maps import turned
+from clorg_scale.analysis.aligned_maps import aligned_map, turned
 from clorg_scale.analysis.order import natural_key, steps_of
 from clorg_scale.errors import InputError
 
@@ -54,6 +54,21 @@ def test_steps_in_names(names, steps):
 def test_names_are_ordered_by_their_numbers():
     names = ["e10", "e9", "e1.5", "a", "10", "9", ""]
     assert sorted(names, key=natural_key) == ["", "9", "10", "a", "e1.5", "e9", "e10"]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_maps_of_a_training_that_collapsed(normalize):
+    """Equal points have one position; the map after these begins anew."""
+    rows, before = np.arange(N), rng.normal(size=(N, 2))
+    scale = 1 + np.arange(N)[:, None] * normalize  # of equal direction, their lengths rounded differently
+    collapsed = np.full((N, 6), 0.3, np.float32) * scale
+    equal = aligned_map.function(collapsed.astype(np.float32), rows, before, seed=0, normalize=normalize)
+    assert np.ptp(equal.xy, axis=0).max() == 0
+    np.testing.assert_allclose(equal.xy[0], before.mean(axis=0))
+    assert "single position" in equal.how
+    after = aligned_map.function(at(1.0), rows, equal.xy, seed=0, normalize=normalize)
+    assert np.isfinite(after.xy).all()
+    assert np.ptp(after.xy, axis=0).min() > 1
 
 
 def test_turned_maps_are_as_near_as_they_can_be():

@@ -27,6 +27,37 @@ def test_few_points_and_few_features(n, d):
     np.testing.assert_allclose(placed, xy, atol=1e-4 * np.abs(xy).max())
 
 
+RNG = np.random.default_rng(3)
+EQUAL = {
+    "float16": np.full((60, 5), 0.3, np.float16),
+    "an offset": np.full((60, 5), 1000.1),
+    "zeros": np.zeros((60, 5)),
+    "very small": np.full((60, 5), 1e-200),
+    "integers": np.full((60, 5), 7),
+    "rounding": 0.3 * (1 + 1e-16 * RNG.standard_normal((60, 5))),
+}
+
+
+@pytest.mark.parametrize("X", EQUAL.values(), ids=EQUAL.keys())
+@pytest.mark.parametrize("n_points", [60, 30])
+def test_equal_points_have_one_position(X, n_points):
+    found = lay_out(X, np.zeros(60, np.int64), n_points=n_points)
+    assert not found.xy.any()
+    assert not found.placed.any()
+    assert found.placed.shape == (60, 2)
+    assert found.method == f"The {n_points} points laid out are equal, so that the map has a single position."
+
+
+def test_points_far_from_the_origin_are_not_taken_for_equal():
+    """Float64 tells values apart here that would be equal in float32; a large constant feature hides no others."""
+    X, codes = mixture(60)
+    constant = np.column_stack([np.full(60, 2_000), 0.1 * X]).astype(np.float16)
+    assert np.ptp(lay_out(constant, codes).xy, axis=0).min() > 1
+    xy = lay_out(1e6 + 1e-3 * X.astype(np.float64), codes).xy
+    assert np.isfinite(xy).all()
+    assert np.ptp(xy, axis=0).min() > 1
+
+
 def test_no_package_is_imported_that_the_map_does_not_use(monkeypatch):
     """openTSNE would import PyNNDescent where it is installed, which takes seconds, and search with it or not."""
     monkeypatch.setattr("openTSNE.affinity.get_knn_index", pytest.fail)

@@ -53,6 +53,26 @@ def test_text_is_legible_and_nothing_sticks_out_on_a_phone(browser, pages):
     assert sticking == 0
 
 
+def test_the_names_of_rows_stay_in_sight_in_a_wide_table(browser, pages):
+    """On a phone, and leave more than half of the width to the numbers."""
+    emulate(browser, width=390)
+    opened(browser, pages["track"])
+    wide = browser.execute_script(
+        """const wide = [...document.querySelectorAll(".table-frame")].filter(
+             f => f.offsetParent && f.scrollWidth > f.clientWidth + 60);
+           return wide.map(frame => {
+             frame.scrollLeft = 60;
+             const left = frame.getBoundingClientRect().left, cells = [...frame.querySelectorAll("tr > :first-child")];
+             const boxes = cells.filter(cell => cell.offsetParent).map(cell => cell.getBoundingClientRect());
+             return [Math.max(...boxes.map(b => Math.abs(b.left - left))), boxes[0].width / frame.clientWidth];
+           });"""
+    )
+    assert wide
+    for shift, share in wide:
+        assert shift < 1
+        assert share < 0.5
+
+
 def test_nothing_sticks_out_on_paper(browser, pages):
     size = {"width": 794, "height": 1123, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
