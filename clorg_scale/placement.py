@@ -17,12 +17,16 @@ from clorg_scale.neighbors import knn_between
 
 __all__ = ["KeptNeighbors", "Placement"]
 
-PERPLEXITY, NEIGHBORS, VOTERS = 5.0, 15, 10
-"""openTSNE's own for new points: perplexity, three times as many landmarks; landmarks whose median is the start."""
+PERPLEXITY, NEIGHBORS = 5.0, 15
+"""openTSNE's own for new points: perplexity, and three times as many landmarks."""
 
-STEPS = 100
-"""Steps of each point, where `transform` takes 250 by default. Of 5,000 images among 2,000, 99 % end within 0.4 % of
-the map's width of where 250 steps take them, half of them within a thousandth of that (a few lie between clusters)."""
+STEPS = 30
+"""Steps of each point, where `transform` takes 250 from the median of its ten nearest landmarks. That lies between the
+clusters wherever the nearest landmarks are in several: of 4,000 points among 8,000 in 1,000 classes 9.8 % of the ten
+nearest landmarks stayed so after 250 steps, 19.5 % after 30 from the landmark in the middle, 19.9 % after 100."""
+
+COMPARED = 10
+"""Neighbors on the map that are compared with those in space."""
 
 JUDGED = 1_000
 """Points, at most, whose neighbors on the map are compared with those in space."""
@@ -66,7 +70,7 @@ class Placement:
             n_reference_samples=len(self._components),
             n_jobs=os.cpu_count() or 1,
         )
-        start = np.median(np.asarray(self._landmarks)[indices[:, :VOTERS]], axis=1)
+        start = _in_the_middle(np.asarray(self._landmarks), indices, affinities)
         settings = self._landmarks.gradient_descent_params | {"callbacks": None, "max_step_norm": None}
         placed = PartialTSNEEmbedding(start, self._landmarks, P=affinities, **settings)
         placed.optimize(STEPS, learning_rate=0.1, exaggeration=1.5, momentum=0.8, max_grad_norm=0.25, inplace=True)
@@ -96,7 +100,7 @@ class Placement:
         rng, m = np.random.default_rng(seed), len(self._components)
         rows = np.sort(rng.choice(others, min(JUDGED, len(others)), replace=False))
         own = np.sort(rng.choice(m, min(JUDGED, m), replace=False))
-        k = min(VOTERS, m - 1)
+        k = min(COMPARED, m - 1)
         of_placed = self._kept(np.asarray(pca.transform(read(rows)), np.float32), placed[rows], k, None)
         of_landmarks = self._kept(self._components[own], np.asarray(self._landmarks, np.float32)[own], k, own)
         return KeptNeighbors(k, of_landmarks, of_placed)
@@ -115,6 +119,19 @@ class Placement:
 
     def _nearest(self, components: npt.NDArray[Any], k: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         return _between(components, self._components, k)
+
+
+def _in_the_middle(landmarks: npt.NDArray[Any], indices: npt.NDArray[Any], affinities: Any) -> npt.NDArray[np.float64]:
+    """(b, 2) position of each point's landmark that has the least mean distance, on the map, to all its landmarks.
+
+    Distances are weighted by the point's affinities: the medoid of its neighbors, which lies in the cluster of most.
+    """
+    of = landmarks[indices]
+    x, y = (of[:, :, axis].astype(np.float32) for axis in (0, 1))
+    distances = np.hypot(x[:, :, None] - x[:, None], y[:, :, None] - y[:, None])
+    weights = affinities[np.arange(len(indices))[:, None], indices].toarray().astype(np.float32)
+    middle = np.einsum("bij,bj->bi", distances, weights).argmin(axis=1)
+    return np.array(of[np.arange(len(of)), middle], np.float64)
 
 
 def _between(queries: npt.NDArray[Any], points: npt.NDArray[Any], k: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

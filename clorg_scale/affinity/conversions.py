@@ -138,7 +138,9 @@ def to_igraph(graph: AffinityGraph) -> Any:
     rows, columns, weights = (on_host(array) for array in (graph.rows(), graph.indices, graph.weights))
     once = rows < columns
     edges = np.column_stack([rows[once], columns[once]]).astype(np.int64)
-    return igraph.Graph(n=graph.n_nodes, edges=edges, edge_attrs={"weight": weights[once].astype(np.float64)})
+    converted = igraph.Graph(n=graph.n_nodes)
+    converted.add_edges(edges, attributes={"weight": weights[once].astype(np.float64)})  # faster than the constructor
+    return converted
 
 
 def to_pyg(graph: AffinityGraph, *, normalize: bool = True) -> Any:

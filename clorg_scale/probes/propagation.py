@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,10 +39,6 @@ LARGE_SCORES, MANY_CLASSES = 16 << 20, 30
 BLOCK_ARRAYS = 4
 """Arrays of the size of a block of scores that exist at once."""
 
-SELECTION_TOLERANCE, SELECTION_PATIENCE = 3e-2, 2
-"""Tolerance of the iterations that alpha is chosen by, where few classes are kept for each node, and values of alpha
-without a higher accuracy after which no larger one is tried."""
-
 
 class LabelPropagationProbe(Parameters):
     """Learning with local and global consistency (Zhou et al. 2004).
@@ -62,13 +59,14 @@ class LabelPropagationProbe(Parameters):
         training nodes from the others.
     tolerance
         Iteration stops when no entry of Y, or of a block of its columns where it is large, changes by more than this
-        share of its largest entry.
+        share of its largest entry; with ``scores="best"`` no node's best score.
     max_iterations
         Iteration stops here at the latest.
     scores
         ``"all"``: the scores of every node for every class, some classes at a time. ``"best"``: each node keeps its 15
         highest scores in each iteration, so that an iteration costs the same however many classes there are
-        (`clorg_scale.probes.truncated`); `certain_share_` says for how many nodes this cannot change the class.
+        (`clorg_scale.probes.truncated`); `certain_share_` says for how many nodes neither this nor the end of the
+        iteration can change the class.
         ``"auto"`` keeps all where they take less than 16 MB, of few classes, or on a GPU.
     seed
         Seed of the choice of that tenth.
@@ -90,7 +88,8 @@ class LabelPropagationProbe(Parameters):
     scores_
         ``"all"`` or ``"best"``, whichever was taken.
     certain_share_
-        Share of the nodes whose class is that of all scores, whatever scores were dropped; 1 where none were.
+        Share of the nodes whose class is proven to be that of all scores, whatever scores were dropped; 1 with
+        ``scores="all"``.
     memory_needed_
         Bytes of main memory (with a graph on a GPU: of its memory) that it was predicted to take.
 
@@ -156,9 +155,10 @@ class LabelPropagationProbe(Parameters):
         self._prior = labels.counts / labels.counts.sum()
         self._labels, self._scores = labels, None
         self._kept: KeptScores | None = None
-        adjacency = _normalized_adjacency(indptr, indices, weights, xp)
+        inverse = inverse_roots(sums_of_rows(indptr, weights))
+        adjacency = _normalized_adjacency(indptr, indices, weights, inverse)
         if self.scores_ == "best":
-            self._fit_best(adjacency, labels)
+            self._fit_best(adjacency, labels, 1 / np.where(inverse > 0, inverse, 1))
             return self
         self.alpha_ = self._best_alpha(adjacency, labels, xp) if self.alpha == "auto" else float(self.alpha)
         self._adjacency = adjacency
@@ -187,54 +187,20 @@ class LabelPropagationProbe(Parameters):
             memory_allowed(self.memory_limit).check(f"Label propagation over {n} nodes", needed)
         return needed
 
-    def _fit_best(self, adjacency: Any, labels: ClassLabels) -> None:
-        """Spread the labels with the scores of few classes a node."""
-        self.alpha_ = self._best_alpha_truncated(adjacency, labels) if self.alpha == "auto" else float(self.alpha)
-        kept, self.n_iterations_ = self._spread_truncated(adjacency, labels.codes, self.alpha_)
-        self._kept, self._best = kept, kept.best(otherwise=int(np.argmax(self._prior)))
-        self.certain_share_ = float(np.mean(kept.certain()))
+    def _fit_best(self, adjacency: Any, labels: ClassLabels, roots: npt.NDArray[np.float64]) -> None:
+        """Spread the labels with the scores of few classes a node; `roots` (n,) of the degrees, 1 where they are 0."""
+        from clorg_scale.probes.few_scores import FewScores
+        from clorg_scale.probes.truncated import Edges
 
-    def _best_alpha_truncated(self, adjacency: Any, labels: ClassLabels) -> float:
-        """Choose the alpha that best predicts a tenth of the training nodes, from small to large ones."""
-        kept_nodes, held_out = stratified_hold_out(labels.codes, 0.1, np.random.default_rng(int(self.seed)))
-        if len(held_out) == 0:
-            return ALPHAS[len(ALPHAS) // 2]
-        shown, truth = np.full_like(labels.codes, -1), labels.codes[held_out]
-        shown[kept_nodes] = labels.codes[kept_nodes]
-        correct: list[int] = []
-        start = None
-        for alpha in ALPHAS:
-            # The solution for one alpha is near that for the next.
-            start, _ = self._spread_truncated(adjacency, shown, alpha, SELECTION_TOLERANCE, start)
-            correct.append(int((start.best(otherwise=-1)[held_out] == truth).sum()))
-            if len(correct) - 1 - int(np.argmax(correct)) >= SELECTION_PATIENCE:
-                break
-        return ALPHAS[int(np.argmax(correct))]
+        edges = Edges(adjacency.indptr, adjacency.indices, adjacency.data, labels.codes)
+        spreading = FewScores(edges, len(labels.names), self.tolerance, self.max_iterations, self._steps_shown)
+        alphas = ALPHAS if self.alpha == "auto" else (float(self.alpha),)
+        self._kept, self.alpha_, self.n_iterations_ = spreading.fit(alphas, roots, int(self.seed))
+        self._best = self._kept.best(otherwise=int(np.argmax(self._prior)))
+        self.certain_share_ = float(np.mean(self._kept.certain()))
 
-    def _spread_truncated(
-        self,
-        adjacency: Any,
-        codes: npt.NDArray[np.int64],
-        alpha: float,
-        tolerance: float | None = None,
-        start: Any = None,
-    ) -> tuple[Any, int]:
-        """Iterate to the fixed point; returns the scores kept, and the number of steps."""
-        from clorg_scale.probes.truncated import Edges, KeptScores, spread_once
-
-        edges = Edges(adjacency.indptr, adjacency.indices, adjacency.data, codes)
-        tolerance = self.tolerance if tolerance is None else tolerance
-        scores, spare = start or KeptScores(len(codes)), KeptScores(len(codes))
-        iteration, most = 0, int(self.max_iterations)
-        with progress_bar(self._title(alpha), most, unit="iterations", enabled=self.progress) as advance:
-            while iteration < most:
-                iteration += 1
-                change = spread_once(edges, alpha, len(self.classes_), scores, spare)
-                scores, spare = spare, scores
-                advance(1)
-                if change * alpha / (1 - alpha) <= tolerance * float(scores.rows[:, 0].max()):
-                    break
-        return scores, iteration
+    def _steps_shown(self, alpha: float, most: int) -> AbstractContextManager[Advance]:
+        return progress_bar(self._title(alpha), most, unit="iterations", enabled=self.progress)
 
     def _title(self, alpha: float) -> str:
         return f"label propagation ({in_bytes(self.memory_needed_)}), alpha {alpha}"
@@ -265,7 +231,7 @@ class LabelPropagationProbe(Parameters):
         width = min(n_classes, max(1, SCORE_BYTES // (4 * n)))
         firsts = range(0, n_classes, width)
         total = self.max_iterations * len(firsts)
-        with progress_bar(self._title(alpha), total, unit="iterations", enabled=self.progress) as advance:
+        with self._steps_shown(alpha, total) as advance:
             for first in firsts:
                 last = min(first + width, n_classes)
                 rows = np.flatnonzero((labels.codes >= first) & (labels.codes < last))
@@ -342,19 +308,19 @@ def chosen_scores(n: int, n_classes: int) -> Literal["all", "best"]:
 
 def memory_needed(n: int, nnz: int, n_classes: int, scores: Literal["all", "best"] = "all") -> int:
     """Bytes needed beside the graph; of all scores, the blocks of classes bound what is there at once."""
-    from clorg_scale.probes.truncated import BYTES_PER_NODE
+    from clorg_scale.probes.truncated import BYTES_PER_EDGE, BYTES_PER_NODE
 
     blocks = BLOCK_ARRAYS * min(4 * n * n_classes, max(SCORE_BYTES, 4 * n))
-    return 4 * nnz + 40 * n + (n * BYTES_PER_NODE if scores == "best" else blocks)
+    return 4 * nnz + 40 * n + (n * BYTES_PER_NODE + nnz * BYTES_PER_EDGE if scores == "best" else blocks)
 
 
-def _normalized_adjacency(indptr: Array, indices: Array, weights: Array, xp: ModuleType) -> Any:
-    """S = D^-1/2 A D^-1/2 as a CSR matrix of float32; rows of isolated nodes are empty."""
-    sparse = importlib.import_module("scipy.sparse" if xp is np else "cupyx.scipy.sparse")
+def _normalized_adjacency(indptr: Array, indices: Array, weights: Array, inverse: Array) -> Any:
+    """S = D^-1/2 A D^-1/2 as a CSR matrix of float32, from D^-1/2 (n,); rows of isolated nodes are empty."""
+    sparse = importlib.import_module("scipy.sparse" if array_module(weights) is np else "cupyx.scipy.sparse")
     n = len(indptr) - 1
-    factors = inverse_roots(sums_of_rows(indptr, weights))
-    values = scaled_weights(indptr, indices, weights, factors, factors)
-    return sparse.csr_matrix((values, indices, indptr), shape=(n, n))
+    return sparse.csr_matrix(
+        (scaled_weights(indptr, indices, weights, inverse, inverse), indices, indptr), shape=(n, n)
+    )
 
 
 class _Winners:

@@ -168,7 +168,7 @@ def test_few_classes_kept_are_all_where_no_more_arrive():
 
 
 @settings(deadline=None, max_examples=8)
-@given(seed=st.integers(0, 10_000), alpha=st.sampled_from([0.3, 0.6, 0.8]))
+@given(seed=st.integers(0, 10_000), alpha=st.sampled_from([0.3, 0.6, 0.95]))
 def test_what_dropped_scores_may_lack_is_bounded(seed, alpha):
     """60 classes on random neighbors: far more than are kept arrive at a node."""
     n, n_classes = 300, 60
@@ -183,9 +183,9 @@ def test_what_dropped_scores_may_lack_is_bounded(seed, alpha):
     )
     kept = best._kept.dense(np.arange(n), n_classes)
     lacking = Y - kept
-    assert lacking.min() > -1e-4
-    assert (lacking.max(axis=1) <= best._kept.missing + 1e-4).all()
-    assert best._kept.missing.max() > 0
+    assert (lacking.max(axis=1) <= best._kept.above + 1e-6).all()
+    assert (-lacking.min(axis=1) <= best._kept.below + 1e-6).all()
+    assert best._kept.above.max() > 1e-3
     sure = best._kept.certain()
     assert (best._best[sure] == Y[sure].argmax(axis=1)).all()
     assert best.certain_share_ == sure.mean()
