@@ -67,8 +67,8 @@ def free_device_memory() -> int:
 def on_default_stream() -> Iterator[None]:
     """Run CuPy on the default stream, after its work on the current stream has finished.
 
-    cuVS and cuGraph use the stream of the thread, which CUDA orders with respect to the default stream only. They are
-    not passed a stream of CuPy's: cuVS 26.8 mistakes the address of the handle for the stream.
+    For libraries that keep to the default stream, as FAISS is told to, or to the thread's, which CUDA orders with
+    respect to the default one only. Those of RAPIDS are given CuPy's (`clorg_scale.arrays.handles`).
     """
     import cupy
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,9 @@ __all__ = ["KNNProbe", "most_voted"]
 
 VOTERS = 15
 """Neighbors that vote by default, where there are as many training points."""
+
+MOST_PAIRWISE = 32
+"""Most neighbors that are compared with each other; the classes of more are sorted, in main memory."""
 
 
 class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -148,14 +152,13 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "classes_")
         X = points_to_predict(self, X)
         neighbors, n = self._neighbors(X)
-        n_classes = len(self.classes_)
-        shares = np.empty((neighbors.indices.shape[0], n_classes), dtype=np.float32)
-        for rows in row_slices(len(shares), n_classes, itemsize=8):
-            codes, votes = self._voters(neighbors, rows)
-            cells = np.arange(len(codes))[:, None] * n_classes + codes
-            counts = np.bincount(cells.ravel(), votes.ravel(), minlength=len(codes) * n_classes)
-            shares[rows] = counts.reshape(-1, n_classes) / votes.sum(axis=1, keepdims=True)
-        return like_points(shares[:n], X)
+        xp, n_classes = array_module(neighbors.indices), len(self.classes_)
+        shares = xp.zeros((neighbors.indices.shape[0], n_classes), dtype=np.float32)
+        for rows, codes, votes in self._voters(neighbors):
+            found = votes_of_classes(codes, votes) / votes.sum(axis=1, keepdims=True)
+            # Neighbors of one class write the same number.
+            shares[xp.arange(rows.start, rows.stop)[:, None], codes] = found.astype(np.float32)
+        return like_points(on_host(shares)[:n] if array_module(X) is np else shares[:n], X)
 
     def _predicted(self, X: Array) -> npt.NDArray[Any]:
         neighbors, n = self._neighbors(X)
@@ -177,40 +180,58 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _elected(self, neighbors: KNN) -> npt.NDArray[Any]:
         """Class with the most votes for each row of a table."""
-        best = np.empty(neighbors.indices.shape[0], dtype=np.int64)
-        for rows in row_slices(len(best), self.k_, itemsize=32):
-            codes, votes = self._voters(neighbors, rows)
+        xp = array_module(neighbors.indices)
+        best = xp.empty(neighbors.indices.shape[0], dtype=np.int64)
+        for rows, codes, votes in self._voters(neighbors):
             best[rows] = most_voted(codes, votes)
-        return np.asarray(self.classes_[best])
+        return np.asarray(self.classes_[on_host(best)])
 
-    def _voters(self, neighbors: KNN, rows: slice) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """(b, k) class codes and votes of the neighbors of some rows."""
-        codes = self._codes[on_host(neighbors.indices[rows])]
-        return codes, self._votes(on_host(neighbors.distances[rows]))
+    def _voters(self, neighbors: KNN) -> Iterator[tuple[slice, Array, Array]]:
+        """Class codes and votes (b, k) of the neighbors of some rows at a time, where the table is."""
+        of_points = array_module(neighbors.indices).asarray(self._codes)
+        for rows in row_slices(neighbors.indices.shape[0], self.k_, itemsize=40):
+            yield rows, of_points[neighbors.indices[rows]], self._votes(neighbors.distances[rows])
 
-    def _votes(self, distances: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Votes of each neighbor from its distance."""
+    def _votes(self, distances: Array) -> Array:
+        """Votes of each neighbor from its distance, float64."""
+        xp = array_module(distances)
         if self.weights == "uniform":
-            return np.ones(distances.shape)
+            return xp.ones(distances.shape)
         coincident = distances <= 0
         # In units of the nearest neighbor's distance, whose inverse may exceed what numbers hold; only shares count.
         nearest = distances.min(axis=1, keepdims=True).astype(np.float64)
-        votes = np.divide(nearest, distances, where=~coincident, out=np.zeros(distances.shape))
-        return np.asarray(np.where(coincident.any(axis=1, keepdims=True), coincident, votes))
+        votes = nearest / xp.where(coincident, 1, distances)
+        return xp.where(coincident.any(axis=1, keepdims=True), coincident.astype(np.float64), votes)
 
 
-def most_voted(codes: npt.NDArray[np.int64], votes: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """(b,) class with the largest share of the votes (b, k), the first of equal ones, counted by sorting."""
-    n, k = codes.shape
-    order = np.argsort(codes, axis=1, kind="stable")
-    codes, votes = np.take_along_axis(codes, order, axis=1), np.take_along_axis(votes, order, axis=1)
-    begins = np.ones((n, k), dtype=bool)
-    begins[:, 1:] = codes[:, 1:] != codes[:, :-1]
-    groups = np.cumsum(begins.ravel()) - 1
-    counts = np.bincount(groups, votes.ravel())[groups].reshape(n, k)
+def most_voted(codes: Array, votes: Array) -> Array:
+    """(b,) class with the largest share of the votes (b, k), the first of equal ones; where the codes are."""
     # As shares of float32, as `predict_proba` has them, so that both agree on what is tied.
-    shares = (counts / votes.sum(axis=1, keepdims=True)).astype(np.float32)
-    return np.asarray(codes[np.arange(n), shares.argmax(axis=1)])
+    shares = (votes_of_classes(codes, votes) / votes.sum(axis=1, keepdims=True)).astype(np.float32)
+    first = array_module(codes).where(shares == shares.max(axis=1, keepdims=True), codes, np.iinfo(np.int64).max)
+    return first.min(axis=1)
+
+
+def votes_of_classes(codes: Array, votes: Array) -> Array:
+    """(b, k) float64 sum of the votes (b, k) for the class of each neighbor, added in the order of the neighbors.
+
+    The same bits at each neighbor of a class, on any device: a GPU's `bincount` adds in an order of its own.
+    """
+    xp, (n, k) = array_module(codes), codes.shape
+    if k <= MOST_PAIRWISE:
+        counts = xp.zeros((n, k))
+        for j in range(k):
+            counts += xp.where(codes == codes[:, j : j + 1], votes[:, j : j + 1], 0)
+        return counts
+    codes, votes = on_host(codes), on_host(votes)
+    order = np.argsort(codes, axis=1, kind="stable")
+    in_order, votes = np.take_along_axis(codes, order, axis=1), np.take_along_axis(votes, order, axis=1)
+    begins = np.ones((n, k), dtype=bool)
+    begins[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
+    groups = np.cumsum(begins.ravel()) - 1
+    found = np.empty((n, k))
+    np.put_along_axis(found, order, np.bincount(groups, votes.ravel())[groups].reshape(n, k), axis=1)
+    return xp.asarray(found)
 
 
 def _at_least_three(X: Array) -> tuple[Array, int]:

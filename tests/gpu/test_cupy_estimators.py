@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from gpu_data import points
+from gpu_data import points, tables
 
 import clorg_scale as cs
-from clorg_scale.probes import KNNProbe, LinearProbe
+from clorg_scale.probes import KNNProbe, LinearProbe, nearest
 
 
 @pytest.mark.parametrize("probe", [LinearProbe(max_epochs=4, seed=1), KNNProbe(5, device="cpu")])
@@ -24,6 +24,24 @@ def test_predictions_are_where_the_points_are(cupy, probe):
     assert fitted.score(cupy.asarray(X), cupy.asarray(labels)) == pytest.approx(host.score(X, labels), abs=0.02)
     names = np.array([f"class {label}" for label in labels])
     assert set(probe.fit(cupy.asarray(X), names).predict(cupy.asarray(X[:50]))) <= set(names)
+
+
+@pytest.mark.parametrize("most_pairwise", [0, 32])  # sorted in main memory, compared on the device
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_votes_are_counted_where_the_table_is(cupy, monkeypatch, weights, most_pairwise):
+    """Their sums, by `bincount` here, have the same bits, so that a tie is one everywhere."""
+    monkeypatch.setattr(nearest, "MOST_PAIRWISE", most_pairwise)
+    table, on_device, codes = tables(cupy)
+    probe = KNNProbe(9, weights=weights, device="cpu", unlabelled=None).fit(points()[0], codes)
+    for _, ours, votes in probe._voters(on_device):
+        assert isinstance(ours, cupy.ndarray)
+        theirs, host_votes = codes[table.indices] + 1, votes.get()
+        np.testing.assert_array_equal(ours.get(), theirs)
+        counts = np.array([np.bincount(c, v)[c] for c, v in zip(theirs, host_votes, strict=True)])
+        found = nearest.votes_of_classes(ours, votes)
+        assert isinstance(found, cupy.ndarray)
+        np.testing.assert_array_equal(found.get(), counts)
+    np.testing.assert_array_equal(probe._elected(on_device), probe._elected(table))
 
 
 def test_the_graph_of_neighbors_and_scores(cupy):

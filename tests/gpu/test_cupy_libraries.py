@@ -12,8 +12,58 @@ from gpu_data import tables
 
 from clorg_scale.affinity import affinity_graph
 from clorg_scale.arrays import on_default_stream
+from clorg_scale.arrays.handles import cugraph_handle, cuvs_resources
 from clorg_scale.communities import communities
 from clorg_scale.errors import InputError
+
+
+@pytest.fixture
+def raft(monkeypatch):
+    """Stand-in for RAFT's handle, which tells on what streams handles were made, and which were waited for."""
+    told = []
+
+    class DeviceResources:
+        def __init__(self, stream=None):
+            told.append(f"made on {stream}")
+            self.stream = stream
+
+        def sync(self):
+            told.append(f"waited for {self.stream}")
+
+        def getHandle(self):  # RAFT's own name
+            return 1000 + self.stream
+
+    common = types.SimpleNamespace(DeviceResources=DeviceResources)
+    for name, module in (("pylibraft", types.SimpleNamespace(common=common)), ("pylibraft.common", common)):
+        monkeypatch.setitem(sys.modules, name, module)
+    return told
+
+
+def test_one_handle_on_the_current_stream(cupy, raft, is_stand_in, monkeypatch):
+    """cuVS and cuGraph are given the address of RAFT's object, and it is waited for once."""
+    if not is_stand_in:
+        pytest.skip("handles of the real libraries: test_gpu_signatures")
+    monkeypatch.setattr(cupy.cuda, "get_current_stream", lambda: types.SimpleNamespace(ptr=7))
+
+    class Resources:
+        def get_c_obj(self):
+            raise AssertionError("cuVS has a handle of its own")
+
+    for name, module in (
+        ("cuvs", types.SimpleNamespace()),
+        ("cuvs.common", types.SimpleNamespace(Resources=Resources)),
+        ("pylibcugraph", types.SimpleNamespace(ResourceHandle=lambda handle=None: handle)),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+    with cuvs_resources("A search") as resources:
+        assert isinstance(resources, Resources)
+        assert resources.get_c_obj() == 1007
+        assert raft == ["made on 7"]
+        resources.sync()
+    assert raft == ["made on 7", "waited for 7", "waited for 7"]
+    with cugraph_handle("Communities") as handle:
+        assert handle == 1007
+    assert raft[3:] == ["made on 7", "waited for 7"]
 
 
 def test_automatic_communities_without_pylibcugraph_are_igraphs(cupy, monkeypatch):
@@ -72,7 +122,7 @@ def test_foreign_libraries_work_on_the_default_stream(cupy, is_stand_in, monkeyp
 
 
 @pytest.mark.parametrize("nonsense", ["alone", "strangers"])
-def test_a_useless_partition_of_the_gpu_is_replaced(cupy, monkeypatch, nonsense):
+def test_a_useless_partition_of_the_gpu_is_replaced(cupy, raft, monkeypatch, nonsense):
     """Every node alone (rapids-singlecell 417), or communities of nodes that do not know each other."""
     table, on_device, _ = tables(cupy)
     graph = affinity_graph(on_device)
@@ -87,7 +137,7 @@ def test_a_useless_partition_of_the_gpu_is_replaced(cupy, monkeypatch, nonsense)
         return cupy.asarray(vertices), cupy.asarray(found[vertices]), 0.9
 
     library = types.SimpleNamespace(
-        ResourceHandle=object,
+        ResourceHandle=int,
         GraphProperties=dict,
         SGGraph=lambda *_, **__: None,
         __version__="0",
@@ -104,7 +154,7 @@ def test_a_useless_partition_of_the_gpu_is_replaced(cupy, monkeypatch, nonsense)
 
 
 @pytest.mark.parametrize("where", ["SGGraph", "leiden"])
-def test_memory_that_runs_out_in_pylibcugraph(cupy, monkeypatch, where):
+def test_memory_that_runs_out_in_pylibcugraph(cupy, raft, monkeypatch, where):
     """While the graph is made, too; it then is a MemoryError."""
 
     def fails(*_, **__):
@@ -112,7 +162,7 @@ def test_memory_that_runs_out_in_pylibcugraph(cupy, monkeypatch, where):
 
     parts = {"SGGraph": lambda *_, **__: None, "leiden": None, where: fails}
     library = types.SimpleNamespace(
-        ResourceHandle=object, GraphProperties=dict, __version__="0", __spec__=ModuleSpec("pylibcugraph", None), **parts
+        ResourceHandle=int, GraphProperties=dict, __version__="0", __spec__=ModuleSpec("pylibcugraph", None), **parts
     )
     monkeypatch.setitem(sys.modules, "pylibcugraph", library)
     _, on_device, _ = tables(cupy)
@@ -121,14 +171,14 @@ def test_memory_that_runs_out_in_pylibcugraph(cupy, monkeypatch, where):
 
 
 @pytest.mark.parametrize("method", ["leiden", "louvain"])
-def test_what_pylibcugraph_reports_gets_a_sentence(cupy, monkeypatch, method):
+def test_what_pylibcugraph_reports_gets_a_sentence(cupy, raft, monkeypatch, method):
     """Its C interface turns memory that ran out into a RuntimeError."""
 
     def fails(*_):
         raise RuntimeError("non-success value returned from the C interface: RMM failure")
 
     library = types.SimpleNamespace(
-        ResourceHandle=object,
+        ResourceHandle=int,
         GraphProperties=dict,
         SGGraph=lambda *_, **__: None,
         __version__="0",

@@ -1,9 +1,15 @@
 """Calls into GPU libraries against the libraries' own signatures: these import where there is no GPU."""
 
+import ctypes
+import importlib
 import inspect
+import sys
+import types
 
 import numpy as np
 import pytest
+
+from clorg_scale.arrays.handles import cugraph_handle, cuvs_resources
 
 
 def assert_binds(function, *arguments, **named):
@@ -34,12 +40,44 @@ def test_pylibcugraph():
         assert word in (library.SGGraph.__doc__ or "") + str(_signature(library.SGGraph)), word
 
 
+@pytest.mark.parametrize("stream", [0, 0xABC0])
+def test_cuvs_and_cugraph_read_the_stream_of_one_handle(monkeypatch, stream):
+    """cuVS's own library finds CuPy's stream in RAFT's handle; a library with another layout would not."""
+    for name in ("cuvs.common", "pylibraft.common", "pylibcugraph"):
+        pytest.importorskip(name)
+    current = types.SimpleNamespace(ptr=stream)
+    cuda = types.SimpleNamespace(get_current_stream=lambda: current)
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr("pylibraft.common.DeviceResources", WithoutWaiting)
+    read = ctypes.CDLL("libcuvs_c.so").cuvsStreamGet
+    read.argtypes = [ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p)]
+    with cuvs_resources("A test") as resources:
+        found = ctypes.c_void_p(1)
+        assert read(resources.get_c_obj(), ctypes.byref(found)) == 1  # CUVS_SUCCESS
+        assert (found.value or 0) == stream
+    with cugraph_handle("A test") as handle:
+        assert type(handle).__name__ == "ResourceHandle"
+
+
+class WithoutWaiting:
+    """RAFT's handle on a stream that is not there."""
+
+    def __init__(self, stream):
+        self.handle = importlib.import_module("pylibraft.common.handle").DeviceResources(stream=stream)
+
+    def getHandle(self):  # RAFT's own name
+        return self.handle.getHandle()
+
+    def sync(self):
+        pass
+
+
 def test_cuvs_brute_force():
     """As `clorg_scale.neighbors.algorithms.flat_cuvs` calls it."""
     brute_force = pytest.importorskip("cuvs.neighbors.brute_force")
     points = np.zeros((4, 2), np.float32)
-    assert_binds(brute_force.build, points, metric="sqeuclidean")
-    assert_binds(brute_force.search, "index", points, 2, neighbors=points, distances=points)
+    assert_binds(brute_force.build, points, metric="sqeuclidean", resources=None)
+    assert_binds(brute_force.search, "index", points, 2, neighbors=points, distances=points, resources=None)
 
 
 def test_cuvs_approximate_indexes():
@@ -53,8 +91,9 @@ def test_cuvs_approximate_indexes():
     ivf_flat.IndexParams(n_lists=16, metric="sqeuclidean")
     ivf_flat.SearchParams(n_probes=4)
     for module in (cagra, ivf_flat):
-        assert_binds(module.build, "parameters", "data")
-        assert_binds(module.search, "parameters", "index", "queries", 5)
+        assert_binds(module.build, "parameters", "data", resources=None)
+        assert_binds(module.search, "parameters", "index", "queries", 5, resources=None)
+    assert_binds(all_neighbors.build, "data", 5, "parameters", indices=None, distances=None, resources=None)
     nn_descent.IndexParams(metric="sqeuclidean", graph_degree=32)
     assert "nn_descent_params" in (all_neighbors.AllNeighborsParams.__doc__ or "")
 

@@ -4,6 +4,7 @@ import inspect
 import json
 import sys
 import types
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -221,14 +222,15 @@ def test_pairs_that_are_wrong_or_not_the_largest_are_refused():
 
 def test_call_of_pylibraft_fits_its_signature():
     solver = pytest.importorskip("pylibraft.sparse.linalg")
-    inspect.signature(solver.eigsh).bind("matrix", k=3, which="LA", v0="v", ncv=20, maxiter=10, tol=1e-8, seed=0)
+    settings = {"which": "LA", "v0": "v", "ncv": 20, "maxiter": 10, "tol": 1e-8, "seed": 0, "handle": "handle"}
+    inspect.signature(solver.eigsh).bind("matrix", k=3, **settings)
 
 
 def rehearsed(monkeypatch, solve):
     """NumPy in CuPy's place and a solver in pylibraft's, with pylibraft's signature."""
 
     def eigsh(A, k=6, which="LM", v0=None, ncv=None, maxiter=None, tol=0, seed=None, handle=None):
-        assert which == "LA"
+        assert (which, handle) == ("LA", "handle")
         assert k + 1 < ncv < A.shape[0]
         assert v0.dtype == A.data.dtype == np.float64
         return solve(A, k)
@@ -237,9 +239,7 @@ def rehearsed(monkeypatch, solve):
     library.__version__, linalg.eigsh = "26.10.00", eigsh
     for name, module in {"pylibraft": library, "pylibraft.sparse.linalg": linalg, "cupy": np}.items():
         monkeypatch.setitem(sys.modules, name, module)
-    # The decorator holds the order of streams, which are not there.
-    plain = lanczos_pylibraft.lanczos_pairs_on_gpu.__wrapped__
-    monkeypatch.setattr(lanczos_pylibraft, "lanczos_pairs_on_gpu", plain)
+    monkeypatch.setattr(lanczos_pylibraft, "raft_handle", lambda _: nullcontext("handle"))  # no stream is there
 
 
 def largest(matrix, k):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from clorg_scale.arrays import Array, on_default_stream
+from clorg_scale.arrays import Array
+from clorg_scale.arrays.handles import cuvs_resources
 from clorg_scale.errors import require
 from clorg_scale.neighbors.algorithms.on_device import float32_copy, search_in_chunks
 from clorg_scale.neighbors.exact import PairSearch
@@ -14,13 +15,13 @@ __all__ = ["Cagra", "build"]
 MAX_ITOPK = 1024
 
 
-@on_default_stream()
 def build(plan: SearchPlan, search_block: PairSearch) -> Cagra:
     """Build a graph of 64 neighbors a node out of one of 128 (cuVS takes no seed)."""
     cagra = require("cuvs.neighbors.cagra", extra="cuda13", purpose="CAGRA")
     metric = "inner_product" if plan.points.inner_product else "sqeuclidean"
     data = float32_copy(plan.points)
-    index = cagra.build(cagra.IndexParams(metric=metric), data)
+    with cuvs_resources("CAGRA") as resources:
+        index = cagra.build(cagra.IndexParams(metric=metric), data, resources=resources)
     return Cagra(index, data, plan.k)
 
 
@@ -40,15 +41,19 @@ class Cagra:
         """The index with its present parameters."""
         return f"cuvs.cagra(itopk={self.itopk})"
 
-    @on_default_stream()
     def candidates(self, rows: Array, k: int, advance: Advance) -> Array:
         """(b, k) row numbers that the index returns (uint32; those out of range are dropped later)."""
         from cuvs.neighbors import cagra
 
         parameters = cagra.SearchParams(itopk_size=max(self.itopk, _rounded(k)))
-        return search_in_chunks(
-            lambda queries: cagra.search(parameters, self.index, queries, k), self.data, rows, k, advance
-        )
+        with cuvs_resources("CAGRA") as resources:
+            return search_in_chunks(
+                lambda queries: cagra.search(parameters, self.index, queries, k, resources=resources),
+                self.data,
+                rows,
+                k,
+                advance,
+            )
 
     def try_harder(self) -> bool:
         """Keep a list twice as long."""

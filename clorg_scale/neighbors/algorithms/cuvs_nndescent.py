@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from clorg_scale.arrays import free_device_memory, on_default_stream, on_host, row_slices
+from clorg_scale.arrays import free_device_memory, on_host, row_slices
+from clorg_scale.arrays.handles import cuvs_resources
 from clorg_scale.errors import InputError, require
 from clorg_scale.neighbors.algorithms.nndescent import Graph
 from clorg_scale.neighbors.algorithms.on_device import float32_copy
@@ -18,7 +19,6 @@ HEADROOM = 0.25
 """Share of the free memory of the GPU left alone: the build's own buffers are not documented."""
 
 
-@on_default_stream()
 def build(plan: SearchPlan, search_block: PairSearch) -> Graph:
     """All-neighbors NN-descent with an intermediate graph of twice the degree (cuVS takes no seed)."""
     all_neighbors = require("cuvs.neighbors.all_neighbors", extra="cuda13", purpose="NN-descent on the GPU")
@@ -44,7 +44,8 @@ def build(plan: SearchPlan, search_block: PairSearch) -> Graph:
     data = float32_copy(points) if n_clusters == 1 else _host_copy(points)
     ids = cupy.empty((points.n, degree), dtype=np.int64)
     distances = cupy.empty((points.n, degree), dtype=np.float32)
-    all_neighbors.build(data, degree, parameters, indices=ids, distances=distances)
+    with cuvs_resources("NN-descent on the GPU") as resources:
+        all_neighbors.build(data, degree, parameters, indices=ids, distances=distances, resources=resources)
     return Graph(ids, f"cuvs.all_neighbors(nn_descent, degree={degree}, clusters={n_clusters})")
 
 
