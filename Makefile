@@ -36,11 +36,13 @@ pytest:
 
 # README with this machine's figures, in bench-report/; some three hours on two cores.
 BENCHMARKS := rld kernel-sums rld-scaling rld-coverage knn knn-rule gcn probes cluster
+# Not measured again: other machines, and half an hour of its own (python -m bench analyze --imagenet).
+MEASURED_ELSEWHERE := $(addprefix bench/results/,gpu_h100.json rld_avx512.jsonl analyze_1281167x512x1000.json)
 bench: .venv/$(EXTRA)
 	mkdir -p bench-report
 	$(BIN)/clorg-scale bench run $(BENCHMARKS) --install-peers --out bench-report/records.jsonl
 	cp README.md bench-report/README.md
-	$(BIN)/clorg-scale bench report bench/results/gpu_h100.json bench/results/rld_avx512.jsonl bench-report/records.jsonl \
+	$(BIN)/clorg-scale bench report $(MEASURED_ELSEWHERE) bench-report/records.jsonl \
 	  --out bench-report/index.html --readme bench-report/README.md
 
 lint: .venv/$(EXTRA)

@@ -9,13 +9,14 @@ from typing import Any
 
 from clorg_scale.errors import InputError
 
+from .analysis_records import analysis_records
 from .records import Record, read_records
 
 __all__ = ["read_any_records"]
 
 
 def read_any_records(path: Path | str) -> list[Record]:
-    """Read a file of records, or a report of GPU runs (``.json`` with "runs").
+    """Read a file of records, or a report (``.json``) of GPU runs ("runs") or of one analysis ("stages").
 
     Raises
     ------
@@ -26,10 +27,13 @@ def read_any_records(path: Path | str) -> list[Record]:
         return read_records(path)
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
+        if "stages" in document:
+            return analysis_records(document)
         return [record for run in document["runs"] for record in _of_run(run, document)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} is no report of 'python bench/gpu_check.py': {type(error).__name__}: {error}."
+            f"{path} is no report of 'python bench/gpu_check.py' or 'python -m bench analyze': "
+            f"{type(error).__name__}: {error}."
         ) from None
 
 

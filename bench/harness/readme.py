@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import re
 import statistics
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
 
+from .analysis_records import WHOLE
 from .plots import Series, plot
 from .records import Record
 from .report import fitted_exponent, reaches
+from .wording import faster, number_word, paragraph, peak, ratio, share, span, timed
 
 __all__ = ["BLOCKS", "IMAGES", "Figures", "update_readme", "updated_text"]
 
@@ -132,13 +133,13 @@ def _exact_rows(figures: Figures) -> list[list[str]]:
         record = figures.find("rld", f"exact, compact 60,000 x {d}", "ours, exact", avx512=False)
         seconds, floor = record.seconds or 0.0, record.floor or 0.0
         command = "`clorg-scale bench run rld`" if d == 784 else ""
-        rows.append([f"exact RLD, 60,000 x {d}", f"{_time(seconds)}, {_memory(record)}",
-                     f"its matrix products alone, {_time(floor)}", f"{seconds / floor:.2f}", command])  # fmt: skip
+        rows.append([f"exact RLD, 60,000 x {d}", f"{timed(seconds)}, {peak(record)}",
+                     f"its matrix products alone, {timed(floor)}", f"{seconds / floor:.2f}", command])  # fmt: skip
     key = "kernel-sums", "exact, compact 10,000 x 512"
     ours, dense = (figures.find(*key, name, avx512=False) for name in ("ours, exact", "dense torch"))
-    rows.append(["exact RLD, 10,000 x 512", f"{_time(ours.seconds)}, {_memory(ours)}",
-                 f"the dense definition in torch, {_time(dense.seconds)}, {_memory(dense)}",
-                 _faster(dense.seconds, ours.seconds), "`clorg-scale bench run kernel-sums`"])  # fmt: skip
+    rows.append(["exact RLD, 10,000 x 512", f"{timed(ours.seconds)}, {peak(ours)}",
+                 f"the dense definition in torch, {timed(dense.seconds)}, {peak(dense)}",
+                 faster(dense.seconds, ours.seconds), "`clorg-scale bench run kernel-sums`"])  # fmt: skip
     return rows
 
 
@@ -153,24 +154,24 @@ def _sampled_rows(figures: Figures) -> list[list[str]]:
     command = "`clorg-scale bench run rld-scaling`"
     return [
         ["sampled RLD, 60,000 x 784, target error 0.005",
-         f"{_time(ours.seconds)}, largest error {ours.quality['error']:.4f}", f"exact, {_time(exact.seconds)}",
-         _faster(exact.seconds, ours.seconds), "`clorg-scale bench run rld`"],
+         f"{timed(ours.seconds)}, largest error {ours.quality['error']:.4f}", f"exact, {timed(exact.seconds)}",
+         faster(exact.seconds, ours.seconds), "`clorg-scale bench run rld`"],
         ["sampled RLD, 1,281,167 x 512 float16, 1,000 classes, memory-mapped",
-         f"{_time(imagenet.seconds)}, {_memory(imagenet)}, standard errors up to {largest:.4f}",
+         f"{timed(imagenet.seconds)}, {peak(imagenet)}, standard errors up to {largest:.4f}",
          "", "", command],
-        ["sampled RLD, 1,000,000 x 128", f"{_time(large.seconds)}, {_memory(large)}",
-         f"a tenth of the points, {_time(small.seconds)}", f"n to the power of {fitted_exponent(pair):.1f}", command],
+        ["sampled RLD, 1,000,000 x 128", f"{timed(large.seconds)}, {peak(large)}",
+         f"a tenth of the points, {timed(small.seconds)}", f"n to the power of {fitted_exponent(pair):.1f}", command],
     ]  # fmt: skip
 
 
 def _knn_row(figures: Figures) -> list[str]:
     key = "knn", "fashion-mnist 60,000 x 784"
     ours, flat = (figures.find(*key, name) for name in ("ours, ivf to 0.99", "ours, flat"))
-    recall = _share(ours.quality["recall"])
-    measured = f"{_time(ours.seconds)}, recall {recall}, before `ivf` was FAISS's"
-    peers = f"exact search, {_time(flat.seconds)}; FAISS's best pipelines: the next table"
+    recall = share(ours.quality["recall"])
+    measured = f"{timed(ours.seconds)}, recall {recall}, before `ivf` was FAISS's"
+    peers = f"exact search, {timed(flat.seconds)}; FAISS's best pipelines: the next table"
     command = "`clorg-scale bench run knn`"
-    return [f"k-NN, 60,000 x 784, k = {ours.size['k']}", measured, peers, _faster(flat.seconds, ours.seconds), command]
+    return [f"k-NN, 60,000 x 784, k = {ours.size['k']}", measured, peers, faster(flat.seconds, ours.seconds), command]
 
 
 def _gcn_rows(figures: Figures) -> list[list[str]]:
@@ -181,13 +182,13 @@ def _gcn_rows(figures: Figures) -> list[list[str]]:
     epoch = figures.find(*large, "ours, one epoch, batches")
     inference = figures.seconds(*large, "ours, inference after batches")
     return [
-        ["GCN probe, 60,000 images: one epoch", _time(full),
-         f"PyG's GCNConv: edge list {_time(edges)}, CSR {_time(csr)}",
-         f"{_ratio(edges, full)} and {_ratio(csr, full)} times faster", "`clorg-scale bench run gcn`"],
-        ["the same in minibatches, fan-out 10", _time(batched),
-         f"PyG's NeighborLoader with torch-sparse, {_time(loader)}", _faster(loader, batched), ""],
+        ["GCN probe, 60,000 images: one epoch", timed(full),
+         f"PyG's GCNConv: edge list {timed(edges)}, CSR {timed(csr)}",
+         f"{ratio(edges, full)} and {ratio(csr, full)} times faster", "`clorg-scale bench run gcn`"],
+        ["the same in minibatches, fan-out 10", timed(batched),
+         f"PyG's NeighborLoader with torch-sparse, {timed(loader)}", faster(loader, batched), ""],
         ["GCN probe, 1,000,000 nodes x 15: one epoch, inference",
-         f"{_time(epoch.seconds)}, {_time(inference)}, {_memory(epoch)}", "", "", ""],
+         f"{timed(epoch.seconds)}, {timed(inference)}, {peak(epoch)}", "", "", ""],
     ]  # fmt: skip
 
 
@@ -196,9 +197,9 @@ def _avx512(figures: Figures) -> str:
     floors = " and ".join(f"{(record.seconds or 0) / (record.floor or 1):.2f}" for record in exact)
     key = "kernel-sums", "exact, compact 10,000 x 512"
     ours, dense = (figures.seconds(*key, name, avx512=True) for name in ("ours, exact", "dense"))
-    return _paragraph(
+    return paragraph(
         "Two cores of an Intel Xeon with AVX-512 take less than half the time. There exact RLD takes "
-        f"{floors} times its matrix products, and the dense definition in torch {_ratio(dense, ours)} times as long as "
+        f"{floors} times its matrix products, and the dense definition in torch {ratio(dense, ours)} times as long as "
         "ours ([rld_avx512.jsonl](bench/results/rld_avx512.jsonl))."
     )
 
@@ -206,9 +207,9 @@ def _avx512(figures: Figures) -> str:
 def _cluster(figures: Figures) -> str:
     def ratio(stage: str) -> str:
         key = "cluster", f"{stage}, fashion-mnist 20,000 x 784"
-        return _ratio(figures.seconds(*key, "Dask workers"), figures.seconds(*key, "one process"))
+        return ratio(figures.seconds(*key, "Dask workers"), figures.seconds(*key, "one process"))
 
-    return _paragraph(
+    return paragraph(
         "Sharing has a cost: workers on the two cores of one machine, compared with one process on both (20,000 "
         f"images, `clorg-scale bench run cluster`), take {ratio('exact RLD')} times as long for exact RLD, "
         f"{ratio('sampled RLD')} times for sampled RLD, {ratio('k-NN, ivf')} times for k-NN with `ivf` and "
@@ -225,10 +226,10 @@ def _coverage(figures: Figures) -> str:
         [record.quality[name] for record in records] for name in ("coverage", "within_3", "below_target")
     )
     reaching = "all" if min(reached) == 1 else f"at least {min(reached):.0%}"
-    return _paragraph(
-        f"The standard errors of sampled RLD, over {records[0].size['seeds']} seeds on each of {_word(cases)} "
+    return paragraph(
+        f"The standard errors of sampled RLD, over {records[0].size['seeds']} seeds on each of {number_word(cases)} "
         "data sets at five temperatures (`clorg-scale bench run rld-coverage`): the exact value lies in the 95 % "
-        f"interval in {_range(covered)} of the runs, and within three standard errors in {_range(within)}. With a "
+        f"interval in {span(covered)} of the runs, and within three standard errors in {span(within)}. With a "
         "target error of "
         f"{records[0].settings['target_error']:g}, {reaching} of the runs on each data set reach it. The order of the "
         "points does not matter."
@@ -244,10 +245,39 @@ def _probes(figures: Figures) -> str:
         if name not in by_name:
             raise InputError(f"The records lack the probe {name}; run 'clorg-scale bench run probes'.")
         q = by_name[name].quality
-        interval = f"{_share(q['low'])} - {_share(q['high'])}"
+        interval = f"{share(q['low'])} - {share(q['high'])}"
         seconds = f"{by_name[name].seconds:.1f}"
-        rows.append([title, _share(q["accuracy"]), interval, f"{q['parameters']:,.0f}", seconds])
+        rows.append([title, share(q["accuracy"]), interval, f"{q['parameters']:,.0f}", seconds])
     return _table(("probe", "accuracy", "95 % interval", "parameters", "seconds"), rows)
+
+
+def _analysis(figures: Figures) -> str:
+    """Each stage of the largest analysis."""
+    largest = max((r for r in figures.all("analyze") if r.contender == WHOLE), key=lambda r: r.size["n"], default=None)
+    if largest is None:
+        raise InputError("The records lack an analysis; run 'python -m bench analyze --imagenet'.")
+    stages = [record for record in figures.all("analyze", largest.case) if record.contender != WHOLE]
+    probes = [record for record in stages if "accuracy" in record.quality]
+    rows = [
+        [stage.contender, timed(stage.seconds), peak(stage) if stage.memory else "",
+         f"{stage.seconds / stage.floor:.1f}" if stage.floor and stage.seconds else ""]
+        for stage in stages
+        if stage not in probes and (stage.seconds or 0) >= 1
+    ]  # fmt: skip
+    listed = ", ".join(
+        f"{probe.contender.replace('_', ' ')} {timed(probe.seconds)} ({share(probe.quality['accuracy'])})"
+        for probe in probes
+    )
+    rows.append([f"**{largest.contender}**", f"**{timed(largest.seconds)}**", f"**{peak(largest)}**", ""])
+    return (
+        _table(("stage", "time", "resident at most", "time / its products or bytes alone"), rows)
+        + "\n"
+        + paragraph(
+            f"`clorg-scale analyze` of {largest.case}, a seeded mixture, memory-mapped (`python -m bench analyze "
+            "--imagenet`). A stage's memory counts the pages of the file that are in memory, that of the whole command "
+            f"does not. Of the probes: {listed}, their accuracy in brackets."
+        )
+    )
 
 
 def _knn_rule(figures: Figures) -> str:
@@ -265,7 +295,7 @@ def _knn_rule(figures: Figures) -> str:
         ratios.append(statistics.median(best.cpu_times) / statistics.median(ours.cpu_times))
         data = case.partition(", k =")[0]
         pipeline = f"{best.contender.removeprefix('FAISS ')}, {best.settings['effort'].replace(',', ' ')}"
-        shares = f"{_share(ours.quality['recall'])} and {_share(best.quality['recall'])}"
+        shares = f"{share(ours.quality['recall'])} and {share(best.quality['recall'])}"
         rows.append([data, f"{target:g}".removeprefix("0"), pipeline, shares, f"{ratios[-1]:.2f}"])
     if not ratios:
         raise InputError("The records lack knn-rule; run 'clorg-scale bench run knn-rule'.")
@@ -274,9 +304,9 @@ def _knn_rule(figures: Figures) -> str:
     return (
         _table(heads, rows)
         + "\n"
-        + _paragraph(
+        + paragraph(
             f"Times are CPU seconds, index and training included, k = {records[0].size['k']}, median of "
-            f"{_word(min(len(record.times) for record in records))} alternating run(s) "
+            f"{number_word(min(len(record.times) for record in records))} alternating run(s) "
             f"(`clorg-scale bench run knn-rule`). Ours, a compiled search by list then, was at least "
             f"{KEPT} times as fast in {ahead} of {len(ratios)} cases, so `ivf` is FAISS's IVF now."
         )
@@ -294,24 +324,25 @@ def _gpu(figures: Figures) -> str:
     leiden, louvain = find("Leiden 1280000"), find("Louvain 1280000")
     found = ", ".join(f"{find(name).quality['Q']:.4f}".removeprefix("0") for name in ("leiden", "louvain"))
     rows = [
-        ["exact RLD, both passes, 50,000 x 512", _time(hopper.seconds),
-         f"the same with our Triton kernels, {_time(triton.seconds)}", _faster(triton.seconds, hopper.seconds)],
-        ["", "", f"the paper's way, dense tensors, {_time(dense.seconds)} and {_memory(dense)}",
-         _faster(dense.seconds, hopper.seconds)],
-        ["exact RLD, both passes, 1,280,000 x 2048", f"{_time(large.seconds)}, {_memory(large)}",
-         f"its matrix products alone, {_time(large.floor)}", f"{(large.seconds or 0) / (large.floor or 1):.1f}"],
-        ["the same as a whole, `rld(method=\"exact\")`", _time(whole.seconds), "", ""],
+        ["exact RLD, both passes, 50,000 x 512", timed(hopper.seconds),
+         f"the same with our Triton kernels, {timed(triton.seconds)}", faster(triton.seconds, hopper.seconds)],
+        ["", "", f"the paper's way, dense tensors, {timed(dense.seconds)} and {peak(dense)}",
+         faster(dense.seconds, hopper.seconds)],
+        ["exact RLD, both passes, 1,280,000 x 2048", f"{timed(large.seconds)}, {peak(large)}",
+         f"its matrix products alone, {timed(large.floor)}", f"{(large.seconds or 0) / (large.floor or 1):.1f}"],
+        ["the same as a whole, `rld(method=\"exact\")`", timed(whole.seconds), "", ""],
         [f"sampled RLD, 200,000 x 512, {sampled.quality['landmarks']:,.0f} landmarks a tile",
-         f"{_time(sampled.seconds)}, off by {sampled.quality['off_by']:.4f}",
-         f"exact, {_time(exact.seconds)}", f"{(sampled.seconds or 0) / (exact.seconds or 1):.1f} times slower"],
-        ["exact k-NN, k = 15, 1,280,000 x 2048", _time(find("k-NN flat 1280000 x 2048").seconds), "", ""],
-        ["Leiden, Louvain on its graph", f"{_time(leiden.seconds)}, {_time(louvain.seconds)}, Q {found}", "", ""],
+         f"{timed(sampled.seconds)}, off by {sampled.quality['off_by']:.4f}",
+         f"exact, {timed(exact.seconds)}", f"{(sampled.seconds or 0) / (exact.seconds or 1):.1f} times slower"],
+        ["exact k-NN, k = 15, 1,280,000 x 2048", timed(find("k-NN flat 1280000 x 2048").seconds), "", ""],
+        ["Leiden, Louvain on its graph", f"{timed(leiden.seconds)}, {timed(louvain.seconds)}, Q {found}", "", ""],
     ]  # fmt: skip
     return _table(("what", "measured", "compared with", "ratio"), rows)
 
 
 BLOCKS: dict[str, Callable[[Figures], str]] = {
     "measured": _measured,
+    "analysis": _analysis,
     "avx512": _avx512,
     "cluster": _cluster,
     "coverage": _coverage,
@@ -334,44 +365,3 @@ def _growth(figures: Figures) -> str:
 
 IMAGES: dict[str, Callable[[Figures], str]] = {"bench/results/rld_scaling.svg": _growth}
 """Images of the README, by their path beside it."""
-
-
-# ---- numbers ---------------------------------------------------------------------------------------------------------
-
-
-def _paragraph(text: str) -> str:
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
-
-
-def _time(seconds: float | None) -> str:
-    """Two digits: 74 ms, 1.4 s, 616 s."""
-    seconds = seconds or 0.0
-    if seconds < 0.95:
-        return f"{1000 * seconds:,.0f} ms" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"
-    return f"{seconds:.1f} s" if seconds < 20 else f"{seconds:,.0f} s"
-
-
-def _memory(record: Record) -> str:
-    size = (record.memory or 0) / 1e6
-    return f"{size:,.0f} MB" if size < 1000 else f"{size / 1000:.1f} GB"
-
-
-def _ratio(theirs: float | None, ours: float | None) -> str:
-    ratio = (theirs or 0.0) / (ours or 1.0)
-    return f"{ratio:.2f}" if ratio < 2 else f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
-
-
-def _faster(theirs: float | None, ours: float | None) -> str:
-    return f"{_ratio(theirs, ours)} times faster"
-
-
-def _share(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")
-
-
-def _range(values: Sequence[float]) -> str:
-    return f"{min(values):.0%} to {max(values):.0%}".replace("%", " %")
-
-
-def _word(number: int) -> str:
-    return ("no", "one", "two", "three", "four", "five", "six")[number] if number < 7 else str(number)

@@ -58,7 +58,8 @@ def knn(
         ``"auto"`` searches exactly while that takes seconds: up to 5,000 points, while n^2 d <= 3e11 on a
         CPU (20,000 points of 784 features) or 5e14 on a GPU, and where k > n / 20. Beyond, it takes ``"ivf"``,
         probes more lists until the recall on the sample is the target, and turns to exact search where two fifths of
-        the lists do not suffice (data without clusters). Where such an index does not fit the memory, of this process
+        the lists do not suffice (data without clusters; a tenth of those on principal axes, where memory is short for
+        all features). Where such an index does not fit the memory, of this process
         or of a worker of `client`, it takes ``"partitioned"``.
 
         Others, by name: ``"flat"`` (exact); ``"ivf"`` (inverted lists, on the CPU over principal axes where a few

@@ -28,7 +28,7 @@ def written(path, *records):
 
 def committed():
     results = ROOT / "bench" / "results"
-    paths = sorted([*results.glob("*.jsonl"), *results.glob("gpu_*.json")])
+    paths = sorted([*results.glob("*.jsonl"), *results.glob("gpu_*.json"), *results.glob("analyze_*.json")])
     return [record for path in paths for record in read_any_records(path)]
 
 

@@ -82,6 +82,7 @@ class FaissIVF:
     def __init__(self, plan: SearchPlan, axes: Floats | None) -> None:
         self.points, self.k, self.seed = plan.points, plan.k, plan.seed
         self.index: Any
+        self.order: Any
         self.whole_fits = _bytes(plan.points.n, plan.points.d) <= plan.budget.spare
         self.rows_at_once = max(ROWS_BETWEEN_INTERRUPTS, min(ROWS_AT_ONCE, plan.budget.blocks // (16 * plan.points.d)))
         self._fill(axes)
@@ -184,6 +185,7 @@ class FaissIVF:
         if self.n_probe >= most:
             if self.axes is None or not self.whole_fits:
                 return False
+            self.index = self.order = None  # the lists on axes go before those of all features come
             self._fill(None)
             return True
         self.n_probe = min(most, math.ceil(self.n_probe * HARDER))
