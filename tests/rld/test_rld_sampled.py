@@ -349,3 +349,28 @@ def test_a_device_without_memory_gives_one_message(monkeypatch):
     near_field = NearField.of(cs.knn(X, 5), tile_order(len(X), 0))
     with pytest.raises(InputError, match="ran out of memory in sampled RLD"):
         sampled_sums(ClassOrderedPoints(X, codes, 5), codes, near_field, TEMPERATURES, target_error=1, device="cpu")
+
+
+def test_no_round_repeats_the_landmarks_of_the_one_before(monkeypatch):
+    """Of 60 classes a tile takes 16 landmarks each, whether 256 are asked for or 900."""
+    prepared = Prepared(*blobs(n=6000, n_classes=60))
+    rounds = []
+    estimate = sampled._Estimator.estimate
+
+    def noted(self, n_landmarks, *, progress):
+        found = estimate(self, n_landmarks, progress=progress)
+        rounds.append((found.n_landmarks, self.times_variance(found)))
+        return found
+
+    monkeypatch.setattr(sampled._Estimator, "estimate", noted)
+    first, error = None, 0.0
+    for target in (0.5, 0.0007):
+        rounds.clear()
+        error, stderr, sums = prepared.estimate(0, target_error=target)
+        taken = [n for n, _ in rounds]
+        first = first or taken[0]
+        assert taken[0] == first >= 2 * sampled.PILOT
+        assert (np.diff(taken) > 0).all()
+        assert rounds[-1][1] <= sampled.VARIANCE_TOLERANCE
+        assert (np.abs(error) <= 4 * stderr).all()
+    assert len(rounds) > 1

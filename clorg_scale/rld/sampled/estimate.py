@@ -174,13 +174,16 @@ def sampled_sums(
 
             engine = BlockEngine(data, device, ordered_map or map)
         estimator = _Estimator(engine, data, temperatures, target_error, seed)
-        wanted, tolerance = PILOT if n_landmarks is None else n_landmarks, 1.0
+        wanted = PILOT if n_landmarks is None else n_landmarks
+        # Of many classes several times as many are taken as asked for, and the first round is no pilot.
+        tolerance = 1.0 if pool.taken(wanted) < 2 * PILOT else VARIANCE_TOLERANCE
         for _ in range(MOST_ROUNDS):
             estimate = estimator.estimate(wanted, progress=progress)
             excess = estimator.times_variance(estimate)
-            if n_landmarks is not None or excess <= tolerance or pool.taken(wanted) >= len(pool.rows):
+            if n_landmarks is not None or excess <= tolerance or estimate.n_landmarks >= len(pool.rows):
                 break
-            wanted, tolerance = int(np.ceil(MARGIN * estimator.times_landmarks(estimate) * wanted)), VARIANCE_TOLERANCE
+            taken = wanted if estimate.n_landmarks < 2 * wanted else estimate.n_landmarks
+            wanted, tolerance = int(np.ceil(MARGIN * estimator.times_landmarks(estimate) * taken)), VARIANCE_TOLERANCE
         return estimator.result(estimate)
 
 
