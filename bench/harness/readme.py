@@ -205,15 +205,15 @@ def _avx512(figures: Figures) -> str:
 
 
 def _cluster(figures: Figures) -> str:
-    def ratio(stage: str) -> str:
+    def times(stage: str) -> str:
         key = "cluster", f"{stage}, fashion-mnist 20,000 x 784"
         return ratio(figures.seconds(*key, "Dask workers"), figures.seconds(*key, "one process"))
 
     return paragraph(
         "Sharing has a cost: workers on the two cores of one machine, compared with one process on both (20,000 "
-        f"images, `clorg-scale bench run cluster`), take {ratio('exact RLD')} times as long for exact RLD, "
-        f"{ratio('sampled RLD')} times for sampled RLD, {ratio('k-NN, ivf')} times for k-NN with `ivf` and "
-        f"{ratio('k-NN, flat')} times with `flat`."
+        f"images, `clorg-scale bench run cluster`), take {times('exact RLD')} times as long for exact RLD, "
+        f"{times('sampled RLD')} times for sampled RLD, {times('k-NN, ivf')} times for k-NN with `ivf` and "
+        f"{times('k-NN, flat')} times with `flat`."
     )
 
 
