@@ -61,8 +61,9 @@ def test_paths_in_contributing_exist():
 
 
 def row(start: str) -> list[list[str]]:
-    """The cells after the first of the table row that starts so; each split at its slashes."""
-    line = re.search(rf"^\| {re.escape(start)}.*$", README, flags=re.M)[0]
+    """The cells after the first of the row of the table of both networks that starts so; each split at its slashes."""
+    table = README[README.index("| | contrastive | supervised |") :]
+    line = re.search(rf"^\| {re.escape(start)}.*$", table, flags=re.M)[0]
     return [cell.strip().split(" / ") for cell in line.strip("|").split("|")[1:]]
 
 
