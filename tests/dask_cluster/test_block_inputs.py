@@ -25,17 +25,6 @@ from clorg_scale.store.block_sources import block_source
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def client():
-    with (
-        distributed.LocalCluster(
-            2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs="CRITICAL"
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
-
-
 def blobs(n=5_000, d=24, n_classes=5, seed=0):
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, n_classes, n)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
@@ -28,17 +28,6 @@ from clorg_scale.store.growing import GrowingNpy
 from clorg_scale.store.layout import PROGRESS
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def client():
-    with (
-        distributed.LocalCluster(
-            2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs="CRITICAL"
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
 
 
 @pytest.fixture
