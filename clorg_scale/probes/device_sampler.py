@@ -55,9 +55,8 @@ class DeviceNeighborSampler:
             self.indptr, self.indices, self.values, self._inclusion[fanout], targets, seed=seed
         )
         sources, indices = self._renumbered(targets, nodes)
-        return Block(
-            sources, len(targets), indptr, indices, values, *self._transposed(indptr, indices, values, sources)
-        )
+        transposed = self._transposed(indptr, indices, values, sources)
+        return Block(sources, slice(0, len(targets)), indptr, indices, values, *transposed)
 
     def _renumbered(self, targets: Array, nodes: Array) -> tuple[Array, Array]:
         """Nodes of the block, targets first, and for each sampled entry its place among them."""

@@ -92,7 +92,7 @@ class GCNProbe(Parameters):
         Training stops here at the latest.
     max_seconds
         No epoch is begun that would end later than this, as far as those before it tell; None sets no limit. ``"auto"``
-        sets 90 s on graphs whose epochs take seconds (`planning.LONG_EPOCH`): there time ends training, at an epoch
+        sets 60 s on graphs whose epochs take seconds (`planning.LONG_EPOCH`): there time ends training, at an epoch
         that depends on the machine, and `stopped_by_` says so.
     patience
         Epochs without a lower loss on the held-out nodes after which training stops; the weights of the best

@@ -69,8 +69,12 @@ class GraphConvolution(nn.Module):  # type: ignore[misc]
 
     def forward(self, propagation: Propagation, h: Tensor) -> Tensor:
         """(targets, n_out) from h (sources, n_in)."""
-        neighbors = _propagate(propagation, h, self.weight)
-        return neighbors + self.self_weight * (h[propagation.targets] @ self.weight) + self.bias
+        # Sums are made at the narrower of both widths: with many classes, one product of the output's size.
+        if self.weight.shape[0] > self.weight.shape[1]:
+            h = h @ self.weight
+            return propagation @ h + self.self_weight * h[propagation.targets] + self.bias
+        together = propagation @ h + self.self_weight * h[propagation.targets]
+        return torch.addmm(self.bias, together, self.weight)
 
 
 class SAGEConvolution(nn.Module):  # type: ignore[misc]
@@ -88,15 +92,11 @@ class SAGEConvolution(nn.Module):  # type: ignore[misc]
 
     def forward(self, propagation: Propagation, h: Tensor) -> Tensor:
         """(targets, n_out) from h (sources, n_in)."""
-        neighbors = _propagate(propagation, h, self.weight)
-        return neighbors + h[propagation.targets] @ self.self_weight + self.bias
-
-
-def _propagate(propagation: Propagation, h: Tensor, weight: Tensor) -> Tensor:
-    """M H W, the narrower of H and H W going through the sparse product."""
-    if weight.shape[0] > weight.shape[1]:
-        return propagation @ (h @ weight)
-    return (propagation @ h) @ weight
+        own = torch.addmm(self.bias, h[propagation.targets], self.self_weight)
+        # The narrower of H and H W goes through the sparse product.
+        if self.weight.shape[0] > self.weight.shape[1]:
+            return own + propagation @ (h @ self.weight)
+        return torch.addmm(own, propagation @ h, self.weight)
 
 
 def _xavier(n_in: int, n_out: int, generator: torch.Generator) -> Tensor:

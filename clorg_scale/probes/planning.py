@@ -30,7 +30,7 @@ DEFAULT_HIDDEN, DEFAULT_LAYERS = 16, 2
 CHEAP_INFERENCE = 10_000_000
 """Entries and logits of one inference below which every epoch is validated: some hundredths of a second."""
 
-LONG_EPOCH, MAX_SECONDS = 50_000_000, 90.0
+LONG_EPOCH, MAX_SECONDS = 50_000_000, 60.0
 """Entries and logits of an inference above which epochs take seconds, and the time that training takes at most there:
 both networks of an analysis, label propagation and votes then end within five minutes. Below, results never depend on
 the clock."""

@@ -123,7 +123,7 @@ def block_propagation(block: Block, device: torch.device) -> Propagation:
     return Propagation(
         _csr_tensor(block.indptr, block.indices, block.values, (block.n_targets, n_sources), device),
         _csr_tensor(block.indptr_t, block.indices_t, block.values_t, (n_sources, block.n_targets), device),
-        slice(0, block.n_targets),
+        block.targets if isinstance(block.targets, slice) else as_tensor(block.targets, device),
     )
 
 

@@ -28,9 +28,9 @@ class Block:
     Attributes
     ----------
     sources
-        (n_sources,) int64 nodes of the columns; the first `n_targets` are the target nodes themselves.
-    n_targets
-        Number of rows.
+        (n_sources,) int64 nodes of the columns, the target nodes first; or the labels that these show.
+    targets
+        Where the targets stand among the sources: the first of them, or each at the label that it shows.
     indptr, indices, values
         CSR rows, int32 and float32, over positions in `sources`; the expectation of the rows is that of the whole
         matrix.
@@ -39,13 +39,18 @@ class Block:
     """
 
     sources: Array
-    n_targets: int
+    targets: slice | Array
     indptr: Array
     indices: Array
     values: Array
     indptr_t: Array
     indices_t: Array
     values_t: Array
+
+    @property
+    def n_targets(self) -> int:
+        """Number of rows."""
+        return len(self.indptr) - 1
 
 
 class Rows(NamedTuple):
@@ -79,7 +84,14 @@ class NeighborSampler:
         self._position = np.full(len(indptr) - 1, -1, dtype=np.int32)
         self._inclusion: dict[int, tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]] = {}
 
-    def sample(self, seeds: npt.NDArray[np.int64], fanouts: Sequence[int], *, seed: int) -> list[Block]:
+    def sample(
+        self,
+        seeds: npt.NDArray[np.int64],
+        fanouts: Sequence[int],
+        *,
+        seed: int,
+        shown: npt.NDArray[np.int64] | None = None,
+    ) -> list[Block]:
         """Sample the blocks of a network of ``len(fanouts)`` layers, the one next to the input first.
 
         Parameters
@@ -90,11 +102,21 @@ class NeighborSampler:
             Neighbors per node, for the hop next to the seeds first.
         seed
             Equal seeds give equal samples.
+        shown
+            (n,) labels. If given, the sources of the first block are these rather than nodes: nodes that the network
+            knows by their label alone need no row each, and there are many more of them than labels.
         """
-        return sample_hops(self.block, np.ascontiguousarray(seeds, dtype=np.int64), fanouts, seed)
+        return sample_hops(self.block, np.ascontiguousarray(seeds, dtype=np.int64), fanouts, seed, shown=shown)
 
-    def block(self, targets: npt.NDArray[np.int64], fanout: int, *, seed: int) -> Block:
-        """Sample one hop: rows of the `targets` (distinct nodes).
+    def block(
+        self,
+        targets: npt.NDArray[np.int64],
+        fanout: int,
+        *,
+        seed: int,
+        shown: npt.NDArray[np.int64] | None = None,
+    ) -> Block:
+        """Sample one hop: rows of the `targets` (distinct nodes); by the labels `shown` (n,), or by node.
 
         Raises
         ------
@@ -113,16 +135,26 @@ class NeighborSampler:
         state = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
         matrix, sample = Rows(self.indptr, self.indices, self.values), Rows(indptr, nodes, values)
         _sample_rows(matrix, scale, targets, state, sample)
-        sources, indices = _renumber(targets, nodes, self._position)
+        places: slice | npt.NDArray[np.int64] = slice(0, len(targets))
+        if shown is None:
+            sources, indices = _renumber(targets, nodes, self._position)
+        else:
+            sources, places, indices = np.arange(shown.max() + 1), shown[targets], _labels_of(nodes, shown)
         transposed = _transpose(indptr, indices, values, len(sources))
-        return Block(sources, len(targets), indptr, indices, values, *transposed)
+        return Block(sources, places, indptr, indices, values, *transposed)
 
 
-def sample_hops(block: Callable[..., Block], targets: Array, fanouts: Sequence[int], seed: int) -> list[Block]:
-    """Blocks of one hop after the other, each with a seed of its own; the one farthest from the targets first."""
+def sample_hops(
+    block: Callable[..., Block], targets: Array, fanouts: Sequence[int], seed: int, **of_farthest: Any
+) -> list[Block]:
+    """Blocks of one hop after the other, each with a seed of its own; the one farthest from the targets first.
+
+    Other arguments are for the block of the farthest hop alone.
+    """
     blocks: list[Block] = []
     for hop, fanout in enumerate(fanouts):
-        blocks.append(block(targets, fanout, seed=seed * len(fanouts) + hop))
+        others = of_farthest if hop == len(fanouts) - 1 else {}
+        blocks.append(block(targets, fanout, seed=seed * len(fanouts) + hop, **others))
         targets = blocks[-1].sources
     return blocks[::-1]
 
@@ -215,6 +247,15 @@ def _hash(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     x = (x ^ (x >> np.uint64(30))) * _MIX_1
     x = (x ^ (x >> np.uint64(27))) * _MIX_2
     return x ^ (x >> np.uint64(31))
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def _labels_of(nodes, shown):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Labels that some nodes show."""
+    labels = np.empty(len(nodes), dtype=np.int32)
+    for entry in prange(len(nodes)):
+        labels[entry] = shown[nodes[entry]]
+    return labels
 
 
 @njit(cache=True, nogil=True)

@@ -178,22 +178,32 @@ class Trainer:
         n_batches = -(-len(masked) // self.schedule.batch_size)  # type: ignore[operator]
         for seeds in np.array_split(rng.permutation(masked), n_batches):
             start = time.perf_counter()
-            blocks = self._sample(seeds, int(rng.integers(2**62)))
+            blocks = self._sample(seeds, int(rng.integers(2**62)), shown)
             sampled = time.perf_counter()
             device, sources = self.nodes.device, blocks[0].sources
-            h = self.network.embed(shown[as_tensor(sources, device)], self.nodes.read_features(sources))
+            labels = as_tensor(sources, device) if self._by_label else shown[as_tensor(sources, device)]
+            h = self.network.embed(labels, self.nodes.read_features(sources))
             logits = self.network([block_propagation(block, device) for block in blocks], h)
             self.seconds["sampling"] += sampled - start
             self.seconds["training"] += time.perf_counter() - sampled
             yield seeds, logits
 
-    def _sample(self, seeds: npt.NDArray[np.int64], seed: int) -> list[Block]:
+    @property
+    def _by_label(self) -> bool:
+        """Whether nodes are known by their label alone, so that these are what the first layer's matrix is over.
+
+        On a GPU, whose products are balanced by rows, the transpose would have few long ones.
+        """
+        return self.nodes.features is None and isinstance(self.sampler, NeighborSampler)
+
+    def _sample(self, seeds: npt.NDArray[np.int64], seed: int, shown: Tensor) -> list[Block]:
         """Sample neighborhoods, leaving PyTorch's number of threads as it is.
 
         Numba's OpenMP layer sets it for the whole process, and the order of PyTorch's sums depends on it.
         """
         threads = torch.get_num_threads()
-        blocks = self.sampler.sample(seeds, self.schedule.fanouts, seed=seed)  # type: ignore[union-attr]
+        by_label = {"shown": shown.numpy()} if self._by_label else {}
+        blocks = self.sampler.sample(seeds, self.schedule.fanouts, seed=seed, **by_label)  # type: ignore[union-attr]
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         return blocks

@@ -180,3 +180,29 @@ def test_many_features_are_for_tensor_cores(monkeypatch):
     assert exact_engine(few).name == "flat(cuvs)"
     monkeypatch.setattr(flat_torch, "has_tensor_cores", lambda: False)
     assert exact_engine(many).name == "flat(cuvs)"
+
+
+@pytest.mark.parametrize("order", ["random", "descending"])
+def test_later_blocks_are_asked_for_as_many_as_they_probably_hold(order):
+    rng = np.random.default_rng(0)
+    queries, points = rng.normal(size=(40, 8)).astype(np.float32), rng.normal(size=(4000, 8)).astype(np.float32)
+    if order == "descending":
+        points = np.ascontiguousarray(points[np.argsort(-((points - queries[0]) ** 2).sum(1))])
+        queries = queries[:1] + 1e-3 * queries
+    asked = []
+
+    def find(some, block, k, inner_product):
+        asked.append((len(some), k))
+        return flat_faiss.search_block(some, block, k, inner_product)
+
+    blocks = [(start, points[start : start + 400]) for start in range(0, 4000, 400)]
+    keys, ids = flat_faiss.HeapSearch("flat", find).search(queries, blocks, 100, False)
+    expected, expected_ids = faiss.knn(queries, points, 100)
+    np.testing.assert_allclose(keys, expected, rtol=1e-4)
+    assert (np.sort(ids) == np.sort(expected_ids)).mean() > 0.999
+    if order == "random":
+        assert max(k for n, k in asked[-5:] if n == len(queries)) < 50
+        assert sum(n for n, k in asked[5:] if k == 100) < 8, asked  # hardly any query is asked again
+    else:  # every block holds them all: asked for twice once, then at once
+        assert [k for _, k in asked[1:]].count(100) == 9
+        assert sum(k < 100 for _, k in asked) == 1

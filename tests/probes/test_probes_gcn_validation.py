@@ -94,7 +94,7 @@ def test_validation_is_rarer_where_inference_costs_more_than_training():
 
 def test_only_graphs_of_long_epochs_have_a_limit_of_time_by_default():
     assert time_allowed(GraphSize(70_000, 1_500_000, 10, 0, 16, 2)) is None
-    assert time_allowed(GraphSize(1_281_167, 26_000_000, 1000, 0, 16, 2)) == 90
+    assert time_allowed(GraphSize(1_281_167, 26_000_000, 1000, 0, 16, 2)) == 60
 
 
 def test_a_sample_of_the_held_out_nodes_is_scored(blocks_graph, monkeypatch):

@@ -43,6 +43,35 @@ def test_sample_is_a_part_of_the_neighborhood(seed, fanout, n):
     assert abs(matrix.T - back).sum() == 0
 
 
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10_000), fanout=st.integers(1, 12), n=st.integers(3, 60))
+def test_a_block_over_labels_is_that_over_the_nodes_that_show_them(seed, fanout, n):
+    A, rng = graph(n, seed), np.random.default_rng(seed)
+    seeds, shown, rows_of_labels = rng.permutation(n)[: n // 2 + 1], rng.integers(0, 4, n), rng.normal(size=(4, 3))
+    sampler = NeighborSampler(A.indptr, A.indices, A.data)
+    by_node, last = sampler.sample(seeds, (fanout, fanout), seed=seed)
+    by_label, same_last = sampler.sample(seeds, (fanout, fanout), seed=seed, shown=shown)
+    np.testing.assert_array_equal(last.sources, same_last.sources)  # only the farthest hop is by label
+    np.testing.assert_array_equal(shown[last.sources], by_label.targets)
+
+    def product(block, h):
+        shape = (block.n_targets, len(block.sources))
+        return sp.csr_matrix((block.values, block.indices, block.indptr), shape) @ h[: len(block.sources)]
+
+    def back(block, g):
+        shape = (len(block.sources), block.n_targets)
+        return sp.csr_matrix((block.values_t, block.indices_t, block.indptr_t), shape) @ g
+
+    np.testing.assert_allclose(
+        product(by_label, rows_of_labels), product(by_node, rows_of_labels[shown[by_node.sources]]), atol=1e-5
+    )
+    gradient, expected = rng.normal(size=(by_node.n_targets, 3)), np.zeros((4, 3))
+    np.add.at(expected, shown[by_node.sources], back(by_node, gradient))
+    found = back(by_label, gradient)
+    np.testing.assert_allclose(found, expected[: len(found)], atol=1e-5)
+    assert not expected[len(found) :].any()
+
+
 def same_neighbors(weights, n):
     """n nodes whose rows all hold the same neighbors: their samples are independent draws of one row."""
     size, width = n + len(weights), len(weights)
