@@ -23,9 +23,8 @@ from clorg_scale.progress import Advance
 
 __all__ = ["FewScores"]
 
-SETTLED, PATIENCE = 1e-3, 2
-"""Alpha is chosen by iterations that end once two steps in turn change the accuracy on held-out nodes by less, and no
-larger alpha is tried after so many without a higher accuracy."""
+SETTLED = 1e-3
+"""Alpha is chosen by iterations that end once two steps in turn change the accuracy on held-out nodes by less."""
 
 
 class FewScores:
@@ -86,8 +85,9 @@ class FewScores:
         return kept.taken(places), alpha, n_steps
 
     def _choose(self, alphas: Sequence[float], seed: int) -> tuple[float, KeptScores | None]:
-        """Choose the alpha that best predicts a tenth of the labeled nodes, from small to large ones.
+        """Choose the alpha that best predicts a tenth of the labeled nodes.
 
+        From the third of them on larger ones are tried as long as they do better, and smaller ones if none did.
         Returns it, and scores from which the labels of all labeled nodes can go on.
         """
         codes = self._edges.codes
@@ -96,16 +96,20 @@ class FewScores:
             return alphas[len(alphas) // 2], None
         shown = np.full_like(codes, -1)
         shown[shown_nodes] = codes[shown_nodes]
-        correct: list[int] = []
-        scores: KeptScores | None = None
-        for alpha in alphas:
-            # The solution for one alpha is near that for the next.
-            watch = _Accuracy(held_out, codes[held_out])
-            scores, _ = self._spread(self._edges._replace(codes=shown), alpha, KEPT_FOR_ALPHA, scores, watch)
-            correct.append(watch.correct[-1])
-            if len(correct) - 1 - int(np.argmax(correct)) >= PATIENCE:
+        edges = self._edges._replace(codes=shown)
+        best, most, scores = alphas[0], -1, None
+        first = min(2, len(alphas) - 1)
+        for direction in (alphas[first:], alphas[:first][::-1]):
+            for alpha in direction:
+                # The solution for one alpha is near that for the next.
+                watch = _Accuracy(held_out, codes[held_out])
+                scores, _ = self._spread(edges, alpha, KEPT_FOR_ALPHA, scores, watch)
+                if watch.correct[-1] <= most:
+                    break
+                best, most = alpha, watch.correct[-1]
+            if best != alphas[first]:
                 break
-        return alphas[int(np.argmax(correct))], scores
+        return best, scores
 
     def _spread(
         self, edges: Edges, alpha: float, kept: int, start: KeptScores | None, watch: _Accuracy | None = None

@@ -191,21 +191,21 @@ def test_what_dropped_scores_may_lack_is_bounded(seed, alpha):
     assert best.certain_share_ == sure.mean()
 
 
-def test_alpha_of_few_classes_kept_is_near_the_best():
+@pytest.mark.parametrize(("labeled", "wide"), [(0.1, 20), (0.2, 20), (0.9, 60)])
+def test_alpha_of_few_classes_kept_is_near_the_best(labeled, wide):
+    """Few labels must travel far (large alpha); many, among classes that overlap, need not (small alpha)."""
     n, n_classes = 2000, 40
     rng = np.random.default_rng(1)
     labels = rng.integers(n_classes, size=n)
     order = np.argsort(labels, kind="stable")
-    near = order[np.clip(np.argsort(order)[:, None] + rng.integers(-20, 21, (n, 8)), 0, n - 1)]
+    near = order[np.clip(np.argsort(order)[:, None] + rng.integers(-wide, wide + 1, (n, 8)), 0, n - 1)]
     lists = sp.csr_matrix((np.ones(8 * n, np.float32), near.ravel(), np.arange(0, 8 * n + 1, 8)), shape=(n, n))
     graph = lists.maximum(lists.T).tocsr()
-    mask = rng.random(n) < 0.2
-    scores = {
-        kind: LabelPropagationProbe(scores=kind).fit(graph, labels, mask).score(labels, ~mask)
-        for kind in ("all", "best")
-    }
-    assert scores["best"] == pytest.approx(scores["all"], abs=0.01)
-    assert scores["all"] > 0.8
+    mask = rng.random(n) < labeled
+    probes = {kind: LabelPropagationProbe(scores=kind).fit(graph, labels, mask) for kind in ("all", "best")}
+    scores = {kind: probe.score(labels, ~mask) for kind, probe in probes.items()}
+    assert scores["best"] == pytest.approx(scores["all"], abs=0.02)
+    assert scores["all"] > 0.5
 
 
 def test_memory_that_does_not_suffice():
