@@ -30,15 +30,23 @@ class Propagation:
         Its transpose, sparse CSR; None where no gradient is wanted.
     targets
         Where the targets stand among the sources.
+    rows
+        Rows of the product that are wanted; None: all.
     """
 
     matrix: Tensor
     transposed: Tensor | None
     targets: slice | Tensor
+    rows: Tensor | None = None
 
     def __matmul__(self, h: Tensor) -> Tensor:
-        """M h for h (sources, width)."""
-        return _SparseProduct.apply(self, h)
+        """M h for h (sources, width), or the rows of it that are wanted."""
+        product = _SparseProduct.apply(self, h)
+        return product if self.rows is None else product[self.rows]
+
+    def to_rows(self, rows: Tensor) -> Propagation:
+        """The same matrix over all nodes, of whose product only some rows are wanted."""
+        return Propagation(self.matrix, self.transposed, rows, rows)
 
 
 class _SparseProduct(torch.autograd.Function):  # type: ignore[misc]

@@ -170,10 +170,11 @@ class Trainer:
         if self.whole is not None:
             start = time.perf_counter()
             h = self.network.embed(shown, self.nodes.resident)
-            logits = self.network([self.whole] * len(self.network.layers), h)
-            chosen = logits[torch.from_numpy(masked).to(self.nodes.device)]
+            # Of the last layer, as wide as there are classes, only the rows that the loss is taken on.
+            last = self.whole.to_rows(torch.from_numpy(masked).to(self.nodes.device))
+            logits = self.network([self.whole] * (len(self.network.layers) - 1) + [last], h)
             self.seconds["training"] += time.perf_counter() - start
-            yield masked, chosen
+            yield masked, logits
             return
         n_batches = -(-len(masked) // self.schedule.batch_size)  # type: ignore[operator]
         for seeds in np.array_split(rng.permutation(masked), n_batches):
