@@ -1,4 +1,4 @@
-"""What all tests share: one thread of torch where that is faster, and a list of the tests that did not run."""
+"""What all tests share: one thread of torch where that is faster, short trainings, a list of tests that did not run."""
 
 from collections import defaultdict
 
@@ -14,6 +14,14 @@ def one_torch_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def few_epochs(monkeypatch):
+    """Graph networks train ten epochs, in tests that do not look at what they learn."""
+    from clorg_scale.probes import GCNProbe
+
+    monkeypatch.setitem(GCNProbe.__init__.__kwdefaults__, "max_epochs", 10)
 
 
 def pytest_terminal_summary(terminalreporter):

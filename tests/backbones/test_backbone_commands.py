@@ -1,6 +1,7 @@
 """`train` and `embed` on the command line: from images to embeddings, mistakes, a training that is killed."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 
@@ -9,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
-from command_line import CONSOLE_SCRIPT, assert_one_sentence, run, run_process, tree
+from command_line import CONSOLE_SCRIPT, assert_one_sentence, run, tree
 from small_backbones import save_images
 
 import clorg_scale as cs
@@ -74,6 +75,18 @@ def test_the_command_line_from_images_to_embeddings(tmp_path):
     np.testing.assert_allclose(np.linalg.norm(projected.embeddings, axis=1), 1, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def small_training(tmp_path_factory):
+    """Folder of a training that every test may copy."""
+    folder = tmp_path_factory.mktemp("trained")
+    save_images(folder / "images" / "train", 24)
+    images = load_images(str(folder / "images"), image_size=16)
+    network = backbones.build("resnet18", image_size=16, width=4)
+    settings = {"method": "supervised", "epochs": 1, "batch_size": 8, "device": "cpu"}
+    backbones.train(images, network, out=folder / "training", **settings)
+    return folder / "training"
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -93,7 +106,9 @@ def test_the_command_line_from_images_to_embeddings(tmp_path):
         (("embed", "--first", "0"), "images to take must be a whole number from 1"),
     ],
 )
-def test_mistakes_on_the_command_line_get_one_sentence_and_write_nothing(arguments, word, tmp_path, monkeypatch):
+def test_mistakes_on_the_command_line_get_one_sentence_and_write_nothing(
+    arguments, word, tmp_path, monkeypatch, small_training
+):
     save_images(tmp_path / "images" / "train", 24)
     save_images(tmp_path / "images" / "test", 24)
     monkeypatch.chdir(tmp_path)
@@ -102,15 +117,7 @@ def test_mistakes_on_the_command_line_get_one_sentence_and_write_nothing(argumen
     if arguments[0] == "train":
         options |= {"--method": "supervised", "--epochs": "1", "--batch-size": "8", "--width": "4"}
     elif "--checkpoint" not in arguments:
-        backbones.train(
-            load_images("images", image_size=16),
-            backbones.build("resnet18", image_size=16, width=4),
-            method="supervised",
-            epochs=1,
-            batch_size=8,
-            device="cpu",
-            out="trained",
-        )
+        shutil.copytree(small_training, "trained")
         options |= {"--checkpoint": "trained"}
         before = tree(tmp_path)
     options |= dict(zip(arguments[1::2], arguments[2::2], strict=True))
@@ -180,14 +187,16 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
         "--out",
     ]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert run_process(*command, whole).code == 0
-    with subprocess.Popen([*CONSOLE_SCRIPT, *command, str(parts)], stdout=subprocess.PIPE, text=True) as process:
+    assert run(*command, whole).code == 0
+    killed = [*CONSOLE_SCRIPT, *command, str(parts)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as in this process: the order of sums is the same
+    with subprocess.Popen(killed, stdout=subprocess.PIPE, text=True, env=environment) as process:
         for line in process.stdout:
             if line.startswith("epoch    3"):
                 process.kill()
                 break
     assert 2 <= backbones.load_backbone(parts)[1]["epochs_done"] <= 3
-    done = run_process(*command, parts)
+    done = run(*command, parts)
     assert done.code == 0, done.err
     assert "epoch    2" not in done.out
     expected, found = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (whole, parts))

@@ -243,8 +243,9 @@ def test_doctor():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_epochs")
 def test_demo(tmp_path, monkeypatch):
-    """As it is, but for the maps, of fewer points: those of 10,000 take longer than all the rest."""
+    """As it is, but for maps of fewer points and graph networks of few epochs: those take longer than all the rest."""
     monkeypatch.setattr(demo, "analyze", partial(cs.analyze, map_points=500))
     done = run("demo", "--out", tmp_path / "demo")
     assert (done.code, done.err) == (0, "")

@@ -16,7 +16,7 @@ pytest.importorskip("distributed")
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
-from command_line import assert_one_sentence, run_process
+from command_line import assert_one_sentence, run, run_process
 from small_backbones import save_images, shapes, small
 
 from clorg_scale import backbones
@@ -149,7 +149,7 @@ def test_the_command_on_workers_of_this_machine(tmp_path):
     result = run_process(*given, "--out", tmp_path / "many", "--dask", "local", timeout=300)
     assert result.code == 0, result.err
     assert "10 embeddings of" in result.out
-    refused = run_process(*given, "--out", tmp_path / "e", "--dask", "nowhere")
+    refused = run(*given, "--out", tmp_path / "e", "--dask", "nowhere")
     warning, error = refused.err.splitlines(keepends=True)
     assert "has no train/" in warning
     assert_one_sentence(replace(refused, err=error), "is no Dask cluster")

@@ -15,7 +15,7 @@ import pytest
 
 distributed = pytest.importorskip("distributed")
 
-from command_line import assert_one_sentence, run_process
+from command_line import assert_one_sentence, run
 
 from clorg_scale import scheduler
 from clorg_scale.distributed import connect, ordered_map
@@ -101,8 +101,8 @@ def cluster(**options):
 
 
 def test_a_port_that_never_answers_on_the_command_line(files, tmp_path):
-    with listening(kept.append) as address:  # without an end to the waiting, the timeout of the process is reached
-        result = run_process("rld", *files, "--dask", address, "--out", tmp_path / "rld.json")
+    with listening(kept.append) as address:  # without an end to the waiting, the timeout of the tests is reached
+        result = run("rld", *files, "--dask", address, "--out", tmp_path / "rld.json")
     assert_one_sentence(result, "accepts connections, but no Dask scheduler answers there within 8 s")
     assert not (tmp_path / "rld.json").exists()
 
@@ -182,7 +182,7 @@ def test_workers_without_this_version_of_the_package(files, tmp_path, source, se
     (tmp_path / "packages" / "clorg_scale").mkdir(parents=True)
     (tmp_path / "packages" / "clorg_scale" / "__init__.py").write_text(source)
     with cluster(n_workers=0) as started, worker(started.scheduler_address, tmp_path / "packages"):
-        result = run_process("rld", *files, "--dask", started.scheduler_address) if "raise" in source else None
+        result = run("rld", *files, "--dask", started.scheduler_address) if "raise" in source else None
         with distributed.Client(started) as client:
             client.wait_for_workers(1, timeout=60)
             with pytest.raises(InputError, match=re.escape(sentence)):

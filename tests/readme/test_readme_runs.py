@@ -26,10 +26,11 @@ def images(network: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     "probes", [pytest.param("knn", id="quick"), pytest.param(None, id="as written", marks=pytest.mark.slow)]
 )
+@pytest.mark.usefixtures("few_epochs")
 def test_commands_run(tmp_path, monkeypatch, probes):
     """In the order of the README, in one folder; `compare` gets copies of the two analyses.
 
-    Graph networks train half a minute, so the quick variant leaves them out.
+    The quick variant leaves out graph networks.
     """
     monkeypatch.chdir(tmp_path)
     for file, labels, network, split in (
@@ -55,8 +56,9 @@ def test_commands_run(tmp_path, monkeypatch, probes):
 @pytest.mark.parametrize(
     "quick", [pytest.param(True, id="quick"), pytest.param(False, id="as written", marks=pytest.mark.slow)]
 )
+@pytest.mark.usefixtures("few_epochs")
 def test_python_runs(tmp_path, monkeypatch, quick):
-    """Line by line as it stands; the quick variant trains no graph network, which takes half a minute."""
+    """Line by line as it stands; the quick variant trains no graph network."""
     monkeypatch.chdir(tmp_path)
     (code,) = blocks("python")
     if quick or not HAS_TORCH:
