@@ -110,7 +110,7 @@ function drawStudies() {
       ["neighbors k", "k", ["label_fraction", "temperature"]],
       ["temperature T of the graph", "temperature", ["label_fraction", "k"]],
     ]) {
-      const [figure] = figures(parent, [`By ${title}${several && analyses.length <= 3 ? " · " + a.name : ""}`]);
+      const [figure] = figures(parent, [`By ${title}${several ? " · " + a.name : ""}`]);
       later.push(() => curves(figure, seriesOver(x, ...fixed), { xLabel: title, yLabel: "accuracy", title: `Accuracy by ${title}`, named: true, fromZero: false }));
     }
   }

@@ -103,6 +103,8 @@ function drawPairs() {
   const shown = new Set(modelsShown("pairs", drawPairs)), tell = several && shown.size > 1;
   const rows = pageData.mixing.flatMap((m, i) => shown.has(analyses[i]) ? m.pairs.map(pair => ({ i, pair })) : []);
   if (!rows.length) { html("p", { class: "note" }, "No two classes share anything.", parent); return; }
+  const one = several && !tell ? [...shown][0].name : "";  // said on paper and in pictures, too
+  if (one) html("h3", {}, one, parent);
   const table = newTable(parent, [...(tell ? ["model"] : []), "class", "other class", "share of the class in the other", "share of the other in the class"]);
   rows.sort((p, q) => q.pair[2] + q.pair[3] - p.pair[2] - p.pair[3]);
   for (const { i, pair: [a, b, ab, ba] } of rows) {
@@ -115,7 +117,8 @@ function drawPairs() {
       html("span", {}, `${(100 * v).toFixed(1)}\u00a0%`, cell);
     }
   }
-  makeTable(table, { caption: "Pairs of classes that mix", first: 12, onRow: row => highlightClass(row ? Number(row.dataset.class) : -1) });
+  if (one) table.dataset.model = one;
+  makeTable(table, { caption: `Pairs of classes that mix${one && `, ${one}`}`, first: 12, onRow: row => highlightClass(row ? Number(row.dataset.class) : -1) });
   const left = pageData.mixing.reduce((sum, m, i) => sum + (shown.has(analyses[i]) ? m.n_pairs - m.pairs.length : 0), 0);
   if (left) html("p", { class: "note" }, `The pairs that mix most; ${left.toLocaleString("en")} more share less.`, parent);
 }

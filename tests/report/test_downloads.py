@@ -186,5 +186,7 @@ def test_eight_models_that_are_no_training(browser, downloads, tmp_path):
     browser.execute_script("arguments[0].value = 3; arguments[0].dispatchEvent(new Event('change'))", box)
     a, b, *_ = describe_mixing(models["d_network_with_a_long_name"])["pairs"][0]
     first = browser.find_element("css selector", "#pairs tbody tr").text
+    assert browser.find_element("css selector", "#pairs h3").text == "d_network_with_a_long_name"
+    assert "d_network_with_a_long_name" in saved(browser, downloads, "pairs", "svg").decode()
     assert all(models["d_network_with_a_long_name"].classes[c][:20] in first for c in (a, b))
     assert len(browser.find_elements("css selector", "#method details")) == 8

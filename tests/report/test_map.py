@@ -185,6 +185,32 @@ def test_search_finds_classes_and_rows(browser, tmp_path):
     assert [button.text for button in chosen] == ["class 4", "class 7"]
 
 
+def marked(browser):
+    """Whether each map shows a ring around a point."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('canvas.overlay')].map(c => !c.hidden &&"
+        " c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 0))"
+    )
+
+
+@pytest.mark.browser
+def test_a_point_is_marked_on_the_maps_of_all_models(browser, tmp_path):
+    """Under the pointer on one of them, or in a table."""
+    from selenium.webdriver import ActionChains
+
+    first = record(name="a", n_map=1)
+    row = first.point_map.index[0]
+    first = replace(first, suspects=[replace(first.suspects[0], index=row), first.suspects[1]])
+    opened(browser, cs.compare({"a": first, "b": replace(first, name="b")}).report(tmp_path / "page.html"))
+    assert marked(browser) == [False, False]
+    ActionChains(browser).move_to_element(browser.find_element("css selector", "canvas")).perform()
+    assert marked(browser) == [True, True]
+    ActionChains(browser).move_to_element(browser.find_element("css selector", "h1")).perform()
+    assert marked(browser) == [False, False]
+    ActionChains(browser).move_to_element(browser.find_element("css selector", f"[data-row='{row}'] td")).perform()
+    assert marked(browser) == [True, True]
+
+
 SCRIPTS = [
     "<script>planted=1</script>", "</script><script>planted=1</script>", "<img src=x onerror=planted=1>",
     '"><svg onload=planted=1>', "' onmouseover='planted=1' x='", "javascript:planted=1",
