@@ -156,14 +156,14 @@ function communityTable(figure, a, i) {  // of many classes: what each community
   const counts = a.communities.class_by_community, table = newTable(figure, ["community", "points", "classes", "largest class", "others"]);
   a.communities.sizes.forEach((size, m) => {
     const held = counts.map((row, c) => [row[m], c]).filter(p => p[0]).sort((p, q) => q[0] - p[0]), total = held.reduce((sum, p) => sum + p[0], 0) || 1;
-    const part = ([k, c]) => `${clip(a.classes[c], 26)} ${(100 * k / total).toFixed(0)}\u00a0%`, row = html("tr", {}, null, table.tBodies[0]);
+    const part = ([k, c]) => `${clip(a.classes[c], 26)} (${k < 0.005 * total ? "<1" : (100 * k / total).toFixed(0)}\u00a0%)`, row = html("tr", {}, null, table.tBodies[0]);
     html("th", { scope: "row" }, String(m), row);
     html("td", { "data-value": size }, size.toLocaleString("en"), row);
     html("td", { "data-value": held.length }, held.length.toLocaleString("en"), row);
     const cell = html("td", { class: "bar", "data-value": held.length ? held[0][0] / total : 0 }, null, row);
     html("i", { style: `width:${held.length ? 100 * held[0][0] / total : 0}%;background:${modelColor(i)}` }, null, html("div", { class: "track" }, null, cell));
     html("span", {}, held.length ? part(held[0]) : "–", cell);
-    html("td", {}, held.slice(1, 4).map(part).join(", ") + (held.length > 4 ? ` and ${held.length - 4} more` : ""), row);
+    html("td", { class: "listed" }, held.slice(1, 4).map(part).join(", ") + (held.length > 4 ? ` and ${held.length - 4} more` : ""), row);
   });
   makeTable(table, { caption: `Communities${several ? `, ${a.name}` : ""}` });
 }

@@ -13,7 +13,7 @@ function drawClasses() {
   select("temperature", temperatures.map((T, t) => [t, `T = ${T}`]), "t");
   const mixing = pageData.mixing, table = newTable(parent, ["class", "points", ...analyses.map(a => several ? clip(a.name, 22) : "purity"), ...mixing.map((_, i) => several ? `mixes with, ${clip(analyses[i].name, 22)}` : "mixes most with")].slice(0, several && analyses.length > 3 ? 2 + analyses.length : undefined));
   table.classList.add("bars");
-  table.classList.toggle("many", analyses.length > 6);
+  table.classList.toggle("many", analyses.length > 3);
   let refresh = null;
   function fill() {
     const value = (a, c) => {
@@ -48,7 +48,8 @@ function drawClasses() {
 let highlightClass = () => {};
 
 function drawDensity() {
-  const parent = chart("density"), first = analyses[0], W = widthOf(parent), narrow = W < NARROW, H = Math.min(narrow ? 300 : 340, W), ticks = narrow ? 4 : 5;
+  const parent = chart("density"), first = analyses[0], W = widthOf(parent), narrow = W < NARROW, beside = document.querySelector("#probes svg"), ticks = narrow ? 4 : 5;
+  const H = narrow ? Math.min(300, W) : Math.min(600, Math.max(Math.min(340, W), beside && analyses.length > 3 ? beside.height.baseVal.value : 0));  // as high as the card beside it
   const points = analyses.flatMap((a, i) => a.classes.map((name, c) => ({ name, c, i, x: (a.rld.purity[globalAt(a)] || [])[c] ?? null, y: (a.rld.purity[localAt(a)] || [])[c] ?? null }))).filter(p => p.x !== null && p.y !== null);
   if (!points.length) return;
   const many = points.length > 200, nodes = new Map(), named = points.filter(p => p.i === 0), domain = key => {
@@ -60,7 +61,7 @@ function drawDensity() {
     node.addEventListener("click", () => chooseClass(p.c));
     nodes.set(p.c, [...(nodes.get(p.c) || []), node]);
   };
-  const boxes = [], names = side => Plot.text(named, apart(named, boxes, side, { x: "x", y: "y", dx: 9 * side, textAnchor: side > 0 ? "start" : "end", text: p => clip(p.name, 18), className: "halo" }));
+  const boxes = [], names = side => Plot.text(named, apart(named, boxes, side, many ? [] : points, { x: "x", y: "y", dx: 9 * side, textAnchor: side > 0 ? "start" : "end", text: p => clip(p.name, 18), className: "halo" }));
   const root = drawing(parent, "Local against global density of each class", {
     width: W, height: H, marginLeft: 46, marginRight: 20, marginTop: 26, marginBottom: 44, x: { domain: domain("x"), nice: ticks }, y: { domain: domain("y"), nice: ticks },
     marks: [
@@ -76,17 +77,20 @@ function drawDensity() {
   };
 }
 // Options of names beside marks that do not touch: those farthest from the middle first, to the right (side 1) where there is room,
-// else to the left (-1). `boxes` holds what was placed.
-function apart(named, boxes, side, options) {
-  const MOST = 14, LETTER = 7;
+// else to the left (-1). `boxes` holds what was placed; no name is laid over one of the `marks`.
+function apart(named, boxes, side, marks, options) {
+  const MOST = 14, LETTER = 7, REACH = 5;
   return {
     ...options,
     render(index, scales, { x, y, ...values }, dimensions, context, next) {
       const { width, height, marginLeft, marginTop } = dimensions, far = i => Math.hypot(x[i] - (marginLeft + width) / 2, y[i] - (marginTop + height) / 2);
+      const obstacles = marks.map(p => ({ at: p, x: scales.x(p.x), y: scales.y(p.y) }));
       const kept = [...index].sort((i, j) => far(j) - far(i)).filter(i => {
-        const wide = LETTER * Math.min(18, named[i].name.length), fits = x[i] + 9 + wide <= width, from = x[i] + (side > 0 ? 9 : -9 - wide);
-        if (fits !== side > 0 || boxes.length >= MOST || boxes.some(b => Math.abs(b.y - y[i]) < 14 && b.from < from + wide && from < b.from + b.wide)) return false;
-        return boxes.push({ y: y[i], from, wide });
+        const wide = LETTER * Math.min(18, named[i].name.length), from = x[i] + (side > 0 ? 9 : -9 - wide);
+        if (from < marginLeft || from + wide > width || boxes.length >= MOST || boxes.some(b => b.i === i)) return false;
+        if (boxes.some(b => Math.abs(b.y - y[i]) < 14 && b.from < from + wide && from < b.from + b.wide)) return false;
+        if (obstacles.some(m => m.at !== named[i] && Math.abs(m.y - y[i]) < 6 + REACH && from - REACH < m.x && m.x < from + wide + REACH)) return false;
+        return boxes.push({ i, y: y[i], from, wide });
       });
       return next(kept, scales, { x, y, ...values }, dimensions, context);
     },
@@ -96,13 +100,16 @@ function apart(named, boxes, side, options) {
 function drawPairs() {
   const parent = chart("pairs"), names = analyses[0].classes;
   if (!parent) return;
-  const rows = pageData.mixing.flatMap((m, i) => m.pairs.map(pair => ({ i, pair })));
+  const shown = new Set(modelsShown("pairs", drawPairs)), tell = several && shown.size > 1;
+  const rows = pageData.mixing.flatMap((m, i) => shown.has(analyses[i]) ? m.pairs.map(pair => ({ i, pair })) : []);
   if (!rows.length) { html("p", { class: "note" }, "No two classes share anything.", parent); return; }
-  const table = newTable(parent, [...(several ? ["model"] : []), "class", "other class", "share of the class in the other", "share of the other in the class"]);
+  const one = several && !tell ? [...shown][0].name : "";  // said on paper and in pictures, too
+  if (one) html("h3", {}, one, parent);
+  const table = newTable(parent, [...(tell ? ["model"] : []), "class", "other class", "share of the class in the other", "share of the other in the class"]);
   rows.sort((p, q) => q.pair[2] + q.pair[3] - p.pair[2] - p.pair[3]);
   for (const { i, pair: [a, b, ab, ba] } of rows) {
     const row = html("tr", { "data-class": a }, null, table.tBodies[0]);
-    if (several) html("td", {}, analyses[i].name, row);
+    if (tell) html("td", {}, analyses[i].name, row);
     for (const c of [a, b]) html("button", { type: "button", class: "plain", title: `${names[c]}: show on the map` }, clip(names[c], 40), html("td", {}, null, row)).addEventListener("click", () => chooseClass(c));
     for (const v of [ab, ba]) {
       const cell = html("td", { class: "bar", "data-value": v }, null, row);
@@ -110,7 +117,8 @@ function drawPairs() {
       html("span", {}, `${(100 * v).toFixed(1)}\u00a0%`, cell);
     }
   }
-  makeTable(table, { caption: "Pairs of classes that mix", first: 12, onRow: row => highlightClass(row ? Number(row.dataset.class) : -1) });
-  const left = pageData.mixing.reduce((sum, m) => sum + m.n_pairs - m.pairs.length, 0);
+  if (one) table.dataset.model = one;
+  makeTable(table, { caption: `Pairs of classes that mix${one && `, ${one}`}`, first: 12, onRow: row => highlightClass(row ? Number(row.dataset.class) : -1) });
+  const left = pageData.mixing.reduce((sum, m, i) => sum + (shown.has(analyses[i]) ? m.n_pairs - m.pairs.length : 0), 0);
   if (left) html("p", { class: "note" }, `The pairs that mix most; ${left.toLocaleString("en")} more share less.`, parent);
 }

@@ -49,7 +49,7 @@ function picture(card) {  // all drawings of a card in one SVG, side by side, th
 function picturesOf(card) {
   if (card.id in PICTURES) return PICTURES[card.id]();
   const drawings = [...card.querySelectorAll(DRAWINGS)], tables = drawings.length ? [] : [...card.querySelectorAll("table")].filter(table => table.querySelector("td.bar"));
-  return tables.map(table => ({ node: barPicture(table), caption: tables.length > 1 ? table.caption.textContent : "", styled: true })).concat(drawings.map(node => {
+  return tables.map(table => ({ node: barPicture(table), caption: tables.length > 1 || table.dataset.model ? table.caption.textContent : "", styled: true })).concat(drawings.map(node => {
     const figure = node.closest("figure"), caption = figure && figure.querySelector("figcaption");
     return { node, caption: caption ? caption.textContent : "" };
   }));

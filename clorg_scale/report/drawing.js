@@ -62,9 +62,9 @@ function figures(parent, captions) {  // all of them before any is drawn, so tha
 function curves(parent, series, { xLabel, yLabel, title, named, fromZero = true, most = Infinity, linear = false }) {
   const points = series.flatMap((s, i) => s.points.map(p => ({ ...p, e: p.e || 0, s, i }))), solid = points.filter(p => !p.s.dotted);
   if (!points.length) return;
-  const W = widthOf(parent), narrow = W < NARROW, letters = narrow ? 14 : 24, ticks = 5, gap = 16;
+  const W = widthOf(parent), narrow = W < NARROW, letters = Math.min(24, Math.floor((0.38 * W - 26) / 7.3)), ticks = 5, gap = 16;
   const ends = named ? series.flatMap((s, i) => s.points.length && !s.unnamed ? [{ ...s, i, y: s.points.reduce((a, b) => b.x > a.x ? b : a).y }] : []) : [];
-  const marginLeft = 46, marginRight = named ? Math.min(0.34 * W, 30 + 7 * Math.max(0, ...ends.map(s => Math.min(letters, s.name.length)))) : 26;
+  const marginLeft = 46, marginRight = named ? Math.min(0.38 * W, 30 + 7 * Math.max(0, ...ends.map(s => Math.min(letters, s.name.length)))) : 26;
   const xs = [...new Set(points.map(p => p.x))].sort((a, b) => a - b), first = xs[0], last = xs[xs.length - 1], scale = linear ? x => x : Math.log;
   const place = x => (scale(x) - scale(first)) / Math.max(1e-12, scale(last) - scale(first)) * (W - marginLeft - marginRight);
   const look = { x: "x", y: "y", stroke: p => p.s.color, z: "i", strokeLinejoin: "round", className: "curve" };

@@ -11,7 +11,7 @@ function drawImages() {
 }
 function drawImagesOf(parent, shown, thumbnails, model) {
   const picture = ([row, label], into, caption) => {
-    const figure = html("figure", { "data-row": row }, null, into);
+    const figure = html("figure", { "data-row": row, title: `row ${row.toLocaleString("en")}${label ? `, ${label}` : ""}` }, null, into);
     html("img", { src: thumbnails[row], alt: `row ${row}${label ? `, ${label}` : ""}`, decoding: "async" }, null, figure);
     if (caption !== null) html("figcaption", {}, caption, figure);
     figure.addEventListener("pointerenter", () => pointAtRow(row));
@@ -41,11 +41,11 @@ function drawImagesOf(parent, shown, thumbnails, model) {
     html("b", {}, `suggested ${clip(s.suggested, 40)}`, text);
     html("span", { class: "note" }, `row ${s.row.toLocaleString("en")} · local density ${s.local_density.toFixed(3)}`, text);
     const near = html("div", { class: "near" }, null, item);
-    for (const neighbor of s.neighbors) picture(neighbor, near, clip(neighbor[1], 14));
+    for (const neighbor of s.neighbors) picture(neighbor, near, neighbor[1]);
   });
   group("The most similar points of different classes", shown.pairs, (p, item) => {
     item.classList.add("pair");
-    for (const entry of p.rows) picture(entry, item, clip(entry[1], 16));
+    for (const entry of p.rows) picture(entry, item, entry[1]);
     html("span", { class: "note" }, `${p.distance.toFixed(3)} of the mean distance apart`, item);
   });
   group("Members of each community", shown.communities, (c, item) => {
@@ -53,6 +53,6 @@ function drawImagesOf(parent, shown, thumbnails, model) {
     html("b", {}, `community ${c.community}`, item);
     html("span", { class: "note" }, `${c.size.toLocaleString("en")} points`, item);
     const near = html("div", { class: "near" }, null, item);
-    for (const entry of c.rows) picture(entry, near, clip(entry[1], 12));
+    for (const entry of c.rows) picture(entry, near, entry[1]);
   });
 }

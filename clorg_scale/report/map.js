@@ -10,7 +10,7 @@ function drawMaps() {
   const state = { by: "density", chosen: [], names: true, lasso: false, marked: -1 };
   for (const m of maps) {
     const figure = html("figure", {}, null, chart("map"));
-    if (several) html("figcaption", {}, m.a.name, figure);
+    if (several) html("figcaption", { title: m.a.name }, m.a.name, figure);
     const frame = m.frame = html("div", { class: "frame" }, null, figure);
     m.canvas = html("canvas", { role: "img", tabindex: "0", "aria-label": `Map of ${m.p.n.toLocaleString("en")} points of ${m.a.name}. Arrow keys move it, plus and minus zoom, 0 shows all, Enter tells of the point in the middle. The tables of classes and pairs hold its content.` }, null, frame);
     m.overlay = html("canvas", { class: "overlay", "aria-hidden": "true" }, null, frame);

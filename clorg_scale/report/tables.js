@@ -47,8 +47,10 @@ function makeTable(table, { caption, onRow = null, first = SHOWN } = {}) {
   for (const cell of head.cells) {
     cell.scope = "col";
     const button = html("button", { type: "button", class: "sort" });
-    button.append(...cell.childNodes);
-    cell.append(button);
+    // Names of models may break after their parts.
+    if (cell.childElementCount) button.append(...cell.childNodes);
+    else cell.textContent.split(/(?<=[_/-])/).forEach((part, i) => button.append(...(i ? [html("wbr"), part] : [part])));
+    cell.replaceChildren(button);
   }
   head.addEventListener("click", event => {
     const cell = event.target.closest("th");
@@ -83,7 +85,7 @@ function tellRow(row) {  // a row of a table that is about a point: it is marked
 function makeStaticTables() {
   for (const table of document.querySelectorAll("table.sortable")) {
     const title = table.closest("section").querySelector("h2").textContent.trim();
-    makeTable(table, { caption: table.dataset.caption || title, first: table.classList.contains("numbers") ? 100 : SHOWN, onRow: table.querySelector("[data-row]") ? tellRow : null });
+    makeTable(table, { caption: table.dataset.caption || title, first: Number(table.dataset.first || SHOWN), onRow: table.querySelector("[data-row]") ? tellRow : null });
   }
 }
 

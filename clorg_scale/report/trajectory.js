@@ -55,13 +55,14 @@ function drawMultiples() {
     const fitting = analyses[0].classes.map((_, c) => c).filter(c => analyses[0].classes[c].toLowerCase().includes(multiples.query)), n = fitting.length;
     const order = [...fitting].sort((p, q) => (value(last, p) ?? 2) - (value(last, q) ?? 2));
     const shown = new Set(order.slice(0, multiples.most));
+    const highest = Math.max(...[...shown].flatMap(c => analyses.map(a => value(a, c) ?? 0))), top = highest > 0.5 ? 1 : highest > 0 ? 1.05 * highest : 1;
     analyses[0].classes.forEach((name, c) => {
       if (!shown.has(c)) return;
       const points = analyses.map((a, j) => ({ x: steps[j], y: value(a, c) })).filter(p => p.y !== null);
       const root = drawing(parent, `Purity of ${name}`, {
-        width: 160, height: 88, marginLeft: 6, marginRight: 6, marginTop: 20, marginBottom: 16, axis: null, x: { domain: [Math.min(...steps), Math.max(...steps)] }, y: { domain: [0, 1] },
+        width: 160, height: 88, marginLeft: 6, marginRight: 6, marginTop: 20, marginBottom: 16, axis: null, x: { domain: [Math.min(...steps), Math.max(...steps)] }, y: { domain: [0, top] },
         marks: [
-          Plot.ruleY([0, 1], { stroke: "var(--line)" }),
+          Plot.ruleY([0, top], { stroke: "var(--line)" }),
           Plot.lineY(points, { x: "x", y: "y", stroke: "var(--c0)", strokeWidth: 2, strokeLinejoin: "round" }),
           Plot.dot(points.slice(-1), { x: "x", y: "y", r: 3, fill: "var(--c0)", stroke: "none" }),
           Plot.text([name], { frameAnchor: "top-left", dy: -18, textAnchor: "start", text: d => clip(d, 20), className: "strong" }),
@@ -73,8 +74,9 @@ function drawMultiples() {
       root.addEventListener("blur", hideTip);
       explain(root, `${name}\n` + points.map(p => `step ${short(p.x)}: ${p.y.toFixed(3)}`).join("\n"));
     });
-    if (n <= 60) return;
-    html("p", { class: "note" }, multiples.most < n ? `The ${multiples.most} least pure of ${n.toLocaleString("en")} classes.` : `All ${n.toLocaleString("en")} classes.`, parent);
+    const range = `Each from 0 to ${short(top)}.`;
+    if (n <= 60) { html("p", { class: "note" }, range, parent); return; }
+    html("p", { class: "note" }, `${multiples.most < n ? `The ${multiples.most} least pure of ${n.toLocaleString("en")} classes.` : `All ${n.toLocaleString("en")} classes.`} ${range}`, parent);
     html("button", { type: "button" }, multiples.most < n ? `Show all ${n.toLocaleString("en")}` : "Show 60", parent).addEventListener("click", () => { multiples.most = multiples.most < n ? n : 60; drawMultiples(); });
   }
   fill();

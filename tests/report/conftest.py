@@ -38,12 +38,16 @@ def checkpoints(n=8, **settings):
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory):
-    """A page of each kind: of `record()`, of many classes, of three models, of eight checkpoints."""
+    """A page of each kind: of `record()`, of many classes, of three and of eight models, of eight checkpoints."""
     folder = tmp_path_factory.mktemp("pages")
-    models = {name: record(name=name, seed=seed) for seed, name in enumerate("abc")}
+    eight = {name: record(name=name, seed=seed) for seed, name in enumerate("abcdefgh")}
+    models = {name: eight[name] for name in "abc"}
     return {
         "one": write_report(record(), folder / "one.html"),
         "many classes": write_report(record(n_classes=60, n_communities=30), folder / "many.html"),
         "three": write_comparison(models, folder / "three.html"),
+        "eight": write_comparison(
+            {name: record(name=name, seed=i) for i, name in enumerate("abcdefgh")}, folder / "eight.html"
+        ),
         "track": checkpoints().report(folder / "track.html"),
     }

@@ -26,6 +26,8 @@ def emulate(browser, *, width=1280, dark=False, touch=False):
         ("many classes", 1400, True),
         ("three", 1400, False),
         ("track", 390, False),
+        ("eight", 1400, True),
+        ("eight", 390, False),
     ],
 )
 def test_axe_finds_nothing_serious(browser, pages, page, width, dark):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -12,6 +13,7 @@ from records import HOSTILE, record
 
 import clorg_scale as cs
 from clorg_scale.report import write_comparison, write_report
+from clorg_scale.report.mixing import describe_mixing
 
 pytestmark = pytest.mark.browser
 
@@ -40,8 +42,6 @@ def test_every_card_offers_its_pictures_and_numbers(browser, downloads, pages):
         assert "var(" not in ElementTree.tostring(drawn, encoding="unicode")  # it needs no style sheet
     circles = ElementTree.fromstring(saved(browser, downloads, "map", "svg"))
     assert len(list(circles.iter("{http://www.w3.org/2000/svg}circle"))) == len(analysis.point_map.index)
-    for card in ("rld", "map"):
-        assert saved(browser, downloads, card, "png").startswith(b"\x89PNG")
     rld = rows_of(saved(browser, downloads, "rld", "csv"))
     assert [(float(row["temperature"]), float(row["rld"])) for row in rld] == list(
         zip(analysis.rld.temperatures, analysis.rld.values, strict=True)
@@ -53,6 +53,57 @@ def test_every_card_offers_its_pictures_and_numbers(browser, downloads, pages):
     assert [int(row["row"]) for row in points] == analysis.point_map.index
     numbers = rows_of(saved(browser, downloads, "numbers", "csv"))
     assert numbers[0] == {"quantity": "RLD, T = 1", "model": f"{analysis.rld.values[0]:.6f} ± 0.002000"}
+
+
+def test_pictures_stand_alone(browser, downloads, pages, tmp_path):
+    """Each SVG opens without the page, in its colors; each PNG shows the same and is not empty."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    image = pytest.importorskip("PIL.Image")
+    opened(browser, pages["one"])
+    vectors = {card: saved(browser, downloads, card, "svg") for card in PICTURES}
+    kinds = ("rld", "classes", "map", "communities")  # curves, a table of bars, points, a matrix
+    pixels = {card: saved(browser, downloads, card, "png") for card in kinds}
+    for card, vector in vectors.items():
+        path = tmp_path / f"{card}.svg"
+        path.write_bytes(vector)
+        browser.get(path.as_uri())
+        WebDriverWait(browser, 10).until(lambda page: page.execute_script("return document.rootElement !== null"))
+        wide, fills = browser.execute_script(
+            "return [document.rootElement.width.baseVal.value,"
+            " [...document.querySelectorAll('text')].map(t => getComputedStyle(t).fill)]"
+        )
+        assert "rgb(0, 0, 0)" not in fills, card  # what a text without a style is
+        if card in kinds:
+            with image.open(io.BytesIO(pixels[card])) as picture:
+                assert picture.width >= wide, card
+                colors = picture.reduce(4).convert("RGB").getcolors(1 << 24)
+            assert len(colors) > 20, card
+            assert max(colors)[0] < 0.995 * sum(count for count, _ in colors), card
+
+
+def test_tables_hold_the_numbers_of_the_record(browser, downloads, pages):
+    analysis = record()
+    opened(browser, pages["one"])
+    rows = {
+        card: rows_of(saved(browser, downloads, card, "csv"))
+        for card in ("chi", "probes", "classes", "density", "communities", "pairs", "study")
+    }
+    found = {int(row["k"]): (float(row["chi"]), float(row["stderr"])) for row in rows["chi"]}
+    assert found == {k: (v, analysis.class_homogeneity_stderr[k]) for k, v in analysis.class_homogeneity.items()}
+    found = [(row["probe"], float(row["accuracy"]), (float(row["low"]), float(row["high"]))) for row in rows["probes"]]
+    assert found == [(p.name, p.accuracy, p.accuracy_interval) for p in analysis.probes]
+    purity = [[math.nan if v is None else v for v in at] for at in analysis.rld.purity]
+    found = [float(row["purity"] or "nan") for row in rows["classes"]]
+    assert found == pytest.approx([v for c in zip(*purity, strict=True) for v in c], abs=0, nan_ok=True)
+    found = [float(row[key] or "nan") for row in rows["density"] for key in ("local_purity", "global_purity")]
+    assert found == pytest.approx([v for c in range(10) for v in (purity[-1][c], purity[0][c])], abs=0, nan_ok=True)
+    found = [int(row["points"]) for row in rows["communities"]]
+    assert found == [count for counts in analysis.communities.class_by_community for count in counts]
+    mixing = describe_mixing(analysis)["pairs"]
+    found = [(row["class"], row["other_class"], float(row["share_in_other"])) for row in rows["pairs"]]
+    assert found == [(analysis.classes[a], analysis.classes[b], share) for a, b, share, _ in mixing]
+    assert [float(row["accuracy"]) for row in rows["study"]] == [row.result.accuracy for row in analysis.probe_study]
 
 
 def test_texts_that_a_spreadsheet_would_compute(browser, downloads, tmp_path):
@@ -111,8 +162,10 @@ def test_many_classes_and_no_probes_along_a_training(browser, tmp_path):
     assert "60 least pure of 120 classes" in browser.find_element("id", "classes").text
 
 
-def test_eight_models_that_are_no_training(browser, tmp_path):
-    models = {f"{name} network": record(name=name, seed=i) for i, name in enumerate("abcdefgh")}
+def test_eight_models_that_are_no_training(browser, downloads, tmp_path):
+    models = {f"{name}_network_with_a_long_name": record(name=name, seed=i) for i, name in enumerate("abcdefgh")}
+    size = {"width": 1400, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     console, _ = opened(browser, write_comparison(models, tmp_path / "page.html"))
     assert console == []
     assert browser.find_element("css selector", "h1").text == "8 models compared"
@@ -120,5 +173,20 @@ def test_eight_models_that_are_no_training(browser, tmp_path):
     assert len(browser.find_elements("css selector", "[data-chart=study] svg")) == 3  # of one model at a time
     box = browser.find_element("css selector", "#communities select")
     browser.execute_script("arguments[0].value = 7; arguments[0].dispatchEvent(new Event('change'))", box)
-    assert browser.find_element("css selector", "#communities figcaption").text == "h network"
+    assert browser.find_element("css selector", "#communities figcaption").text == "h_network_with_a_long_name"
+    scrolled = "return [...document.querySelectorAll('.table-frame')].filter(f => f.scrollWidth > f.clientWidth).length"
+    assert browser.execute_script(scrolled) == 0
+    heads = [cell.text for cell in browser.find_elements("css selector", "#suspects th")]
+    assert heads[0] == "model"
+    suspects = browser.find_elements("css selector", "#suspects tbody tr")
+    assert len(suspects) == 8 * 30
+    assert [row.text.split()[0] for row in suspects[:8]] == list(models)
+    assert {row["model"] for row in rows_of(saved(browser, downloads, "pairs", "csv"))} == set(models)
+    box = browser.find_element("css selector", "#pairs select")
+    browser.execute_script("arguments[0].value = 3; arguments[0].dispatchEvent(new Event('change'))", box)
+    a, b, *_ = describe_mixing(models["d_network_with_a_long_name"])["pairs"][0]
+    first = browser.find_element("css selector", "#pairs tbody tr").text
+    assert browser.find_element("css selector", "#pairs h3").text == "d_network_with_a_long_name"
+    assert "d_network_with_a_long_name" in saved(browser, downloads, "pairs", "svg").decode()
+    assert all(models["d_network_with_a_long_name"].classes[c][:20] in first for c in (a, b))
     assert len(browser.find_elements("css selector", "#method details")) == 8

@@ -12,7 +12,7 @@ from records import record
 
 import clorg_scale as cs
 from clorg_scale.report import page as report_page
-from clorg_scale.report import write_report
+from clorg_scale.report import write_comparison, write_report, write_trajectory
 from clorg_scale.report.mixing import describe_mixing
 from clorg_scale.report.points import pack_points
 
@@ -185,6 +185,32 @@ def test_search_finds_classes_and_rows(browser, tmp_path):
     assert [button.text for button in chosen] == ["class 4", "class 7"]
 
 
+def marked(browser):
+    """Whether each map shows a ring around a point."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('canvas.overlay')].map(c => !c.hidden &&"
+        " c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 0))"
+    )
+
+
+@pytest.mark.browser
+def test_a_point_is_marked_on_the_maps_of_all_models(browser, tmp_path):
+    """Under the pointer on one of them, or in a table."""
+    from selenium.webdriver import ActionChains
+
+    first = record(name="a", n_map=1)
+    row = first.point_map.index[0]
+    first = replace(first, suspects=[replace(first.suspects[0], index=row), first.suspects[1]])
+    opened(browser, cs.compare({"a": first, "b": replace(first, name="b")}).report(tmp_path / "page.html"))
+    assert marked(browser) == [False, False]
+    ActionChains(browser).move_to_element(browser.find_element("css selector", "canvas")).perform()
+    assert marked(browser) == [True, True]
+    ActionChains(browser).move_to_element(browser.find_element("css selector", "h1")).perform()
+    assert marked(browser) == [False, False]
+    ActionChains(browser).move_to_element(browser.find_element("css selector", f"[data-row='{row}'] td")).perform()
+    assert marked(browser) == [True, True]
+
+
 SCRIPTS = [
     "<script>planted=1</script>", "</script><script>planted=1</script>", "<img src=x onerror=planted=1>",
     '"><svg onload=planted=1>', "' onmouseover='planted=1' x='", "javascript:planted=1",
@@ -211,16 +237,39 @@ def test_scripts_in_every_text_do_not_run(browser, tmp_path):
 
     from clorg_scale.analysis import Analysis
 
-    analysis, numbers = record(n_classes=60), count()
+    numbers = count()
     scripts = (SCRIPTS[i % len(SCRIPTS)] + str(i) for i in numbers)
-    path = analysis.to_json(tmp_path / "analysis.json")
-    document = json.loads(path.read_text())
-    for key in [key for key in document if key not in ("format", "arrays")]:
-        document[key] = planted(document[key], scripts)
-    for table in ("settings", "versions"):
-        document[table] = {next(scripts): value for value in SCRIPTS} | document[table]
-    path.write_text(json.dumps(document))
-    console, requests = opened(browser, write_report(Analysis.from_json(path), tmp_path / "report.html"))
+
+    def hostile(**settings):
+        path = record(n_map=200, **settings).to_json(tmp_path / "analysis.json")
+        document = json.loads(path.read_text())
+        for key in [key for key in document if key not in ("format", "arrays")]:
+            document[key] = planted(document[key], scripts)
+        for table in ("settings", "versions"):
+            document[table] = {next(scripts): value for value in SCRIPTS} | document[table]
+        path.write_text(json.dumps(document))
+        return Analysis.from_json(path)
+
+    one, four = hostile(n_classes=60), {next(scripts): hostile(seed=i) for i in range(4)}
+    shared = next(iter(four.values())).classes
+    same = {name: replace(analysis, classes=shared) for name, analysis in four.items()}
+    look_alikes = [
+        {"model": name, "index": 1, "other": 2, "distance": 0.1, "ranks": {name: 3}}
+        | {"label": next(scripts), "other_label": next(scripts)}
+        for name in same
+    ]
+    pages = [
+        write_report(one, tmp_path / "one.html"),
+        write_comparison(same, tmp_path / "four.html", look_alikes=look_alikes),
+        write_trajectory(same, [1, 2, 3, 4], tmp_path / "steps.html"),
+    ]
+    for page in pages:
+        opens_and_runs_none(browser, page)
+    assert next(numbers) > 600  # texts that a script stood in
+
+
+def opens_and_runs_none(browser, page):
+    console, requests = opened(browser, page)
     assert (console, requests) == ([], [])
     for selector in (
         "#classes thead button",
@@ -240,4 +289,3 @@ def test_scripts_in_every_text_do_not_run(browser, tmp_path):
     assert len(browser.find_elements("css selector", "script")) == 3
     assert not browser.find_elements("css selector", "iframe, img, [onload], [onerror], [onmouseover]")
     assert browser.get_log("browser") == []
-    assert next(numbers) > 200  # texts that a script stood in
