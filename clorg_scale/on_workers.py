@@ -78,7 +78,7 @@ def run_on_worker(
         finally:
             client.cancel([future])
     for message in messages:
-        warnings.warn(message, UserWarning, stacklevel=4)
+        warnings.warn(message, UserWarning, stacklevel=3)
     return result
 
 

@@ -78,7 +78,7 @@ def warn_of_recall(recall: float, description: str, target: float) -> None:
         warnings.warn(
             f"The index {description} found only {recall:.1%} of the true neighbors on a sample; use index='auto' or "
             "'flat'.",
-            stacklevel=6,
+            stacklevel=8,
         )
 
 

@@ -270,22 +270,12 @@ def _exact_engine(options: _Options, precision: str) -> Callable[..., Any]:
 
 def _sampled(points: ClassOrderedPoints, classes: ClassLabels, temperatures: Floats, options: _Options) -> RLDResult:
     """The sampled method."""
-    from clorg_scale.neighbors import knn
     from clorg_scale.rld.sampled.estimate import sampled_sums
     from clorg_scale.rld.sampled.near_field import NearField
     from clorg_scale.rld.sampled.tile_order import tile_order
 
     check_sampled_memory(points, len(temperatures), options.k, options.memory_limit)
-    table = options.table or knn(
-        points.embeddings,
-        min(options.k, points.n_points - 1),
-        device=options.device,
-        memory_limit=options.memory_limit,
-        seed=options.seed,
-        progress=options.progress,
-        target_recall=NEAR_RECALL,
-        client=options.client,
-    )
+    table = _neighbors(points, min(options.k, points.n_points - 1), options, target_recall=NEAR_RECALL)
     near_field = NearField.of(table, tile_order(points.n_points, options.seed))
     sums = sampled_sums(
         points,
@@ -315,6 +305,15 @@ def _sampled(points: ClassOrderedPoints, classes: ClassLabels, temperatures: Flo
     return replace(result, stderr=sums.stderr, null_std=null_std)
 
 
+def _neighbors(points: ClassOrderedPoints, k: int, options: _Options, **settings: Any) -> KNN:
+    """The k-NN table that was handed in, or else that of a search."""
+    from clorg_scale.neighbors import knn
+
+    names = ("device", "memory_limit", "seed", "progress", "client")
+    shared = {name: getattr(options, name) for name in names}
+    return options.table or knn(points.embeddings, k, **shared, **settings)
+
+
 def _null_std(
     points: ClassOrderedPoints, classes: ClassLabels, sums: Any, temperatures: Floats, *, seed: int
 ) -> Floats:
@@ -329,18 +328,9 @@ def _null_std(
 
 def _graph(points: ClassOrderedPoints, classes: ClassLabels, temperatures: Floats, options: _Options) -> RLDResult:
     """The graph method."""
-    from clorg_scale.neighbors import knn
     from clorg_scale.rld.graph import graph_sums
 
-    table = options.table or knn(
-        points.embeddings,
-        options.k,
-        device=options.device,
-        memory_limit=options.memory_limit,
-        seed=options.seed,
-        progress=options.progress,
-        client=options.client,
-    )
+    table = _neighbors(points, options.k, options)
     mu = positive_mean(table.mean_distance or 0.0)
     k, w = graph_sums(table, classes.codes, temperatures, mu)
     details = {"device": options.device, "k": options.k, "index": table.index}
