@@ -194,19 +194,19 @@ def share_with_workers(client: Any, array: Any) -> Any:
         If the workers cannot read the file and have too little memory for its contents.
     """
     array = on_host(array)
-    file = mapped_array(array)
-    if file is not None and original_of(file) is not None:  # workers make their own
+    location = mapped_array(array)
+    if location is not None and original_of(location) is not None:  # workers make their own
         return array
-    if file is not None and all(ask_workers(client, MappedArray.is_here, file.signature())):
+    if location is not None and all(ask_workers(client, MappedArray.is_here, location.signature())):
         return array
     limits = [limit for limit in ask_workers(client, _memory_limit) if limit]
     if limits and array.nbytes > LARGEST_SHARE * min(limits):
-        where = "are not in a file" if file is None else f"are in {file.path}, which not every worker can read,"
+        where = "are not in a file" if location is None else f"are in {location.path}, which not every worker can read,"
         raise InputError(
             f"The embeddings take {array.nbytes / 1e9:.2f} GB and {where} and do not fit half the memory of a Dask "
             f"worker ({min(limits) / 1e9:.2f} GB); store them as .npy in a folder that all workers can read."
         )
-    return array if file is None else array.copy()
+    return array if location is None else array.copy()
 
 
 def room_of_workers(client: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""A whole call on a worker of a Dask cluster, for embeddings that this process shall not read.
+"""Embeddings that lie elsewhere: opened here, or a whole call on a worker of a Dask cluster that opens them.
 
 The worker opens them (`clorg_scale.arrays.local_copies`) and shares the work with all workers as this process would.
 Labels and settings go there, the result comes back; progress and warnings are shown here. Where that worker is lost,
@@ -7,19 +7,43 @@ another one begins anew; where this process ends or is interrupted, the worker s
 
 from __future__ import annotations
 
+import functools
 import pickle
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 from clorg_scale.arrays.local_copies import BlockSource, local_copy
 from clorg_scale.distributed import result_of, submit
 from clorg_scale.progress import ShownReports, relayed_progress
 from clorg_scale.scheduler import check_workers
+from clorg_scale.store.block_sources import block_source
 
-__all__ = ["run_on_worker"]
+__all__ = ["opens_sources", "run_on_worker"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def opens_sources(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a public function of embeddings, its first argument, which may then lie elsewhere (`block_source`).
+
+    Without workers they are copied to this machine; with `client` the whole call is made by a worker, so that they
+    never pass through this process. All arguments travel pickled, then.
+    """
+
+    @functools.wraps(function)
+    def opening(embeddings: Any, *arguments: Any, **settings: Any) -> Any:
+        client = settings.get("client")
+        source = block_source(embeddings, has_workers=client is not None)
+        if source is not None and client is not None:
+            return run_on_worker(client, opening, source, *arguments, **settings)
+        opened: Any = embeddings if source is None else local_copy(source)
+        return cast("Callable[..., Any]", function)(opened, *arguments, **settings)
+
+    return cast("Callable[P, R]", opening)
 
 
 def run_on_worker(
@@ -54,7 +78,7 @@ def run_on_worker(
         finally:
             client.cancel([future])
     for message in messages:
-        warnings.warn(message, UserWarning, stacklevel=4)
+        warnings.warn(message, UserWarning, stacklevel=3)
     return result
 
 

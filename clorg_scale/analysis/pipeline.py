@@ -230,9 +230,7 @@ def analyze(
         "seed": seed,
     }
     kept_table = stage.files.get(steps.neighbors.name)
-    results = Results(
-        spread, chi, density, table, graph, found, spectrum, scores, studies, layout, between, kept_table
-    )  # fmt: skip
+    results = Results(spread, chi, density, table, graph, found, spectrum, scores, studies, layout, between, kept_table)
     analysis = assemble(name, data, results, settings, stage.notes).with_neighbors(table)
     unchanged.check()
     if folder is not None:

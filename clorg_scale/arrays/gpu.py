@@ -42,7 +42,7 @@ def brought_to(device: str, embeddings: Array) -> Array:
 
     native = embeddings.dtype.newbyteorder("=")
     data = cupy.empty(embeddings.shape, dtype=native)
-    for rows in row_slices(*embeddings.shape, itemsize=embeddings.itemsize):
+    for rows in row_slices(*data.shape, itemsize=native.itemsize):
         data[rows] = cupy.asarray(np.ascontiguousarray(embeddings[rows], dtype=native))
     return data
 

@@ -78,12 +78,12 @@ class _SourceArray:
     location: MappedArray
 
     def __reduce__(self) -> Any:
-        place = self.location
-        return _opened, (self.source, place.offset, place.dtype, place.shape, place.strides)
+        location = self.location
+        return _opened, (self.source, location.offset, location.dtype, location.shape, location.strides)
 
 
-def _opened(source: BlockSource, *place: Any) -> npt.NDArray[Any]:
-    return MappedArray("", *place).within(_whole(source))
+def _opened(source: BlockSource, *location: Any) -> npt.NDArray[Any]:
+    return MappedArray("", *location).within(_whole(source))
 
 
 def _whole(source: BlockSource) -> npt.NDArray[np.uint8]:

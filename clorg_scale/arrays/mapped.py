@@ -74,8 +74,7 @@ def mapped_array(array: Any) -> MappedArray | None:
     # The mapping begins where pages do; `offset` is that of the first memory map, whatever view this is.
     first_page = owner.offset - owner.offset % _granularity()
     start = np.frombuffer(mapping, dtype=np.uint8).ctypes.data
-    offset = first_page + array.ctypes.data - start
-    location = MappedArray(str(path), offset, array.dtype, array.shape, array.strides)
+    location = MappedArray(str(path), first_page + array.ctypes.data - start, array.dtype, array.shape, array.strides)
     first, last = np.lib.array_utils.byte_bounds(array)
     ends = first_page + first - start, first_page + last - start
     return location if 0 <= ends[0] and ends[1] <= path.stat().st_size else None

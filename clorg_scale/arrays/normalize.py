@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,17 +55,10 @@ def normalize_within(
         As `normalize_rows`; if a GPU has no room within the limit (says how much would do).
     """
     limit = parse_memory(memory_limit)
-    if limit is None:
-        return Normalized(normalize_rows(embeddings, name=name), None)
-    n_bytes = embeddings.shape[0] * embeddings.shape[1] * computing_dtype(embeddings.dtype).itemsize
-    if array_module(embeddings) is not np and n_bytes + needed > limit:
-        raise InputError(
-            f"Normalizing the {name} takes a copy of {in_bytes(n_bytes)} on the GPU, and with it the computation at "
-            f"least {at_least(n_bytes + needed)}, more than the memory limit of {in_bytes(limit)}; raise the limit, or "
-            "hand in normalized embeddings."
-        )
-    normalized = normalize_rows(embeddings, name=name, most=max(0, limit - needed))
-    return Normalized(normalized, limit if isinstance(normalized, np.memmap) else limit - n_bytes)
+    embeddings = normalize_rows(embeddings, name=name, most=None if limit is None else max(0, limit - needed))
+    if limit is not None and not isinstance(embeddings, np.memmap):
+        limit -= embeddings.nbytes
+    return Normalized(embeddings, limit)
 
 
 def normalize_rows(embeddings: Array, *, name: str = "embeddings", most: int | None = None) -> Array:
@@ -77,7 +71,7 @@ def normalize_rows(embeddings: Array, *, name: str = "embeddings", most: int | N
     name
         What to call them in error sentences.
     most
-        Bytes of main memory that the copy may take, if not a quarter of what is free.
+        Bytes of memory that the copy may take; default: a quarter of what is free in main memory, all of a GPU's.
 
     Returns
     -------
@@ -91,34 +85,45 @@ def normalize_rows(embeddings: Array, *, name: str = "embeddings", most: int | N
         room for the copy.
     """
     column_means(embeddings, name=name)  # names the rows that are not finite
-    dtype = computing_dtype(embeddings.dtype)
-    blocks = _unit_blocks(embeddings, name)
-    if array_module(embeddings) is np:
+    xp, dtype = array_module(embeddings), computing_dtype(embeddings.dtype)
+    if xp is not np:
+        _check_gpu_room(prod(embeddings.shape) * dtype.itemsize, most, name)
+    blocks = _unit_blocks(embeddings, xp, name)
+    if xp is np:
         return gather_blocks(blocks, embeddings.shape, dtype, name=f"normalized {name}", most=most)
-    normalized, start = array_module(embeddings).empty(embeddings.shape, dtype=dtype), 0
+    unit, start = xp.empty(embeddings.shape, dtype), 0
     for block in blocks:
-        normalized[start : start + len(block)] = block
+        unit[start : start + len(block)] = block
         start += len(block)
-    return normalized
+    return unit
 
 
-def _unit_blocks(embeddings: Array, name: str) -> Iterator[Array]:
-    """Rows of length 1, float64, block by block."""
-    xp = array_module(embeddings)
+def _check_gpu_room(n_bytes: int, most: int | None, name: str) -> None:
+    """Refuse a copy on a GPU that takes more memory than it may."""
+    if most is not None and n_bytes > most:
+        raise InputError(
+            f"Normalizing the {name} takes a copy of {in_bytes(n_bytes)} on the GPU, where the memory limit leaves "
+            f"{in_bytes(most)} beside the computation; raise the limit by {at_least(n_bytes - most)}, or hand in "
+            "normalized embeddings."
+        )
+
+
+def _unit_blocks(embeddings: Array, xp: Any, name: str) -> Iterator[Array]:
+    """Rows of length 1, float64, block by block, in the array library of the embeddings."""
     for rows in row_slices(*embeddings.shape, itemsize=24):
         block = embeddings[rows].astype(np.float64)
         # Divided by its largest value first, so that no square leaves the range of float64.
         largest = xp.abs(block).max(axis=1, keepdims=True)
         short = xp.flatnonzero(largest[:, 0] < SHORTEST)
         if short.size:
-            raise InputError(_without_direction(name, int(short.size), short[:_LISTED].tolist(), rows.start))
+            raise InputError(_without_direction(name, int(short.size), (short[:_LISTED] + rows.start).tolist()))
         block /= largest
         block /= xp.sqrt(xp.einsum("ij,ij->i", block, block))[:, None]
         yield block
 
 
-def _without_direction(name: str, count: int, rows: list[int], first: int) -> str:
-    listed = ", ".join(str(first + row) for row in rows) + (", ..." if count > len(rows) else "")
+def _without_direction(name: str, count: int, rows: list[int]) -> str:
+    listed = ", ".join(map(str, rows)) + (", ..." if count > len(rows) else "")
     return (
         f"The {name} hold zero vectors, or vectors too short to have a direction in float64 (rows {listed}), which "
         "cannot be normalized; remove them, or do without normalization."

@@ -105,8 +105,7 @@ def spread_exponent(found: ColumnRange) -> int:
 
 def computing_dtype(dtype: Any) -> np.dtype[Any]:
     """Return float64 for embeddings that float32 does not hold exactly (float64, wide integers), else float32."""
-    wide = dtype.itemsize > (4 if dtype.kind == "f" else 2)
-    return np.dtype(np.float64 if wide else np.float32)
+    return np.dtype(np.float64 if dtype.itemsize > (4 if dtype.kind == "f" else 2) else np.float32)
 
 
 def _scaled_blocks(embeddings: Array, offset: Array | None, exponent: int) -> Iterator[Array]:

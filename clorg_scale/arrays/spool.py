@@ -61,15 +61,15 @@ def gather_blocks(
     """
     dtype = np.dtype(dtype)
     n_bytes = prod(shape) * dtype.itemsize
-    counted = _counted(blocks, shape[0], name)
+    blocks = _counted(blocks, shape[0], name)
     if check_room(n_bytes, name, most=most):
-        whole = np.empty(shape, dtype=dtype)
+        whole = np.empty(shape, dtype)
         start = 0
-        for block in counted:
+        for block in blocks:
             whole[start : start + len(block)] = block
             start += len(block)
         return whole
-    return _on_disk(counted, shape, dtype)
+    return _on_disk(blocks, shape, dtype)
 
 
 def check_room(n_bytes: int, name: str, *, most: int | None = None) -> bool:
@@ -148,6 +148,6 @@ def _on_disk(blocks: Iterable[Array], shape: tuple[int, ...], dtype: np.dtype[An
         tempfile.TemporaryFile() as file,
     ):
         for block in blocks:
-            file.write(np.ascontiguousarray(block, dtype=dtype).data)
+            file.write(np.ascontiguousarray(block, dtype).data)
         file.flush()
-        return np.memmap(file, dtype=dtype, mode="r", shape=shape)
+        return np.memmap(file, dtype, "r", 0, shape)

@@ -49,22 +49,17 @@ def pair_keys(plan: SearchPlan, rows: Array, ids: Array) -> Array:
         from clorg_scale.kernels import graph
 
         factors = _factors(queries, None), _factors(points, None)
-        both = queries.embeddings, points.embeddings
-        return graph.pair_keys(*both, factors, rows, ids, inner_product=points.inner_product)
-    keys = xp.empty(ids.shape, dtype=np.float64)
-    if xp is np and _compiled_loops_read(queries.embeddings, points.embeddings):
-        halves = points.embeddings.dtype == np.float16
-        loop = _loop(points.inner_product, halves)
-        vectors = _Vectors(_numbers(queries.embeddings), _numbers(points.embeddings))
-        factors = _Vectors(_factors(queries, rows), _factors(points, None))
-        pairs = np.asarray(rows, dtype=np.int64), np.asarray(ids, dtype=np.int64)
-        over_rows(loop, len(rows), ids.shape[1] * points.d, vectors, factors, pairs, keys)
-        return keys
-    most = min(PAIR_BYTES["cpu" if xp is np else "cuda"], plan.budget.blocks // 4)
-    step = max(1, most // (12 * points.d * ids.shape[1]))
-    for start in range(0, len(rows), step):
-        chunk = slice(start, start + step)
-        keys[chunk] = _gathered_keys(plan, rows[chunk], ids[chunk])
+        return graph.pair_keys(
+            queries.embeddings, points.embeddings, factors, rows, ids, inner_product=points.inner_product
+        )
+    if xp is not np or not _compiled_loops_read(queries.embeddings, points.embeddings):
+        return _gathered_keys(plan, rows, ids)
+    keys = np.empty(ids.shape)
+    loop = _loop(points.inner_product, points.embeddings.dtype == np.float16)
+    vectors = _Vectors(_numbers(queries.embeddings), _numbers(points.embeddings))
+    factors = _Vectors(_factors(queries, rows), _factors(points, None))
+    pairs = np.asarray(rows, dtype=np.int64), np.asarray(ids, dtype=np.int64)
+    over_rows(loop, len(rows), ids.shape[1] * points.d, vectors, factors, pairs, keys)
     return keys
 
 
@@ -209,10 +204,19 @@ def _inner_product_keys_of_halves(numbers: Rows, vectors: Any, factors: Any, pai
 
 
 def _gathered_keys(plan: SearchPlan, rows: Array, ids: Array) -> Array:
-    """Search keys in array operations: for dtypes that neither the compiled loops nor the kernel reads.
+    """Search keys in array operations: for dtypes that neither the compiled loops nor the kernel reads."""
+    xp = array_module(plan.points.embeddings)
+    keys = xp.empty(ids.shape, dtype=np.float64)
+    most = min(PAIR_BYTES["cpu" if xp is np else "cuda"], plan.budget.blocks // 4)
+    step = max(1, most // (12 * plan.points.d * ids.shape[1]))
+    for start in range(0, len(rows), step):
+        chunk = slice(start, start + step)
+        keys[chunk] = _keys_of_chunk(plan, rows[chunk], ids[chunk])
+    return keys
 
-    In place, so that there is only one float64 copy of the gathered points.
-    """
+
+def _keys_of_chunk(plan: SearchPlan, rows: Array, ids: Array) -> Array:
+    """Search keys of the pairs of a few rows, in place, so that there is one float64 copy of the gathered points."""
     queries, points = plan.queries, plan.points
     xp = array_module(points.embeddings)
     found = xp.where(ids < 0, 0, ids)

@@ -137,7 +137,7 @@ def _sample_truth(plan: SearchPlan) -> tuple[npt.NDArray[np.int64], npt.NDArray[
     else:
         chunks = [whole[start : start + TRUTH_ROWS] for start in range(0, len(rows), TRUTH_ROWS)]
         found = list(plan.map(WorkerSearch(for_worker(plan)), chunks))
-        keys, ids = (xp.concatenate([on_host(some[part]) for some in found]) for part in (1, 2))
+        keys, ids = (xp.concatenate([on_host(some[column]) for some in found]) for column in (1, 2))
     return rows, on_host(ids), keys[:, -1]
 
 

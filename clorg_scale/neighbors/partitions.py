@@ -93,9 +93,14 @@ class Assign:
 
 
 def choose_partitions(
-    points: Points, k: int, most_points: int, truth: tuple[npt.NDArray[Any], npt.NDArray[Any]], *, wanted: float,
+    points: Points,
+    k: int,
+    most_points: int,
+    truth: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    *,
+    wanted: float,
     seed: int,
-) -> Partitions:  # fmt: skip
+) -> Partitions:
     """Divide the points so that partitions are of bounded size and neighbors share one.
 
     Parameters

@@ -16,15 +16,16 @@ from clorg_scale.arrays import (
     resolve_device,
 )
 from clorg_scale.arrays.gpu import brought_to
+from clorg_scale.arrays.normalize import normalize_within
 from clorg_scale.distributed import Map, device_of_workers, ordered_map, room_of_workers, share_with_workers
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.choice import Demand, choose_index
-from clorg_scale.neighbors.memory import Budget
+from clorg_scale.neighbors.memory import Budget, memory_needed
 from clorg_scale.neighbors.metric import Metric, check_metric
-from clorg_scale.neighbors.points import Points, prepare, prepare_pair
+from clorg_scale.neighbors.points import Points, prepare
 from clorg_scale.whole import whole_number
 
-__all__ = ["SearchPlan", "match_device", "plan_search"]
+__all__ = ["SearchPlan", "in_library", "plan_search"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def plan_search(
     target_recall: float = 1.0,
     client: Any = None,
     progress: bool = False,
+    normalize: bool = False,
 ) -> SearchPlan:
     """Check what the user asked for, prepare the points and divide the memory.
 
@@ -118,20 +120,20 @@ def plan_search(
     InputError
         If the arguments contradict one another or the data, or memory does not suffice.
     """
-    embeddings, device_name = _on_device(embeddings, device, client)
-    n = embeddings.shape[0]
-    if others is not None:
-        others = match_device(as_embeddings(others, name="queries"), embeddings)
+    embeddings = as_embeddings(embeddings)
+    n, d = embeddings.shape
     check_metric(metric)
     rows = None if rows is None else _check_rows(rows, n)
     k = whole_number("k", k, 1, n - (others is None), where=f" for {n} points")
     seed = whole_number("seed", seed, 0)
     if not 0 < target_recall <= 1:
         raise InputError(f"target_recall must be above 0 and at most 1, not {target_recall!r}.")
-    if others is None:
-        points = prepare(embeddings, metric)
-    else:
-        points, others = prepare_pair(embeddings, others, metric)
+    if normalize:
+        embeddings, memory_limit = normalize_within(embeddings, memory_limit, needed=memory_needed(n, d, k))
+    embeddings, device_name = _on_device(embeddings, device, client)
+    if others is not None:
+        others = in_library(as_embeddings(others, name="queries"), array_module(embeddings))
+    points, others = prepare(embeddings, metric, others)
     worker_device = device_name
     if client is not None:
         device_name = "cpu"  # of this process, which may have no GPU
@@ -158,17 +160,15 @@ def plan_search(
     )
 
 
-def match_device(array: Array, model: Array) -> Array:
-    """`array` in the memory that `model` lies in."""
-    xp = array_module(model)
+def in_library(array: Array, xp: Any) -> Array:
+    """`array` in the memory of an array library, NumPy or CuPy."""
     if array_module(array) is xp:
         return array
     return on_host(array) if xp is np else xp.asarray(array)
 
 
-def _on_device(embeddings: Any, device: Device, client: Any) -> tuple[Array, str]:
+def _on_device(embeddings: Array, device: Device, client: Any) -> tuple[Array, str]:
     """Bring the embeddings to the device that searches them, if they fit there, or to the workers."""
-    embeddings = as_embeddings(embeddings)
     if client is not None:
         return share_with_workers(client, embeddings), device_of_workers(client, device)
     chosen = resolve_device(device)

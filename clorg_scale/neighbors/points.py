@@ -19,7 +19,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.neighbors.metric import Metric, distance_dtype
 from clorg_scale.numerics.compiled import divided_rows, has_compiled_path, row_lengths
 
-__all__ = ["Points", "cache_float32", "prepare", "prepare_pair"]
+__all__ = ["Points", "cache_float32", "prepare"]
 
 SHORTEST = 2.0**-1020
 """Shorter vectors have lost digits in float64, and their direction with them."""
@@ -114,43 +114,38 @@ class Points:
         return keys.astype(self.distance_dtype)
 
 
-def prepare(embeddings: Array, metric: Metric, *, name: str = "embeddings") -> Points:
-    """Read the embeddings through twice: means and finiteness, then lengths.
+def prepare(embeddings: Array, metric: Metric, queries: Array | None = None) -> tuple[Points, Points | None]:
+    """Read the embeddings through twice, for means and finiteness, then for lengths; other vectors as well.
+
+    Returns
+    -------
+    The embeddings and the queries, None without any, of one scale, so that the two can be compared.
 
     Raises
     ------
     InputError
-        If values are NaN or infinite, a vector is zero under cosine, or distances leave the range of float64.
+        If values are NaN or infinite, a vector is zero under cosine, distances leave the range of float64, or the
+        numbers of features differ.
     """
-    mean = column_means(embeddings, name=name)
-    return _measured(embeddings, metric, mean if metric == "euclidean" else None, None, name)
-
-
-def prepare_pair(
-    embeddings: Array, queries: Array, metric: Metric, *, name: str = "embeddings", queries_name: str = "queries"
-) -> tuple[Points, Points]:
-    """Embeddings and other vectors, prepared so that the two can be compared.
-
-    Raises
-    ------
-    InputError
-        As `prepare`; if the numbers of features differ.
-    """
-    points = prepare(embeddings, metric, name=name)
-    if queries.shape[1] != points.d:
+    given = {"embeddings": embeddings} if queries is None else {"embeddings": embeddings, "queries": queries}
+    if queries is not None and queries.shape[1] != embeddings.shape[1]:
         raise InputError(
-            f"The {queries_name} have {queries.shape[1]} features, but the embeddings have {points.d}; "
+            f"The queries have {queries.shape[1]} features, but the embeddings have {embeddings.shape[1]}; "
             "both must come from one model."
         )
-    column_means(queries, name=queries_name)
-    others = _measured(queries, metric, points.mean, points.scale, queries_name)
-    farthest = 1.0 if metric == "cosine" else float(others.lengths.max())
-    if farthest > FARTHEST_QUERY:
-        scale = _power_of_two(farthest / points.scale)
-        points, others = (
-            replace(some, scale=scale, lengths=some.lengths / points.scale * scale) for some in (points, others)
-        )
-    return replace(points, distance_dtype=np.promote_types(points.distance_dtype, others.distance_dtype).type), others
+    mean = column_means(embeddings)
+    if queries is not None:
+        column_means(queries, name="queries")  # names the rows that are not finite
+    mean = mean if metric == "euclidean" else None
+    lengths = {name: _lengths(given[name], mean) for name in given}
+    if metric == "cosine":
+        for name in given:
+            _refuse_short_vectors(lengths[name], name)
+        scale, dtype = 1.0, np.float32
+    else:
+        scale, dtype = _scale_and_dtype({name: float(lengths[name].max()) for name in given}, metric)
+    points, *others = (Points(given[name], metric, mean, scale, lengths[name] * scale, None, dtype) for name in given)
+    return points, others[0] if others else None
 
 
 def cache_float32(points: Points, n_bytes: int) -> Points:
@@ -166,16 +161,14 @@ def cache_float32(points: Points, n_bytes: int) -> Points:
     return replace(points, cached=cached)
 
 
-def _measured(embeddings: Array, metric: Metric, mean: Array | None, scale: float | None, name: str) -> Points:
-    lengths = _lengths(embeddings, mean)
-    longest = float(lengths.max())
-    if metric == "cosine":
-        _refuse_short_vectors(lengths, name)
-        return Points(embeddings, metric, None, 1.0, lengths)
-    largest = _largest_distance(longest, metric, name)
-    if scale is None:
-        scale = 1.0 if 1e-3 < longest < 1e6 or longest == 0 else _power_of_two(longest)
-    return Points(embeddings, metric, mean, scale, lengths * scale, None, distance_dtype(largest))
+def _scale_and_dtype(longest: dict[str, float], metric: Metric) -> tuple[float, type[np.floating[Any]]]:
+    """Scale of vectors up to these lengths, and the type of distances between them; the first are those searched."""
+    first, farthest = next(iter(longest.values())), max(longest.values())
+    scale = 1.0 if 1e-3 < first < 1e6 or first == 0 else _power_of_two(first)
+    scale = _power_of_two(farthest) if farthest * scale > FARTHEST_QUERY else scale
+    return scale, np.result_type(
+        *(distance_dtype(_largest_distance(longest[name], metric, name)) for name in longest)
+    ).type
 
 
 def _power_of_two(longest: float) -> float:
@@ -223,15 +216,15 @@ def _lengths(embeddings: Array, mean: Array | None) -> Array:
 
 def _refuse_short_vectors(lengths: Array, name: str) -> None:
     """Refuse vectors that have no direction, or one without all its digits."""
-    zero, short = (array_module(lengths).flatnonzero(which) for which in (lengths == 0, lengths < SHORTEST))
-    if zero.size:
+    xp = array_module(lengths)
+    if (rows := xp.flatnonzero(lengths == 0)).size:
         raise InputError(
-            f"The {name} hold {int(zero.size)} zero vectors (rows {_listed(zero)}), which have no direction for the "
+            f"The {name} hold {int(rows.size)} zero vectors (rows {_listed(rows)}), which have no direction for the "
             "cosine; remove them or use metric='euclidean'."
         )
-    if short.size:
+    if (rows := xp.flatnonzero(lengths < SHORTEST)).size:
         raise InputError(
-            f"The {name} hold {int(short.size)} vectors shorter than {SHORTEST:.1e} (rows {_listed(short)}), of whose "
+            f"The {name} hold {int(rows.size)} vectors shorter than {SHORTEST:.1e} (rows {_listed(rows)}), of whose "
             "direction float64 has lost digits; multiply all embeddings by a common factor, or remove these rows."
         )
 

@@ -15,7 +15,7 @@ from clorg_scale.neighbors import engines
 from clorg_scale.neighbors.exact import BlockSearch, search_exact
 from clorg_scale.neighbors.metric import Metric
 from clorg_scale.neighbors.pairs import pair_keys
-from clorg_scale.neighbors.plan import SearchPlan, match_device, plan_search
+from clorg_scale.neighbors.plan import SearchPlan, in_library, plan_search
 from clorg_scale.whole import whole_number
 
 __all__ = [
@@ -78,7 +78,7 @@ def warn_of_recall(recall: float, description: str, target: float) -> None:
         warnings.warn(
             f"The index {description} found only {recall:.1%} of the true neighbors on a sample; use index='auto' or "
             "'flat'.",
-            stacklevel=6,
+            stacklevel=8,
         )
 
 
@@ -111,7 +111,7 @@ def table_recall(
     points = np.unique(on_host(table_points)[sampled])
     plan = plan_search(embeddings, indices.shape[1], metric=metric, device=device, memory_limit=None, rows=points)
     xp = array_module(plan.points.embeddings)
-    rows, ids = (match_device(array[sampled], plan.points.embeddings) for array in (table_points, indices))
+    rows, ids = (in_library(array[sampled], xp) for array in (table_points, indices))
     bounds = _bounds(plan, rows, engines.exact_engine(plan))
     return recall_of(pair_keys(plan, rows, xp.asarray(ids, dtype=np.int64)), bounds)
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from clorg_scale.arrays import Device, as_embeddings, within_device_memory
-from clorg_scale.arrays.local_copies import local_copy
-from clorg_scale.arrays.normalize import normalize_within
-from clorg_scale.neighbors.memory import memory_needed
+from clorg_scale.arrays import Device, within_device_memory
 from clorg_scale.neighbors.metric import Metric
 from clorg_scale.neighbors.pairs import mean_pair_distance
 from clorg_scale.neighbors.partitioned import partitioned_table
-from clorg_scale.neighbors.plan import plan_search
+from clorg_scale.neighbors.plan import SearchPlan, plan_search
 from clorg_scale.neighbors.result import KNN
 from clorg_scale.neighbors.tables import search_table
-from clorg_scale.on_workers import run_on_worker
-from clorg_scale.store.block_sources import block_source
-from clorg_scale.whole import whole_number
+from clorg_scale.on_workers import opens_sources
 
 __all__ = ["knn", "knn_between", "knn_of"]
 
+SEARCHES: dict[str, Callable[..., KNN | None]] = {"flat": search_table, "partitioned": partitioned_table}
+"""(plan, must_reach) -> the table; None where the target recall must be reached and is not. By `SearchPlan.index`."""
 
+
+def _search(plan: SearchPlan, *, must_reach: bool) -> KNN:
+    """Search as planned; exactly, if that does not reach the target recall."""
+    search = SEARCHES.get(plan.index, SEARCHES["flat"])
+    found = search(plan, must_reach=must_reach)
+    return _search(replace(plan, index="flat"), must_reach=False) if found is None else found
+
+
+@opens_sources
 @within_device_memory("the search for neighbors")
 def knn(
     embeddings: Any,
@@ -105,19 +112,6 @@ def knn(
     UserWarning
         If the measured recall is below .95.
     """
-    source = block_source(embeddings, has_workers=client is not None)
-    if source is not None and client is None:
-        embeddings = local_copy(source)
-    elif source is not None:
-        settings: dict[str, Any] = {"metric": metric, "index": index, "device": device, "memory_limit": memory_limit}
-        settings |= {"seed": seed, "progress": progress, "target_recall": target_recall, "normalize": normalize}
-        table: KNN = run_on_worker(client, knn, source, k, **settings)
-        return table
-    if normalize:
-        embeddings = as_embeddings(embeddings)
-        n, d = embeddings.shape
-        needed = memory_needed(n, d, whole_number("k", k, 1, n - 1, where=f" for {n} points"))
-        embeddings, memory_limit = normalize_within(embeddings, memory_limit, needed=needed)
     plan = plan_search(
         embeddings,
         k,
@@ -129,12 +123,9 @@ def knn(
         target_recall=target_recall,
         client=client,
         progress=progress,
+        normalize=normalize,
     )
-    must_reach = index == "auto"
-    found = partitioned_table(plan, must_reach=must_reach) if plan.index == "partitioned" else None
-    if found is None:
-        plan = replace(plan, index="flat") if plan.index == "partitioned" else plan
-        found = search_table(plan, must_reach=must_reach)
+    found = _search(plan, must_reach=index == "auto")
     return replace(found, mean_distance=mean_pair_distance(plan))
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from clorg_scale.arrays import (
     UNLABELLED,
@@ -34,6 +33,7 @@ from clorg_scale.rld.points import ClassOrderedPoints, positive_mean
 from clorg_scale.rld.predicted import check_sampled_memory, memory_needed, product_rate
 from clorg_scale.rld.result import RLDResult
 from clorg_scale.rld.temperatures import check_temperatures
+from clorg_scale.rld.types import Floats
 from clorg_scale.store.block_sources import block_source
 from clorg_scale.whole import whole_number
 
@@ -234,9 +234,7 @@ def _rate(points: ClassOrderedPoints, options: _Options) -> float:
     return len(client.nthreads()) * float(of_worker.result())
 
 
-def _exact(
-    points: ClassOrderedPoints, classes: ClassLabels, temperatures: npt.NDArray[np.float64], options: _Options
-) -> RLDResult:
+def _exact(points: ClassOrderedPoints, classes: ClassLabels, temperatures: Floats, options: _Options) -> RLDResult:
     """The exact method."""
     from clorg_scale.rld.exact.passes import n_pair_visits
 
@@ -270,26 +268,14 @@ def _exact_engine(options: _Options, precision: str) -> Callable[..., Any]:
     return partial(gpu_cluster.exact_sums, precision=precision, ordered_map=mapper)
 
 
-def _sampled(
-    points: ClassOrderedPoints, classes: ClassLabels, temperatures: npt.NDArray[np.float64], options: _Options
-) -> RLDResult:
+def _sampled(points: ClassOrderedPoints, classes: ClassLabels, temperatures: Floats, options: _Options) -> RLDResult:
     """The sampled method."""
-    from clorg_scale.neighbors import knn
     from clorg_scale.rld.sampled.estimate import sampled_sums
     from clorg_scale.rld.sampled.near_field import NearField
     from clorg_scale.rld.sampled.tile_order import tile_order
 
     check_sampled_memory(points, len(temperatures), options.k, options.memory_limit)
-    table = options.table or knn(
-        points.embeddings,
-        min(options.k, points.n_points - 1),
-        device=options.device,
-        memory_limit=options.memory_limit,
-        seed=options.seed,
-        progress=options.progress,
-        target_recall=NEAR_RECALL,
-        client=options.client,
-    )
+    table = _neighbors(points, min(options.k, points.n_points - 1), options, target_recall=NEAR_RECALL)
     near_field = NearField.of(table, tile_order(points.n_points, options.seed))
     sums = sampled_sums(
         points,
@@ -319,9 +305,18 @@ def _sampled(
     return replace(result, stderr=sums.stderr, null_std=null_std)
 
 
+def _neighbors(points: ClassOrderedPoints, k: int, options: _Options, **settings: Any) -> KNN:
+    """The k-NN table that was handed in, or else that of a search."""
+    from clorg_scale.neighbors import knn
+
+    names = ("device", "memory_limit", "seed", "progress", "client")
+    shared = {name: getattr(options, name) for name in names}
+    return options.table or knn(points.embeddings, k, **shared, **settings)
+
+
 def _null_std(
-    points: ClassOrderedPoints, classes: ClassLabels, sums: Any, temperatures: npt.NDArray[np.float64], *, seed: int
-) -> npt.NDArray[np.float64]:
+    points: ClassOrderedPoints, classes: ClassLabels, sums: Any, temperatures: Floats, *, seed: int
+) -> Floats:
     """(t,) deviation of RLD over shufflings of the labels."""
     from clorg_scale.rld.null import affinity_spread, shuffled_labels_deviation
 
@@ -331,22 +326,11 @@ def _null_std(
     return shuffled_labels_deviation(spread, classes.codes, len(classes.names))
 
 
-def _graph(
-    points: ClassOrderedPoints, classes: ClassLabels, temperatures: npt.NDArray[np.float64], options: _Options
-) -> RLDResult:
+def _graph(points: ClassOrderedPoints, classes: ClassLabels, temperatures: Floats, options: _Options) -> RLDResult:
     """The graph method."""
-    from clorg_scale.neighbors import knn
     from clorg_scale.rld.graph import graph_sums
 
-    table = options.table or knn(
-        points.embeddings,
-        options.k,
-        device=options.device,
-        memory_limit=options.memory_limit,
-        seed=options.seed,
-        progress=options.progress,
-        client=options.client,
-    )
+    table = _neighbors(points, options.k, options)
     mu = positive_mean(table.mean_distance or 0.0)
     k, w = graph_sums(table, classes.codes, temperatures, mu)
     details = {"device": options.device, "k": options.k, "index": table.index}
@@ -356,15 +340,15 @@ def _graph(
 class _GraphSums(NamedTuple):
     """(t, n) affinities of each point to all others and to those of its class; mean distance."""
 
-    k: npt.NDArray[np.float64]
-    w: npt.NDArray[np.float64]
+    k: Floats
+    w: Floats
     mean_distance: float
 
 
 def _result(
     method: Literal["exact", "sampled", "graph"],
     classes: ClassLabels,
-    temperatures: npt.NDArray[np.float64],
+    temperatures: Floats,
     sums: Any,
     details: dict[str, Any],
 ) -> RLDResult:

@@ -20,9 +20,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
+
+from clorg_scale.rld.types import Floats
 
 __all__ = [
     "DenseAffinities",
@@ -33,8 +34,6 @@ __all__ = [
     "dense_sums",
     "modularity_of_sums",
 ]
-
-Floats = npt.NDArray[np.float64]
 
 
 class DenseAffinities(NamedTuple):

@@ -7,20 +7,16 @@ Louvain and Leiden maximize on that graph.
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from clorg_scale.affinity.construction import log_row_sums, rld_weights
 from clorg_scale.affinity.symmetrize import undirected_edges
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.neighbors import KNN
+from clorg_scale.rld.types import Floats
 
 __all__ = ["graph_sums"]
 
 
-def graph_sums(
-    knn: KNN, codes: Array, temperatures: npt.NDArray[np.float64], mean_distance: float
-) -> tuple[Array, Array]:
+def graph_sums(knn: KNN, codes: Array, temperatures: Floats, mean_distance: float) -> tuple[Array, Array]:
     """Affinity of each point to its neighbors on the symmetrized graph.
 
     Parameters

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LabelModularity", "PairSums", "label_modularity", "shuffled_labels"]
+from clorg_scale.rld.types import Floats, Integers
 
-Floats = npt.NDArray[np.float64]
+__all__ = ["LabelModularity", "PairSums", "label_modularity", "shuffled_labels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class LabelModularity:
     local_density: npt.NDArray[np.float32]
 
 
-def label_modularity(k: Floats, w: Floats, codes: npt.NDArray[np.int64], n_classes: int) -> LabelModularity:
+def label_modularity(k: Floats, w: Floats, codes: Integers, n_classes: int) -> LabelModularity:
     """Newman modularity of the class labels from the affinities of each point.
 
     Parameters
@@ -83,7 +83,7 @@ def label_modularity(k: Floats, w: Floats, codes: npt.NDArray[np.int64], n_class
     return LabelModularity(per_class.sum(axis=1), per_class, purity, local_density)
 
 
-def shuffled_labels(k: Floats, codes: npt.NDArray[np.int64], n_classes: int) -> Floats:
+def shuffled_labels(k: Floats, codes: Integers, n_classes: int) -> Floats:
     """(t,) RLD expected where the labels are shuffled among the labeled points.
 
     With f_c the class shares and s_i = k_i / 2m, E[W_c / 2m] is the share of ordered pairs of points that fall in

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from clorg_scale.arrays import array_module
 from clorg_scale.rld.modularity import PairSums
 from clorg_scale.rld.points import ClassOrderedPoints, ColumnDistances, distances_to_all
+from clorg_scale.rld.types import Floats, Integers
 
 __all__ = [
     "SAMPLED_ROWS",
@@ -22,15 +22,13 @@ __all__ = [
     "spread_on_rows",
 ]
 
-Floats = npt.NDArray[np.float64]
-
 SAMPLED_ROWS = 64
 """Rows of the affinity matrix on which B is compared with A."""
 
 BLOCK_ROWS = 8192
 
 
-def shuffled_labels_deviation(spread: Floats, codes: npt.NDArray[np.int64], n_classes: int) -> Floats:
+def shuffled_labels_deviation(spread: Floats, codes: Integers, n_classes: int) -> Floats:
     r"""Standard deviation of RLD over shufflings of the labels.
 
     With B_ij = A_ij / 2m - k_i k_j / (2m)^2, whose rows sum to zero, RLD = sum of B_ij over pairs of one class. For
@@ -93,14 +91,14 @@ class RowSample(NamedTuple):
     `rates`: (t,) 2m and -2 / (mu T).
     """
 
-    rows: npt.NDArray[np.int64]
+    rows: Integers
     log_r: Any
     shares: Any
     two_m: Floats
     rates: Floats
 
 
-def sample_rows(n: int, seed: int, size: int = SAMPLED_ROWS) -> npt.NDArray[np.int64]:
+def sample_rows(n: int, seed: int, size: int = SAMPLED_ROWS) -> Integers:
     """Positions of random rows, the same for a seed and n."""
     return np.random.default_rng([seed, n]).permutation(n)[:size]
 

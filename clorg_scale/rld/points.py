@@ -13,6 +13,7 @@ from clorg_scale.arrays.mapped import location_or_array
 from clorg_scale.arrays.scale import computing_dtype
 from clorg_scale.errors import InputError
 from clorg_scale.numerics.compiled import centered_rows, has_compiled_path, pair_lengths
+from clorg_scale.rld.types import Floats, Integers
 
 __all__ = [
     "NEAR",
@@ -64,9 +65,7 @@ class ClassOrderedPoints:
         float64 where the embeddings are float64 or wide integers, float32 otherwise.
     """
 
-    def __init__(
-        self, embeddings: Array, codes: npt.NDArray[np.int64], n_classes: int, *, mean: Array | None = None
-    ) -> None:
+    def __init__(self, embeddings: Array, codes: Integers, n_classes: int, *, mean: Array | None = None) -> None:
         self.on_gpu = array_module(embeddings) is not np
         self.embeddings = embeddings if self.on_gpu else np.asarray(embeddings)
         self.n_points: int = embeddings.shape[0]
@@ -89,7 +88,7 @@ class ClassOrderedPoints:
 
     def rows(
         self,
-        which: npt.NDArray[np.int64],
+        which: Integers,
         dtype: npt.DTypeLike | None = None,
         *,
         space: npt.NDArray[Any] | None = None,
@@ -115,9 +114,7 @@ class ClassOrderedPoints:
                 out[chunk] = row_block(self.embeddings, which[chunk], dtype=out.dtype, mean=self.mean)
         return out
 
-    def same_class(
-        self, start: int, stop: int, other_start: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def same_class(self, start: int, stop: int, other_start: int) -> tuple[Integers, Integers]:
         """For positions start..stop, where their class begins and ends, counted from `other_start`."""
         codes = self.codes[start:stop]
         labeled = codes >= 0
@@ -134,9 +131,7 @@ class ColumnDistances(NamedTuple):
     near: Any
 
 
-def distances_to_all(
-    rows: npt.NDArray[np.int64], x: Any, blocks: Iterable[tuple[int, Any]], xp: Any
-) -> Iterator[ColumnDistances]:
+def distances_to_all(rows: Integers, x: Any, blocks: Iterable[tuple[int, Any]], xp: Any) -> Iterator[ColumnDistances]:
     """Distances of points at positions `rows` (b,), `x` (b, d), to all, a block at a time; infinite to themselves.
 
     `blocks`: first position and (p, d) coordinates of consecutive blocks of all points, of the library `xp`.
@@ -160,13 +155,13 @@ def positive_mean(mu: float) -> float:
     return mu
 
 
-def random_pairs(n: int, seed: int, wanted: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def random_pairs(n: int, seed: int, wanted: int) -> tuple[Integers, Integers]:
     """Both ends of about `wanted` pairs i, i + shift of random permutations (every pair at most once a shift).
 
     Each permutation has every point twice, so that how far a point is from all others cancels out.
     """
     rng = np.random.default_rng(seed)
-    ends: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+    ends: list[tuple[Integers, Integers]] = []
     count = 0
     while count < min(wanted, n * (n - 1) // 2):
         chosen = rng.permutation(n)[: min(n, wanted - count + 1)]
@@ -176,7 +171,7 @@ def random_pairs(n: int, seed: int, wanted: int) -> tuple[npt.NDArray[np.int64],
     return first, second
 
 
-def pair_sample(points: ClassOrderedPoints, seed: int, wanted: int) -> npt.NDArray[np.float64]:
+def pair_sample(points: ClassOrderedPoints, seed: int, wanted: int) -> Floats:
     """Distances of `random_pairs`, taken as rows of the embeddings."""
     first, second = random_pairs(points.n_points, seed, wanted)
     if not points.on_gpu and has_compiled_path(points.embeddings):
@@ -184,7 +179,7 @@ def pair_sample(points: ClassOrderedPoints, seed: int, wanted: int) -> npt.NDArr
     step = max(1, PAIR_BLOCK // points.n_features)
     lengths = []
     for start in range(0, len(first), step):
-        here, there = first[start : start + step], second[start : start + step]
-        rows, ends = points.rows(np.concatenate([here, there])), np.arange(len(here))
-        lengths.append(pair_lengths(on_host(rows), ends, ends + len(ends)))
+        both = np.concatenate([first[start : start + step], second[start : start + step]])
+        ends = np.arange(len(both) // 2)
+        lengths.append(pair_lengths(on_host(points.rows(both)), ends, ends + len(ends)))
     return np.concatenate(lengths)

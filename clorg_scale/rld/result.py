@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from clorg_scale.results.result import Columns, Result
 from clorg_scale.results.stored import beside
+from clorg_scale.rld.types import Floats
 
 __all__ = ["RLDResult"]
 
@@ -55,15 +56,15 @@ class RLDResult(Result):
         Points that take part in the graph and belong to no class.
     """
 
-    temperatures: npt.NDArray[np.float64]
-    values: npt.NDArray[np.float64]
-    stderr: npt.NDArray[np.float64]
-    per_class: npt.NDArray[np.float64]
-    purity: npt.NDArray[np.float64]
+    temperatures: Floats
+    values: Floats
+    stderr: Floats
+    per_class: Floats
+    purity: Floats
     classes: npt.NDArray[Any]
     local_density: npt.NDArray[np.float32] = field(metadata=beside())
-    null_mean: npt.NDArray[np.float64]
-    null_std: npt.NDArray[np.float64]
+    null_mean: Floats
+    null_std: Floats
     mean_distance: float
     method: Literal["exact", "sampled", "graph"]
     n_points: int

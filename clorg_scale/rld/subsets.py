@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from clorg_scale.arrays import UNLABELLED, ClassLabels, Device, as_embeddings, encode_labels
 from clorg_scale.errors import InputError
@@ -15,6 +14,7 @@ from clorg_scale.progress import progress_bar
 from clorg_scale.results.result import Columns, Result
 from clorg_scale.rld.compute import DEFAULT_TEMPERATURES, Method, rld
 from clorg_scale.rld.result import RLDResult
+from clorg_scale.rld.types import Floats, Integers
 from clorg_scale.whole import whole_number
 
 __all__ = ["SubsetRLD", "rld_of_subsets"]
@@ -40,11 +40,11 @@ class SubsetRLD(Result):
         RLD of all points.
     """
 
-    temperatures: npt.NDArray[np.float64]
-    sizes: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64]
-    stderr: npt.NDArray[np.float64]
-    difference: npt.NDArray[np.float64]
+    temperatures: Floats
+    sizes: Integers
+    values: Floats
+    stderr: Floats
+    difference: Floats
     whole: RLDResult
 
     def _tables(self) -> dict[str, Callable[[], Columns]]:
@@ -135,7 +135,7 @@ def rld_of_subsets(
     )
 
 
-def _of_subset(classes: ClassLabels, rows: npt.NDArray[np.int64]) -> ClassLabels:
+def _of_subset(classes: ClassLabels, rows: Integers) -> ClassLabels:
     """Classes of some points, without those that have none of them.
 
     Raises

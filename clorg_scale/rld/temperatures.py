@@ -10,14 +10,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from clorg_scale.errors import InputError
+from clorg_scale.rld.types import Floats, Integers
 
 __all__ = ["LOG2_E", "check_temperatures", "log_r_at", "logs_or_factors", "needs_log_space", "rates", "square_of"]
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 LOG2_E = float(np.log2(np.e))
 

@@ -32,6 +32,7 @@ def searches(monkeypatch):
         return real(plan, **settings)
 
     monkeypatch.setattr(search, "search_table", counted)
+    monkeypatch.setitem(search.SEARCHES, "flat", counted)
     return seen
 
 

@@ -82,7 +82,7 @@ def test_every_engine_gives_the_same_table(name, metric, monkeypatch):
     rng = np.random.default_rng(0)
     points = np.concatenate([clusters(300, 20), np.repeat(rng.normal(size=(5, 20)), 20, axis=0)]) + 10
     points[-30:] += 1e-3 * rng.normal(size=(30, 20))
-    chunks = search_exact(plan_of(prepare(points, metric), 12, blocks=50_000), np.arange(400), engine)
+    chunks = search_exact(plan_of(prepare(points, metric)[0], 12, blocks=50_000), np.arange(400), engine)
     ids = np.concatenate([ids for _, _, ids in chunks])
     np.testing.assert_array_equal(ids, knn(points, 12, metric=metric).indices)
 
@@ -173,7 +173,7 @@ def test_memory_of_the_device_that_runs_out_gets_a_sentence(monkeypatch, message
 def test_many_features_are_for_tensor_cores(monkeypatch):
     """Where torch finds them; cuVS and FAISS multiply float32."""
     monkeypatch.setattr(flat_torch, "has_tensor_cores", lambda: True)
-    few, many = (plan_of(prepare(clusters(50, d), "euclidean"), 5, device="cuda") for d in (8, 300))
+    few, many = (plan_of(prepare(clusters(50, d), "euclidean")[0], 5, device="cuda") for d in (8, 300))
     assert exact_engine(many).name == "flat(torch)"
     assert exact_engine(many).rounding == flat_torch.KEY_ROUNDING
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "cuvs" or None)

@@ -99,7 +99,7 @@ def test_torch_tensors_and_lists():
 @pytest.mark.parametrize("metric", METRICS)
 def test_blocks_of_any_size_give_the_same(metric):
     points = clusters(250, 16)
-    prepared = prepare(points, metric)
+    prepared = prepare(points, metric)[0]
     whole = knn(points, 12, metric=metric)
     rows = np.arange(250)
     for block_bytes in (60_000, 200_000):

@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_table(index):
 
 def test_automatic_choice_by_size():
     def chosen(n, d, k):
-        points = prepare(np.zeros((3, 1)) + np.arange(3)[:, None], "euclidean")
+        points = prepare(np.zeros((3, 1)) + np.arange(3)[:, None], "euclidean")[0]
         shaped = type("Shape", (), {"n": n, "d": d, "embeddings": points.embeddings})()
         return automatic_index(shaped, k, "cpu")
 
@@ -139,7 +139,7 @@ class Broken:
 
 def test_what_a_broken_index_lacks_is_searched_exactly():
     points = clusters(300, 6)
-    prepared = prepare(points, "euclidean")
+    prepared = prepare(points, "euclidean")[0]
     _, keys, ids = CandidateSearch(plan_of(prepared, 10), Broken(points))(np.arange(300))
     table = KNN(ids.astype(np.int32), prepared.distances(keys), "euclidean", "broken", 300)
     assert_clean(table)
@@ -156,7 +156,7 @@ def test_lists_shorter_than_k_are_completed():
 
 
 def test_clustered_lists_probe_everything_in_the_end():
-    points = prepare(clusters(2000, 8), "euclidean")
+    points = prepare(clusters(2000, 8), "euclidean")[0]
     index = ivf.build(plan_of(points, 5), flat_faiss.search_block)
     index.n_probe = index.n_lists
     found = index.candidates(np.arange(2000), 6, lambda n: None)

@@ -52,7 +52,7 @@ def test_the_table_is_that_of_an_exact_search(small_partitions, tmp_path, metric
 def test_the_recall_is_known_from_the_partitions(small_partitions):
     """Partitions this small are searched exactly: what is missed are neighbors that share no partition."""
     X = mixture()
-    points, exact = prepare(X, "euclidean"), cs.knn(X, 10, index="flat")
+    points, exact = prepare(X, "euclidean")[0], cs.knn(X, 10, index="flat")
     rows = np.arange(0, len(X), 7)
     partitions = choose_partitions(points, 10, 1_500, (rows, exact.indices[rows]), wanted=0.9, seed=0)
     assert 0.9 <= partitions.recall < 1

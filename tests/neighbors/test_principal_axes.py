@@ -32,7 +32,7 @@ def low_dimensional() -> np.ndarray:
 
 
 def test_axes_are_orthonormal_and_hold_the_variance(low_dimensional):
-    axes = principal_axes(prepare(low_dimensional, "euclidean"), 0)
+    axes = principal_axes(prepare(low_dimensional, "euclidean")[0], 0)
     assert axes is not None
     assert axes.shape == (120, 32)
     np.testing.assert_allclose(axes.T @ axes, np.eye(32), atol=1e-5)
@@ -51,7 +51,7 @@ def test_few_candidates_suffice_where_neighbors_differ_along_the_axes(low_dimens
 
 def test_neighbors_outside_the_axes_are_found_without_them():
     points = told_apart_outside_the_axes()
-    assert principal_axes(prepare(points, "euclidean"), 0) is not None
+    assert principal_axes(prepare(points, "euclidean")[0], 0) is not None
     table = knn(points, 10, index="ivf")
     assert "axes" not in table.index
     assert table.recall(points, sample=N) > 0.98
@@ -59,9 +59,9 @@ def test_neighbors_outside_the_axes_are_found_without_them():
 
 def test_no_axes_without_concentrated_variance():
     noise = np.random.default_rng(0).normal(size=(2000, 120))
-    assert principal_axes(prepare(noise, "euclidean"), 0) is None
+    assert principal_axes(prepare(noise, "euclidean")[0], 0) is None
 
 
 def test_no_axes_where_they_save_nothing_or_do_not_apply(low_dimensional):
-    assert principal_axes(prepare(low_dimensional[:, :90], "euclidean"), 0) is None
-    assert principal_axes(prepare(low_dimensional, "inner_product"), 0) is None
+    assert principal_axes(prepare(low_dimensional[:, :90], "euclidean")[0], 0) is None
+    assert principal_axes(prepare(low_dimensional, "inner_product")[0], 0) is None

@@ -163,7 +163,7 @@ def test_blocks_are_searched_in_place(faiss, inner_product, monkeypatch):
 def test_lists_on_the_device_find_more_when_they_try_harder(faiss, metric):
     rng = np.random.default_rng(1)
     embeddings = rng.standard_normal((1500, 6)).astype(np.float32)
-    points = prepare(embeddings, metric)
+    points = prepare(embeddings, metric)[0]
     plan = plan_of(points, 5, seed=3)
     index = faiss_gpu_ivf_flat.build(plan, None)
     assert index.index.cp.seed == 3
@@ -189,7 +189,8 @@ def test_rule_takes_cuvs_before_faiss_and_tensor_cores_for_many_features(faiss, 
     pytest.importorskip("torch")  # before CuPy and others seem to be installed
     rng = np.random.default_rng(0)
     few, many = (
-        plan_of(prepare(rng.standard_normal((50, d)).astype(np.float32), "euclidean"), 5, index="ivf") for d in (8, 300)
+        plan_of(prepare(rng.standard_normal((50, d)).astype(np.float32), "euclidean")[0], 5, index="ivf")
+        for d in (8, 300)
     )
     monkeypatch.setattr(flat_torch, "has_tensor_cores", lambda: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "cuvs" else True)

@@ -145,7 +145,7 @@ class FaissIVF:
         for rows in row_slices(points.n, points.d, itemsize=12):
             block, which = self._coordinates(rows), np.ascontiguousarray(lists[rows])
             ids = np.arange(rows.start, rows.start + len(block))
-            self.index.add_core(len(block), *(faiss.swig_ptr(part) for part in (block, ids, which)))
+            self.index.add_core(len(block), *(faiss.swig_ptr(array) for array in (block, ids, which)))
 
     def _coordinates(self, rows: slice | Integers) -> Floats:
         """(b, p) float32 points on the axes."""

@@ -32,10 +32,10 @@ from clorg_scale.rld.points import (
     positive_mean,
 )
 from clorg_scale.rld.temperatures import logs_or_factors, rates, square_of
+from clorg_scale.rld.types import Floats, Integers
 
 __all__ = ["CPUEngine", "exact_bytes", "exact_sums"]
 
-Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 
 MOST_PANEL_ROWS = 12_288
@@ -120,7 +120,8 @@ def exact_bytes(n: int, d: int, itemsize: int, n_temperatures: int, *, panel_row
 class CPUEngine:
     """The `clorg_scale.rld.exact.passes.Engine` of compiled loops."""
 
-    xp, scale, kernels = np, 1.0, "numba"
+    xp: Any = np
+    scale, kernels = 1.0, "numba"
 
     def __init__(self, panels: _Panels, temperatures: Floats, ordered_map: Map, advance: Advance) -> None:
         self.panels, self.points, self.temperatures = panels, panels.points, temperatures
@@ -177,7 +178,7 @@ class CPUEngine:
     def spread(self, mu: float, log_r: Floats, sums: AffinitySums, seed: int) -> None:
         """None: `clorg_scale.rld.null` finds it from the squares."""
 
-    def distances_to_all(self, rows: npt.NDArray[np.int64]) -> Iterator[ColumnDistances]:
+    def distances_to_all(self, rows: Integers) -> Iterator[ColumnDistances]:
         """Float64 distances of some positions to all, a panel at a time."""
         points, step = self.points, self.panels.panel_rows
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from clorg_scale.arrays import array_module, within_device_memory
@@ -16,6 +15,7 @@ from clorg_scale.errors import InputError
 from clorg_scale.kernels.rld_panels import Panel
 from clorg_scale.numerics.products import float32_products, rounded_to_tf32
 from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.types import Integers
 
 __all__ = ["AT_ONCE", "PRECISIONS", "DevicePoints", "check_precision", "on_device", "torch_device", "torch_numerics"]
 
@@ -27,7 +27,6 @@ FEATURES = 64
 
 BLOCK_BYTES = 32 << 20
 """Bytes of coordinates, as float32, converted at a time: a copy of that size runs at full speed."""
-
 
 AT_ONCE = 1 << 22
 """Float64 numbers (32 MiB) of each array of the work beside the tiles; some ten such arrays are in use at once."""
@@ -144,7 +143,7 @@ class DevicePoints:
         self._check_range(block)
         return block.double()
 
-    def distances(self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Any:
+    def distances(self, first: Integers, second: Integers) -> Any:
         """(p,) float64 distances of the points at two positions each."""
         step = max(1, AT_ONCE // self.d)
         chunks = (slice(start, start + step) for start in range(0, len(first), step))

@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from clorg_scale.errors import InputError
@@ -49,10 +48,9 @@ from clorg_scale.rld.points import (
     random_pairs,
 )
 from clorg_scale.rld.temperatures import LOG2_E, needs_log_space, rates, square_of
+from clorg_scale.rld.types import Floats, Integers
 
 __all__ = ["GPUEngine", "exact_sums"]
-
-Floats = npt.NDArray[np.float64]
 
 N_RANDOM_PAIRS = 1 << 19
 """Random pairs for the first estimate of mu (relative error about 3e-4, corrected to first order)."""
@@ -105,7 +103,7 @@ class GPUEngine:
     `kernels`, ``"hopper"``, ``"triton"`` or ``"torch"``, work on panels of `panel_rows` points.
     """
 
-    xp = torch
+    xp: Any = torch
 
     def __init__(
         self, points: DevicePoints, temperatures: Floats, panel_rows: int, advance: Advance, *, kernels: str
@@ -173,7 +171,7 @@ class GPUEngine:
         accurate = self._tensor(R) >= self.points.n * 2.0 ** (-126 + 27)
         return passes.rescued_log_r(self, mu, self._tensor(log_r), accurate), accurate
 
-    def distances_to_all(self, rows: npt.NDArray[np.int64]) -> Iterator[ColumnDistances]:
+    def distances_to_all(self, rows: Integers) -> Iterator[ColumnDistances]:
         """Float64 distances of some positions to all, a slice of these at a time."""
         n, step = self.points.n, max(1, AT_ONCE // max(self.points.d, len(rows)))
         blocks = ((start, self.points.rows(np.arange(start, min(n, start + step)))) for start in range(0, n, step))

@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from clorg_scale.distributed import Map
 from clorg_scale.kept_results import WithKept, hand_over, with_kept
@@ -22,13 +21,12 @@ from clorg_scale.rld.exact import passes
 from clorg_scale.rld.exact.launch_plan import MOST_PANEL_ROWS, DeviceSettings
 from clorg_scale.rld.exact.passes import AffinitySums, ExactSums, KernelSums
 from clorg_scale.rld.points import ClassOrderedPoints
+from clorg_scale.rld.types import Floats
 
 if TYPE_CHECKING:
     from clorg_scale.rld.exact.gpu import GPUEngine
 
 __all__ = ["ClusterEngine", "exact_sums"]
-
-Floats = npt.NDArray[np.float64]
 
 PANELS = 32
 """Panels of points at least, where they are large enough to keep a GPU busy: 16 shares."""
@@ -62,7 +60,7 @@ def exact_sums(
 class ClusterEngine:
     """The `clorg_scale.rld.exact.passes.Engine` whose work the GPUs of a cluster share."""
 
-    xp = np
+    xp: Any = np
 
     def __init__(self, worker: _WorkerEngine, ordered_map: Map, advance: Advance) -> None:
         self._worker, self._map, self._advance = worker, ordered_map, advance

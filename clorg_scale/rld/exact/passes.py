@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from clorg_scale.rld.modularity import PairSums
 from clorg_scale.rld.points import ClassOrderedPoints, ColumnDistances, positive_mean
 from clorg_scale.rld.temperatures import log_r_at
+from clorg_scale.rld.types import Floats, Integers
 
 __all__ = [
     "AffinitySums",
@@ -43,8 +43,6 @@ __all__ = [
     "on_host",
     "rescued_log_r",
 ]
-
-Floats = npt.NDArray[np.float64]
 
 RESCUED_ROWS = 512
 """Rows that are summed again at a time."""
@@ -62,7 +60,7 @@ class ExactSums(PairSums):
         Implementation that computed the tiles: "numba", "torch", "triton", "hopper".
     """
 
-    n_rescued: npt.NDArray[np.int64]
+    n_rescued: Integers
     kernels: str
 
 
@@ -83,23 +81,19 @@ class AffinitySums(NamedTuple):
 
 
 class Engine(Protocol):
-    """Sums over all pairs of points, which are in class order; arrays are of the library `xp`."""
+    """Sums over all pairs of points, which are in class order.
 
-    @property
-    def xp(self) -> Any:
-        """NumPy or torch."""
+    Arrays are of the library `xp`, NumPy or torch. `temperatures`: (t,) falling; `kernels`: implementation that has
+    computed the tiles so far.
+    """
 
-    @property
-    def temperatures(self) -> Any:
-        """(t,) falling."""
+    xp: Any
+    temperatures: Any
+    kernels: str
 
     @property
     def scale(self) -> float:
         """Factor on the distances of the points that were handed in."""
-
-    @property
-    def kernels(self) -> str:
-        """Implementation that has computed the tiles so far."""
 
     def guess_mean_distance(self, seed: int) -> float:
         """Mean distance of random pairs, or of all where that is cheap or float64 is asked for."""
@@ -121,17 +115,12 @@ class Engine(Protocol):
 
 
 class RowEngine(Protocol):
-    """What the rescue needs of an engine."""
+    """What the rescue needs of an engine: the library of its arrays, (t,) temperatures, and distances."""
 
-    @property
-    def xp(self) -> Any:
-        """NumPy or torch."""
+    xp: Any
+    temperatures: Any
 
-    @property
-    def temperatures(self) -> Any:
-        """(t,)."""
-
-    def distances_to_all(self, rows: npt.NDArray[np.int64]) -> Iterator[ColumnDistances]:
+    def distances_to_all(self, rows: Integers) -> Iterator[ColumnDistances]:
         """Float64 distances of the points at some positions to all points."""
 
 
@@ -187,7 +176,7 @@ def n_pair_visits(points: ClassOrderedPoints) -> float:
     return passes * points.n_points * (points.n_points - 1) / 2
 
 
-def restore_order(sums: Floats, order: npt.NDArray[np.int64]) -> Floats:
+def restore_order(sums: Floats, order: Integers) -> Floats:
     """(t, n) sums of points in class order, in the order of the embeddings."""
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
@@ -207,7 +196,7 @@ def rescued_log_r(engine: RowEngine, mu: float, log_r: Any, accurate: Any) -> An
     return log_r
 
 
-def log_row_sums(engine: RowEngine, rows: npt.NDArray[np.int64], mu: float) -> Any:
+def log_row_sums(engine: RowEngine, rows: Integers, mu: float) -> Any:
     """(t, b) log r of the points at some positions."""
     xp = engine.xp
     result: list[Any] = [None] * len(engine.temperatures)
@@ -221,7 +210,7 @@ def log_row_sums(engine: RowEngine, rows: npt.NDArray[np.int64], mu: float) -> A
     return xp.stack(result)
 
 
-def groups_of_rows(accurate: Any) -> Iterator[npt.NDArray[np.int64]]:
+def groups_of_rows(accurate: Any) -> Iterator[Integers]:
     """Positions that are not accurate at some temperature, a group of them at a time."""
     rows = np.flatnonzero(on_host(~accurate).any(axis=0))
     for start in range(0, len(rows), RESCUED_ROWS):

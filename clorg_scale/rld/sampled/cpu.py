@@ -41,11 +41,9 @@ from clorg_scale.rld.sampled.near_field import NearRows
 from clorg_scale.rld.sampled.tile_order import BLOCK_ROWS, ROWS
 from clorg_scale.rld.sampled.tiles_numba import LogsAndClasses, Scales, TileArguments
 from clorg_scale.rld.temperatures import logs_or_factors
+from clorg_scale.rld.types import Floats, Integers
 
 __all__ = ["BlockEngine"]
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 
 class BlockEngine:
@@ -54,7 +52,7 @@ class BlockEngine:
     `device`: torch device of the tiles, None for the compiled loops; `ordered_map` maps the blocks.
     """
 
-    xp = np
+    xp: Any = np
 
     def __init__(self, data: Data, device: str | None, ordered_map: Map) -> None:
         self.data = data._replace(near_field=data.near_field.on_host())

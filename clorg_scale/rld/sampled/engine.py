@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from clorg_scale.progress import Advance
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.sampled.jackknife import Jackknife
 from clorg_scale.rld.sampled.landmarks import LandmarkPool
 from clorg_scale.rld.sampled.near_field import NearField
+from clorg_scale.rld.types import Floats, Integers
 
 __all__ = ["HEADROOM", "AffinitySums", "Data", "Engine", "KernelSums", "Round"]
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 HEADROOM = 16
 """Powers of two by which a term may exceed what it is scaled to, such as a neighbor nearer than the nearest known."""
@@ -67,13 +62,10 @@ class AffinitySums(NamedTuple):
 
 
 class Engine(Protocol):
-    """Does the passes of sampled RLD over all points; its own arrays are of the library `xp`."""
+    """Does the passes of sampled RLD over all points; its own arrays are of the library `xp`, NumPy or torch."""
 
     precision: str
-
-    @property
-    def xp(self) -> Any:
-        """NumPy or torch."""
+    xp: Any
 
     def pair_lengths(self, seed: int, n_pairs: int) -> Floats:
         """Distances of random pairs of points, as `clorg_scale.rld.points.pair_sample` takes them."""

@@ -32,7 +32,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from clorg_scale.distributed import Map
 from clorg_scale.errors import require
@@ -46,11 +45,9 @@ from clorg_scale.rld.sampled.mean_distance import mean_distance
 from clorg_scale.rld.sampled.near_field import NearField
 from clorg_scale.rld.sampled.tile_order import ROWS
 from clorg_scale.rld.temperatures import square_of
+from clorg_scale.rld.types import Floats, Integers
 
 __all__ = ["POOL_BYTES", "SampledSums", "sampled_sums"]
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 PILOT = 256
 """Landmarks a tile of the first estimate."""

@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from clorg_scale.errors import InputError
@@ -40,11 +39,9 @@ from clorg_scale.rld.sampled.tile_order import ROWS
 from clorg_scale.rld.sampled.tiles_numba import LogsAndClasses, Scales
 from clorg_scale.rld.sampled.tiles_torch import OUT_OF_MEMORY, Batch, TilePoints
 from clorg_scale.rld.temperatures import logs_or_factors
+from clorg_scale.rld.types import Floats, Integers
 
 __all__ = ["OUT_OF_MEMORY", "PRECISIONS", "TorchEngine"]
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 PRECISIONS = ("fp16", "tf32", "ieee", "fp64")
 """How coordinates are rounded; norms are those of the rounded points."""
@@ -88,7 +85,7 @@ class TorchEngine:
     be taken on the device, None for 90 % of what is free.
     """
 
-    xp = torch
+    xp: Any = torch
 
     def __init__(
         self, data: Data, device: str | None, precision: str | None, memory_limit: int | None, n_temperatures: int

@@ -14,11 +14,9 @@ from scipy.stats import t as student
 from clorg_scale.numerics.compiler import njit
 from clorg_scale.numerics.threads import Rows, over_rows
 from clorg_scale.rld.sampled.landmarks import GROUPS
+from clorg_scale.rld.types import Floats
 
 __all__ = ["ClassSums", "Jackknife", "PointSums", "relative_changes", "variances"]
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 ONE = 32767
 """Changes of r without a group, e_ig (r becomes r (1 + e_ig)), are at least -1; stored as int16 in units of 1 / ONE."""

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GROUPS", "Drawing", "LandmarkPool", "LandmarkSets"]
+from clorg_scale.rld.types import Floats, Integers
 
-Integers = npt.NDArray[np.int64]
+__all__ = ["GROUPS", "Drawing", "LandmarkPool", "LandmarkSets"]
 
 GROUPS = 16
 """Groups of landmarks that the jackknife leaves out in turn."""
@@ -83,13 +83,13 @@ class LandmarkPool:
         self.codes = np.repeat(classes, self.pool_sizes)
         self.starts = np.cumsum(self.pool_sizes) - self.pool_sizes
 
-    def _shares(self, n_landmarks: int) -> npt.NDArray[np.float64]:
+    def _shares(self, n_landmarks: int) -> Floats:
         """(C,) landmarks of each class, half in proportion to its size and half evenly."""
         share = self.class_sizes / self.class_sizes.sum() + 1 / len(self.class_sizes)
         return np.asarray(n_landmarks * share / 2)
 
     def counts(self, n_landmarks: int) -> tuple[Integers, Integers]:
-        """Of each class, the landmarks that a tile takes and the points of the pool that they are drawn from.
+        """Landmarks that a tile takes of each class, and points of the pool that they are drawn from.
 
         Of each class at least one, and 16 where there are not too many classes; of 16 and more as many from every
         group. With fewer, leaving out a group changes the shares of the classes, and errors come out too large.

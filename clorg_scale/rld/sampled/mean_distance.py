@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from clorg_scale.arrays import array_module, row_slices
 from clorg_scale.numerics.compiled import has_compiled_path, row_lengths
 from clorg_scale.rld.points import ClassOrderedPoints, positive_mean
+from clorg_scale.rld.types import Floats
 
 __all__ = ["mean_distance", "sum_of_squares"]
 
 
-def mean_distance(
-    lengths: npt.NDArray[np.float64], n: int, sum_of_squares: Callable[[float], float]
-) -> tuple[float, float]:
+def mean_distance(lengths: Floats, n: int, sum_of_squares: Callable[[float], float]) -> tuple[float, float]:
     """Mu from the distances of random pairs, and its relative standard error.
 
     The mean of the squares is known, 2 / (n - 1) sum |x - mean|^2, and distances are nearly linear in their squares:

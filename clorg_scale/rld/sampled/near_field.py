@@ -18,15 +18,13 @@ from clorg_scale.arrays import array_module, on_host
 from clorg_scale.neighbors import KNN
 from clorg_scale.numerics.compiler import njit
 from clorg_scale.numerics.threads import Rows, over_rows
+from clorg_scale.rld.types import Floats, Integers
 
 __all__ = ["NearField", "NearRows"]
 
 TIE = 2.0**-11
 """Share of a distance, twice the largest rounding error in float32 tiles, 2 eps / `rld.points.NEAR`: points
 as far as the farthest neighbor, such as its duplicates, do not count as missed."""
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from clorg_scale.rld.types import Integers
 
 __all__ = ["BLOCK_ROWS", "ROWS", "tile_order"]
 
@@ -18,7 +19,7 @@ RUN = 64
 """Rows of the embeddings that are read together."""
 
 
-def tile_order(n_points: int, seed: int) -> npt.NDArray[np.int64]:
+def tile_order(n_points: int, seed: int) -> Integers:
     """(n,) rows of the embeddings, in the order in which blocks and their tiles take them.
 
     Files are often sorted by class. The tiles of one class would have similar errors, as would near neighbors in

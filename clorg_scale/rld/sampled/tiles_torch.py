@@ -17,7 +17,6 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from clorg_scale.arrays import within_device_memory
@@ -26,6 +25,7 @@ from clorg_scale.rld.exact.device_points import on_device
 from clorg_scale.rld.sampled.landmarks import GROUPS
 from clorg_scale.rld.sampled.tile_order import ROWS
 from clorg_scale.rld.sampled.tiles_numba import LogsAndClasses, Scales, TileArguments
+from clorg_scale.rld.types import Floats
 
 __all__ = [
     "OUT_OF_MEMORY",
@@ -39,8 +39,6 @@ __all__ = [
     "landmark_sums",
     "tile_distances",
 ]
-
-Floats = npt.NDArray[np.float64]
 
 BATCH_BYTES = {"cuda": 512 << 20, "cpu": 8 << 20}
 """Bytes of the distances and landmarks of one batch of tiles; about five times as much is in use at once."""
