@@ -135,6 +135,10 @@ def tuned_pipelines(n: int, d: int) -> Iterator[Pipeline]:
         yield Pipeline(f"PCA{p},IVF{lists},Flat,RFlat", refined(6), by_list=True)
         if p % 2 == 0:
             yield Pipeline(f"PCA{p},IVF{lists},PQ{p // 2}x4fs,RFlat", refined(6, 16))
+    if axes[0] % 2 == 0:
+        codes = f"IVF{lists},PQ{axes[0] // 2}x4fs"
+        yield Pipeline(f"PCA{axes[0]},{codes},Refine(SQfp16)", refined(6, 16))
+        yield Pipeline(f"OPQ{axes[0] // 2}_{axes[0]},{codes},RFlat", refined(6, 16))
     if n > 200_000:
         yield Pipeline(f"PCA{axes[0]},IVF{4 * lists},Flat,RFlat", refined(2, 6))
     yield Pipeline(f"IVF{lists},Flat", plain, by_list=True)
@@ -185,6 +189,11 @@ def _shorten_training(index: Any) -> None:
     except RuntimeError:
         return
     ivf.cp.niter, ivf.cp.max_points_per_centroid = 10, 64
+    outer = faiss.downcast_index(index.base_index) if isinstance(index, faiss.IndexRefine) else index
+    for number in range(outer.chain.size() if isinstance(outer, faiss.IndexPreTransform) else 0):
+        rotation = faiss.downcast_VectorTransform(outer.chain.at(number))
+        if isinstance(rotation, faiss.OPQMatrix):
+            rotation.niter, rotation.max_train_points = 10, 64 * ivf.nlist
 
 
 def _training_points(index: Any, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from clorg_scale.affinity.graph import AffinityGraph
 from clorg_scale.affinity.symmetrize import EdgeBlock, Edges, Symmetrize, undirected_edges
+from clorg_scale.affinity.weights_cpu import exponential_weights, log_row_sums_cpu
 from clorg_scale.arrays import Array, array_module, within_device_memory
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN
@@ -68,12 +69,17 @@ def affinity_graph(
     xp = array_module(edges.distances)
     scale = temperature * _mean_distance(knn, edges, mean_distance)
     log_r = log_row_sums(edges, scale) if weighting == "rld" else None
-    weights = xp.empty(len(edges.indices), dtype=np.float32)
-    for block in edges.blocks():
-        values = _weights(block, weighting, scale, log_r)
+    if xp is np and weighting in ("rld", "laplacian", "gaussian"):
+        weights = exponential_weights(edges, scale, squared=weighting == "gaussian", log_r=log_r)
         if edges.in_both is not None:
-            values *= xp.where(edges.in_both[block.entries], 1.0, 0.5)
-        weights[block.entries] = values
+            weights[~edges.in_both] *= np.float32(0.5)
+    else:
+        weights = xp.empty(len(edges.indices), dtype=np.float32)
+        for block in edges.blocks():
+            values = _weights(block, weighting, scale, log_r)
+            if edges.in_both is not None:
+                values *= xp.where(edges.in_both[block.entries], 1.0, 0.5)
+            weights[block.entries] = values
     if len(weights) and not bool(weights.any()):
         raise InputError(
             f"All {weighting} weights are 0 in float32: temperature {temperature} is too small for these distances; "
@@ -103,6 +109,8 @@ def log_row_sums(edges: Edges, scale: float) -> Array:
     The largest term is taken out of each sum first, so that no scale is too small.
     """
     xp = array_module(edges.distances)
+    if xp is np:
+        return log_row_sums_cpu(edges, scale)
     result = xp.full(edges.n_nodes, -xp.inf)
     for block in edges.blocks():
         exponents = -block.distances / scale

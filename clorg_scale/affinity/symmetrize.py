@@ -1,8 +1,6 @@
 """The undirected edges of a k-NN table, as a symmetric CSR matrix of distances; NumPy or CuPy alike.
 
-Neighbor lists are made symmetric in time linear in their length (on a GPU: `kernels/symmetrize.cu`). Transposing a CSR
-matrix by counting leaves the rows of the result sorted. So the transposed table holds for each point, in order, who
-lists it; transposed once more, whom it lists, in order; and a merge of the two is the symmetric matrix.
+Neighbor lists are made symmetric in time linear in their length: `symmetrize_cpu`, on a GPU `kernels/symmetrize.cu`.
 """
 
 from __future__ import annotations
@@ -10,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from clorg_scale.affinity.symmetrize_cpu import Symmetrized, index_dtype, symmetrized
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN
-from clorg_scale.numerics.compiler import njit
 
-__all__ = ["EdgeBlock", "Edges", "Symmetrize", "row_blocks", "row_numbers", "symmetrized", "undirected_edges"]
+__all__ = ["EdgeBlock", "Edges", "Symmetrize", "row_blocks", "row_numbers", "undirected_edges"]
 
 Symmetrize = Literal["max", "mean", "mutual"]
 
@@ -120,21 +117,25 @@ def undirected_edges(knn: KNN, symmetrize: Symmetrize) -> Edges:
     if knn.queries is not None:
         raise InputError("The k-NN table holds a sample of the points; a graph needs the neighbors of all of them.")
     xp = array_module(knn.indices)
-    largest = int(knn.indices.max())
-    if largest >= knn.n_points:
-        raise InputError(f"The k-NN table lists neighbor {largest}, but there are only {knn.n_points} points.")
-    if not bool(xp.isfinite(knn.distances).all()):
-        raise InputError("The k-NN table holds NaN or infinite distances; clean it with KNN.from_arrays.")
+    if xp is not np or knn.distances.dtype != np.float32:  # else the search for pairs looks at each entry itself
+        _check_entries(knn.n_points, int(knn.indices.max()), finite=bool(xp.isfinite(knn.distances).all()))
     table, unit = _in_float32(knn.distances)
-    if xp is np:
-        found: tuple[Array, Array, Array, Array | None]
-        found = symmetrized(knn.indices, table, mutual=symmetrize == "mutual")
-    else:
-        found = _symmetrized_on_gpu(replace(knn, distances=table), symmetrize)
-    indptr, indices, distances, in_both = found
-    dtype = _index_dtype(knn.n_points, len(indices))
-    indptr, indices = indptr.astype(dtype, copy=False), indices.astype(dtype, copy=False)
-    return Edges(indptr, indices, distances, in_both if symmetrize == "mean" else None, unit)
+    if xp is not np:
+        return _symmetrized_on_gpu(replace(knn, distances=table), symmetrize, unit)
+    found = symmetrized(knn.indices, table, mutual=symmetrize == "mutual", in_both=symmetrize == "mean")
+    if not isinstance(found, Symmetrized):
+        largest, finite = found
+        _check_entries(knn.n_points, largest, finite=finite)
+        raise AssertionError(found)
+    return Edges(found.indptr, found.indices, found.distances, found.in_both, unit)
+
+
+def _check_entries(n: int, largest: int, *, finite: bool) -> None:
+    """Refuse neighbors that are not points, and distances that are not finite."""
+    if largest >= n:
+        raise InputError(f"The k-NN table lists neighbor {largest}, but there are only {n} points.")
+    if not finite:
+        raise InputError("The k-NN table holds NaN or infinite distances; clean it with KNN.from_arrays.")
 
 
 def _in_float32(distances: Array) -> tuple[Array, float]:
@@ -145,17 +146,19 @@ def _in_float32(distances: Array) -> tuple[Array, float]:
     return (distances if unit == 1.0 else distances / unit).astype(np.float32, copy=False), unit
 
 
-def _symmetrized_on_gpu(knn: KNN, symmetrize: Symmetrize) -> tuple[Array, Array, Array, Array | None]:
+def _symmetrized_on_gpu(knn: KNN, symmetrize: Symmetrize, unit: float) -> Edges:
     """The same as `symmetrized`, by the CUDA kernel."""
     from clorg_scale.kernels.graph import symmetrize as symmetrize_table
 
-    table = knn.indices.astype(_index_dtype(knn.n_points, 2 * knn.n_points * knn.k), copy=False)
+    table = knn.indices.astype(index_dtype(knn.n_points, 2 * knn.n_points * knn.k), copy=False)
     indptr, indices, distances = symmetrize_table(table, knn.distances, "mutual" if symmetrize == "mutual" else "max")
+    dtype = index_dtype(knn.n_points, len(indices))
+    indptr, indices = indptr.astype(dtype, copy=False), indices.astype(dtype, copy=False)
     if symmetrize != "mean":
-        return indptr, indices, distances, None
+        return Edges(indptr, indices, distances, None, unit)
     # The mean of 1 and 1 where both ends list the other, of 1 and 0 where one does; entries in the same order.
     shares = symmetrize_table(table, array_module(distances).ones_like(knn.distances), "mean")[2]
-    return indptr, indices, distances, shares > 0.75
+    return Edges(indptr, indices, distances, shares > 0.75, unit)
 
 
 def row_blocks(indptr: Array) -> Iterator[tuple[slice, slice]]:
@@ -177,107 +180,3 @@ def row_numbers(indptr: Array) -> Array:
         return np.repeat(np.arange(n_rows, dtype=np.int64), np.diff(indptr))
     # CuPy repeats by no array of counts before 14.1.
     return xp.searchsorted(indptr[1:], xp.arange(int(indptr[-1]), dtype=indptr.dtype), side="right")
-
-
-def _index_dtype(n_nodes: int, n_entries: int) -> type[np.signedinteger[Any]]:
-    """Integers that hold node numbers and positions of entries."""
-    return np.int32 if max(n_nodes, n_entries) < 2**31 else np.int64
-
-
-def symmetrized(
-    neighbors: npt.NDArray[np.signedinteger[Any]], distances: npt.NDArray[np.float32], *, mutual: bool
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.signedinteger[Any]], npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Symmetric matrix of a k-NN table in main memory.
-
-    Parameters
-    ----------
-    neighbors
-        (n, k) below n, negative where absent; the point itself, and repetitions, are left out.
-    distances
-        (n, k). Of a pair that both ends list at different distances (inexact searches) the larger is kept; the smaller
-        if `mutual`, as on the GPU.
-    mutual
-        Keep only the pairs that list each other.
-
-    Returns
-    -------
-    indptr (n + 1,) int64, indices (e,) sorted within rows, distances (e,), and (e,) whether both ends list the pair.
-    """
-    n, k = neighbors.shape
-    starts = np.arange(n + 1, dtype=np.int64) * k
-    table = _Rows(starts, np.ascontiguousarray(neighbors).reshape(-1), np.ascontiguousarray(distances).reshape(-1))
-    listing = _transposed(table)
-    return _merged(_transposed(listing), listing, mutual)  # type: ignore[no-any-return]
-
-
-class _Rows(NamedTuple):
-    """Sparse matrix of n rows: (n + 1,) first entry of each row, (e,) columns and values."""
-
-    starts: Any
-    columns: Any
-    values: Any
-
-
-@njit(cache=True, nogil=True)
-def _transposed(matrix: _Rows) -> _Rows:
-    """Transposed matrix without its diagonal and negative columns; its rows are sorted."""
-    starts, columns, values = matrix
-    n = len(starts) - 1
-    new_starts = np.zeros(n + 1, np.int64)
-    for row in range(n):
-        for entry in range(starts[row], starts[row + 1]):
-            column = columns[entry]
-            if column >= 0 and column != row:
-                new_starts[column + 1] += 1
-    for row in range(n):
-        new_starts[row + 1] += new_starts[row]
-    cursors = new_starts[:-1].copy()
-    new_columns = np.empty(new_starts[n], columns.dtype)
-    new_values = np.empty(new_starts[n], values.dtype)
-    for row in range(n):
-        for entry in range(starts[row], starts[row + 1]):
-            column = columns[entry]
-            if column >= 0 and column != row:
-                slot = cursors[column]
-                new_columns[slot] = row
-                new_values[slot] = values[entry]
-                cursors[column] = slot + 1
-    return _Rows(new_starts, new_columns, new_values)
-
-
-@njit(cache=True, nogil=True)
-def _merged(a_rows: _Rows, b_rows: _Rows, mutual: Any) -> Any:
-    """Union, or if `mutual` intersection, of two matrices with sorted rows that are each other's transposes."""
-    (starts_a, columns_a, values_a), (starts_b, columns_b, values_b) = a_rows, b_rows
-    n = len(starts_a) - 1
-    most = len(columns_a) if mutual else len(columns_a) + len(columns_b)
-    indptr = np.zeros(n + 1, np.int64)
-    # Pages that are never written take no memory.
-    columns, values = np.empty(most, columns_a.dtype), np.empty(most, values_a.dtype)
-    in_both = np.empty(most, np.bool_)
-    size = 0
-    for row in range(n):
-        a, end_a = starts_a[row], starts_a[row + 1]
-        b, end_b = starts_b[row], starts_b[row + 1]
-        while a < end_a or b < end_b:
-            if b == end_b or (a < end_a and columns_a[a] <= columns_b[b]):
-                column, value = columns_a[a], values_a[a]
-            else:
-                column, value = columns_b[b], values_b[b]
-            from_a = from_b = False
-            while a < end_a and columns_a[a] == column:
-                value = min(value, values_a[a]) if mutual else max(value, values_a[a])
-                from_a = True
-                a += 1
-            while b < end_b and columns_b[b] == column:
-                value = min(value, values_b[b]) if mutual else max(value, values_b[b])
-                from_b = True
-                b += 1
-            if mutual and not (from_a and from_b):
-                continue
-            columns[size] = column
-            values[size] = value
-            in_both[size] = from_a and from_b
-            size += 1
-        indptr[row + 1] = size
-    return indptr, columns[:size], values[:size], in_both[:size]

@@ -199,3 +199,27 @@ def test_subgraph_and_components():
     assert half.n_components() == 1
     with pytest.raises(InputError, match="boolean"):
         graph.subgraph(np.arange(3))
+
+
+@pytest.mark.parametrize("k", [1, 9, 70])
+def test_edges_of_a_table_with_absent_own_and_repeated_neighbors(k):
+    """Unsorted lists, short and long, whose two ends disagree on the distance."""
+    n, rng = 150, np.random.default_rng(k)
+    ids = rng.integers(-1, n, (n, k)).astype(np.int32)
+    distances = rng.random((n, k), dtype=np.float32) + np.float32(0.5)
+    listed = np.zeros((n, n), bool)
+    largest, smallest = np.zeros((n, n), np.float32), np.full((n, n), np.inf, np.float32)
+    for i, j, distance in zip(np.repeat(np.arange(n), k), ids.ravel(), distances.ravel(), strict=True):
+        if j >= 0 and j != i:
+            listed[i, j] = True
+            largest[i, j] = largest[j, i] = max(largest[i, j], distance)
+            smallest[i, j] = smallest[j, i] = min(smallest[i, j], distance)
+    table = KNN(ids, distances, "euclidean", "drawn", n)
+    for rule, kept, wanted in (("mean", listed | listed.T, largest), ("mutual", listed & listed.T, smallest)):
+        edges = undirected_edges(table, rule)
+        rows, columns = np.nonzero(kept)
+        np.testing.assert_array_equal(edges.indptr, np.append(0, np.cumsum(kept.sum(1))))
+        np.testing.assert_array_equal(edges.indices, columns)
+        np.testing.assert_array_equal(edges.distances, wanted[rows, columns])
+        if edges.in_both is not None:
+            np.testing.assert_array_equal(edges.in_both, (listed & listed.T)[rows, columns])

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from clorg_scale.bench.equal_quality import time_at
 from clorg_scale.bench.harness.comparing import compare_records
 from clorg_scale.bench.harness.gpu_records import read_any_records
 from clorg_scale.bench.harness.readme import IMAGES, Figures, updated_text
@@ -171,3 +172,15 @@ def test_committed_records_say_where_they_come_from():
         assert not record.quick
         assert record.times or record.quality or record.role == "missing"
         assert all(math.isfinite(seconds) for seconds in record.times)
+
+
+# ---- equal quality ---------------------------------------------------------------------------------------------------
+
+
+def test_time_at_a_quality_lies_between_the_efforts_around_it():
+    curve = [(4.0, 0.9), (1.0, 0.5), (2.0, 0.4), (16.0, 0.95)]  # the third is slower and worse than the second
+    assert time_at(curve, 0.7).seconds == pytest.approx(2.0)  # half way, in logarithms
+    assert time_at(curve, 0.7).how == "interpolated"
+    assert time_at(curve, 0.9) == (4.0, "measured")
+    assert time_at(curve, 0.1) == (1.0, "its fastest effort, which is better")
+    assert time_at(curve, 0.96) is None
