@@ -52,7 +52,7 @@ def find_container(path: Path, split: Split) -> Container | None:
     Raises
     ------
     InputError
-        If there are files of the other split only, or archives are compressed.
+        If there are files of the other split only, archives are compressed, or a folder cannot be read.
     """
     if path.is_file():
         if path.name.lower().endswith(_COMPRESSED):
@@ -62,7 +62,10 @@ def find_container(path: Path, split: Split) -> Container | None:
         return None
     if is_saved_data_set(path):
         return Container(saved_files(path), [], unsplit=True)
-    parts = _parts(path)
+    try:
+        parts = _parts(path)
+    except OSError as error:
+        raise InputError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
     if not parts:
         return None
     if set(parts) == {""}:
