@@ -33,6 +33,7 @@ MODULES = {
     "training": "training",
     "cluster": "cluster",
     "cluster-schedule": "cluster_schedule",
+    "cluster-kills": "cluster_kills",
 }
 """Module of each benchmark, in the order of the list."""
 

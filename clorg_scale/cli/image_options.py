@@ -24,7 +24,8 @@ __all__ = [
 Data = Annotated[
     str,
     typer.Option(
-        help="fashion-mnist, cifar10, cifar100, stl10, or a folder with a subfolder of images for each class.",
+        help="fashion-mnist, cifar10, cifar100, stl10, a folder with a subfolder of images for each class, or images "
+        "in tar shards (WebDataset), a saved data set of Hugging Face or Parquet files.",
         metavar="DATA",
     ),
 ]

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from clorg_scale.errors import InputError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["decode_square"]
+__all__ = ["Encoded", "decode_square"]
 
 LARGE_PIXELS = 1 << 26
 """Images with more pixels than this are decoded one at a time."""
@@ -35,6 +35,13 @@ _ONE_LARGE = threading.Lock()
 _limit_lock = threading.Lock()
 _limit_users = 0
 _limit_before: int | None = None
+
+
+class Encoded(NamedTuple):
+    """Content of an image's file, and its name for messages."""
+
+    content: bytes
+    name: str
 
 
 def decode_square(source: str | bytes, size: int, *, name: str = "") -> npt.NDArray[np.uint8]:

@@ -8,6 +8,7 @@ images, and all files of a batch in which it finds an error, which is then repor
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional
 
-from clorg_scale.datasets.decoding import LONGEST, decode_square
+from clorg_scale.datasets.decoding import LONGEST, Encoded, decode_square
 
 __all__ = ["decode_squares"]
 
@@ -31,38 +32,47 @@ MOST_PIXELS = 1 << 22
 """Images with more pixels are left to Pillow: on the GPU a batch of 256 as large as this takes 3 GB."""
 
 
-def decode_squares(paths: list[str], size: int, device: torch.device, threads: Executor) -> torch.Tensor:
+def decode_squares(images: Sequence[str | Encoded], size: int, device: torch.device, threads: Executor) -> torch.Tensor:
     """Decode images as `clorg_scale.datasets.decoding.decode_square` does: (b, 3, size, size) uint8 on the device.
 
-    Files are read, and those of Pillow decoded, by the threads.
+    They are given by their paths or their contents. Files are read, and those of Pillow decoded, by the threads.
 
     Raises
     ------
     InputError
         As that does.
     """
-    read = list(threads.map(lambda path: _encoded(path) or decode_square(path, size), paths))
+    read = list(threads.map(lambda image: _encoded(image) or _by_pillow(image, size), images))
     which = [row for row, found in enumerate(read) if isinstance(found, bytes)]
     decoded = _decoded([read[row] for row in which], device)
     if decoded is None:
-        for row, square in zip(which, threads.map(lambda row: decode_square(paths[row], size), which), strict=True):
+        for row, square in zip(which, threads.map(lambda row: _by_pillow(images[row], size), which), strict=True):
             read[row] = square
         which, decoded = [], []
-    out = torch.empty((len(paths), 3, size, size), dtype=torch.uint8, device=device)
+    out = torch.empty((len(images), 3, size, size), dtype=torch.uint8, device=device)
     for row, image in zip(which, decoded, strict=True):
         out[row] = _square(image, size)
-    others = sorted(set(range(len(paths))) - set(which))
+    others = sorted(set(range(len(images))) - set(which))
     if others:
         out[others] = torch.from_numpy(np.stack([_array(read[row]) for row in others])).to(device)
     return out
 
 
-def _encoded(path: str) -> bytes | None:
+def _by_pillow(image: str | Encoded, size: int) -> npt.NDArray[np.uint8]:
+    if isinstance(image, Encoded):
+        return decode_square(image.content, size, name=image.name)
+    return decode_square(image, size)
+
+
+def _encoded(image: str | Encoded) -> bytes | None:
     """Bytes of a JPEG file that nvJPEG decodes as Pillow does; None for any other."""
     from PIL import Image
 
     try:
-        content = Path(path).read_bytes() if Path(path).is_file() else b""
+        if isinstance(image, Encoded):
+            content = image.content
+        else:
+            content = Path(image).read_bytes() if Path(image).is_file() else b""
         if not content.startswith(START) or END not in content[-AFTER_END:]:
             return None
         with Image.open(io.BytesIO(content)) as header:

@@ -17,7 +17,7 @@ from command_line import assert_one_sentence, run
 
 from clorg_scale.errors import InputError
 
-CLUSTER = {"cluster", "cluster-schedule"}
+CLUSTER = {"cluster", "cluster-schedule", "cluster-kills"}
 
 HEAVY = {"knn", "knn-rule", "probes", "linear-probe", "training", "gcn", "tsne", "rld-coverage"} | CLUSTER
 """More than some seconds even when small; most need PyTorch."""
@@ -34,7 +34,7 @@ def measured(tmp_path, *arguments):
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in HEAVY else []) for n in MODULES])
 def test_every_benchmark_runs_at_small_sizes_and_says_what_it_measured_on(tmp_path, name):
-    if name in ("gcn", "training", "probes"):
+    if name in ("gcn", "training", "probes", "cluster-kills"):
         pytest.importorskip("torch")
         pytest.importorskip("torchvision")
     if name in CLUSTER:
