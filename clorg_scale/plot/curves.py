@@ -26,6 +26,9 @@ MOST_CURVES = 5
 MOST_AMONG_CURVES = 4
 """Entries of a legend that has room among the curves."""
 
+LEGEND_WIDTH, ENTRY_WIDTH, LETTER_WIDTH = 225, 19, 3.7
+"""Points: room for a legend in a column of 85 mm, its entry without the name, a letter of 7 pt on the average."""
+
 Measure = Literal["rld", "chi", "probes"]
 
 
@@ -222,6 +225,9 @@ def _legend(axes: Any, n_entries: int) -> None:
     """Legend of two entries or more: among the curves while there is room for it, else above them."""
     if n_entries > MOST_AMONG_CURVES:
         above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
-        axes.legend(ncols=4 if n_entries > 6 else 3, columnspacing=0.8, handletextpad=0.3, **above)
+        longest = max(map(len, axes.get_legend_handles_labels()[1]))
+        fitting = int(LEGEND_WIDTH / (ENTRY_WIDTH + LETTER_WIDTH * longest))
+        columns = max(1, min(fitting, 4 if n_entries > 6 else 3))
+        axes.legend(ncols=columns, columnspacing=0.8, handletextpad=0.3, **above)
     elif n_entries > 1:
         axes.legend()
