@@ -51,7 +51,7 @@ def issues(
         Path | None,
         typer.Option(
             help="File to write: .csv, .tsv or .parquet with one line for each point, .json with the issues "
-            "(and the values of all points beside it in FILE_arrays.npz).",
+            "(and the values of all points beside it in NAME_arrays.npz).",
             metavar="FILE.csv",
         ),
     ] = None,

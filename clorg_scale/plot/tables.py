@@ -8,7 +8,7 @@ import numpy as np
 
 from clorg_scale.errors import InputError
 from clorg_scale.plot.models import analyses_of, one_analysis
-from clorg_scale.plot.style import clipped, drawing, model_colors
+from clorg_scale.plot.style import clipped, drawing, legend_above, model_colors
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.report.findings import probe_title
 
@@ -61,7 +61,7 @@ def probes(result: Any, ax: Any = None) -> Any:
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlabel("Accuracy")
         if len(found) > 1:
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+            legend_above(axes, 4)
     return axes
 
 

@@ -10,11 +10,12 @@ from records import HOSTILE, record
 
 import clorg_scale as cs
 from clorg_scale.errors import InputError, MissingDependencyError
+from clorg_scale.plot.style import model_colors
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 matplotlib.use("Agg")
 from matplotlib import pyplot
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 
 NASTY = r"$\frac{1}$ _x" + "\n" + "long name " * 9
@@ -124,6 +125,7 @@ def test_a_trajectory_is_drawn_against_its_steps():
     names = ["epoch 20", "epoch 3", "epoch 100"]
     checkpoints = cs.compare({name: whole(name, seed=seed) for seed, name in enumerate(names)})
     assert checkpoints.steps == [3, 20, 100]
+    assert cs.plot.trajectory(checkpoints).get_xlabel() == "Epoch"
     for measure, quantity in (("rld", "RLD, T = 0.2"), ("chi", "CHI, k = 10"), ("probes", "accuracy, knn")):
         axes = cs.plot.trajectory(checkpoints, measure=measure)
         values = next(row for row in checkpoints.table() if row["quantity"] == quantity)
@@ -149,6 +151,13 @@ def test_nothing_is_cut_off_and_letters_are_legible(name):
 @pytest.mark.parametrize("name", ["rld", "class_homogeneity", "probes"])
 def test_eight_models_of_long_names_are_legible(name):
     assert_legible(name, cs.compare({f"{i} is a network with a long name": whole() for i in range(8)}))
+
+
+def test_many_models_go_from_dark_to_light():
+    """Color-blind readers tell them apart by lightness."""
+    lightness = [sum(np.array([0.2126, 0.7152, 0.0722]) * to_rgb(color)) for color in model_colors(12)]
+    assert (np.diff(lightness) > 0.01).all()
+    assert lightness[-1] < 0.85  # not lost on paper
 
 
 def test_many_classes_are_legible():
