@@ -12,8 +12,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test types pytest bench lint sdist clean
 
+# Threads that wait for work sleep instead of spinning, so that a busy machine is not kept busy by waiting.
+SLEEPING := OMP_WAIT_POLICY=passive OPENBLAS_THREAD_TIMEOUT=4
+
 demo: .venv/demo
-	$(BIN)/clorg-scale demo --out demo-report
+	$(SLEEPING) $(BIN)/clorg-scale demo --out demo-report
 
 # PyTorch for the GCN probe: built for CPUs where that index can be reached, else as usual, else the GCN is left out.
 # Without retries, since pip would wait for an index out of reach at each of PyTorch's dependencies.
@@ -29,10 +32,9 @@ test: .venv/$(EXTRA)
 types:
 	$(BIN)/python -m mypy
 
-# Threads that wait for work sleep instead of spinning; processes that tests start find the package's modules compiled.
+# Processes that tests start find the package's modules compiled.
 pytest:
-	OMP_WAIT_POLICY=passive OPENBLAS_THREAD_TIMEOUT=4 PYTHONDONTWRITEBYTECODE= \
-	  $(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+	$(SLEEPING) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 # README with this machine's figures, in bench-report/; some three hours on two cores.
 BENCHMARKS := rld kernel-sums rld-scaling rld-coverage knn knn-rule gcn probes cluster

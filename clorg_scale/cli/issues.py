@@ -50,7 +50,8 @@ def issues(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File to write: .csv, .tsv or .parquet with one line for each point, .json with the issues.",
+            help="File to write: .csv, .tsv or .parquet with one line for each point, .json with the issues "
+            "(and the values of all points beside it in NAME_arrays.npz).",
             metavar="FILE.csv",
         ),
     ] = None,

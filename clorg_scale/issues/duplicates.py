@@ -8,13 +8,15 @@ same ones.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import on_host
 from clorg_scale.neighbors import KNN
+from clorg_scale.results.stored import beside
 
 __all__ = ["CLOSE", "Duplicates", "find_duplicates", "nearest_distances"]
 
@@ -22,16 +24,17 @@ CLOSE = 0.13
 """Share of the median nearest-neighbor distance below which two points are near-duplicates; cleanlab's."""
 
 
-class Duplicates(NamedTuple):
+@dataclass(frozen=True)
+class Duplicates:
     """Near-duplicates among points, and between them and test points."""
 
-    set_of: npt.NDArray[np.int64]
+    set_of: npt.NDArray[np.int64] = field(metadata=beside())
     """(n + m,) set of each point, then of each test point, largest sets first; -1 where it is in none."""
-    nearest: npt.NDArray[np.float64]
+    nearest: npt.NDArray[np.float64] = field(metadata=beside())
     """(n + m,) distance to the nearest point; of a test point, to the nearest of the points."""
-    leaks: npt.NDArray[np.int64]
+    leaks: npt.NDArray[np.int64] = field(metadata=beside())
     """(p, 2) test point and point that are near-duplicates, both counted from 0."""
-    leak_distances: npt.NDArray[np.float64]
+    leak_distances: npt.NDArray[np.float64] = field(metadata=beside())
     """(p,) distances of these pairs."""
     limit: float
     """Distance up to which two points are near-duplicates; 0 where most points have an exact copy."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,9 @@ def check_packages(path: Path | str | None) -> None:
 
 
 def write(issues: Issues, path: Path | str, endings: tuple[str, ...] = ISSUE_FILES) -> Path:
-    """Write all points (.csv, .tsv, .parquet), or the tables of issues (.json), whole or not at all.
+    """Write all points (.csv, .tsv, .parquet), or the tables of issues and all arrays beside them (.json).
+
+    The files appear whole or not at all.
 
     Raises
     ------
@@ -54,9 +55,7 @@ def write(issues: Issues, path: Path | str, endings: tuple[str, ...] = ISSUE_FIL
     if ending == ".parquet":
         _write_parquet(issues.columns(), path)
     elif ending == ".json":
-        with write_whole(path, "w") as file:
-            json.dump(issues.to_dict(), file, indent=1, allow_nan=False)
-            file.write("\n")
+        issues.to_json(path)
     else:
         _write_text(issues.columns(), path, SEPARATORS[ending])
     return Path(path)

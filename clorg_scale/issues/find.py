@@ -26,7 +26,7 @@ from clorg_scale.issues.label_scores import score_labels
 from clorg_scale.issues.look_alikes import nearest_strangers
 from clorg_scale.issues.outliers import find_outliers
 from clorg_scale.issues.overlap import class_affinity, overlaps
-from clorg_scale.issues.result import Issues, table_of
+from clorg_scale.issues.result import Issues
 from clorg_scale.neighbors import KNN, knn
 from clorg_scale.neighbors.search import knn_between
 from clorg_scale.progress import stage_progress
@@ -167,15 +167,6 @@ def issues_of_table(
     pairs, shares = overlaps(class_affinity(graph, classes.codes, len(classes.names)))
     strangers, apart = nearest_strangers(table, classes.codes, LOOK_ALIKES)
     names = [str(name) for name in classes.names.tolist()]
-    text = np.array([*names, ""])
-    first, second = strangers.T
-    look_alikes = table_of(
-        index=first,
-        other=second,
-        label=text[classes.codes[first]],
-        other_label=text[classes.codes[second]],
-        distance=apart,
-    )
     return Issues(
         classes=names,
         given=classes.codes,
@@ -189,7 +180,8 @@ def issues_of_table(
         duplicates=find_duplicates(table, between),
         overlap_pairs=pairs,
         overlap_shares=shares,
-        look_alikes=look_alikes,
+        look_alike_pairs=strangers,
+        look_alike_distances=apart,
         details={
             "k": table.k,
             "index": table.index,

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.issues.duplicates import Duplicates
+from clorg_scale.results.result import Columns, Result
+from clorg_scale.results.stored import beside
 
 __all__ = ["Issues", "table_of"]
 
 Table = npt.NDArray[np.void]
 
+_TABLES = ("label_issues", "suggested_labels", "near_duplicates", "leaks", "outliers", "class_overlap", "look_alikes")
+"""Attributes that are tables of issues."""
+
 
 @dataclass(frozen=True)
-class Issues:
+class Issues(Result):
     """Suspicious points of a data set.
 
-    Attributes hold one value for each of the n points; `label_issues`, `near_duplicates`, `leaks`, `outliers` and
-    `class_overlap` are tables of those that are issues, the worst first, as structured arrays: `table["index"]` is a
-    column, `pandas.DataFrame(table)` a data frame.
+    Attributes hold one value for each of the n points; `label_issues`, `near_duplicates`, `leaks`, `outliers`,
+    `class_overlap` and `look_alikes` are tables of those that are issues, the worst first, as structured arrays:
+    `table["index"]` is a column, `to_frame("outliers")` a data frame.
 
     Attributes
     ----------
@@ -51,8 +58,8 @@ class Issues:
         Sets of near-duplicates, of points and test points.
     overlap_pairs, overlap_shares
         (p, 2) codes of two classes, and (p, 3) their overlap and each one's share of affinity that goes to the other.
-    look_alikes
-        Table of the most similar points of different classes: index, other, label, other_label, distance.
+    look_alike_pairs, look_alike_distances
+        (p, 2) the most similar points of different classes, and (p,) how far apart they are.
     test_given
         (m,) code of the label of each test point, -1 where unlabelled; None without a test set.
     details
@@ -60,20 +67,23 @@ class Issues:
     """
 
     classes: list[str]
-    given: npt.NDArray[np.int64]
-    label_score: npt.NDArray[np.float32]
-    is_label_issue: npt.NDArray[np.bool_]
-    suggested: npt.NDArray[np.int64]
-    suggested_score: npt.NDArray[np.float32]
-    outlier_factor: npt.NDArray[np.float32]
-    isolation: npt.NDArray[np.float32]
-    is_outlier: npt.NDArray[np.bool_]
+    given: npt.NDArray[np.int64] = field(metadata=beside())
+    label_score: npt.NDArray[np.float32] = field(metadata=beside())
+    is_label_issue: npt.NDArray[np.bool_] = field(metadata=beside())
+    suggested: npt.NDArray[np.int64] = field(metadata=beside())
+    suggested_score: npt.NDArray[np.float32] = field(metadata=beside())
+    outlier_factor: npt.NDArray[np.float32] = field(metadata=beside())
+    isolation: npt.NDArray[np.float32] = field(metadata=beside())
+    is_outlier: npt.NDArray[np.bool_] = field(metadata=beside())
     duplicates: Duplicates
-    overlap_pairs: npt.NDArray[np.int64]
-    overlap_shares: npt.NDArray[np.float64]
-    look_alikes: Table
-    test_given: npt.NDArray[np.int64] | None = None
+    overlap_pairs: npt.NDArray[np.int64] = field(metadata=beside())
+    overlap_shares: npt.NDArray[np.float64] = field(metadata=beside())
+    look_alike_pairs: npt.NDArray[np.int64] = field(metadata=beside())
+    look_alike_distances: npt.NDArray[np.float64] = field(metadata=beside())
+    test_given: npt.NDArray[np.int64] | None = field(default=None, metadata=beside())
     details: dict[str, Any] = field(default_factory=dict)
+
+    _derived: ClassVar[tuple[str, ...]] = ("n_points", "counts", *_TABLES)
 
     @property
     def n_points(self) -> int:
@@ -176,6 +186,18 @@ class Issues:
             n_second_as_first=confused(b, a),
         )
 
+    @property
+    def look_alikes(self) -> Table:
+        """Most similar points of different classes, the nearest first: index, other, label, other_label, distance."""
+        first, second = self.look_alike_pairs.T
+        return table_of(
+            index=first,
+            other=second,
+            label=self._names(self.given[first]),
+            other_label=self._names(self.given[second]),
+            distance=self.look_alike_distances,
+        )
+
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """One row for each point, by column: everything that is known of it."""
         n = self.n_points
@@ -193,12 +215,6 @@ class Issues:
             "nearest_distance": self.duplicates.nearest[:n],
             "in_test_set": self._is_leaked(),
         }
-
-    def to_frame(self) -> Any:
-        """`pandas.DataFrame` of all points, as `columns`."""
-        from clorg_scale.issues.exports import data_frame
-
-        return data_frame(self.columns())
 
     def to_cleanlab(self) -> Any:
         """`pandas.DataFrame` with the columns of cleanlab's `Datalab.get_issues()` and of its details for labels."""
@@ -227,16 +243,9 @@ class Issues:
 
         return write(self, path, (".parquet",))
 
-    def to_json(self, path: str | Path) -> Path:
-        """Write the tables of issues (not all points) as a .json file, whole or not at all."""
-        from clorg_scale.issues.exports import write
-
-        return write(self, path, (".json",))
-
     def to_dict(self) -> dict[str, Any]:
         """The tables of issues and how they were found, as JSON can hold them."""
-        names = ("label_issues", "suggested_labels", "near_duplicates", "leaks", "outliers", "class_overlap")
-        tables = {name: _records(getattr(self, name)) for name in (*names, "look_alikes")}
+        tables = {name: _records(getattr(self, name)) for name in _TABLES}
         return {"n_points": self.n_points, "counts": self.counts(), "details": self.details} | tables
 
     def counts(self) -> dict[str, int]:
@@ -251,13 +260,23 @@ class Issues:
             "overlapping_classes": len(self.overlap_pairs),
         }
 
-    def __repr__(self) -> str:
+    def _line(self) -> str:
         found = self.counts()
         return (
-            f"Issues({self.n_points:,} points: {found['label_issues']:,} label issues, "
+            f"{self.n_points:,} points: {found['label_issues']:,} label issues, "
             f"{found['near_duplicates']:,} near-duplicates in {found['near_duplicate_sets']:,} sets, "
-            f"{found['outliers']:,} outliers)"
+            f"{found['outliers']:,} outliers"
         )
+
+    def _tables(self) -> dict[str, Callable[[], Columns]]:
+        return {"points": self.columns} | {name: partial(self._columns_of, name) for name in _TABLES}
+
+    def _columns_of(self, name: str) -> Columns:
+        table = getattr(self, name)
+        return {column: table[column] for column in table.dtype.names}
+
+    def _shown(self) -> Columns:
+        return self._columns_of("label_issues")
 
     def _is_leaked(self) -> npt.NDArray[np.bool_]:
         leaked = np.zeros(self.n_points, dtype=bool)

@@ -10,7 +10,7 @@ from clorg_scale.analysis.record import AnalysisRecord
 from clorg_scale.analysis.summaries import SpectrumSummary
 from clorg_scale.errors import InputError
 from clorg_scale.plot.models import analyses_of, parts_of
-from clorg_scale.plot.style import GRAY, clipped, drawing, model_colors
+from clorg_scale.plot.style import GRAY, clipped, drawing, legend_above, model_colors
 from clorg_scale.report.findings import probe_title
 from clorg_scale.rld import RLDResult
 from clorg_scale.spectrum import Spectrum
@@ -184,9 +184,14 @@ def trajectory(result: Any, ax: Any = None, *, measure: Measure = "rld") -> Any:
             name = quantity.removeprefix(start)
             label = probe_title(name) if measure == "probes" else f"${name[0]}${name[1:]}"
             axes.plot(*zip(*known, strict=True), "o-", color=color, label=label)
-        axes.set(xlabel="Step" if steps is not None else "Model", ylabel=labels[measure])
+        axes.set(xlabel=_unit(list(analyses)) if steps is not None else "Model", ylabel=labels[measure])
         _legend(axes, max(2, len(quantities)))
     return axes
+
+
+def _unit(names: list[str]) -> str:
+    """What the numbers in the names count: epochs where all names say so."""
+    return "Epoch" if all("epoch" in name.lower() for name in names) else "Step"
 
 
 def _spread(items: list[str]) -> list[str]:
@@ -221,7 +226,6 @@ def _log_axis(axes: Any, ticks: Sequence[float]) -> None:
 def _legend(axes: Any, n_entries: int) -> None:
     """Legend of two entries or more: among the curves while there is room for it, else above them."""
     if n_entries > MOST_AMONG_CURVES:
-        above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
-        axes.legend(ncols=4 if n_entries > 6 else 3, columnspacing=0.8, handletextpad=0.3, **above)
+        legend_above(axes, 4 if n_entries > 6 else 3)
     elif n_entries > 1:
         axes.legend()

@@ -9,7 +9,7 @@ from typing import Any
 
 from clorg_scale.errors import require
 
-__all__ = ["COLUMN", "clipped", "drawing", "group_colors", "model_colors", "new_figure"]
+__all__ = ["COLUMN", "clipped", "drawing", "group_colors", "legend_above", "model_colors", "new_figure"]
 
 COLUMN = 85 / 25.4
 """Width of a figure in inches: a column of most journals."""
@@ -23,6 +23,9 @@ _GROUPS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#C
 """Paul Tol's muted colors, and a gray."""
 
 GRAY = "#777777"
+
+_LEGEND_WIDTH, _ENTRY_WIDTH, _LETTER_WIDTH = 225, 19, 3.7
+"""Points: room for a legend in a column of 85 mm, its entry without the name, a letter of 7 pt on the average."""
 
 _STYLE = {
     "font.family": "sans-serif",
@@ -78,13 +81,31 @@ def new_figure(height: float = HEIGHT) -> Iterator[tuple[Any, Any]]:
 
 
 def model_colors(n: int) -> list[str]:
-    """Colors of models, of lines and the like."""
-    return [_MODELS[i] if n <= len(_MODELS) else _on_circle(i, n) for i in range(n)]
+    """Colors of models, of lines and the like: of many models, from dark to light in their order."""
+    if n <= len(_MODELS):
+        return list(_MODELS[:n])
+    matplotlib = require("matplotlib", extra="plot", purpose="A figure")
+    colors = require("matplotlib.colors", extra="plot", purpose="A figure")
+    ramp = matplotlib.colormaps["viridis"]
+    return [colors.to_hex(ramp(0.92 * i / (n - 1))) for i in range(n)]
 
 
 def group_colors(n: int) -> list[str]:
     """Colors of classes or communities."""
     return [_GROUPS[i] if n <= len(_GROUPS) else _on_circle(i, n) for i in range(n)]
+
+
+def legend_above(axes: Any, most_columns: int) -> None:
+    """Legend above the axes, in as many columns as the names leave room for."""
+    longest = max(map(len, axes.get_legend_handles_labels()[1]))
+    fitting = int(_LEGEND_WIDTH / (_ENTRY_WIDTH + _LETTER_WIDTH * longest))
+    axes.legend(
+        ncols=max(1, min(fitting, most_columns)),
+        columnspacing=0.8,
+        handletextpad=0.3,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+    )
 
 
 def _on_circle(i: int, n: int) -> str:

@@ -8,14 +8,14 @@ import numpy as np
 
 from clorg_scale.errors import InputError
 from clorg_scale.plot.models import analyses_of, one_analysis
-from clorg_scale.plot.style import clipped, drawing, model_colors
+from clorg_scale.plot.style import clipped, drawing, legend_above, model_colors
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.report.findings import probe_title
 
 __all__ = ["MOST_CLASSES", "mixing", "probes"]
 
-MOST_CLASSES = 30
-"""Classes in the matrix; of more, the least homogeneous ones are drawn, and the title says so."""
+MOST_CLASSES = 20
+"""Classes whose names of 6 pt have room; of more, the least homogeneous are drawn, and the title says so."""
 
 MOST_NUMBERS = 10
 """Classes up to which the shares are printed in the matrix."""
@@ -61,7 +61,7 @@ def probes(result: Any, ax: Any = None) -> Any:
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlabel("Accuracy")
         if len(found) > 1:
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+            legend_above(axes, 4)
     return axes
 
 
@@ -71,7 +71,7 @@ def mixing(result: Any, ax: Any = None) -> Any:
     Parameters
     ----------
     result
-        `Analysis`. Of more than 30 classes those with the smallest share of their own are drawn.
+        `Analysis`. Of more than 20 classes those with the smallest share of their own are drawn.
     ax
         Axes of matplotlib to draw on; default: those of a new figure.
 
@@ -96,7 +96,7 @@ def mixing(result: Any, ax: Any = None) -> Any:
     n = len(kept)
     with drawing(ax, height=COLUMN_HEIGHT) as axes:
         image = axes.imshow(shares[np.ix_(kept, kept)], cmap="Blues", vmin=0, vmax=1)
-        size = 7 if n <= 12 else 5
+        size = 7 if n <= 12 else 6
         axes.set_xticks(range(n), names, rotation=90, fontsize=size)
         axes.set_yticks(range(n), names, fontsize=size)
         axes.tick_params(length=0)

@@ -77,7 +77,8 @@ def build(kind: Any, value: Any, where: str) -> Any:
 
 def _built_dataclass(kind: Any, document: dict[str, Any], where: str) -> Any:
     """Build a dataclass; fields with a default may be missing."""
-    types = get_type_hints(kind)
+    hints = get_type_hints(kind)
+    types = {field.name: hints[field.name] for field in _fields(kind)}
     optional = {
         field.name for field in _fields(kind) if field.default is not MISSING or field.default_factory is not MISSING
     }

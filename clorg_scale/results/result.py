@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from clorg_scale.errors import InputError, require
 from clorg_scale.results.stored import read_document, read_stored, separate, write_stored
@@ -25,6 +25,9 @@ class Result:
 
     A result describes itself in one line (`_line`) and lists its tables (`_tables`); the first one is its own table.
     """
+
+    _derived: ClassVar[tuple[str, ...]] = ()
+    """Entries of `to_dict` that files hold for readers; `from_json` derives them anew."""
 
     def to_frame(self, table: str | None = None) -> Any:
         """Return a table as a pandas data frame.
@@ -60,7 +63,8 @@ class Result:
         InputError
             If the name has another extension, or a file cannot be written.
         """
-        return write_stored(self, path, _format(type(self)))
+        derived = {name: value for name, value in self.to_dict().items() if name in self._derived}
+        return write_stored(self, path, _format(type(self)), derived=derived)
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
@@ -74,6 +78,8 @@ class Result:
         document = read_document(Path(path), f"a {cls.__name__}")
         if document.pop("format", None) != _format(cls):
             raise InputError(f"{path} is not a {cls.__name__} that this version of clorg-scale wrote.")
+        for name in cls._derived:
+            document.pop(name, None)
         return read_stored(cls, Path(path), document, f"a {cls.__name__}")
 
     def _tables(self) -> dict[str, Callable[[], Columns]]:

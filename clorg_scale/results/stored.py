@@ -69,7 +69,7 @@ def separate(result: Any, prefix: str = "") -> tuple[dict[str, Any], Arrays]:
     return document, arrays
 
 
-def write_stored(result: Any, path: str | Path, format_name: str) -> Path:
+def write_stored(result: Any, path: str | Path, format_name: str, *, derived: Mapping[str, Any] | None = None) -> Path:
     """Write a result: a JSON file and, if it has arrays, the .npz beside it; both of them or none.
 
     Parameters
@@ -80,6 +80,8 @@ def write_stored(result: Any, path: str | Path, format_name: str) -> Path:
         Of the JSON file.
     format_name
         Entry "format" of the file, which `read_stored` checks.
+    derived
+        Further entries for readers of the file; `read_stored` knows none of them.
 
     Raises
     ------
@@ -97,7 +99,7 @@ def write_stored(result: Any, path: str | Path, format_name: str) -> Path:
             with write_whole(arrays_path(path)) as binary:
                 np.savez(binary, allow_pickle=False, **cast("dict[str, Any]", arrays))
         with write_whole(path, "w") as text:
-            text.write(readable_json(head | document))
+            text.write(readable_json(head | dict(derived or {}) | document))
     return path
 
 

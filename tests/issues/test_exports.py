@@ -44,7 +44,9 @@ def test_frames_parquet_and_json(planted, tmp_path):
     document = json.loads(issues.to_json(tmp_path / "issues.json").read_text(), parse_constant=pytest.fail)
     assert len(document["label_issues"]) == len(issues.label_issues) == document["counts"]["label_issues"]
     assert document["label_issues"][0]["index"] == issues.label_issues["index"][0]
-    assert pandas.DataFrame(issues.label_issues)["suggested_label"][0] == issues.label_issues["suggested_label"][0]
+    assert (tmp_path / "issues_arrays.npz").exists()  # the values of all points
+    worst = issues.to_frame("label_issues")
+    assert worst["suggested_label"][0] == issues.label_issues["suggested_label"][0]
     with pytest.raises(InputError, match=r"ends in \.parquet"):
         issues.to_parquet(tmp_path / "issues.xlsx")
 

@@ -1,9 +1,10 @@
 """Every result: one line, a data frame, a table for notebooks, a file and back."""
 
 import csv
+import inspect
 import json
 import math
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from records import HOSTILE, record
 import clorg_scale as cs
 from clorg_scale.errors import InputError, MissingDependencyError
 from clorg_scale.probes import ProbeResult, StudyRow
+from clorg_scale.results.result import Result
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed")
 
@@ -27,12 +29,17 @@ def results():
     table = cs.knn(POINTS, K)
     graph = cs.affinity_graph(table)
     probe = ProbeResult("knn", 0.75, (0.5, 1.0), 0, 1.5, {"k": 5})
+    given = np.where(np.arange(N) == 4, "b", LABELS)
+    given[7] = "-1"
     return {
         "RLDResult": cs.rld(POINTS, LABELS, temperatures=(1.0, 0.1)),
         "SubsetRLD": cs.rld_of_subsets(POINTS, LABELS, sizes=[20, 30], n_subsets=2, temperatures=(1.0,)),
         "KNN": table,
         "AffinityGraph": graph,
         "Communities": cs.communities(graph),
+        "Issues": cs.find_issues(
+            POINTS, given, k=K, unlabelled="-1", test_embeddings=POINTS[:3] + 1e-4, test_labels=given[:3]
+        ),
         "Spectrum": cs.spectrum(graph, 4, labels=LABELS),
         "ProbeResult": probe,
         "StudyRow": StudyRow(0.1, 5, None, probe),
@@ -42,9 +49,22 @@ def results():
 
 
 KINDS = (
-    "RLDResult", "SubsetRLD", "KNN", "AffinityGraph", "Communities", "Spectrum", "ProbeResult", "StudyRow", "Analysis",
-    "Comparison",
+    "RLDResult", "SubsetRLD", "KNN", "AffinityGraph", "Communities", "Issues", "Spectrum", "ProbeResult", "StudyRow",
+    "Analysis", "Comparison",
 )  # fmt: skip
+
+
+def _subclasses(kind):
+    return {kind} | {found for child in kind.__subclasses__() for found in _subclasses(child)}
+
+
+def test_these_are_all_kinds():
+    """Each public dataclass is a result, and each kind of result is tested here."""
+    values = [getattr(module, name) for module in (cs, cs.probes) for name in module.__all__]
+    public = {value for value in values if inspect.isclass(value) and is_dataclass(value)}
+    assert {kind.__name__ for kind in public if not issubclass(kind, Result)} == set()
+    bases = {"Result", "AnalysisRecord"}
+    assert {kind.__name__ for kind in _subclasses(Result)} - bases == set(KINDS)
 
 
 def assert_same(ours, theirs):
