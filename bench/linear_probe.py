@@ -104,9 +104,9 @@ def _data_sets(session: Session) -> Iterator[tuple[str, Data]]:
 
 
 def _few(X: npt.NDArray[Any], y: npt.NDArray[Any]) -> Data:
-    """At most 400 of the points, of at most ten classes."""
+    """At most 150 of the points, of at most ten classes."""
     rows = np.flatnonzero(np.isin(y, np.unique(y)[:10]))
-    rows = np.random.default_rng(0).permutation(rows)[:400]
+    rows = np.random.default_rng(0).permutation(rows)[:150]
     return X[rows], y[rows]
 
 

@@ -31,10 +31,12 @@ def list_benchmarks(*, as_json: Json = False) -> None:
         names = ("name", "description", "sizes", "minutes")
         print_json([{name: getattr(b, name) for name in names} | {"options": sorted(b.accepts)} for b in found])
         return
+    width = max(len(benchmark.name) for benchmark in found) + 2
     for benchmark in found:
         options = "".join(f" --{name}" for name in sorted(benchmark.accepts))
-        print(f"{benchmark.name:<14}{benchmark.description}")
-        print(f"{'':<14}{benchmark.sizes}; about {benchmark.minutes:g} min{'; takes' + options if options else ''}")
+        takes = "; takes" + options if options else ""
+        print(f"{benchmark.name:<{width}}{benchmark.description}")
+        print(f"{'':<{width}}{benchmark.sizes}; about {benchmark.minutes:g} min{takes}")
 
 
 @bench.command(short_help="Run benchmarks and write their records.")
