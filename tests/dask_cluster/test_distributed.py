@@ -86,7 +86,7 @@ def test_the_choice_of_a_method_counts_the_workers(client, monkeypatch):
     X, codes = blobs(2_000)
     result = cs.rld(X, codes, client=client)
     assert result.method == "exact"
-    assert result.details["why"] == "exact is predicted to take less than 10 minutes on this cluster"
+    assert result.details["why"] == "exact is predicted to take less than a minute on this cluster"
 
 
 def test_sampled_rld_is_the_same(client, tmp_path):
