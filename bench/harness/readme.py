@@ -21,6 +21,14 @@ from .wording import faster, number_word, paragraph, peak, ratio, share, span, t
 
 __all__ = ["BLOCKS", "IMAGES", "Figures", "update_readme", "updated_text"]
 
+PROBE_NAMES = {
+    "linear": "linear",
+    "knn": "k-NN vote",
+    "label_propagation": "label propagation",
+    "gcn": "GCN",
+    "sage": "GraphSAGE",
+}
+
 KEPT = 1.5
 """Our own k-NN code stays where it is so many times as fast as the best tuned FAISS pipeline on most cases."""
 
@@ -237,11 +245,9 @@ def _coverage(figures: Figures) -> str:
 
 
 def _probes(figures: Figures) -> str:
-    names = {"linear": "linear", "knn": "k-NN vote", "label_propagation": "label propagation", "gcn": "GCN",
-             "sage": "GraphSAGE"}  # fmt: skip
     by_name = {r.contender.removeprefix("ours, "): r for r in figures.all("probes", "fashion-mnist, 60,000 + 10,000")}
     rows = []
-    for name, title in names.items():
+    for name, title in PROBE_NAMES.items():
         if name not in by_name:
             raise InputError(f"The records lack the probe {name}; run 'clorg-scale bench run probes'.")
         q = by_name[name].quality
@@ -265,7 +271,7 @@ def _analysis(figures: Figures) -> str:
         if stage not in probes and (stage.seconds or 0) >= 1
     ]  # fmt: skip
     listed = ", ".join(
-        f"{probe.contender.replace('_', ' ')} {timed(probe.seconds)} ({share(probe.quality['accuracy'])})"
+        f"{PROBE_NAMES[probe.contender]} {timed(probe.seconds)} ({share(probe.quality['accuracy'])})"
         for probe in probes
     )
     rows.append([f"**{largest.contender}**", f"**{timed(largest.seconds)}**", f"**{peak(largest)}**", ""])
@@ -275,7 +281,8 @@ def _analysis(figures: Figures) -> str:
         + paragraph(
             f"`clorg-scale analyze` of {largest.case}, a seeded mixture, memory-mapped (`python -m bench analyze "
             "--imagenet`). A stage's memory counts the pages of the file that are in memory, that of the whole command "
-            f"does not. Of the probes: {listed}, their accuracy in brackets."
+            f"does not. The probes: {listed}; in brackets their accuracy. The ten clusters of each "
+            "class lie anywhere, so that a linear probe can hardly separate them."
         )
     )
 
