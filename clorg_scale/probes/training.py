@@ -97,7 +97,7 @@ class Trainer:
         """Train until patience, epochs or time run out; leaves the best epoch's weights in the network."""
         advance(self.epoch)
         started = time.monotonic()
-        longest = 0.0
+        longest, first = 0.0, self.epoch
         while (reason := self._reason_to_stop(time.monotonic() - started, longest)) is None:
             begun = time.monotonic()
             self.train_epoch(advance)
@@ -105,7 +105,9 @@ class Trainer:
                 self._validate()
             if checkpoint and self.epoch % checkpoint_every == 0:
                 write_state(checkpoint, self._state(fingerprint))
-            longest = max(longest, time.monotonic() - begun)
+            took = time.monotonic() - begun
+            # The first epoch may have compiled: it is no measure of others.
+            longest = took if self.epoch <= first + 2 else max(longest, took)
         self.stopped_by = reason
         if checkpoint:
             write_state(checkpoint, self._state(fingerprint))

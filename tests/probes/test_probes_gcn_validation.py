@@ -92,6 +92,23 @@ def test_validation_is_rarer_where_inference_costs_more_than_training():
     assert interval(1_000_000, 24_000_000, 10, 9_000) == 10
 
 
+def test_a_first_epoch_that_compiled_is_no_measure_of_the_next(blocks_graph, monkeypatch):
+    """Of 30 s, then of 5 s each: within 60 s there is time for six more."""
+    from clorg_scale.probes import training
+
+    A, labels, mask = blocks_graph
+    clock, original = [0.0], training.Trainer.train_epoch
+
+    def train_epoch(trainer, advance):
+        original(trainer, advance)
+        clock[0] += 30.0 if trainer.epoch == 1 else 5.0
+
+    monkeypatch.setattr(training.Trainer, "train_epoch", train_epoch)
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    probe = GCNProbe(max_seconds=60, max_epochs=20, seed=0, device="cpu").fit(A, labels, mask)
+    assert (probe.n_epochs_, probe.stopped_by_) == (7, "max_seconds")
+
+
 def test_only_graphs_of_long_epochs_have_a_limit_of_time_by_default():
     assert time_allowed(GraphSize(70_000, 1_500_000, 10, 0, 16, 2)) is None
     assert time_allowed(GraphSize(1_281_167, 26_000_000, 1000, 0, 16, 2)) == 60
