@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from clorg_scale.affinity.symmetrize_cpu import Symmetrized, index_dtype, symmetrized
+from clorg_scale.affinity.symmetrize_cpu import check_entries, index_dtype, symmetrized
 from clorg_scale.arrays import Array, array_module
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors import KNN
@@ -118,24 +118,12 @@ def undirected_edges(knn: KNN, symmetrize: Symmetrize) -> Edges:
         raise InputError("The k-NN table holds a sample of the points; a graph needs the neighbors of all of them.")
     xp = array_module(knn.indices)
     if xp is not np or knn.distances.dtype != np.float32:  # else the search for pairs looks at each entry itself
-        _check_entries(knn.n_points, int(knn.indices.max()), finite=bool(xp.isfinite(knn.distances).all()))
+        check_entries(knn.n_points, int(knn.indices.max()), finite=bool(xp.isfinite(knn.distances).all()))
     table, unit = _in_float32(knn.distances)
     if xp is not np:
         return _symmetrized_on_gpu(replace(knn, distances=table), symmetrize, unit)
     found = symmetrized(knn.indices, table, mutual=symmetrize == "mutual", in_both=symmetrize == "mean")
-    if not isinstance(found, Symmetrized):
-        largest, finite = found
-        _check_entries(knn.n_points, largest, finite=finite)
-        raise AssertionError(found)
     return Edges(found.indptr, found.indices, found.distances, found.in_both, unit)
-
-
-def _check_entries(n: int, largest: int, *, finite: bool) -> None:
-    """Refuse neighbors that are not points, and distances that are not finite."""
-    if largest >= n:
-        raise InputError(f"The k-NN table lists neighbor {largest}, but there are only {n} points.")
-    if not finite:
-        raise InputError("The k-NN table holds NaN or infinite distances; clean it with KNN.from_arrays.")
 
 
 def _in_float32(distances: Array) -> tuple[Array, float]:

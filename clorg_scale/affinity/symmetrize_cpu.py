@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.errors import InputError
 from clorg_scale.numerics.compiler import callee, njit
 from clorg_scale.numerics.threads import LEAST_NUMBERS, on_threads, shares_of
 
-__all__ = ["Symmetrized", "index_dtype", "symmetrized"]
+__all__ = ["Symmetrized", "check_entries", "index_dtype", "symmetrized"]
 
 RANKED = 64
 """Neighbors up to which a list is sorted by counting the smaller ones of each: without branches, but quadratic."""
@@ -73,13 +74,21 @@ def index_dtype(n_nodes: int, n_entries: int) -> type[np.signedinteger[Any]]:
     return np.int32 if max(n_nodes, n_entries) < 2**31 else np.int64
 
 
+def check_entries(n: int, largest: int, *, finite: bool) -> None:
+    """Refuse neighbors that are not points, and distances that are not finite."""
+    if largest >= n:
+        raise InputError(f"The k-NN table lists neighbor {largest}, but there are only {n} points.")
+    if not finite:
+        raise InputError("The k-NN table holds NaN or infinite distances; clean it with KNN.from_arrays.")
+
+
 def symmetrized(
     neighbors: npt.NDArray[np.signedinteger[Any]],
     distances: npt.NDArray[np.float32],
     *,
     mutual: bool = False,
     in_both: bool = False,
-) -> Symmetrized | tuple[int, bool]:
+) -> Symmetrized:
     """Make a k-NN table symmetric.
 
     Parameters
@@ -94,10 +103,10 @@ def symmetrized(
     in_both
         Return which pairs list each other.
 
-    Returns
-    -------
-    The matrix; or, where a neighbor is not below n or a distance not finite, the largest neighbor and whether all
-    distances are finite.
+    Raises
+    ------
+    InputError
+        If a neighbor is not below n, or a distance not finite.
     """
     n, k = neighbors.shape
     position = index_dtype(n, n * k)
@@ -113,9 +122,7 @@ def symmetrized(
         seen[share] = int(most), bool(good)
 
     on_threads(count, shares)
-    largest, finite = max(most for most, _ in seen), all(good for _, good in seen)
-    if largest >= n or not finite:
-        return largest, finite
+    check_entries(n, max(most for most, _ in seen), finite=all(good for _, good in seen))
     starts = np.empty(n + 1, position)
     _first_slots(counts, starts)  # the counts become the slots that each share writes next
     entry = np.dtype([("column", index_dtype(n, 0)), ("value", np.float32)])

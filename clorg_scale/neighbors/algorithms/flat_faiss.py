@@ -27,7 +27,7 @@ def engine() -> BlockSearch:
 
 @dataclass(frozen=True)
 class HeapSearch(BlockSearch):
-    """Search with the best candidates of all blocks in heaps.
+    """Search with the best candidates of all blocks in heaps; `find` gives ascending keys.
 
     Of c candidates wanted, a block of m points after n others holds about c m / n where the points come in random
     order. So few are asked for: of 24,000 points of 512 features, 60 cost 1.5 times the products, 1,063 cost 2.3
