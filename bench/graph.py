@@ -1,4 +1,4 @@
-"""The affinity graph from a ready k-NN table: ours against umap's fuzzy set and scikit-learn's graph."""
+"""The affinity graph from a ready k-NN table: ours against umap's fuzzy set and scikit-learn's graphs."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ def _run(session: Session) -> None:
         Contender("ours, gaussian weights", lambda: _gaussian(table), entries, role="ours"),
         Contender("umap fuzzy_simplicial_set", lambda: _umap(*with_self), entries,
                   note="searches the scale of each point besides; the same neighbors"),
+        Contender("scikit-learn joint probabilities of t-SNE", lambda: _weighted_scikit_learn(ids, distances), entries,
+                  note="searches the scale of each point besides, as umap does"),
         Contender("scikit-learn symmetrized kneighbors_graph", lambda: _scikit_learn(ids, distances), entries,
                   note="kneighbors_graph's assembly, (A + A^T) / 2 as in SpectralClustering; distances, no weights"),
         Contender("scanpy connectivities (umap)", lambda: _scanpy(*with_self), entries),
@@ -67,13 +69,27 @@ def _umap(ids: npt.NDArray[np.int64], distances: npt.NDArray[np.float32]) -> Any
     )[0]
 
 
+def _weighted_scikit_learn(ids: npt.NDArray[np.int64], distances: npt.NDArray[np.float32]) -> Any:
+    """The symmetric graph with Gaussian weights that `TSNE` makes of its table, at the perplexity it takes for k."""
+    from sklearn.manifold import _t_sne
+
+    # TSNE asks for 3 perplexity + 1 neighbors, and hands squared distances to this function.
+    # It sorts what it is handed in place.
+    return _t_sne._joint_probabilities_nn(_distance_matrix(ids.copy(), distances**2), (ids.shape[1] - 1) / 3, 0)
+
+
 def _scikit_learn(ids: npt.NDArray[np.int64], distances: npt.NDArray[np.float32]) -> Any:
     """As `kneighbors_graph(mode="distance")` assembles it, then symmetrized as spectral clustering does."""
+    graph = _distance_matrix(ids, distances)
+    return 0.5 * (graph + graph.T)
+
+
+def _distance_matrix(ids: npt.NDArray[np.int64], distances: npt.NDArray[np.float32]) -> Any:
+    """(n, n) CSR of the table's distances, not symmetric."""
     import scipy.sparse as sp
 
     n, k = ids.shape
-    graph = sp.csr_matrix((distances.ravel(), ids.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
-    return 0.5 * (graph + graph.T)
+    return sp.csr_matrix((distances.ravel(), ids.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
 
 
 def _scanpy(ids: npt.NDArray[np.int64], distances: npt.NDArray[np.float32]) -> Any:
