@@ -244,17 +244,17 @@ class WorkerMap:
         """Results of `task(chunk)`, in the order of the chunks."""
         return _map_in_order(self.client, task, ((chunk,) for chunk in chunks))
 
-    def with_kept(self, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
-        """Results of `task((chunk, kept))`, where `kept` is on workers (`clorg_scale.kept_results`)."""
+    def with_kept(self, task: Callable[[Any], Any], chunks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """Results of `task((chunk, *kept))`, where `kept` is on workers (`clorg_scale.kept_results`)."""
         return _map_in_order(self.client, task, chunks)
 
     def hand_over(self, value: Any) -> Any:
-        """Future of a value that each worker which needs it gets once; in place of what is kept, for `with_kept`."""
+        """Future of a value that each worker which needs it gets once; taken as what is kept."""
         return submit(self.client, _load, pickle.dumps(value, protocol=5))
 
-    def keeping(self, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        """Results of a task that returns pairs, whose second part stays on the workers as a future."""
-        return _map_in_order(self.client, task, ((chunk,) for chunk in chunks), keep=True)
+    def keeping(self, task: Callable[[Any], Any], chunks: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, Any]]:
+        """Results of a task as `with_kept` takes it that returns pairs, whose second part stays on the workers."""
+        return _map_in_order(self.client, task, chunks, keep=True)
 
 
 def _map_in_order(

@@ -17,48 +17,44 @@ import numpy.typing as npt
 
 from clorg_scale.distributed import Map, WorkerMap
 
-__all__ = ["Kept", "WithKept", "hand_over", "map_keeping", "with_kept"]
+__all__ = ["Kept", "hand_over", "map_keeping", "with_kept"]
 
 IN_MEMORY = 256 << 20
 """Bytes of kept arrays that one process has in memory."""
 
 
-class WithKept(NamedTuple):
-    """A chunk, and what the stage before kept of it; tasks of the second stage are called with it."""
-
-    chunk: Any
-    kept: Any
-
-
 Kept = Any
 """What stands for a kept array, or a value handed over: a future of Dask, itself, or its place in a temporary file."""
 
+WithKept = tuple[Any, ...]
+"""A chunk, and what stands for values that were kept or handed over; tasks are called with a tuple of the values."""
+
 
 def hand_over(ordered_map: Map, value: Any) -> Kept:
-    """Give the tasks of several stages a value that goes to each worker once, in place of what is kept."""
+    """Give the tasks of several stages a value that goes to each worker once."""
     return ordered_map.hand_over(value) if isinstance(ordered_map, WorkerMap) else value
 
 
-def map_keeping(ordered_map: Map, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[tuple[Any, Kept]]:
+def map_keeping(ordered_map: Map, task: Callable[[Any], Any], chunks: Iterable[WithKept]) -> Iterator[tuple[Any, Kept]]:
     """Apply a task that returns a result and an array; yield results, and what stands for arrays, in order."""
     if isinstance(ordered_map, WorkerMap):
         yield from ordered_map.keeping(task, chunks)
         return
     spill = _Spill()
-    for result, array in ordered_map(task, chunks):
+    for result, array in ordered_map(task, map(_values, chunks)):
         yield result, spill.put(array)
 
 
 def with_kept(ordered_map: Map, task: Callable[[Any], Any], chunks: Iterable[WithKept]) -> Iterable[Any]:
-    """Results of a task of the second stage."""
+    """Results of a task, in order."""
     if isinstance(ordered_map, WorkerMap):
         results: Iterable[Any] = ordered_map.with_kept(task, chunks)
         return results
-    return ordered_map(task, (WithKept(chunk, _value(kept)) for chunk, kept in chunks))
+    return ordered_map(task, map(_values, chunks))
 
 
-def _value(kept: Kept) -> Any:
-    return kept.read() if isinstance(kept, _InFile) else kept
+def _values(chunk: WithKept) -> tuple[Any, ...]:
+    return tuple(kept.read() if isinstance(kept, _InFile) else kept for kept in chunk)
 
 
 class _InFile(NamedTuple):

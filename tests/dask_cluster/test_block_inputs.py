@@ -17,7 +17,7 @@ from clorg_scale.arrays import local_copies
 from clorg_scale.arrays.mapped import location_or_array
 from clorg_scale.distributed import connect, ordered_map
 from clorg_scale.errors import InputError
-from clorg_scale.kept_results import WithKept, map_keeping, with_kept
+from clorg_scale.kept_results import map_keeping, with_kept
 from clorg_scale.neighbors import memory
 from clorg_scale.on_workers import _call
 from clorg_scale.store.block_sources import block_source
@@ -265,7 +265,8 @@ def test_a_call_ends_with_the_process_that_made_it(client, data, tmp_path):
     assert not any(client.processing().values())
 
 
-def number_and_array(number):
+def number_and_array(chunk):
+    (number,) = chunk
     return number, np.full(1_000, float(number))
 
 
@@ -276,7 +277,7 @@ def number_and_sum(pair):
 def test_what_workers_keep_is_made_again():
     with connect("local") as own:
         mapper = ordered_map(own)
-        kept = [handle for _, handle in map_keeping(mapper, number_and_array, range(20))]
+        kept = [handle for _, handle in map_keeping(mapper, number_and_array, zip(range(20)))]
         os.kill(next(iter(own.run(os.getpid).values())), signal.SIGKILL)
-        found = with_kept(mapper, number_and_sum, (WithKept(*pair) for pair in enumerate(kept)))
+        found = with_kept(mapper, number_and_sum, enumerate(kept))
         assert list(found) == [(number, 1_000.0 * number) for number in range(20)]

@@ -1,19 +1,21 @@
 """No array of points x temperatures x groups is in the memory of one process."""
 
+import pickle
+
 import numpy as np
 
 import clorg_scale as cs
 from clorg_scale import kept_results
-from clorg_scale.kept_results import WithKept, map_keeping, with_kept
+from clorg_scale.kept_results import map_keeping, with_kept
 from clorg_scale.rld.sampled import cpu
 
 
 def test_kept_arrays_go_to_a_file_beyond_a_size(monkeypatch):
     monkeypatch.setattr(kept_results, "IN_MEMORY", 100 * 8)
     arrays = [np.random.default_rng(i).random((10, 5)) for i in range(6)]
-    kept = [handle for _, handle in map_keeping(map, lambda i: (i, arrays[i]), range(6))]
+    kept = [handle for _, handle in map_keeping(map, lambda chunk: (chunk[0], arrays[chunk[0]]), zip(range(6)))]
     assert [isinstance(handle, np.ndarray) for handle in kept] == [True, True, False, False, False, False]
-    found = with_kept(map, lambda pair: pair, (WithKept(i, kept[i]) for i in reversed(range(6))))
+    found = with_kept(map, lambda pair: pair, ((i, kept[i]) for i in reversed(range(6))))
     for i, array in found:
         np.testing.assert_array_equal(array, arrays[i])
 
@@ -40,3 +42,19 @@ def test_changes_without_a_group_need_not_fit_memory(monkeypatch):
         assert len(sums.changes) == 2  # one for each block of 8192 points
         assert not any(isinstance(kept, np.ndarray) for kept in sums.changes)
         assert sums.log_r.shape == sums.variances.shape == (2, 10_000)
+
+
+def test_workers_read_the_landmarks_themselves(monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 4, 6_000)
+    np.save(tmp_path / "X.npy", rng.standard_normal((6_000, 128), dtype=np.float32))
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    handed = []
+    monkeypatch.setattr(cpu, "hand_over", lambda _, value: handed.append(value) or value)
+    cs.rld(X, codes, method="sampled", temperatures=(1, 0.1), target_error=0.05)
+    for tiles in handed:
+        sent = pickle.dumps(tiles, protocol=5)
+        assert len(sent) < X.nbytes / 8  # orders, codes and distances of the points, no coordinates
+        again = pickle.loads(sent)
+        np.testing.assert_array_equal(again._pool_points[0], tiles._pool_points[0])
+    assert handed

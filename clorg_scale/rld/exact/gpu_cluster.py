@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clorg_scale.distributed import Map
-from clorg_scale.kept_results import WithKept, hand_over, with_kept
+from clorg_scale.kept_results import hand_over, with_kept
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exact import passes
 from clorg_scale.rld.exact.launch_plan import MOST_PANEL_ROWS, DeviceSettings
@@ -98,14 +98,14 @@ class ClusterEngine:
 
     def _on_one(self, method: str, *arguments: Any) -> Any:
         """Result of a method of one worker's engine, and the engine's scale and kernels."""
-        (result,) = with_kept(self._map, _Task(method, arguments), [WithKept(None, self._handed)])
+        (result,) = with_kept(self._map, _Task(method, arguments), [(None, self._handed)])
         return result
 
     def _on_all(self, method: str, *arguments: Any) -> list[Any]:
         """Sums of all shares."""
         total: list[Any] = []
         shares = list(self._worker.shares())
-        results = with_kept(self._map, _Task(method, arguments), (WithKept(some, self._handed) for some in shares))
+        results = with_kept(self._map, _Task(method, arguments), ((some, self._handed) for some in shares))
         for share, (sums, _, kernels) in zip(shares, results, strict=True):
             total = [a + b for a, b in zip(total, sums, strict=True)] if total else list(sums)
             self.kernels = kernels

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from clorg_scale.arrays import array_module
 from clorg_scale.distributed import Map
-from clorg_scale.kept_results import Kept, WithKept, map_keeping, with_kept
+from clorg_scale.kept_results import Kept, hand_over, map_keeping, with_kept
 from clorg_scale.numerics.exp2 import smallest_exp2
 from clorg_scale.numerics.interrupts import held_interrupts
 from clorg_scale.progress import Advance
@@ -57,8 +58,7 @@ class BlockEngine:
     def __init__(self, data: Data, device: str | None, ordered_map: Map) -> None:
         self.data = data._replace(near_field=data.near_field.on_host())
         self.precision = str(data.points.dtype)
-        self._map = ordered_map
-        self._tiles = _Tiles(self.data, device)
+        self._map, self._tiles = ordered_map, hand_over(ordered_map, _Tiles(self.data, device))
 
     def pair_lengths(self, seed: int, n_pairs: int) -> Floats:
         """Distances of random pairs of points."""
@@ -74,12 +74,12 @@ class BlockEngine:
         near_logs, log_r = near_field.log_sums(rates), np.empty((len(rates), n))
         variances_of_r, changes = np.empty_like(log_r), []
 
-        def block_of(rows: slice) -> _KernelBlock:
+        def block_of(rows: slice) -> tuple[_KernelBlock, Kept]:
             shifts = rates[:, None] * near_field.nearest[rows] + HEADROOM
             near_sums = np.exp2(near_logs[:, rows] - shifts).T.copy()
-            return _KernelBlock(near_field.rows(rows.start, rows.stop), shifts, near_sums)
+            return _KernelBlock(near_field.rows(rows.start, rows.stop), shifts, near_sums), self._tiles
 
-        task = _KernelPass(self._tiles, settings)
+        task = _KernelPass(settings)
         results = map_keeping(self._map, task, map(block_of, self._blocks()))
         for rows, ((logs, of_r), changed) in self._reported(task, results, advance):
             log_r[:, rows], variances_of_r[:, rows] = logs, of_r
@@ -96,11 +96,11 @@ class BlockEngine:
         row_logs = logs_or_factors(found.log_r, settings.square_of, HEADROOM).astype(dtype)
         pool_logs = logs_or_factors(pool_logs, settings.square_of).astype(dtype)
 
-        def block_of(rows: slice, changes: Kept) -> WithKept:
+        def block_of(rows: slice, changes: Kept) -> tuple[_AffinityBlock, Kept, Kept]:
             near, logs = near_field.rows(rows.start, rows.stop), row_logs[:, rows]
-            return WithKept(_AffinityBlock(near, logs, codes[rows], k[:, rows], w[:, rows]), changes)
+            return _AffinityBlock(near, logs, codes[rows], k[:, rows], w[:, rows]), self._tiles, changes
 
-        task = _AffinityPass(self._tiles, settings, pool_logs, jackknife.empty())
+        task = _AffinityPass(settings, pool_logs, jackknife.empty())
         results = with_kept(self._map, task, map(block_of, self._blocks(), found.changes))
         for rows, block in self._reported(task, results, advance):
             k[:, rows], w[:, rows] = block.k, block.w
@@ -141,14 +141,21 @@ class _Tiles:
     def __init__(self, data: Data, device: str | None) -> None:
         points, pool, near_field = data.points, data.pool, data.near_field
         self.points, self.pool, self.device = points, pool, device
-        self._pool_X = points.rows(near_field.order[pool.rows])
-        self._pool_norms = _squared_norms(self._pool_X)
+        self._pool_order = near_field.order[pool.rows]
         self._pool_reach = near_field.reach[pool.rows].astype(points.dtype)
-        self._pool_on_device: Any = None
         self._space = np.empty((0, points.n_features), points.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pool_on_device": None, "_space": self._space[:0]}
+        # Every worker reads the coordinates itself: sent, they would pass through three processes.
+        state = {**self.__dict__, "_space": self._space[:0]}
+        state.pop("_pool_points", None)
+        return state
+
+    @cached_property
+    def _pool_points(self) -> tuple[Any, Any]:
+        """Coordinates of the pool, on the device of the tiles, and squared norms."""
+        X = self.points.rows(self._pool_order)
+        return X if self.device is None else self.loops.on_device(self.device, X), _squared_norms(X)
 
     @property
     def loops(self) -> Any:
@@ -169,18 +176,10 @@ class _Tiles:
         X = points.rows(block.rows, space=self._memory(n))
         skipped = block.among(ROWS, np.where(sets.columns < 0, -1, self.pool.rows[sets.columns]))
         near, floor = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
-        pool = self._pool_where_computed(), self._pool_norms, self._pool_reach
+        pool = *self._pool_points, self._pool_reach
         weights, reach = _padded(sets.weights, points.dtype), block.reach.astype(points.dtype)
         with threadpool_limits(limits=1, user_api="blas"), held_interrupts():
             yield TileArguments(X, _squared_norms(X), reach, *pool, sets.columns, weights, *skipped, near, floor)
-
-    def _pool_where_computed(self) -> Any:
-        """Coordinates of the pool on the device of the tiles."""
-        if self.device is None:
-            return self._pool_X
-        if self._pool_on_device is None:
-            self._pool_on_device = self.loops.on_device(self.device, self._pool_X)
-        return self._pool_on_device
 
     def _memory(self, n: int) -> npt.NDArray[Any] | None:
         """Memory of a block, used again and again; a GPU manages its own."""
@@ -215,15 +214,15 @@ class _KernelBlock(NamedTuple):
 class _KernelPass:
     """Pass 1 of a block: r of each point, and how it changes without each group."""
 
-    tiles: _Tiles
     settings: Round
 
-    def __call__(self, block: _KernelBlock) -> tuple[tuple[Floats, Floats], npt.NDArray[np.int16]]:
+    def __call__(self, arguments: tuple[_KernelBlock, _Tiles]) -> tuple[tuple[Floats, Floats], npt.NDArray[np.int16]]:
         """(t, p) log2 r and its relative variance; (p, t, 16) changes."""
-        settings, dtype = self.settings, self.tiles.points.dtype
+        (block, of_all), settings = arguments, self.settings
+        dtype = of_all.points.dtype
         scales = Scales(settings.rates.astype(dtype), settings.square_of)
-        with self.tiles.tile_arguments(block.near, settings.n_landmarks) as tiles:
-            sums = self.tiles.loops.landmark_sums(tiles, scales, block.shifts.astype(dtype), dtype.type(2.0**HEADROOM))
+        with of_all.tile_arguments(block.near, settings.n_landmarks) as tiles:
+            sums = of_all.loops.landmark_sums(tiles, scales, block.shifts.astype(dtype), dtype.type(2.0**HEADROOM))
         r = block.near_sums + sums.sum(axis=2)
         changes = relative_changes(sums, r, settings.finite_population)
         return (np.log2(r).T + block.shifts, variances(changes)), changes
@@ -246,20 +245,19 @@ class _AffinityBlock(NamedTuple):
 class _AffinityPass:
     """Pass 2 of a block: k and w of each point, and how their sums change without each group."""
 
-    tiles: _Tiles
     settings: Round
     pool_logs: npt.NDArray[Any]
     jackknife: Jackknife
 
-    def __call__(self, with_changes: tuple[_AffinityBlock, npt.NDArray[np.int16]]) -> AffinitySums:
+    def __call__(self, arguments: tuple[_AffinityBlock, _Tiles, npt.NDArray[np.int16]]) -> AffinitySums:
         """(t, p) k and w, (t,) sum of squares, and the sums over the classes; of a block and its changes of r."""
-        block, changes = with_changes
-        settings, dtype = self.settings, self.tiles.points.dtype
+        (block, of_all, changes), settings = arguments, self.settings
+        dtype = of_all.points.dtype
         scales = Scales((2 * settings.rates).astype(dtype), settings.square_of)
         points = LogsAndClasses(block.logs, block.codes.astype(np.int32))
-        pool = LogsAndClasses(self.pool_logs, self.tiles.pool.codes.astype(np.int32))
-        with self.tiles.tile_arguments(block.near, settings.n_landmarks) as tiles:
-            sums, squares = self.tiles.loops.landmark_affinities(tiles, scales, points, pool)
+        pool = LogsAndClasses(self.pool_logs, of_all.pool.codes.astype(np.int32))
+        with of_all.tile_arguments(block.near, settings.n_landmarks) as tiles:
+            sums, squares = of_all.loops.landmark_affinities(tiles, scales, points, pool)
         k, w, jackknife = block.near_k.copy(), block.near_w.copy(), self.jackknife.empty()
         tiles_of_rows = (block.near.start + np.arange(len(block.codes))) // ROWS
         jackknife.add(PointSums(k, w, sums * 2.0**HEADROOM, changes, block.codes, tiles_of_rows))
