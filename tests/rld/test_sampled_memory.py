@@ -7,7 +7,7 @@ import numpy as np
 import clorg_scale as cs
 from clorg_scale import kept_results
 from clorg_scale.kept_results import map_keeping, with_kept
-from clorg_scale.rld.sampled import cpu
+from clorg_scale.rld.sampled import cpu, estimate
 
 
 def test_kept_arrays_go_to_a_file_beyond_a_size(monkeypatch):
@@ -44,17 +44,24 @@ def test_changes_without_a_group_need_not_fit_memory(monkeypatch):
         assert sums.log_r.shape == sums.variances.shape == (2, 10_000)
 
 
-def test_workers_read_the_landmarks_themselves(monkeypatch, tmp_path):
+def _sent_to_workers(monkeypatch, file, n):
+    """Bytes that describe the tiles of n points to each worker, and the tiles."""
     rng = np.random.default_rng(0)
-    codes = rng.integers(0, 4, 6_000)
-    np.save(tmp_path / "X.npy", rng.standard_normal((6_000, 128), dtype=np.float32))
-    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    np.save(file, rng.standard_normal((n, 128), dtype=np.float32))
     handed = []
     monkeypatch.setattr(cpu, "hand_over", lambda _, value: handed.append(value) or value)
-    cs.rld(X, codes, method="sampled", temperatures=(1, 0.1), target_error=0.05)
-    for tiles in handed:
-        sent = pickle.dumps(tiles, protocol=5)
-        assert len(sent) < X.nbytes / 8  # orders, codes and distances of the points, no coordinates
-        again = pickle.loads(sent)
-        np.testing.assert_array_equal(again._pool_points[0], tiles._pool_points[0])
-    assert handed
+    cs.rld(
+        np.load(file, mmap_mode="r"), rng.integers(0, 4, n), method="sampled", temperatures=(1, 0.1), target_error=0.05
+    )
+    (tiles,) = handed
+    return pickle.dumps(tiles, protocol=5), tiles
+
+
+def test_workers_read_the_landmarks_themselves(monkeypatch, tmp_path):
+    monkeypatch.setattr(estimate, "POOL_BYTES", 1)
+    sent, tiles = _sent_to_workers(monkeypatch, tmp_path / "X.npy", 6_000)
+    np.testing.assert_array_equal(pickle.loads(sent)._pool_points[0], tiles._pool_points[0])
+    # Of some 4,100 landmarks: row, position, class, reach; no coordinates, and nothing of the other points.
+    assert len(sent) < 4_300 * 28 + 10_000
+    larger, _ = _sent_to_workers(monkeypatch, tmp_path / "larger.npy", 18_000)
+    assert len(larger) < len(sent) + 1_000

@@ -3,7 +3,8 @@
 **Memory.** With n points, d features of s bytes, t temperatures, k neighbors, m landmarks a tile and blocks of
 b = 8192 points, a worker holds at once
 
-    64 MB d s / (4 d)             coordinates of the pool of landmarks (`POOL_BYTES`)
+    64 MB s / 4                   coordinates of the pool of landmarks (`POOL_BYTES`)
+    p (24 + s (1 + t))            positions, classes, reach and logarithms of its p = 64 MB / (4 d) points
     b (d s + 32 k + 600 t)        a block: coordinates, near pairs, sums of two kinds over 17 groups, twice
     64 * 24 m                     landmarks of its tiles
     4 n                           position of every point among the landmarks of a tile
@@ -140,7 +141,7 @@ class _Tiles:
 
     def __init__(self, data: Data, device: str | None) -> None:
         points, pool, near_field = data.points, data.pool, data.near_field
-        self.points, self.pool, self.device = points, pool, device
+        self.points, self.pool, self.device = points.rows_alone(), pool, device
         self._pool_order = near_field.order[pool.rows]
         self._pool_reach = near_field.reach[pool.rows].astype(points.dtype)
         self._space = np.empty((0, points.n_features), points.dtype)
