@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,7 +40,7 @@ KINDS, SHARES = ("one killed", "all killed", "one killed, one joins"), (0.6, 0.2
 
 INPUTS = ("in memory", "in a file", "read by workers")
 
-PATIENCE = 300.0
+PATIENCE = 120.0
 """Seconds for workers that were killed to be back."""
 
 TOLERANCE = 1e-6
@@ -150,16 +150,15 @@ class Killing:
             timer.cancel()
             timer.join()
             client.cluster.scale(WORKERS)
-            self._wait()
 
-    def _wait(self) -> None:
-        """Wait for the workers that were killed, and for one more than there should be to leave."""
+    def all_back(self) -> bool:
+        """Wait for the workers that were killed, and for one more than there should be to leave; whether they did."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if len(self._client.run(os.getpid, on_error="ignore")) == WORKERS:
-                return
+                return True
             time.sleep(0.2)
-        raise TimeoutError(f"The workers that were killed are not back after {PATIENCE:.0f} s.")
+        return False
 
 
 @contextmanager
@@ -182,7 +181,8 @@ def _run(session: Session) -> None:
     n, n_blows = session.size(10_000, 1_500, asked.points), asked.repeats or session.size(30, 3)
     X, y = locally_dense_mixture(n, 25, n_classes=5, seed=asked.seed)
     drawn = blows(n_blows, asked.seed)
-    with TemporaryDirectory() as folder, _cluster() as client:
+    with TemporaryDirectory() as folder, ExitStack() as clusters:
+        client = clusters.enter_context(_cluster())
         path = Path(folder) / "X.npy"
         np.save(path, X)
         inputs = {
@@ -202,6 +202,11 @@ def _run(session: Session) -> None:
             outcome = _struck(killing, work, blow, alone[blow.stage], usual[blow.stage])
             outcomes[blow.kind].append(outcome)
             session.say(f"{number}/{n_blows} {blow.stage}, {blow.given}: {blow.kind}, {outcome.message}")
+            if not killing.all_back():
+                session.say(f"a nanny has not started its worker again after {PATIENCE:.0f} s: a new cluster")
+                clusters.close()
+                client = clusters.enter_context(_cluster())
+                killing = Killing(client, asked.seed + number)
     _emit(session, outcomes, {"n": n, "d": X.shape[1], "workers": WORKERS})
     wrong = [outcome.message for ended in outcomes.values() for outcome in ended if not outcome.right]
     if wrong:
