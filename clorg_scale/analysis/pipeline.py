@@ -83,7 +83,7 @@ def analyze(
     ----------
     embeddings
         (n, d) of any array library, or a memory map; or what `load_embeddings` returns, whose labels and names of
-        classes are taken where none are handed in.
+        classes are taken where none are passed.
     labels
         (n,) integers or strings.
     test_embeddings, test_labels
@@ -179,7 +179,7 @@ def analyze(
         resources = replace(resources, memory_limit=left)
     folder = None if output is None else Path(output)
     known = [(array, data.fingerprints[what]) for what, array in data.arrays.items()]
-    # Once for all stages: embeddings handed in on the other side, or that fit the GPU.
+    # Once for all stages: embeddings passed on the other side, or that fit the GPU.
     data = data.on_device(resources.device if client is None else "cpu")
     known += [(array, data.fingerprints[what]) for what, array in data.arrays.items()]
     stage = Stages(folder, resume=resume, progress=progress, check=unchanged.check, fingerprints=known)

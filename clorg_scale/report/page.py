@@ -45,7 +45,7 @@ SCRIPTS = (
     "numbers.js",
     "page.js",
 )
-"""Of the report, after those of every page, in the order in which they run."""
+"""Scripts of the report, after those of every page, in the order in which they run."""
 
 MOST_IN_PAGE = 10_000_000
 """Characters of points (base64) above which they go to a file beside the page."""
