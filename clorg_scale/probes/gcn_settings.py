@@ -12,7 +12,7 @@ __all__ = ["GCNSettings", "check_settings", "given_fanouts"]
 
 
 class GCNSettings(Protocol):
-    """Settings of `clorg_scale.GCNProbe` and `clorg_scale.SAGEProbe` as they were given, unchecked."""
+    """Settings of `clorg_scale.probes.GCNProbe` and `SAGEProbe` as they were given, unchecked."""
 
     inputs: Any
     hidden: Any
