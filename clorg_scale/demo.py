@@ -43,7 +43,7 @@ def run_demo(out: str | Path, *, seed: int = 0, progress: bool = False) -> Path:
     Raises
     ------
     InputError
-        If the seed is no whole number, the folder cannot be written, or another run is writing to it.
+        If the seed is not a whole number, the folder cannot be written, or another run is writing to it.
     """
     seed = whole_number("seed", seed, 0, MOST_SEED)
     names = np.array(FASHION_MNIST_CLASSES)

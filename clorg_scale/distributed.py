@@ -114,7 +114,7 @@ def _check_address(address: str) -> None:
     """Refuse what names no cluster."""
     if "://" not in address:
         raise InputError(
-            f"{address!r} is no Dask cluster; give the scheduler's address such as tcp://host:8786, or 'local', or "
+            f"{address!r} is not a Dask cluster; give the scheduler's address such as tcp://host:8786, or 'local', or "
             "'cuda'."
         )
 

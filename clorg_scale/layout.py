@@ -111,7 +111,7 @@ def lay_out(
     Raises
     ------
     InputError
-        If `n_points` or `seed` is no whole number, or a number is out of range.
+        If `n_points` or `seed` is not a whole number, or a number is out of range.
     """
     n_points, seed = whole_number("n_points", n_points, 1), whole_number("seed", seed, 0, MOST_SEED)
     if not 1 <= perplexity < np.inf:

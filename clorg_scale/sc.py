@@ -74,7 +74,7 @@ def neighbors(
     Raises
     ------
     InputError
-        If it is no AnnData, the representation is missing or too narrow, or a setting is out of range.
+        If it is not an AnnData, the representation is missing or too narrow, or a setting is out of range.
     """
     adata = _annotated(adata, copy=copy)
     n_neighbors = whole_number("n_neighbors", n_neighbors, 2)
@@ -135,7 +135,7 @@ def leiden(
     Raises
     ------
     InputError
-        If it is no AnnData, has no neighbors, or a setting is out of range.
+        If it is not an AnnData, has no neighbors, or a setting is out of range.
     """
     pandas = require("pandas", extra="interop", purpose="An AnnData object")
     adata = _annotated(adata, copy=copy)
@@ -197,7 +197,7 @@ def rld(
     Raises
     ------
     InputError
-        If it is no AnnData, the column or the representation is missing, or `clorg_scale.rld` refuses the data.
+        If it is not an AnnData, the column or the representation is missing, or `clorg_scale.rld` refuses the data.
     """
     adata = _annotated(adata, copy=copy)
     if label_key not in adata.obs:

@@ -68,10 +68,10 @@ def check_scheduler(address: str) -> None:
             f"{GREETING_SECONDS:.0f} s; check the address, or {_START}."
         )
     if not greeting:
-        raise InputError(f"Whatever listens at {address} closes connections, so it is no Dask scheduler; {_START}.")
+        raise InputError(f"Whatever listens at {address} closes connections, so it is not a Dask scheduler; {_START}.")
     # A message begins with its length or the number of its parts, in 8 bytes.
     if len(greeting) < 8 or not 0 < int.from_bytes(greeting[:8], "little") < _LONGEST_GREETING:
-        raise InputError(f"What answers at {address} is no Dask scheduler ({greeting[:20]!r}); {_START}.")
+        raise InputError(f"What answers at {address} is not a Dask scheduler ({greeting[:20]!r}); {_START}.")
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
@@ -79,7 +79,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InputError(f"{address!r} is no address of a Dask scheduler ({error}).") from None
+        raise InputError(f"{address!r} is not an address of a Dask scheduler ({error}).") from None
     if not host or not port:
         raise InputError(f"The address {address!r} lacks a host or a port; write for example tcp://host:8786.")
     return host, port

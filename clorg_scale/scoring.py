@@ -142,7 +142,7 @@ class _Scorers(Mapping[str, Scorer]):
         """Scorer of a name, those that are not listed too."""
         found = _scorer(name)
         if found is None:
-            raise KeyError(f"{name!r} is no scorer; there are {', '.join(self._LISTED)}, and others of T and k.")
+            raise KeyError(f"{name!r} is not a scorer; there are {', '.join(self._LISTED)}, and others of T and k.")
         return found
 
     def __iter__(self) -> Iterator[str]:

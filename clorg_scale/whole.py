@@ -17,7 +17,7 @@ MOST_SEED = 2**32 - 1
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is an integer, of Python, NumPy or another library, and no truth value."""
+    """Whether it is an integer, of Python, NumPy or another library, and not a boolean."""
     if isinstance(value, (bool, np.bool_)) or str(getattr(value, "dtype", "")).endswith("bool"):
         return False
     try:
@@ -33,7 +33,7 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None, *, 
     Parameters
     ----------
     name
-        What it is called where it was handed in.
+        What it is called where it was passed.
     value
         Integer of Python, NumPy or another library; no float, text or truth value.
     least, most
@@ -44,7 +44,7 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None, *, 
     Raises
     ------
     InputError
-        If it is no integer, or out of range; says the range.
+        If it is not an integer, or out of range; says the range.
     """
     if not is_whole(value) or operator.index(value) < least or (most is not None and operator.index(value) > most):
         span = f"of {least} or more" if most is None else f"from {least} to {most}"
@@ -58,7 +58,7 @@ def real_number(name: str, value: Any, *, least: float = 0.0, most: float = math
     Parameters
     ----------
     name
-        What it is called where it was handed in.
+        What it is called where it was passed.
     value
         Integer or float of Python, NumPy or another library; no text or truth value.
     least, most
@@ -69,7 +69,7 @@ def real_number(name: str, value: Any, *, least: float = 0.0, most: float = math
     Raises
     ------
     InputError
-        If it is no number, not finite, or out of range; says the range.
+        If it is not a number, not finite, or out of range; says the range.
     """
     try:
         number = math.nan if isinstance(value, (str, bytes, bool, np.bool_)) else float(value)

@@ -27,7 +27,7 @@ def timing_images(timer: Timer) -> None:
     images = Images(pixels, rng.integers(0, 10, n), [str(number) for number in range(10)], "random")
 
     def timed(what: str, compute: Callable[..., None], *given: Any, **how: Any) -> None:
-        """Report images a second of a pass over the images that are handed in last."""
+        """Report images a second of a pass over the images that are passed last."""
         seconds = timer.section(what, partial(timer.best, partial(compute, *given, width, batch, **how), 1))
         if seconds is not None:
             timer.report.add(what, seconds=seconds, images_per_second=len(given[-1]) / seconds)

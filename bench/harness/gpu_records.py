@@ -32,7 +32,7 @@ def read_any_records(path: Path | str) -> list[Record]:
         return [record for run in document["runs"] for record in _of_run(run, document)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} is no report of 'python bench/gpu_check.py' or 'python -m bench analyze': "
+            f"{path} is not a report of 'python bench/gpu_check.py' or 'python -m bench analyze': "
             f"{type(error).__name__}: {error}."
         ) from None
 

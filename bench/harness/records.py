@@ -144,7 +144,8 @@ def read_records(path: Path | str) -> list[Record]:
             record = Record.from_json(line)
         except (ValueError, TypeError) as error:
             raise InputError(
-                f"Line {number} of {path} is no record of 'clorg-scale bench run' ({error}); name a file that it wrote."
+                f"Line {number} of {path} is not a record of 'clorg-scale bench run' ({error}); "
+                "name a file that it wrote."
             ) from None
         found[(*record.key, record.machine.get("processor"), record.machine.get("gpu"), record.quick)] = record
     if not found:
@@ -159,7 +160,7 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's, what is no finite number as null."""
+    """NumPy's numbers as Python's, what is not a finite number as null."""
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

@@ -30,7 +30,7 @@ __all__ = [
 def checked_csr(matrix: Any) -> tuple[Array, Array, Array]:
     """CSR arrays of a sparse matrix that is a graph."""
     if not hasattr(matrix, "tocsr"):
-        raise InputError(f"The graph is a {type(matrix).__name__}; hand in a SciPy sparse matrix.")
+        raise InputError(f"The graph is a {type(matrix).__name__}; pass a SciPy sparse matrix.")
     if matrix.dtype.kind not in "fiub":
         raise InputError(f"The graph has weights of dtype {matrix.dtype}; they must be real numbers.")
     # In float64 before duplicates are summed: small integers would wrap around.
@@ -45,7 +45,7 @@ def checked_csr(matrix: Any) -> tuple[Array, Array, Array]:
     if largest > np.finfo(np.float64).max / max(1, len(csr.data)):
         raise InputError("The weights of the graph may add up beyond float64; divide all of them by a common factor.")
     if largest and abs(csr - csr.T).max() > 1e-6 * largest:
-        raise InputError("The graph is not symmetric; hand in for example graph.maximum(graph.T).")
+        raise InputError("The graph is not symmetric; pass for example graph.maximum(graph.T).")
     csr = csr.tocoo()
     rows, columns = csr.row, csr.col
     kept = (rows != columns) & (csr.data > 0)

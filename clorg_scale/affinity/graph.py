@@ -148,7 +148,7 @@ class AffinityGraph(Result):
 
         That is ``obsp["connectivities"]`` (the weights), ``obsp["distances"]`` and ``uns["neighbors"]``. The distances
         are those of the k-NN table. A graph that has no table (`from_scipy`, `load`, `subgraph`) gets
-        1 - log(weight / largest weight), which orders the neighbors as the weights do and is no distance of points;
+        1 - log(weight / largest weight), which orders the neighbors as the weights do and is not a distance of points;
         ``uns["neighbors"]["params"]["distances"]`` says so.
 
         Parameters
@@ -166,7 +166,7 @@ class AffinityGraph(Result):
         Raises
         ------
         InputError
-            If `adata` is no AnnData or has another number of observations, or `use_rep` is not in it.
+            If `adata` is not an AnnData or has another number of observations, or `use_rep` is not in it.
         """
         return conversions.to_anndata(self, adata, key_added=key_added, use_rep=use_rep)
 

@@ -46,7 +46,7 @@ class Comparison(Result):
     Attributes
     ----------
     analyses
-        In the order they were handed in.
+        In the order they were passed.
     """
 
     analyses: dict[str, Analysis]

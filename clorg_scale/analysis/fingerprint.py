@@ -72,7 +72,7 @@ class Unchanged:
     """Watch arrays that another process can change during a computation: those in memory-mapped files.
 
     As a context manager it checks them when the block ends, also where the block raises: an error about contents that
-    the user never handed in would mislead.
+    the user never passed would mislead.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ _LISTED = 5
 
 
 class LabeledPoints(NamedTuple):
-    """Embeddings, labels and names of classes as handed in, and the columns of tables they were read from."""
+    """Embeddings, labels and names of classes as passed, and the columns of tables they were read from."""
 
     embeddings: Any
     labels: Any
@@ -62,7 +62,7 @@ class LabeledPoints(NamedTuple):
 
     @classmethod
     def handed_in(cls, embeddings: Any, labels: Any, class_names: Sequence[str] | None) -> LabeledPoints:
-        """Take labels and names from `StoredEmbeddings` unless others are handed in."""
+        """Take labels and names from `StoredEmbeddings` unless others are passed."""
         if not isinstance(embeddings, StoredEmbeddings):
             return cls(embeddings, labels, class_names, {})
         columns = {
@@ -100,7 +100,7 @@ class Inputs:
     classes
         Codes of the points and the classes they stand for.
     test, test_codes
-        (m, d) and (m,); None where no test points were handed in.
+        (m, d) and (m,); None where no test points were passed.
     fingerprints
         Digest of the contents of the "embeddings" and of the "test embeddings", if there are any.
     class_names
@@ -138,7 +138,7 @@ class Inputs:
     def on_device(self, device: Literal["cpu", "cuda"]) -> Inputs:
         """Inputs whose embeddings are on a device, copied there once; those that do not fit a GPU stay in main memory.
 
-        The fingerprints stay those of the arrays handed in.
+        The fingerprints stay those of the arrays passed.
         """
         test = None if self.test is None else brought_to(device, self.test)
         return replace(self, points=brought_to(device, self.points), test=test)
@@ -181,9 +181,9 @@ def check_inputs(given: LabeledPoints, test: LabeledPoints, *, unlabelled: int |
         If some stage would refuse the arrays.
     """
     if given.labels is None:
-        raise InputError("There are no labels; hand in one for each embedding.")
+        raise InputError("There are no labels; pass one for each embedding.")
     if (test.embeddings is None) != (test.labels is None):
-        raise InputError("Test embeddings and test labels go together; hand in both or neither.")
+        raise InputError("Test embeddings and test labels go together; pass both or neither.")
     points = as_embeddings(given.embeddings)
     classes = encode_labels(given.labels, len(points), unlabelled=unlabelled)
     names = _checked_names(given.class_names, classes.names, "class_names", "labels")
@@ -207,7 +207,7 @@ def check_inputs(given: LabeledPoints, test: LabeledPoints, *, unlabelled: int |
     if len(set(prints.values())) == 1:
         warnings.warn(
             "The test embeddings are the embeddings themselves, so the accuracies are those of the training points; "
-            "hand in other test points, or none: a fifth of the points is held out then.",
+            "pass other test points, or none: a fifth of the points is held out then.",
             stacklevel=3,
         )
     columns = given.columns | {f"test {what}": columns for what, columns in test.columns.items()}

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clorg_scale.affinity import affinity_graph
-from clorg_scale.analysis import steps
-from clorg_scale.analysis.assembly import Results, assemble
+from clorg_scale.analysis.assembly import assemble
+from clorg_scale.analysis.computation import compute
 from clorg_scale.analysis.fingerprint import Unchanged
-from clorg_scale.analysis.inputs import Inputs, LabeledPoints, check_inputs, check_settings
-from clorg_scale.analysis.probing import (
-    AFFINITY_TEMPERATURE,
-    FEWEST_TEST_POINTS,
-    VARIED,
-    Probing,
-    choose_probes,
-    joint_neighbors,
-    probe_scores,
-    study_scores,
-)
+from clorg_scale.analysis.inputs import Inputs, LabeledPoints, check_inputs
+from clorg_scale.analysis.plan import AnalysisPlan
+from clorg_scale.analysis.probing import choose_probes
 from clorg_scale.analysis.resources import Resources
 from clorg_scale.analysis.result import Analysis
-from clorg_scale.analysis.sizes import CHI_POINTS, memory_needed, probe_memory, search_sizes
+from clorg_scale.analysis.sizes import CHI_POINTS
 from clorg_scale.analysis.stages import Stages
 from clorg_scale.arrays import UNLABELLED, Device
 from clorg_scale.communities.detection import Method as CommunityMethod
 from clorg_scale.errors import InputError
 from clorg_scale.layout import PERPLEXITY
-from clorg_scale.neighbors.shared import first_neighbors
 from clorg_scale.rld.compute import DEFAULT_TEMPERATURES, Method, check_temperatures
 from clorg_scale.store.atomic import write_together
 from clorg_scale.store.locks import lock_folder, releasing_locks
@@ -39,9 +28,6 @@ if TYPE_CHECKING:
     from clorg_scale.report.image_sources import ImageSource
 
 __all__ = ["analyze"]
-
-FEWEST_VECTORS, MOST_VECTORS = 20, 50
-"""Eigenvectors of the graph; their number is twice that of the classes between these."""
 
 
 @releasing_locks
@@ -83,7 +69,7 @@ def analyze(
     ----------
     embeddings
         (n, d) of any array library, or a memory map; or what `load_embeddings` returns, whose labels and names of
-        classes are taken where none are handed in.
+        classes are taken where none are passed.
     labels
         (n,) integers or strings.
     test_embeddings, test_labels
@@ -152,92 +138,51 @@ def analyze(
     given = LabeledPoints.handed_in(embeddings, labels, class_names)
     test = LabeledPoints.handed_in(test_embeddings, test_labels, test_class_names)
     data = check_inputs(given, test, unlabelled=unlabelled)
-    check_settings(
-        len(data.points),
-        k=k,
+    plan = AnalysisPlan(
+        temperatures=scales,
         method=method,
         target_error=target_error,
+        k=k,
         community_method=community_method,
         resolution=resolution,
+        probes=chosen,
+        left_out=left_out,
+        probe_study=probe_study,
         map_points=map_points,
         perplexity=perplexity,
         chi_points=chi_points,
         seed=seed,
-    )
+        normalize=normalize,
+        max_over_epochs=max_over_epochs,
+        resources=resources,
+    ).checked(len(data.points))
     pictures = None if images is None else _open_images(images, len(data.points), output)
-    k, map_points, seed = int(k), int(map_points), int(seed)
-    target_error, resolution = float(target_error), float(resolution)
-    sizes = search_sizes(
-        data, k, chi_points=chi_points, probes=bool(chosen), probe_study=probe_study, normalize=normalize
-    )
-    on_map: dict[str, Any] = {"map_points": map_points, "perplexity": float(perplexity)}
-    needs = memory_needed(data, sizes, k, n_temperatures=len(scales), method=method, **on_map)
-    resources.check_memory(needs | probe_memory(data, chosen, k))
     unchanged = Unchanged(data.arrays, data.fingerprints)
-    if normalize:
-        data, left = data.normalized(resources.memory_limit, max(needs.values()))
-        resources = replace(resources, memory_limit=left)
-    folder = None if output is None else Path(output)
+    plan, data = plan.within_memory(data)
+    stage, data = _stages(data, plan, output, resume=resume, check=unchanged.check)
+    results = compute(stage, data, plan)
+    analysis = assemble(name, data, results, plan.recorded(data), stage.notes).with_neighbors(results.table)
+    unchanged.check()
+    if output is not None:
+        with write_together():
+            analysis.to_json(Path(output) / "analysis.json")
+            analysis.report(Path(output) / "report.html", images=pictures)
+    return analysis
+
+
+def _stages(
+    data: Inputs, plan: AnalysisPlan, output: str | Path | None, *, resume: bool, check: Callable[[], None]
+) -> tuple[Stages, Inputs]:
+    """Stages whose results go to the output's folder, and the points, on the device where they fit."""
     known = [(array, data.fingerprints[what]) for what, array in data.arrays.items()]
-    # Once for all stages: embeddings handed in on the other side, or that fit the GPU.
-    data = data.on_device(resources.device if client is None else "cpu")
+    # Once for all stages: embeddings passed on the other side, or that fit the GPU.
+    data = data.on_device("cpu" if plan.resources.client is not None else plan.resources.device)
     known += [(array, data.fingerprints[what]) for what, array in data.arrays.items()]
-    stage = Stages(folder, resume=resume, progress=progress, check=unchanged.check, fingerprints=known)
+    folder = None if output is None else Path(output)
+    stage = Stages(folder, resume=resume, progress=plan.resources.progress, check=check, fingerprints=known)
     if folder is not None:
         lock_folder(folder)
-
-    points, classes = data.points, data.coded
-    common: dict[str, Any] = {"seed": seed, "resources": resources}
-    rld_settings: dict[str, Any] = {"temperatures": scales, "method": method}
-    rld_settings["approximation"] = {} if method == "exact" else {"target_error": target_error, "k": k}
-    spread = stage(steps.spread_ratio, points, classes, resources=resources)
-    # One search of all points: every stage takes the first columns that it needs, or the rows in another order.
-    searched = stage(steps.neighbors, points, k=sizes.table, **common)
-    table, wide = first_neighbors(searched, k), first_neighbors(searched, sizes.probes)
-    chi_table = first_neighbors(searched, sizes.chi_k) if sizes.chi_from_table else None
-    chi = stage(steps.homogeneity, points, classes, chi_table, n_asked=sizes.n_asked, k=sizes.chi_k, **common)
-    density = stage(steps.density, points, classes, None if method == "exact" else table, **rld_settings, **common)
-    mu = density.mean_distance
-    between = None if data.test is None else stage(steps.leakage, points, data.test, resources=resources)
-    graph = stage.derived(affinity_graph, table, temperature=AFFINITY_TEMPERATURE, mean_distance=mu)
-    found = stage(steps.partition, graph, method=community_method, resolution=resolution, **common)
-    spectrum = stage(steps.spectral, graph, classes, n_vectors=_spectrum_size(data), resources=resources)
-    if data.test is not None and chosen and len(data.test) >= FEWEST_TEST_POINTS:
-        searched = stage(joint_neighbors, points, data.test, k=sizes.with_test, **common)
-        wide = first_neighbors(searched, sizes.probes)
-    probing = Probing(
-        points, classes, data.test, data.test_codes, chosen, wide, k, mu, seed, resources, max_over_epochs
-    )
-    scores = stage(probe_scores, probing, left_out=left_out)
-    studies = []
-    if probe_study and scores.rows:
-        studies = [
-            stage(study_scores[varied], probing, searched, varied=varied, tried=VARIED[varied]) for varied in VARIED
-        ]
-    layout = stage(steps.point_layout, points, data.classes.codes, **on_map, **common)
-
-    settings = {
-        "k": k,
-        "normalize": normalize,
-        "method": method,
-        "target_error": target_error,
-        "affinity_temperature": AFFINITY_TEMPERATURE,
-        "community_method": community_method,
-        "resolution": resolution,
-        "chi_points": sizes.n_asked,
-        "device": resources.device,
-        "engine": resources.engine,
-        "seed": seed,
-    }
-    kept_table = stage.files.get(steps.neighbors.name)
-    results = Results(spread, chi, density, table, graph, found, spectrum, scores, studies, layout, between, kept_table)
-    analysis = assemble(name, data, results, settings, stage.notes).with_neighbors(table)
-    unchanged.check()
-    if folder is not None:
-        with write_together():
-            analysis.to_json(folder / "analysis.json")
-            analysis.report(folder / "report.html", images=pictures)
-    return analysis
+    return stage, data
 
 
 def _open_images(images: str | Path | ImageSource, n_points: int, output: str | Path | None) -> ImageSource:
@@ -247,8 +192,3 @@ def _open_images(images: str | Path | ImageSource, n_points: int, output: str | 
     if output is None:
         raise InputError("images are shown in the report; give output, the folder for it, too.")
     return open_images(images, n_points) if isinstance(images, (str, Path)) else images
-
-
-def _spectrum_size(data: Inputs) -> int:
-    """Eigenvectors: twice as many as classes, so that a gap behind the classes is seen; from 20 to 50."""
-    return min(len(data.points), max(FEWEST_VECTORS, min(2 * len(data.names), MOST_VECTORS)))

@@ -45,7 +45,7 @@ AFFINITY_TEMPERATURE = 0.1
 """Temperature of the affinity graph that communities and graph probes see."""
 
 HELD_OUT = 0.2
-"""Share of the points held out for the probes where no test points are handed in."""
+"""Share of the points held out for the probes where no test points are passed."""
 
 FEWEST_TEST_POINTS = 3
 """Fewest held-out points with which probes are trained."""
@@ -101,7 +101,7 @@ class Probing:
         Names out of `clorg_scale.probes.PROBES`.
     table
         Neighbors that the graph and the k-NN probe are made of: of the points of the analysis; of these followed by the
-        test points where these were handed in. None before they were searched.
+        test points where these were passed. None before they were searched.
     k
         Neighbors in the graph, and of the k-NN probe.
     mean_distance
@@ -226,7 +226,7 @@ def _what_is_approximate(results: list[ProbeResult]) -> str:
 
 @stage("neighbors with the test points", describe_table)
 def joint_neighbors(points: Array, test: Array, *, k: int, seed: int, resources: Resources) -> KNN:
-    """Find the neighbors of the points and of the test points handed in, among both."""
+    """Find the neighbors of the points and of the test points passed, among both."""
     return knn(stacked(points, test), k, seed=seed, **resources.local)
 
 

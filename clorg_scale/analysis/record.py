@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.analysis.stages import read_result
 from clorg_scale.analysis.summaries import (
     CommunitySummary,
     IssueSummary,
@@ -22,6 +23,7 @@ from clorg_scale.analysis.summaries import (
     TableColumns,
 )
 from clorg_scale.errors import InputError
+from clorg_scale.neighbors import KNN
 from clorg_scale.probes.result import ProbeResult
 from clorg_scale.probes.study import StudyRow
 from clorg_scale.results.plain import Plain
@@ -119,7 +121,36 @@ class AnalysisRecord(Result, Plain):
             record._check_lengths()
         except ValueError as error:
             raise InputError(f"{file} is not an analysis, or was changed by hand ({error}).") from error
-        return record
+        return record.stored_in(file.parent)
+
+    def stored_in(self, folder: Path) -> Self:
+        """Read the k-NN table from this folder when it is needed, instead of keeping it."""
+        object.__setattr__(self, "_folder", folder)
+        object.__setattr__(self, "_neighbors", None)
+        return self
+
+    def with_changes(self, **changes: Any) -> Self:
+        """Copy with other values of fields, and the same k-NN table."""
+        changed = replace(self, **changes)
+        for name in ("_folder", "_neighbors"):
+            object.__setattr__(changed, name, getattr(self, name, None))
+        return changed
+
+    def with_neighbors(self, table: KNN) -> Self:
+        """Keep the k-NN table of the points at hand, for `neighbor_table`."""
+        object.__setattr__(self, "_neighbors", table)
+        return self
+
+    def neighbor_table(self) -> KNN | None:
+        """k-NN table of the points: at hand, or from the folder of the results; None where it is not there any more."""
+        at_hand: KNN | None = getattr(self, "_neighbors", None)
+        folder: Path | None = getattr(self, "_folder", None)
+        file = None if self.issues is None else self.issues.neighbors_file
+        if at_hand is not None or folder is None or file is None:
+            return at_hand
+        # The name comes from a file that others may have written: nothing outside the folder is read.
+        table = read_result(folder / Path(file).name, KNN)
+        return table if table is not None and table.n_points == self.n_points else None
 
     def quantities(self) -> dict[str, float | int | None]:
         """Every quantity that models are compared by, in the order of a report."""

@@ -55,7 +55,7 @@ class Resources:
         Raises
         ------
         InputError
-            If the device does not exist or the limit is no amount of memory.
+            If the device does not exist or the limit is not an amount of memory.
         """
         chosen = resolve_device(device)
         engine = engine_of(chosen if client is None else device_of_workers(client, device))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 from clorg_scale.analysis.record import AnalysisRecord
-from clorg_scale.analysis.stages import read_result
-from clorg_scale.neighbors import KNN
 from clorg_scale.report import write_report
 from clorg_scale.store.endings import check_ending
 
@@ -38,44 +35,3 @@ class Analysis(AnalysisRecord):
         """
         check_ending(path, (".html", ".htm"))
         return write_report(self, path, images=images)
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> Self:
-        """Read what `to_json` wrote; `path` may also be the folder that `analyze` wrote.
-
-        Raises
-        ------
-        InputError
-            If the file is missing, truncated, or something else.
-        """
-        record = super().from_json(path)
-        return record.stored_in(Path(path) if Path(path).is_dir() else Path(path).parent)
-
-    def stored_in(self, folder: Path) -> Self:
-        """Read the k-NN table from this folder when it is needed, instead of keeping it."""
-        object.__setattr__(self, "_folder", folder)
-        object.__setattr__(self, "_neighbors", None)
-        return self
-
-    def with_changes(self, **changes: Any) -> Self:
-        """Copy with other values of fields, and the same k-NN table."""
-        changed = replace(self, **changes)
-        for name in ("_folder", "_neighbors"):
-            object.__setattr__(changed, name, getattr(self, name, None))
-        return changed
-
-    def with_neighbors(self, table: KNN) -> Self:
-        """Keep the k-NN table of the points at hand, for `neighbor_table`."""
-        object.__setattr__(self, "_neighbors", table)
-        return self
-
-    def neighbor_table(self) -> KNN | None:
-        """k-NN table of the points: at hand, or from the folder of the results; None where it is not there any more."""
-        at_hand: KNN | None = getattr(self, "_neighbors", None)
-        folder: Path | None = getattr(self, "_folder", None)
-        file = None if self.issues is None else self.issues.neighbors_file
-        if at_hand is not None or folder is None or file is None:
-            return at_hand
-        # The name comes from a file that others may have written: nothing outside the folder is read.
-        table = read_result(folder / Path(file).name, KNN)
-        return table if table is not None and table.n_points == self.n_points else None

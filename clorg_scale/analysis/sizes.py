@@ -37,7 +37,7 @@ class Sizes:
         Of these, or of those among points and test points, as many as the probes take: so many that k of them are
         training points.
     with_test
-        Among the points and the test points handed in.
+        Among the points and the test points passed.
     n_asked, chi_k
         Points asked for class homogeneity, and their neighbors.
     chi_from_table

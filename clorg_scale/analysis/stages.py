@@ -67,7 +67,7 @@ def stage(name: str, how: Callable[[Result], str]) -> Callable[[Callable[P, Resu
 class Stages:
     """Run stages once.
 
-    A stage's key is a digest of all arguments of its call (see `Keys`), down to the contents of the arrays handed in.
+    A stage's key is a digest of all arguments of its call (see `Keys`), down to the contents of the arrays passed.
     A run that was interrupted finds the stages it had finished; a run with one setting changed computes what depends
     on it.
 

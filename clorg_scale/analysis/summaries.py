@@ -153,10 +153,10 @@ class IssueSummary(Plain):
     """Points that disagree with their neighbors: all of them, also where the list of suspects is shorter."""
     n_near_duplicates: int
     n_near_duplicate_sets: int
-    """With those of test points, where these were handed in."""
+    """With those of test points, where these were passed."""
     n_outliers: int
     n_test_in_train: int | None
-    """Test points with a near-duplicate among the points; None where no test points were handed in."""
+    """Test points with a near-duplicate among the points; None where no test points were passed."""
     leaks: list[Leak]
     """The nearest of these."""
     look_alikes: list[LookAlike]

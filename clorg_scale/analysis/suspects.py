@@ -96,7 +96,7 @@ def summarize_issues(
     mean_distance
         Mean distance of all pairs, which distances are given in units of.
     between, test_codes
-        Table of m test points among the points, and their (m,) codes; None where no test points were handed in.
+        Table of m test points among the points, and their (m,) codes; None where no test points were passed.
     neighbors_file
         Name of the file in the folder of results that holds the table.
     """

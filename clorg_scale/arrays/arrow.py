@@ -67,7 +67,7 @@ def from_arrow(data: Any, *, name: str) -> Array:
     if isinstance(data, (pyarrow.Table, pyarrow.RecordBatch)):
         return _from_table(data, name)
     if not isinstance(data, (pyarrow.Array, pyarrow.ChunkedArray)):
-        raise InputError(f"The {name} are of the type {type(data).__name__}; hand in a pyarrow Table or column.")
+        raise InputError(f"The {name} are of the type {type(data).__name__}; pass a pyarrow Table or column.")
     if data.null_count:
         raise InputError(f"The {name} hold {data.null_count} missing values; remove or fill these rows.")
     chunks = [data] if isinstance(data, pyarrow.Array) else data.chunks

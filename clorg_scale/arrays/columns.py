@@ -56,7 +56,7 @@ def choose_columns(columns: Sequence[Column], *, name: str) -> list[int]:
 
     Returns
     -------
-    Their positions. If columns were left out, a warning tells which.
+    Their positions. If columns were left out, a warning names them.
 
     Raises
     ------

@@ -44,7 +44,7 @@ def as_embeddings(embeddings: Any, *, name: str = "embeddings") -> Array:
     if array.dtype == object:
         array = _stacked(array, name)
     if array.dtype == object:
-        raise InputError(f"The {name} hold Python objects, not numbers; hand in a numeric (n, d) array.")
+        raise InputError(f"The {name} hold Python objects, not numbers; pass a numeric (n, d) array.")
     if array.dtype.kind not in "fiub":
         raise InputError(f"The {name} have dtype {array.dtype}; real numbers are needed.")
     if array.ndim != 2:

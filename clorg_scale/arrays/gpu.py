@@ -67,7 +67,7 @@ def free_device_memory() -> int:
 def on_default_stream() -> Iterator[None]:
     """Run CuPy on the default stream, after its work on the current stream has finished.
 
-    For libraries that keep to the default stream, as FAISS is told to, or to the thread's, which CUDA orders with
+    For libraries that keep to the default stream, as FAISS is set to, or to the thread's, which CUDA orders with
     respect to the default one only. Those of RAPIDS are given CuPy's (`clorg_scale.arrays.handles`).
     """
     import cupy

@@ -10,7 +10,7 @@ from pathlib import Path
 from clorg_scale.arrays.limits import memory_left
 from clorg_scale.errors import InputError
 
-__all__ = ["at_least", "available_memory", "in_bytes", "parse_memory"]
+__all__ = ["at_least", "available_memory", "check_memory", "in_bytes", "parse_memory"]
 
 _UNITS = {
     "": 1,
@@ -48,6 +48,12 @@ def parse_memory(limit: str | int | None) -> int | None:
     if limit <= 0:
         raise InputError(f"The memory limit must be positive, not {limit}.")
     return limit
+
+
+def check_memory(limit: int | None, needed: int, work: str) -> None:
+    """Refuse a limit below the memory that some work needs; the message says how much suffices."""
+    if limit is not None and needed > limit:
+        raise InputError(f"{work} needs at least {at_least(needed)}, more than the memory limit of {in_bytes(limit)}.")
 
 
 def in_bytes(amount: int) -> str:

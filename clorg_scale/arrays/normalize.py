@@ -103,7 +103,7 @@ def _check_gpu_room(n_bytes: int, most: int | None, name: str) -> None:
     if most is not None and n_bytes > most:
         raise InputError(
             f"Normalizing the {name} takes a copy of {in_bytes(n_bytes)} on the GPU, where the memory limit leaves "
-            f"{in_bytes(most)} beside the computation; raise the limit by {at_least(n_bytes - most)}, or hand in "
+            f"{in_bytes(most)} beside the computation; raise the limit by {at_least(n_bytes - most)}, or pass "
             "normalized embeddings."
         )
 

@@ -62,7 +62,7 @@ def _shared(device: int) -> str:
 
 
 def _is_default(resources: Any, device: int) -> bool:
-    """Whether RMM takes memory straight from the device, as it does where nobody has set anything."""
+    """Whether RMM takes memory straight from the device, as it does by default."""
     return type(resources.get_per_device_resource(device)) is resources.CudaMemoryResource
 
 

@@ -168,7 +168,7 @@ def _read(file: Path, device: torch.device) -> dict[str, Any]:
         state = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         raise InputError(
-            f"The checkpoint {file} cannot be read ({type(error).__name__}); it is damaged or foreign."
+            f"The checkpoint {file} cannot be read ({type(error).__name__}); it is damaged, or not a checkpoint."
         ) from error
     kinds = {"settings": dict, "backbone": dict, "method": dict, "optimizer": dict, "log": list}
     found = state if isinstance(state, dict) else {}

@@ -209,7 +209,7 @@ def _read(path: Path, n_images: int, digest: str) -> list[dict[str, float]]:
         digests = {row.pop("images") for row in table if "images" in row}
         rows = [{key: float(value) for key, value in row.items()} for row in table]
     except (ValueError, TypeError, OSError) as error:
-        raise InputError(f"{path} is no table of measures of a training; remove it.") from error
+        raise InputError(f"{path} is not a table of measures of a training; remove it.") from error
     if rows and rows[-1].get("n_images") != n_images:
         raise InputError(
             f"{path} has measures of {rows[-1].get('n_images', 0):g} images, not of {n_images}; choose another folder, "

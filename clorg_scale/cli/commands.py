@@ -249,7 +249,7 @@ def compare(
 ) -> None:
     """Compare the analyses of several models; writes comparison.html and comparison.json to FOLDER.
 
-    Three or more checkpoints of a training, told by the numbers in their names, are ordered by these.
+    Three or more checkpoints of a training, recognized by the numbers in their names, are ordered by these.
     """
     from clorg_scale.analysis import Analysis
     from clorg_scale.analysis import compare as run

@@ -129,7 +129,7 @@ def communities(
     of_gpu = _on_gpu(graph, settings, device, client)
     if of_gpu is not None:
         result = _described(graph, settings, *of_gpu)
-        # All nodes in one community have modularity 1 - resolution: less is no result of a search.
+        # All nodes in one community have modularity 1 - resolution: less is not a result of a search.
         least = min(0.0, 1 - resolution)
         if len(result.sizes) < graph.n_nodes and result.modularity > least - 1e-6:
             return result

@@ -55,7 +55,7 @@ class Images:
         if self.pixels.dtype != np.uint8:
             raise InputError(
                 f"The pixels of {self.name} have dtype {self.pixels.dtype}, whose black and white are not known; "
-                "scale them to 0 .. 255 and hand them in as uint8."
+                "scale them to 0 .. 255 and pass them as uint8."
             )
         if self.pixels.ndim != 4 or len(self.pixels) != len(self.labels):
             raise InputError(

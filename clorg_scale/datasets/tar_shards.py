@@ -107,7 +107,7 @@ def read_tar_shards(files: Iterable[Path]) -> TarSamples:
     Raises
     ------
     InputError
-        If a file is no tar file, is truncated or compressed, or a sample has several images.
+        If a file is not a tar file, is truncated or compressed, or a sample has several images.
     """
     paths: list[str] = []
     images: list[_Member] = []
@@ -149,7 +149,7 @@ def _samples(file: Path, others: Counter[str]) -> dict[str, _Sample]:
     except tarfile.TarError as error:
         reason = str(error).rstrip(".")
         raise InputError(
-            f"{file} is no tar file, is compressed, or is truncated ({reason}); shards are read where they lie, so "
+            f"{file} is not a tar file, is compressed, or is truncated ({reason}); shards are read where they lie, so "
             "decompress them, or write them again."
         ) from error
     return found
@@ -172,8 +172,8 @@ def _take_label(sample: _Sample, ending: str, archive: tarfile.TarFile, member: 
         label = _parsed(text) if ending == "cls" else _label_in(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{member.name} in {archive.name!s} is no label ({' '.join(str(error).split())}); .cls holds a number or a "
-            "name, .json an object."
+            f"{member.name} in {archive.name!s} is not a label ({' '.join(str(error).split())}); .cls holds a number "
+            "or a name, .json an object."
         ) from None
     if label is not None and (ending == "cls" or sample.label is None):
         sample.label = label

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,6 @@ import numpy.typing as npt
 from clorg_scale.errors import require
 from clorg_scale.store.atomic import write_whole
 from clorg_scale.store.endings import check_ending
-
-if TYPE_CHECKING:
-    from clorg_scale.issues.result import Issues
 
 __all__ = ["ISSUE_FILES", "SEPARATORS", "check_packages", "cleanlab_columns", "data_frame", "fiftyone_fields", "write"]
 
@@ -24,6 +22,16 @@ ISSUE_FILES = (*SEPARATORS, ".parquet", ".json")
 """Endings of files that issues are written to."""
 
 BLOCK_ROWS = 2**16
+
+
+class PointIssues(Protocol):
+    """What is written of the issues: columns of all points, or everything as JSON."""
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """One row for each point, by column."""
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write the tables and arrays."""
 
 
 def check_packages(path: Path | str | None) -> None:
@@ -38,7 +46,7 @@ def check_packages(path: Path | str | None) -> None:
         require("pyarrow.parquet", extra="interop", purpose="Writing .parquet files")
 
 
-def write(issues: Issues, path: Path | str, endings: tuple[str, ...] = ISSUE_FILES) -> Path:
+def write(issues: PointIssues, path: Path | str, endings: tuple[str, ...] = ISSUE_FILES) -> Path:
     """Write all points (.csv, .tsv, .parquet), or the tables of issues and all arrays beside them (.json).
 
     The files appear whole or not at all.
@@ -112,27 +120,26 @@ def data_frame(columns: dict[str, Any]) -> Any:
     return pandas.DataFrame(columns)
 
 
-def cleanlab_columns(issues: Issues) -> dict[str, Any]:
+def cleanlab_columns(points: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     """Columns of cleanlab's Datalab: of each kind whether it is an issue and a score between 0 and 1, low for an issue.
 
-    `outlier_score` is 1 / (1 + isolation max(1, factor)), `near_duplicate_score` 1 - exp(-d / d'), with the distance d
-    to the nearest point and its median d'; `near_duplicate_sets` holds the other members of a point's set.
+    `points`: columns of all points. `outlier_score` is 1 / (1 + isolation max(1, factor)), `near_duplicate_score`
+    1 - exp(-d / d'), with the distance d to the nearest point and its median d'; `near_duplicate_sets` holds the other
+    members of a point's set.
     """
-    n = issues.n_points
-    nearest = issues.duplicates.nearest[:n]
+    nearest, set_of = points["nearest_distance"], points["near_duplicate_set"]
     middle = float(np.median(nearest))
-    spread = issues.isolation.astype(np.float64) * np.maximum(issues.outlier_factor, 1)
-    names = np.array([*issues.classes, ""])
+    spread = points["isolation"].astype(np.float64) * np.maximum(points["outlier_factor"], 1)
     return {
-        "is_label_issue": issues.is_label_issue,
-        "label_score": issues.label_score,
-        "given_label": names[issues.given],
-        "predicted_label": names[issues.suggested],
-        "is_outlier_issue": issues.is_outlier,
+        "is_label_issue": points["is_label_issue"],
+        "label_score": points["label_score"],
+        "given_label": points["given_label"],
+        "predicted_label": points["suggested_label"],
+        "is_outlier_issue": points["is_outlier"],
         "outlier_score": 1 / (1 + spread),
-        "is_near_duplicate_issue": issues.duplicates.set_of[:n] >= 0,
+        "is_near_duplicate_issue": set_of >= 0,
         "near_duplicate_score": 1 - np.exp(-nearest / middle) if middle > 0 else (nearest > 0).astype(float),
-        "near_duplicate_sets": _other_members(issues.duplicates.set_of[:n]),
+        "near_duplicate_sets": _other_members(set_of),
     }
 
 
@@ -148,22 +155,20 @@ def _other_members(set_of: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]
     return found
 
 
-def fiftyone_fields(issues: Issues) -> dict[str, list[Any]]:
+def fiftyone_fields(points: Mapping[str, npt.NDArray[Any]]) -> dict[str, list[Any]]:
     """Lists of plain values for `fiftyone.Dataset.set_values`; None where there is nothing to say.
 
-    `mistakenness` is FiftyOne's name for a score of suspicious labels that is high for suspicious ones.
+    `points`: columns of all points. `mistakenness` is FiftyOne's name for a score of suspicious labels that is high for
+    suspicious ones.
     """
-    n = issues.n_points
-    names = [*issues.classes, None]
-    sets = issues.duplicates.set_of[:n].tolist()
-    scores = issues.label_score.tolist()
+    values = {name: column.tolist() for name, column in points.items()}
     return {
-        "label_issue": issues.is_label_issue.tolist(),
-        "mistakenness": [None if score != score else 1 - score for score in scores],
-        "suggested_label": [names[code] for code in issues.suggested.tolist()],
-        "suggested_confidence": issues.suggested_score.tolist(),
-        "outlier": issues.is_outlier.tolist(),
-        "outlier_factor": issues.outlier_factor.tolist(),
-        "isolation": issues.isolation.tolist(),
-        "near_duplicate_set": [None if number < 0 else number for number in sets],
+        "label_issue": values["is_label_issue"],
+        "mistakenness": [None if score != score else 1 - score for score in values["label_score"]],
+        "suggested_label": [name or None for name in values["suggested_label"]],
+        "suggested_confidence": values["suggested_score"],
+        "outlier": values["is_outlier"],
+        "outlier_factor": values["outlier_factor"],
+        "isolation": values["isolation"],
+        "near_duplicate_set": [None if number < 0 else number for number in values["near_duplicate_set"]],
     }

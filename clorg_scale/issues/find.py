@@ -66,7 +66,7 @@ def find_issues(
     ----------
     embeddings
         (n, d) of any array library, or a memory map; or what `load_embeddings` returns, whose labels and names of
-        classes are taken where none are handed in.
+        classes are taken where none are passed.
     labels
         (n,) integers or strings.
     test_embeddings, test_labels
@@ -106,7 +106,7 @@ def find_issues(
     embeddings, labels, class_names = _handed_in(embeddings, labels, class_names)
     test_embeddings, test_labels, _ = _handed_in(test_embeddings, test_labels, None)
     if labels is None:
-        raise InputError("There are no labels; hand in one for each embedding.")
+        raise InputError("There are no labels; pass one for each embedding.")
     points = as_embeddings(embeddings)
     classes = encode_labels(labels, len(points), unlabelled=unlabelled)
     names = _named(classes, class_names)
@@ -194,7 +194,7 @@ def issues_of_table(
 
 
 def _handed_in(embeddings: Any, labels: Any, class_names: Any) -> tuple[Any, Any, Any]:
-    """Take labels and names from `StoredEmbeddings` unless others are handed in."""
+    """Take labels and names from `StoredEmbeddings` unless others are passed."""
     if not isinstance(embeddings, StoredEmbeddings):
         return embeddings, labels, class_names
     if labels is not None:
@@ -250,7 +250,7 @@ def _checked(table: KNN, points: Array) -> KNN:
     """Refuse a table that is not one of these points."""
     if table.queries is not None or table.n_points != len(points):
         rows = len(table.indices)
-        raise InputError(f"The k-NN table is of {rows} points, the embeddings are {len(points)}; hand in theirs.")
+        raise InputError(f"The k-NN table is of {rows} points, the embeddings are {len(points)}; pass theirs.")
     if table.metric != "euclidean":
         raise InputError(f"The k-NN table is of the metric {table.metric!r}; find_issues needs a Euclidean one.")
     return table

@@ -220,7 +220,7 @@ class Issues(Result):
         """`pandas.DataFrame` with the columns of cleanlab's `Datalab.get_issues()` and of its details for labels."""
         from clorg_scale.issues.exports import cleanlab_columns, data_frame
 
-        return data_frame(cleanlab_columns(self))
+        return data_frame(cleanlab_columns(self.columns()))
 
     def to_fiftyone(self) -> dict[str, list[Any]]:
         """Values of sample fields, in the order of the points.
@@ -229,7 +229,7 @@ class Issues(Result):
         """
         from clorg_scale.issues.exports import fiftyone_fields
 
-        return fiftyone_fields(self)
+        return fiftyone_fields(self.columns())
 
     def to_csv(self, path: str | Path) -> Path:
         """Write all points as a .csv (or .tsv) file, whole or not at all."""

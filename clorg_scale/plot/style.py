@@ -61,7 +61,7 @@ _STYLE = {
 
 @contextmanager
 def drawing(ax: Any = None, *, height: float = HEIGHT) -> Iterator[Any]:
-    """Apply the style, and give the axes to draw on: those handed in, or those of a new pyplot figure."""
+    """Apply the style, and give the axes to draw on: those passed, or those of a new pyplot figure."""
     matplotlib = require("matplotlib", extra="plot", purpose="A figure")
     with matplotlib.rc_context(_STYLE):
         if ax is None:

@@ -88,7 +88,9 @@ def mixing(result: Any, ax: Any = None) -> Any:
     """
     analysis = one_analysis(result, "Mixing of classes")
     if analysis.class_mixing is None:
-        raise InputError(f"The analysis {analysis.name!r} is of an earlier version and has no mixing; analyze it anew.")
+        raise InputError(
+            f"The analysis {analysis.name!r} is of an earlier version and has no mixing; analyze it again."
+        )
     shares = analysis.class_mixing
     order = np.argsort(np.diag(shares), kind="stable")
     kept = np.sort(order[:MOST_CLASSES]) if len(shares) > MOST_CLASSES else np.arange(len(shares))

@@ -114,10 +114,10 @@ def _as_floats(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         return array.astype(np.float64)
     except TypeError as error:
         raise NotNumbersError(
-            f"The embeddings hold Python objects that are no numbers ({error}); hand in a numeric (n, d) array."
+            f"The embeddings hold Python objects that are no numbers ({error}); pass a numeric (n, d) array."
         ) from None
     except ValueError as error:
-        raise InputError(f"The embeddings hold text that is no number ({error}); hand in a numeric array.") from None
+        raise InputError(f"The embeddings hold text that is not a number ({error}); pass a numeric array.") from None
 
 
 def training_labels(estimator: Any, y: Any, n_points: int, *, unlabelled: int | str | None = UNLABELLED) -> ClassLabels:

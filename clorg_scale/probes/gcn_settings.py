@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from clorg_scale.errors import InputError
 from clorg_scale.probes.settings import check_number, check_whole, is_number, is_whole
 
-if TYPE_CHECKING:
-    from clorg_scale.probes.gcn import GCNProbe
-
-__all__ = ["check_settings", "given_fanouts"]
+__all__ = ["GCNSettings", "check_settings", "given_fanouts"]
 
 
-def check_settings(probe: GCNProbe) -> None:
+class GCNSettings(Protocol):
+    """Settings of `clorg_scale.probes.GCNProbe` and `SAGEProbe` as they were given, unchecked."""
+
+    inputs: Any
+    hidden: Any
+    n_layers: Any
+    fanout: Any
+    batch_size: Any
+    learning_rate: Any
+    weight_decay: Any
+    label_smoothing: Any
+    validation_fraction: Any
+    validate_every: Any
+    mask_share: Any
+    max_epochs: Any
+    max_seconds: Any
+    patience: Any
+    checkpoint_every: Any
+    seed: Any
+
+
+def check_settings(probe: GCNSettings) -> None:
     """Check all settings of a probe.
 
     Raises
@@ -51,7 +69,7 @@ def check_settings(probe: GCNProbe) -> None:
         )
 
 
-def given_fanouts(probe: GCNProbe) -> tuple[int, ...]:
+def given_fanouts(probe: GCNSettings) -> tuple[int, ...]:
     """Neighbors sampled at each hop, where they are not chosen by degree."""
     fanouts = probe.fanout if isinstance(probe.fanout, Sequence) else (probe.fanout,) * int(probe.n_layers)
-    return tuple(int(fanout) if is_whole(fanout) else fanout for fanout in fanouts)  # type: ignore[misc]
+    return tuple(int(fanout) if is_whole(fanout) else fanout for fanout in fanouts)

@@ -89,7 +89,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     n_features_in_, feature_names_in_
         Number of features; (d,) their names, where X was a frame with columns of numbers.
     coef_
-        (C, d) float32, or float64 where float32 does not hold them: weights of the embeddings as handed in
+        (C, d) float32, or float64 where float32 does not hold them: weights of the embeddings as passed
         (standardization folded in). Of two classes (1, d): those of the second minus those of the first.
     intercept_
         (C,), or (1,), of the same type.
@@ -255,7 +255,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _folded(weights: npt.NDArray[np.float32], how: Standardization) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """(C, d) weights and (C,) intercepts of the embeddings as handed in."""
+    """(C, d) weights and (C,) intercepts of the embeddings as passed."""
     with np.errstate(over="ignore"):
         coefficients = weights[:-1].astype(np.float64) * how.scale[:, None]
     intercepts = weights[-1] - (how.mean * how.unit) @ (weights[:-1] * how.factor[:, None])

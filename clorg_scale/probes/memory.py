@@ -49,7 +49,7 @@ def memory_allowed(limit: str | int | None) -> Allowance:
     Raises
     ------
     InputError
-        If the limit is no amount of memory.
+        If the limit is not an amount of memory.
     """
     given = parse_memory(limit)
     if given is not None:

@@ -96,7 +96,7 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.weights not in ("uniform", "distance"):
             raise InputError(f"weights must be 'uniform' or 'distance', not {self.weights!r}.")
         if self.weights == "distance" and self.metric == "inner_product":
-            raise InputError("An inner product is no distance; use weights='uniform' with it.")
+            raise InputError("An inner product is not a distance; use weights='uniform' with it.")
         X = points_to_fit(self, X)
         labels = training_labels(self, y, X.shape[0], unlabelled=self.unlabelled)
         column_means(X)

@@ -174,7 +174,7 @@ class LabelPropagationProbe(Parameters):
 
     def _chosen_scores(self, labels: ClassLabels, xp: ModuleType) -> Literal["all", "best"]:
         if self.scores == "best" and xp is not np:
-            raise InputError("scores='best' needs a graph in main memory; hand it in as NumPy arrays.")
+            raise InputError("scores='best' needs a graph in main memory; pass it as NumPy arrays.")
         if self.scores != "auto":
             return self.scores
         return chosen_scores(len(labels.codes), len(labels.names)) if xp is np else "all"

@@ -14,7 +14,7 @@ __all__ = ["check_number", "check_whole", "is_number", "is_whole"]
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number, of Python or NumPy, and no truth value."""
+    """Whether it is a finite number, of Python or NumPy, and not a boolean."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -24,7 +24,7 @@ def check_number(name: str, value: Any, what: str, fits: Callable[[Any], bool]) 
     Raises
     ------
     InputError
-        If it is no finite number, or does not fit; `what` says what would.
+        If it is not a finite number, or does not fit; `what` says what would.
     """
     if not (is_number(value) and fits(value)):
         raise InputError(f"{name} must be {what}, not {value!r}.")
@@ -36,6 +36,6 @@ def check_whole(name: str, value: Any, *, least: int) -> None:
     Raises
     ------
     InputError
-        If it is no integer, or below the least.
+        If it is not an integer, or below the least.
     """
     whole_number(name, value, least)

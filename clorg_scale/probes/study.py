@@ -31,9 +31,9 @@ class StudyRow(Result):
     label_fraction
         Share of each class's training labels that the probe was shown.
     k
-        Neighbors of each point in the graph, or of the k-NN probe; None where it plays no part.
+        Neighbors of each point in the graph, or of the k-NN probe; None where it has no effect.
     temperature
-        Temperature of the graph's weights; None where it plays no part.
+        Temperature of the graph's weights; None where it has no effect.
     result
         Name, accuracy with interval, parameters, time, settings.
     """
@@ -172,7 +172,7 @@ def study_probes(
 
 
 def _row(share: float, k: int, temperature: float, result: ProbeResult) -> StudyRow:
-    """Name the settings that play a part in this probe."""
+    """Name the settings that have an effect on this probe."""
     return StudyRow(
         label_fraction=share,
         k=None if result.name == "linear" else k,

@@ -106,7 +106,7 @@ class Trainer:
             if checkpoint and self.epoch % checkpoint_every == 0:
                 write_state(checkpoint, self._state(fingerprint))
             took = time.monotonic() - begun
-            # The first epoch may have compiled: it is no measure of others.
+            # The first epoch may have compiled: it is not a measure of others.
             longest = took if self.epoch <= first + 2 else max(longest, took)
         self.stopped_by = reason
         if checkpoint:

@@ -39,12 +39,12 @@ def read_graph(graph: Any) -> tuple[Array, Array, Array]:
         if graph.shape[0] != graph.shape[1]:
             raise InputError(f"The graph has shape {graph.shape}; an adjacency matrix is square.")
         if abs(graph - graph.T).sum() > 1e-5 * abs(graph).sum():
-            raise InputError("The graph is not symmetric; hand in for example graph.maximum(graph.T).")
+            raise InputError("The graph is not symmetric; pass for example graph.maximum(graph.T).")
         arrays = graph.indptr, graph.indices, graph.data
     elif hasattr(graph, "indptr") and hasattr(graph, "weights"):
         arrays = graph.indptr, graph.indices, graph.weights
     else:
-        raise InputError(f"The graph is a {type(graph).__name__}; hand in an AffinityGraph or a SciPy sparse matrix.")
+        raise InputError(f"The graph is a {type(graph).__name__}; pass an AffinityGraph or a SciPy sparse matrix.")
     weights = arrays[2]
     if weights.dtype.kind not in "fiub":
         raise InputError(f"The graph has weights of dtype {weights.dtype}; they must be real numbers.")

@@ -17,7 +17,7 @@ __all__ = ["fill_document"]
 HERE = Path(__file__).parent
 
 SCRIPTS = ("observable-plot/plot.min.js", "elements.js", "palette.js", "drawing.js", "downloads.js")
-"""Of every page, in the order in which they run, before its own."""
+"""Scripts of every page, before its own, in the order in which they run."""
 
 MOST_PLAIN = 500_000
 """Characters of data above which they stand in the page compressed, in base64."""

@@ -60,7 +60,7 @@ def open_images(path: str | Path, n_points: int) -> ImageSource:
         source = _Array(_grayscale(path))
     else:
         raise InputError(
-            f"{path} is no folder, no idx file (of MNIST's format) and no .parquet file; give one of these."
+            f"{path} is neither a folder, nor an idx file (MNIST's format), nor a .parquet file; give one of these."
         )
     if len(source) != n_points:
         raise InputError(

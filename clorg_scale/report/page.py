@@ -25,7 +25,6 @@ from clorg_scale.store.atomic import write_together, write_whole
 
 if TYPE_CHECKING:
     from clorg_scale.analysis.record import AnalysisRecord
-    from clorg_scale.analysis.result import Analysis
     from clorg_scale.report.image_sources import ImageSource
 
 __all__ = ["write_comparison", "write_report", "write_trajectory"]
@@ -46,7 +45,7 @@ SCRIPTS = (
     "numbers.js",
     "page.js",
 )
-"""Of the report, after those of every page, in the order in which they run."""
+"""Scripts of the report, after those of every page, in the order in which they run."""
 
 MOST_IN_PAGE = 10_000_000
 """Characters of points (base64) above which they go to a file beside the page."""
@@ -55,7 +54,7 @@ MOST_IMAGES_IN_PAGE = 5_000_000
 """Characters of thumbnails (base64) above which they go to a file beside the page."""
 
 
-def write_report(analysis: Analysis, path: str | Path, *, images: str | Path | ImageSource | None = None) -> Path:
+def write_report(analysis: AnalysisRecord, path: str | Path, *, images: str | Path | ImageSource | None = None) -> Path:
     """Write the report of one analysis.
 
     Parameters
@@ -74,7 +73,7 @@ def write_report(analysis: Analysis, path: str | Path, *, images: str | Path | I
     return _write(path, by_name, analysis.name, headline(analysis), findings(analysis), images=shown)
 
 
-def _shown(analyses: Mapping[str, Analysis], images: str | Path | ImageSource | None) -> dict[str, Any] | None:
+def _shown(analyses: Mapping[str, AnalysisRecord], images: str | Path | ImageSource | None) -> dict[str, Any] | None:
     """Describe the images of a page."""
     from clorg_scale.report.image_sources import open_images
     from clorg_scale.report.thumbnails import describe_images
@@ -87,7 +86,7 @@ def _shown(analyses: Mapping[str, Analysis], images: str | Path | ImageSource | 
 
 
 def write_comparison(
-    analyses: Mapping[str, Analysis],
+    analyses: Mapping[str, AnalysisRecord],
     path: str | Path,
     *,
     look_alikes: Sequence[Mapping[str, Any]] = (),
@@ -113,7 +112,7 @@ def write_comparison(
 
 
 def write_trajectory(
-    analyses: Mapping[str, Analysis],
+    analyses: Mapping[str, AnalysisRecord],
     steps: Sequence[float],
     path: str | Path,
     *,

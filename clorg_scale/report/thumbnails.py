@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from clorg_scale.analysis.record import AnalysisRecord
-    from clorg_scale.analysis.result import Analysis
 
 __all__ = ["describe_images"]
 
@@ -30,7 +29,7 @@ N_NEIGHBORS, N_SAMPLED = 3, 8
 """Nearest neighbors of a suspicious point, and points of each community, that are shown."""
 
 
-def describe_images(analyses: Iterable[Analysis], source: ImageSource) -> dict[str, Any]:
+def describe_images(analyses: Iterable[AnalysisRecord], source: ImageSource) -> dict[str, Any]:
     """Choose the points to show of each model, and make the thumbnail of each.
 
     Parameters
@@ -51,7 +50,7 @@ def describe_images(analyses: Iterable[Analysis], source: ImageSource) -> dict[s
     return {"models": models, "thumbnails": _thumbnails(_rows(models), source)}
 
 
-def _chosen(analysis: Analysis) -> dict[str, Any]:
+def _chosen(analysis: AnalysisRecord) -> dict[str, Any]:
     """Points to show of a model."""
     labels = _Labels(analysis)
     table = analysis.neighbor_table()

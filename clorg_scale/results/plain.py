@@ -35,7 +35,7 @@ def build(kind: Any, value: Any, where: str) -> Any:
     ----------
     kind
         Dataclass, or annotation made of dataclasses, lists, tuples, dictionaries, unions, literals, NumPy arrays and
-        plain types. An array may be handed in as itself or as nested lists, with None for NaN.
+        plain types. An array may be passed as itself or as nested lists, with None for NaN.
     value
         As `json.loads` returns it.
     where

@@ -120,7 +120,7 @@ def html_table(title: str, columns: Columns) -> str:
 
 
 def _cell(value: Any) -> str:
-    """Four digits of a number that is no integer, a dash for None and NaN."""
+    """Four digits of a number that is not an integer, a dash for None and NaN."""
     if value is None or value != value:
         return "–"
     if hasattr(value, "item"):

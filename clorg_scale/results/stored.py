@@ -246,4 +246,4 @@ def _digest(arrays: Arrays) -> str:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")

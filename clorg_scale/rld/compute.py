@@ -306,7 +306,7 @@ def _sampled(points: ClassOrderedPoints, classes: ClassLabels, temperatures: Flo
 
 
 def _neighbors(points: ClassOrderedPoints, k: int, options: _Options, **settings: Any) -> KNN:
-    """The k-NN table that was handed in, or else that of a search."""
+    """The k-NN table that was passed, or else that of a search."""
     from clorg_scale.neighbors import knn
 
     names = ("device", "memory_limit", "seed", "progress", "client")

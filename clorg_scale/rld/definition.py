@@ -25,15 +25,7 @@ from scipy.special import logsumexp
 
 from clorg_scale.rld.types import Floats
 
-__all__ = [
-    "DenseAffinities",
-    "DenseRLD",
-    "DenseSums",
-    "dense_affinities",
-    "dense_rld",
-    "dense_sums",
-    "modularity_of_sums",
-]
+__all__ = ["dense_affinities", "dense_rld", "dense_sums", "modularity_of_sums"]
 
 
 class DenseAffinities(NamedTuple):
@@ -63,17 +55,7 @@ class DenseRLD(NamedTuple):
 
 
 def dense_rld(X: Any, codes: Any, temperatures: Any) -> DenseRLD:
-    """RLD of points with class codes.
-
-    Parameters
-    ----------
-    X
-        (n, d) points.
-    codes
-        (n,) class codes 0..C - 1, negative where unlabelled.
-    temperatures
-        (t,)
-    """
+    """RLD of (n, d) points with class codes 0..C - 1, negative where unlabelled."""
     codes = np.asarray(codes)
     k, w, _, mu = dense_sums(X, codes, temperatures)
     values, per_class = modularity_of_sums(k, w, codes)
@@ -82,7 +64,7 @@ def dense_rld(X: Any, codes: Any, temperatures: Any) -> DenseRLD:
 
 
 def dense_sums(X: Any, codes: Any, temperatures: Any) -> DenseSums:
-    """Sums that RLD consists of; parameters as in `dense_rld`."""
+    """Sums that RLD consists of."""
     codes, mu = np.asarray(codes), np.nan
     same = (codes[:, None] == codes[None]) & (codes >= 0)[:, None]
     k, w, log_r = (np.empty((len(temperatures), len(codes))) for _ in range(3))

@@ -17,23 +17,9 @@ __all__ = ["graph_sums"]
 
 
 def graph_sums(knn: KNN, codes: Array, temperatures: Floats, mean_distance: float) -> tuple[Array, Array]:
-    """Affinity of each point to its neighbors on the symmetrized graph.
+    """(t, n) float64 affinities of each point on the symmetrized graph: to all neighbors, and to those of its class.
 
-    Parameters
-    ----------
-    knn
-        Table of all points.
-    codes
-        (n,) class codes, -1 where unlabelled.
-    temperatures
-        (t,).
-    mean_distance
-        mu of all pairs of points.
-
-    Returns
-    -------
-    k, w
-        (t, n) float64: affinity to all neighbors, and to those of the same class.
+    `codes`: (n,) class codes, -1 where unlabelled; `mean_distance`: mu of all pairs of points.
     """
     edges = undirected_edges(knn, "max")
     xp = array_module(edges.distances)

@@ -3,6 +3,7 @@ r"""From sums over all pairs of points to RLD: modularity of the class labels, c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ __all__ = ["LabelModularity", "PairSums", "label_modularity", "shuffled_labels"]
 
 @dataclass(frozen=True, kw_only=True)
 class PairSums:
-    """Sums over all pairs of points, exact or estimated, in the order of the embeddings and temperatures handed in.
+    """Sums over all pairs of points, exact or estimated, in the order of the embeddings and temperatures passed.
 
     Attributes
     ----------
@@ -38,21 +39,8 @@ class PairSums:
     spread: Floats | None = None
 
 
-@dataclass(frozen=True)
-class LabelModularity:
-    """Modularity of the labels at each temperature and what it is made of.
-
-    Attributes
-    ----------
-    values
-        (t,) sum over classes of W_c / 2m - (K_c / 2m)^2.
-    per_class
-        (t, C) the terms of that sum.
-    purity
-        (t, C) W_c / K_c; NaN for a class without affinity.
-    local_density
-        (t, n) float32 w_i / k_i; NaN where unlabelled.
-    """
+class LabelModularity(NamedTuple):
+    """Modularity of the labels and what it is made of, as in `clorg_scale.RLDResult`."""
 
     values: Floats
     per_class: Floats
@@ -61,17 +49,7 @@ class LabelModularity:
 
 
 def label_modularity(k: Floats, w: Floats, codes: Integers, n_classes: int) -> LabelModularity:
-    """Newman modularity of the class labels from the affinities of each point.
-
-    Parameters
-    ----------
-    k, w
-        (t, n) affinity of each point to all points and to those of its class.
-    codes
-        (n,) class codes; points with code -1 count in 2m and in no class.
-    n_classes
-        Number of classes C.
-    """
+    """Newman modularity of the class labels from `k` and `w` of `PairSums`; code -1 counts in 2m and in no class."""
     labeled = codes >= 0
     two_m = k.sum(axis=1)
     K = np.stack([np.bincount(codes[labeled], row[labeled], n_classes) for row in k])

@@ -36,20 +36,7 @@ def shuffled_labels_deviation(spread: Floats, codes: Integers, n_classes: int) -
 
         2 (sum_ij B_ij^2) (sum_c f_c^2 - 2 sum_c f_c^3 + (sum_c f_c^2)^2)
 
-    to leading order in 1/n.
-
-    Parameters
-    ----------
-    spread
-        (t,) sum of B^2 over all pairs.
-    codes
-        (n,) class codes, -1 where unlabelled.
-    n_classes
-        C.
-
-    Returns
-    -------
-    (t,)
+    to leading order in 1/n. `spread`: (t,) sum of B^2 over all pairs.
     """
     f = np.bincount(codes[codes >= 0], minlength=n_classes) / len(codes)
     label_factor = (f**2).sum() - 2 * (f**3).sum() + (f**2).sum() ** 2
@@ -57,21 +44,7 @@ def shuffled_labels_deviation(spread: Floats, codes: Integers, n_classes: int) -
 
 
 def affinity_spread(points: ClassOrderedPoints, temperatures: Floats, sums: PairSums, *, seed: int = 0) -> Floats:
-    r"""Sum of B^2 over all pairs: how much smaller it is than that of (A / 2m)^2 is found on a sample of rows.
-
-    Parameters
-    ----------
-    points, temperatures
-        As for the sums.
-    sums
-        Sums over all pairs, among them that of the squares of all affinities.
-    seed
-        Seed of the sample.
-
-    Returns
-    -------
-    (t,)
-    """
+    """(t,) sum of B^2 over all pairs: how much smaller it is than that of (A / 2m)^2 is found on a sample of rows."""
     assert sums.squares is not None
     n, xp = points.n_points, array_module(points.embeddings)
     rows = sample_rows(n, seed)

@@ -42,16 +42,7 @@ class ClassOrderedPoints:
     Nothing is copied but the panel asked for: rows are gathered from the embeddings where they lie (a memory map,
     any dtype), centered in float64 so that an offset common to all points costs no digits, and rounded.
 
-    Parameters
-    ----------
-    embeddings
-        (n, d) as `clorg_scale.arrays.as_embeddings` returns.
-    codes
-        (n,) class codes, -1 where unlabelled.
-    n_classes
-        Number of classes C.
-    mean
-        (d,) float64 mean of the features, if it is known.
+    `embeddings`: (n, d) as `clorg_scale.arrays.as_embeddings` returns; `codes`: (n,) of C classes, -1 where unlabelled.
 
     Attributes
     ----------
@@ -84,13 +75,6 @@ class ClassOrderedPoints:
         alone, none = object.__new__(ClassOrderedPoints), np.empty(0, dtype=np.int64)
         alone.__dict__.update(self.__dict__, order=none, codes=none)
         return alone
-
-    def panel(
-        self, start: int, stop: int, space: npt.NDArray[Any] | None = None
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Points at positions start..stop: (p, d) centered coordinates, in `space` if given, and (p,) squared norms."""
-        rows = self.rows(self.order[start:stop], space=space)
-        return rows, np.einsum("ij,ij->i", rows, rows)
 
     def rows(
         self,

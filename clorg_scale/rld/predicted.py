@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from clorg_scale.errors import InputError, require
+from clorg_scale.arrays.memory import check_memory
+from clorg_scale.errors import require
 from clorg_scale.rld.points import ClassOrderedPoints
 
 __all__ = ["check_sampled_memory", "memory_needed", "product_rate"]
@@ -38,17 +39,7 @@ def _timed(work: Any) -> float:
 def memory_needed(
     shape: tuple[int, int], dtype: np.dtype[Any], *, n_temperatures: int, method: str = "auto", k: int = 15
 ) -> int:
-    """Least memory in bytes that RLD takes beside the embeddings.
-
-    Parameters
-    ----------
-    shape, dtype
-        Of the embeddings.
-    n_temperatures
-        Temperatures at once.
-    method, k
-        As for `clorg_scale.rld`; "auto" counts as "exact".
-    """
+    """Least memory in bytes that RLD takes beside embeddings of this shape and dtype; "auto" counts as "exact"."""
     from clorg_scale.neighbors.memory import memory_needed as memory_of_search
     from clorg_scale.rld.exact.cpu import exact_bytes
     from clorg_scale.rld.points import computing_dtype
@@ -69,16 +60,6 @@ def _sampled_bytes(n: int, n_temperatures: int, k: int) -> int:
 
 
 def check_sampled_memory(points: ClassOrderedPoints, n_temperatures: int, k: int, memory_limit: int | None) -> None:
-    """Refuse a memory limit below the memory that sampled RLD takes beside the embeddings.
-
-    Raises
-    ------
-    InputError
-        If it is too small; the message gives the least that suffices.
-    """
+    """Refuse a memory limit below the memory that sampled RLD takes beside the embeddings."""
     needed = _sampled_bytes(points.n_points, n_temperatures, k)
-    if memory_limit is not None and needed > memory_limit:
-        raise InputError(
-            f"The memory limit of {memory_limit / 1e6:.0f} MB is too small for sampled RLD of {points.n_points} "
-            f"points; at least {-(-needed // 1_000_000)} MB are needed."
-        )
+    check_memory(memory_limit, needed, f"Sampled RLD of {points.n_points} points")

@@ -65,18 +65,8 @@ def log_r_at(mu: float, guess: float, *, temperatures: Any, R: Any, D: Any, log:
 
         log r(mu) = log R + log(mu / guess) D / (R guess T) + O(log(mu / guess)^2)
 
-    and the remainder is below 1e-7 where the guess comes from half a million random pairs.
-
-    Parameters
-    ----------
-    mu, guess
-        Mean distance, and the one that R and D were computed with.
-    temperatures
-        (t,)
-    R, D
-        (t, n), of the same library as the temperatures; where R is 0 the result is not finite.
-    log
-        The library's logarithm.
+    and the remainder is below 1e-7 where the guess comes from half a million random pairs. `log`: the logarithm of the
+    library of the temperatures and of R and D, (t, n); where R is 0 the result is not finite.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return log(R) + float(np.log(mu / guess)) * D / (R * guess * temperatures[:, None])

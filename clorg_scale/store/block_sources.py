@@ -42,7 +42,7 @@ def block_source(data: Any, *, has_workers: bool) -> BlockSource | None:
     Parameters
     ----------
     data
-        What the user handed in as embeddings.
+        What the user passed as embeddings.
     has_workers
         Whether workers will read it; without them, only addresses have a source.
 

@@ -49,9 +49,9 @@ def read_record(path: Path) -> dict[str, Any] | None:
     if not all(isinstance(name, str) and name == Path(name).name and name.endswith(".npy") for name in names):
         raise InputError(f"{path} names files outside its folder; the store is damaged.")
     if not (_are_counts(record.get("shape", [])) and _are_counts([record.get("rows", 0)])):
-        raise InputError(f"{path} gives a shape or a number of rows that is none; the store is damaged.")
+        raise InputError(f"{path} gives an invalid shape or number of rows; the store is damaged.")
     if not isinstance(record.get("metadata", {}), dict):
-        raise InputError(f"{path} holds metadata that are no object; the store is damaged.")
+        raise InputError(f"{path} holds metadata that are not a JSON object; the store is damaged.")
     return record
 
 

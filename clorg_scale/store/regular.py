@@ -22,7 +22,7 @@ OBJECTS_PER_BYTE = 10
 
 
 def check_regular_file(path: Path | str) -> None:
-    """Check that a path, links followed, is no pipe, socket or device: reading one may block, or never end.
+    """Check that a path, links followed, is not a pipe, socket or device: reading one may block, or never end.
 
     Folders and missing files pass: opening them raises an error.
 

@@ -80,7 +80,7 @@ def study_modality(*, out: Path | str, device: Device = "auto", seed: int = 0) -
     Raises
     ------
     InputError
-        If the seed is no whole number, the folder cannot be written, or another run is writing to it.
+        If the seed is not a whole number, the folder cannot be written, or another run is writing to it.
     """
     seed = whole_number("seed", seed, 0, MOST_SEED)
     with result_folder(Path(out)):

@@ -40,7 +40,7 @@ class Setting:
     Raises
     ------
     InputError
-        If a size or the seed is no whole number, or out of range.
+        If a size or the seed is not a whole number, or out of range.
     """
 
     data: str = "fashion-mnist"

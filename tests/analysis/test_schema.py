@@ -13,7 +13,7 @@ BROKEN = {
     "text for a number": lambda document: document["rld"]["values"].__setitem__(0, "high"),
     "unknown entry": lambda document: document.update(extra=1),
     "missing entry": lambda document: document["communities"].pop("nmi"),
-    "k is no number": lambda document: document["class_homogeneity"].update(ten=0.5),
+    "k is not a number": lambda document: document["class_homogeneity"].update(ten=0.5),
     "another format": lambda document: document.update(format="clorg-scale analysis 1"),
 }
 

@@ -20,15 +20,15 @@ def modules() -> dict[str, Path]:
     }
 
 
-def imported_names(source: str, module: str, *, is_package: bool = False) -> Iterator[str]:
-    """Full names that a source imports when it is loaded or called, not those for type checkers alone.
+def imported_names(source: str, module: str, *, is_package: bool = False, annotations: bool = False) -> Iterator[str]:
+    """Full names that a source imports when it is loaded or called; with `annotations`, those for type checkers too.
 
     `from a import b` gives `a.b`, be that a module or a name in `a`.
     """
     waiting: list[ast.AST] = [ast.parse(source)]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        if not annotations and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             waiting += node.orelse
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -40,10 +40,11 @@ def imported_names(source: str, module: str, *, is_package: bool = False) -> Ite
             waiting += ast.iter_child_nodes(node)
 
 
-def imported_modules(name: str, files: dict[str, Path]) -> set[str]:
-    """Which of the modules a module imports."""
+def imported_modules(name: str, files: dict[str, Path], *, annotations: bool = False) -> set[str]:
+    """Which of the modules a module imports; with `annotations`, those for type checkers too."""
     file = files[name]
-    names = imported_names(file.read_text(encoding="utf-8"), name, is_package=file.stem == "__init__")
+    is_package = file.stem == "__init__"
+    names = imported_names(file.read_text(encoding="utf-8"), name, is_package=is_package, annotations=annotations)
     found = (full if full in files else full.rpartition(".")[0] for full in names)
     return {module for module in found if module in files} - {name}
 

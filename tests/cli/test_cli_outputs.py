@@ -172,7 +172,7 @@ ALTERATIONS = {
     "list too short": lambda document: document["rld"]["values"].pop(),
     "class too many": lambda document: document["classes"].append("another"),
     "not a number": lambda document: document["rld"]["values"].__setitem__(0, float("nan")),
-    "k is no number": lambda document: document["class_homogeneity"].update(ten=0.5),
+    "k is not a number": lambda document: document["class_homogeneity"].update(ten=0.5),
     "interval of three": lambda document: document["probes"][0].update(accuracy_interval=[0.1, 0.2, 0.3]),
 }
 

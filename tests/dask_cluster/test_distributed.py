@@ -314,7 +314,7 @@ def test_blocks_of_edges_are_the_upper_triangle():
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("nowhere", "is no Dask cluster"),
+        ("nowhere", "is not a Dask cluster"),
         ("tcp://127.0.0.1:1", "No Dask scheduler answers at tcp://127.0.0.1:1"),
         ("cuda", "device='cuda' was asked for"),
     ],

@@ -152,7 +152,7 @@ def test_the_command_on_workers_of_this_machine(tmp_path):
     refused = run(*given, "--out", tmp_path / "e", "--dask", "nowhere")
     warning, error = refused.err.splitlines(keepends=True)
     assert "has no train/" in warning
-    assert_one_sentence(replace(refused, err=error), "is no Dask cluster")
+    assert_one_sentence(replace(refused, err=error), "is not a Dask cluster")
     assert not (tmp_path / "e").exists()
 
 

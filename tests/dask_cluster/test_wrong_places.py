@@ -116,9 +116,9 @@ def test_an_http_server(server):
 @pytest.mark.parametrize(
     ("behavior", "sentence"),
     [
-        (greet(b"SSH-2.0-OpenSSH_9.6\r\n"), r"is no Dask scheduler \(b'SSH-2.0"),
-        (greet(b"220"), r"is no Dask scheduler \(b'220"),
-        (socket.socket.close, "closes connections, so it is no Dask scheduler"),
+        (greet(b"SSH-2.0-OpenSSH_9.6\r\n"), r"is not a Dask scheduler \(b'SSH-2.0"),
+        (greet(b"220"), r"is not a Dask scheduler \(b'220"),
+        (socket.socket.close, "closes connections, so it is not a Dask scheduler"),
     ],
 )
 def test_servers_of_other_kinds(behavior, sentence):
@@ -136,7 +136,7 @@ def test_a_server_that_expects_tls(tmp_path):
     [
         ("tls://127.0.0.1:8786", "needs certificates, and Dask's configuration names none"),
         ("tcp://127.0.0.1", "lacks a host or a port"),
-        ("tcp://127.0.0.1:123456", "is no address of a Dask scheduler"),
+        ("tcp://127.0.0.1:123456", "is not an address of a Dask scheduler"),
         ("gopher://127.0.0.1:70", "No Dask scheduler answers"),
     ],
 )

@@ -10,7 +10,7 @@ from clorg_scale.arrays import free_device_memory, pool, resolve_device
 
 
 class CudaMemoryResource:
-    """What RMM has where nobody has set anything."""
+    """What RMM has by default."""
 
 
 class PoolMemoryResource:

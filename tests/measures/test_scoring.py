@@ -60,7 +60,7 @@ def test_names(digits):
     assert cs.scorers["rld_T0.25"].temperature == 0.25
     assert cs.scorers["knn_accuracy_k7"].k == 7
     for unknown in ("accuracy", "rld_T-1", "rld_Tnan", "rld_5", "knn_accuracy_k0", "class_homogeneity_kten", ""):
-        with pytest.raises(KeyError, match="is no scorer; there are rld"):
+        with pytest.raises(KeyError, match="is not a scorer; there are rld"):
             cs.scorers[unknown]
     hidden = np.where(np.arange(300) < 100, -1, y)
     some = cs.scorers["knn_accuracy_k5"](None, X, hidden)

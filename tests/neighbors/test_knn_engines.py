@@ -172,6 +172,7 @@ def test_memory_of_the_device_that_runs_out_gets_a_sentence(monkeypatch, message
 
 def test_many_features_are_for_tensor_cores(monkeypatch):
     """Where torch finds them; cuVS and FAISS multiply float32."""
+    pytest.importorskip("torch", reason="torch is not installed")
     monkeypatch.setattr(flat_torch, "has_tensor_cores", lambda: True)
     few, many = (plan_of(prepare(clusters(50, d), "euclidean")[0], 5, device="cuda") for d in (8, 300))
     assert exact_engine(many).name == "flat(torch)"

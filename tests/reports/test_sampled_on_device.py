@@ -11,7 +11,7 @@ from clorg_scale.rld.null import affinity_spread
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.sampled.estimate import sampled_sums
 from clorg_scale.rld.sampled.jackknife import Jackknife, PointSums
-from clorg_scale.rld.sampled.landmarks import GROUPS, LandmarkPool
+from clorg_scale.rld.sampled.landmarks import GROUPS, Drawing, LandmarkPool
 from clorg_scale.rld.sampled.near_field import NearField
 from clorg_scale.rld.sampled.tile_order import BLOCK_ROWS, ROWS, RUN, tile_order
 
@@ -61,8 +61,8 @@ def test_the_same_landmarks_are_drawn(size, seed, wanted):
     codes = rng.choice(7, 1500, p=[0.6, 0.2, 0.1, 0.05, 0.04, 0.009, 0.001]) - 1
     pool = LandmarkPool(codes, size, abs(seed))
     pool.seed = seed
-    expected = pool.drawing(wanted).draw(3, 9)
-    drawing = pool.drawing(wanted, CPU)
+    expected = Drawing(pool, wanted).draw(3, 9)
+    drawing = Drawing(pool, wanted, CPU)
     drawn = drawing.draw(3, 9)
     for ours, theirs in zip(drawn, expected, strict=True):
         assert isinstance(ours, torch.Tensor)

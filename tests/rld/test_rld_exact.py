@@ -230,7 +230,7 @@ def test_shuffled_labels_have_the_stated_mean():
         (dict(temperatures=("warm",)), "list of numbers"),
         (dict(method="fast"), "method must be"),
         (dict(target_error=0), "target_error"),
-        (dict(memory_limit="10kB"), "too small"),
+        (dict(memory_limit="10kB"), "needs at least .* more than the memory limit of 10 kB"),
         (dict(memory_limit="much"), "memory limit"),
         (dict(device="tpu"), "device must be"),
     ],

@@ -15,7 +15,7 @@ from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.sampled import estimate as sampled
 from clorg_scale.rld.sampled import landmarks
 from clorg_scale.rld.sampled.estimate import sampled_sums
-from clorg_scale.rld.sampled.landmarks import GROUPS, LandmarkPool
+from clorg_scale.rld.sampled.landmarks import GROUPS, Drawing, LandmarkPool
 from clorg_scale.rld.sampled.near_field import NearField
 from clorg_scale.rld.sampled.tile_order import tile_order
 
@@ -63,7 +63,7 @@ def test_landmarks_stand_for_all_points_of_their_classes():
     np.testing.assert_array_equal(pool.codes, codes[pool.rows])
     assert set(np.flatnonzero(codes == 5)) <= set(pool.rows)  # some twenty points
     for wanted in (7, 300, 1000):
-        sets = pool.drawing(wanted).draw(0, 40)
+        sets = Drawing(pool, wanted).draw(0, 40)
         for positions, weights in zip(sets.columns, sets.weights, strict=True):
             present = positions >= 0
             columns, all_weights = positions[present], weights.sum(axis=0)[present]
@@ -75,7 +75,7 @@ def test_landmarks_stand_for_all_points_of_their_classes():
             for code in range(-1, 6):
                 own = set(np.flatnonzero(pool.codes == code))
                 assert own <= whole or not own & whole
-        again = pool.drawing(wanted).draw(7, 9)
+        again = Drawing(pool, wanted).draw(7, 9)
         for tile in range(2):
             for ours, theirs in (
                 (again.columns[tile], sets.columns[7 + tile]),
@@ -85,7 +85,7 @@ def test_landmarks_stand_for_all_points_of_their_classes():
     # 1,000 landmarks: as many of every group; of the class of 12,000 every one of the pool's equally likely.
     by_group = (sets.weights[:, 0, : sets.columns.shape[1] // GROUPS * GROUPS] > 0).reshape(40, -1, GROUPS).sum(axis=1)
     assert np.ptp(by_group) <= 1
-    many = pool.drawing(300).draw(0, 4000)
+    many = Drawing(pool, 300).draw(0, 4000)
     drawn = many.columns[many.columns >= 0]
     largest = np.bincount(drawn, minlength=len(pool.rows))[pool.codes == -1]
     largest = largest[: len(largest) // GROUPS * GROUPS]
@@ -113,7 +113,7 @@ def test_random_words_of_tiles_and_classes_are_those_of_splitmix64(seed):
 
 def test_pool_of_all_points_taken_whole():
     pool = LandmarkPool(np.arange(100) % 3, 10**6, 0)
-    sets = pool.drawing(10**6).draw(0, 2)
+    sets = Drawing(pool, 10**6).draw(0, 2)
     np.testing.assert_array_equal(np.sort(sets.columns, axis=1), [np.arange(100)] * 2)
     np.testing.assert_array_equal(sets.weights, [[np.zeros(100), np.ones(100)]] * 2)
 

@@ -16,7 +16,7 @@ from clorg_scale.neighbors.exact import Blocks, BlockSearch
 
 __all__ = ["HeapSearch", "engine", "search_block"]
 
-MOST_CROWDED = 0.25
+MOST_REPEATED = 0.25
 """Share of the queries of which a block holds more than is probable, above which the next is asked for all at once."""
 
 
@@ -47,14 +47,14 @@ class HeapSearch(BlockSearch):
                 probable = min(most, _probable_candidates(c * len(block) / seen))
             width = probable if in_random_order else most
             keys, ids = self.find(queries, block, width, inner_product)
-            crowded = np.flatnonzero(keys[:, probable - 1] < heaps.D[:, 0]) if probable < most else none
-            again = crowded if width < most else none
+            exceeded = np.flatnonzero(keys[:, probable - 1] < heaps.D[:, 0]) if probable < most else none
+            again = exceeded if width < most else none
             others = np.setdiff1d(np.arange(len(queries)), again, assume_unique=True)
             heaps.add_result_subset(others, keys[others], ids[others] + first)
             if len(again):
                 keys, ids = self.find(queries[again], block, most, inner_product)
                 heaps.add_result_subset(again, keys, ids + first)
-            in_random_order = len(crowded) < len(queries) * MOST_CROWDED
+            in_random_order = len(exceeded) < len(queries) * MOST_REPEATED
             seen += len(block)
         heaps.finalize()
         return heaps.D, heaps.I

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.arrays.memory import check_memory
 from clorg_scale.distributed import Map
-from clorg_scale.errors import InputError
 from clorg_scale.numerics.exp2 import smallest_exp2
 from clorg_scale.numerics.interrupts import held_interrupts
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exact import passes
 from clorg_scale.rld.exact import tiles_numba as tiles
-from clorg_scale.rld.exact.passes import AffinitySums, ExactSums, KernelSums
+from clorg_scale.rld.exact.passes import AffinitySums, Engine, ExactSums, KernelSums
 from clorg_scale.rld.exact.tiles_numba import TILE, ClassSpans, Exponents, Logs, PanelPair
 from clorg_scale.rld.points import (
     NEAR,
@@ -57,40 +57,21 @@ def exact_sums(
     advance: Advance,
     ordered_map: Map | None = None,
 ) -> ExactSums:
-    """Sum the affinities of every point at every temperature.
+    """Sum the affinities of every point at every temperature, by `clorg_scale.rld.exact.passes.exact_sums`.
 
-    Parameters
-    ----------
-    points
-        The embeddings in class order.
-    temperatures
-        (t,) T > 0.
-    seed
-        Seed of the random pairs for the first estimate of mu; in float32 it moves the result by less than 1e-7.
-    memory_limit
-        Bytes that the sums and panels may take beside the embeddings.
-    advance
-        Called with the number of pairs done.
-    ordered_map
-        Maps the pairs of panels (`clorg_scale.distributed.ordered_map`); None computes them here.
-
-    Raises
-    ------
-    InputError
-        If all points are identical (mu = 0), or the memory limit is too small.
+    `seed` moves the result by less than 1e-7 in float32. `memory_limit`: bytes that the sums and panels may take beside
+    the embeddings; one that is too small is refused. `advance` is called with the number of pairs done. `ordered_map`
+    maps the pairs of panels (`clorg_scale.distributed.ordered_map`); None computes them here.
     """
-    most = MOST_PANEL_ROWS if ordered_map is None else _shared_rows(points)
+    most = MOST_PANEL_ROWS
+    if ordered_map is not None:  # some 136 pairs of panels, not too small to be gathered
+        most = min(most, max(LEAST_SHARED_ROWS, -(-points.n_points // (16 * TILE)) * TILE))
     panel_rows = _panel_rows(points, len(temperatures), memory_limit, most=most)
 
     def engine_for(falling: Floats) -> CPUEngine:
         return CPUEngine(_Panels(points, panel_rows), falling, ordered_map or map, advance)
 
     return passes.exact_sums(engine_for, points, temperatures, seed)
-
-
-def _shared_rows(points: ClassOrderedPoints) -> int:
-    """Points in a panel where many share the work: some 136 pairs of panels, not too small to be gathered."""
-    return min(MOST_PANEL_ROWS, max(LEAST_SHARED_ROWS, -(-points.n_points // (16 * TILE)) * TILE))
 
 
 def _panel_rows(points: ClassOrderedPoints, n_temperatures: int, memory_limit: int | None, *, most: int) -> int:
@@ -102,11 +83,7 @@ def _panel_rows(points: ClassOrderedPoints, n_temperatures: int, memory_limit: i
     while rows > TILE and exact_bytes(n, d, size, n_temperatures, panel_rows=rows) > memory_limit:
         rows -= TILE
     least = exact_bytes(n, d, size, n_temperatures)
-    if least > memory_limit:
-        raise InputError(
-            f"The memory limit of {memory_limit / 1e6:.0f} MB is too small for exact RLD of {n} points "
-            f"with {d} features; at least {-(-least // 1_000_000)} MB are needed."
-        )
+    check_memory(memory_limit, least, f"Exact RLD of {n} points with {d} features")
     return rows
 
 
@@ -117,7 +94,7 @@ def exact_bytes(n: int, d: int, itemsize: int, n_temperatures: int, *, panel_row
     return sums + panel_rows * (2 * d * itemsize + 16) + n_tiles * 2 * (1 + 2 * n_temperatures) * TILE * 8
 
 
-class CPUEngine:
+class CPUEngine(Engine):
     """The `clorg_scale.rld.exact.passes.Engine` of compiled loops."""
 
     xp: Any = np
@@ -175,9 +152,6 @@ class CPUEngine:
                 array[:, rows] = np.where(accurate[:, rows], array[:, rows], found)
         return sums, accurate
 
-    def spread(self, mu: float, log_r: Floats, sums: AffinitySums, seed: int) -> None:
-        """None: `clorg_scale.rld.null` finds it from the squares."""
-
     def distances_to_all(self, rows: Integers) -> Iterator[ColumnDistances]:
         """Float64 distances of some positions to all, a panel at a time."""
         points, step = self.points, self.panels.panel_rows
@@ -230,18 +204,19 @@ class _Panels:
         """The panels that begin at these points."""
         rows, columns = self.slices(first)
         if self._cached is None or self._cached[0] != rows.start:
-            self._cached = (rows.start, *self.points.panel(rows.start, rows.stop, self._space(0)))
+            self._cached = (rows.start, *self._panel(rows, 0))
         _, X, x_norms = self._cached
-        Y, y_norms = (X, x_norms) if columns == rows else self.points.panel(columns.start, columns.stop, self._space(1))
+        Y, y_norms = (X, x_norms) if columns == rows else self._panel(columns, 1)
         pairs = tiles.tile_pairs(len(X), len(Y), diagonal=columns == rows)
         return PanelPair(X, Y, x_norms, y_norms, pairs, columns == rows)
 
-    def _space(self, number: int) -> npt.NDArray[Any]:
-        """Memory of a panel: used again, it costs a fraction of new one."""
+    def _panel(self, positions: slice, number: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Coordinates and squared norms; their memory, used again, costs a fraction of new one."""
         while number >= len(self._spaces):
             shape = (min(self.points.n_points, self.panel_rows), self.points.n_features)
             self._spaces.append(np.empty(shape, self.points.dtype))
-        return self._spaces[number]
+        panel = self.points.rows(self.points.order[positions], space=self._spaces[number])
+        return panel, np.einsum("ij,ij->i", panel, panel)
 
 
 @dataclass(frozen=True)

@@ -66,22 +66,9 @@ class DevicePoints:
     Points are centered in float64 before they are rounded, and norms are those of the rounded points: distances are
     then exact for the rounded points. In fp16 a power of two brings the coordinates into the middle of its range.
 
-    Parameters
-    ----------
-    points
-        The embeddings in class order; `points.rows` may give NumPy or CuPy arrays (taken over without a copy).
-    device
-        torch device.
-    precision
-        One of `PRECISIONS`.
-    resident
-        Keep all points on the device; otherwise every panel is gathered, copied and rounded while the tiles of
-        the panel before are computed.
-
-    Attributes
-    ----------
-    scale
-        The factor on all coordinates and distances.
+    Arrays of CuPy are taken over without a copy. With `resident`, all points stay on the device; otherwise every panel
+    is gathered, copied and rounded while the tiles of the panel before are computed. `precision`: one of `PRECISIONS`;
+    `scale`: factor on all coordinates and distances.
     """
 
     def __init__(self, points: ClassOrderedPoints, device: Any, precision: str, *, resident: bool) -> None:
@@ -135,13 +122,19 @@ class DevicePoints:
                     coming = loader.submit(self._load, following, panel_rows)
                 yield panel
 
-    def rows(self, positions: Any) -> Any:
-        """(b, d) float64 coordinates, centered, scaled, rounded, at positions in class order."""
+    def gathered(self, positions: Integers) -> tuple[Any, Any]:
+        """(b, d) coordinates, centered, scaled, rounded, and (b,) squared norms of the points at some positions."""
         if self._all is not None:
-            return self._all.x[torch.as_tensor(positions, device=self.device)].double()
-        block = self._read(self.points.order[np.asarray(positions)])
-        self._check_range(block)
-        return block.double()
+            chosen = torch.as_tensor(positions, device=self.device)
+            return self._all.x[chosen], self._all.norms[chosen]
+        x = self._read(self.points.order[positions])
+        norms = x.double().square().sum(1).to(self._norm_dtype)
+        self._check_range(norms)
+        return x, norms
+
+    def rows(self, positions: Integers) -> Any:
+        """(b, d) float64 coordinates of `gathered` points."""
+        return self.gathered(positions)[0].double()
 
     def distances(self, first: Integers, second: Integers) -> Any:
         """(p,) float64 distances of the points at two positions each."""

@@ -37,7 +37,7 @@ from clorg_scale.rld.exact.device_points import (
     torch_numerics,
 )
 from clorg_scale.rld.exact.launch_plan import DeviceSettings, Problem, choose_kernels, plan_panels, tiles_of
-from clorg_scale.rld.exact.passes import AffinitySums, ExactSums, KernelSums
+from clorg_scale.rld.exact.passes import AffinitySums, Engine, ExactSums, KernelSums
 from clorg_scale.rld.null import RowSample, relative_affinities, sample_rows
 from clorg_scale.rld.points import (
     NEAR,
@@ -75,12 +75,7 @@ def exact_sums(
 ) -> ExactSums:
     """Sum the affinities of every point at every temperature, as `rld.exact.cpu.exact_sums` does on the CPU.
 
-    Parameters
-    ----------
-    points, temperatures, seed, advance
-        As there; the seed is that of the sample of rows for the spread, too.
-    settings
-        Fields of `DeviceSettings`.
+    `settings`: fields of `DeviceSettings`. The seed is that of the sample of rows for the spread, too.
 
     Raises
     ------
@@ -97,7 +92,7 @@ def exact_sums(
         )
 
 
-class GPUEngine:
+class GPUEngine(Engine):
     """The `clorg_scale.rld.exact.passes.Engine` of one device; distances are in units of the scaled points.
 
     `kernels`, ``"hopper"``, ``"triton"`` or ``"torch"``, work on panels of `panel_rows` points.
@@ -110,6 +105,7 @@ class GPUEngine:
     ) -> None:
         self.points, self.panel_rows, self.advance = points, panel_rows, advance
         self.kernels = self._chosen = kernels
+        self.scale = points.scale
         self._dtype = torch.float64 if points.precision == "fp64" else torch.float32
         self.temperatures = self._tensor(temperatures)
         squares = square_of(temperatures, adjacent=True)
@@ -127,11 +123,6 @@ class GPUEngine:
         panel_rows, resident = plan_panels(problem, settings.memory_limit, most=settings.most_panel_rows)
         on_device = DevicePoints(points, device, precision, resident=resident)
         return cls(on_device, temperatures, panel_rows, advance, kernels=kernels)
-
-    @property
-    def scale(self) -> float:
-        """Factor on all coordinates and distances."""
-        return float(self.points.scale)
 
     def guess_mean_distance(self, seed: int) -> float:
         """Mean distance: of all pairs where that is cheap or float64 asked for, else of random ones."""
@@ -209,10 +200,6 @@ class GPUEngine:
                 add_at(into, j, both)
         return AffinitySums(into[:t] + into[t:], into[t:], near_squares)
 
-    def rescue_affinities(self, mu: float, log_r: Any, sums: AffinitySums) -> tuple[AffinitySums, bool]:
-        """Nothing to do: log space takes care of small affinities."""
-        return sums, True
-
     def spread(self, mu: float, log_r: Any, sums: AffinitySums, seed: int) -> Any:
         """(t,) sum of B^2 over all pairs, B = A / 2m - k k' / (2m)^2, from a random sample of its rows.
 
@@ -245,10 +232,10 @@ class GPUEngine:
     ) -> Iterator[tuple[Panel, Panel, Any]]:
         """Sums of every pair of panels, in a fixed order."""
         for X, Y in self.points.panel_pairs(self.panel_rows, panels):
-            yield from self._parts_of_pair(X, Y, sums_of)
+            yield from self._sums_of_pair(X, Y, sums_of)
             self.advance(len(X.x) * (len(X.x) - 1) / 2 if X.start == Y.start else len(X.x) * len(Y.x))
 
-    def _parts_of_pair(
+    def _sums_of_pair(
         self, X: Panel, Y: Panel, sums_of: Callable[[Panel, Panel, Launch], Any]
     ) -> Iterator[tuple[Panel, Panel, Any]]:
         """Sums of one pair of panels; in quarters if memory runs out or there is no room for its near pairs."""
@@ -271,11 +258,11 @@ class GPUEngine:
         if self.points.device.type == "cuda":
             torch.cuda.empty_cache()
         for x, y in _quarters(X, Y):
-            yield from self._parts_of_pair(x, y, sums_of)
+            yield from self._sums_of_pair(x, y, sums_of)
 
 
 def _quarters(X: Panel, Y: Panel) -> Iterator[tuple[Panel, Panel]]:
-    """A pair of panels in four parts, three where it is a panel with itself."""
+    """A pair of panels in quarters, three where it is a panel with itself."""
 
     def halves(panel: Panel) -> tuple[Panel, Panel]:
         middle = len(panel.x) // 2

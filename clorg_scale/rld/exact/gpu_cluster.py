@@ -19,7 +19,7 @@ from clorg_scale.kept_results import hand_over, with_kept
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exact import passes
 from clorg_scale.rld.exact.launch_plan import MOST_PANEL_ROWS, DeviceSettings
-from clorg_scale.rld.exact.passes import AffinitySums, ExactSums, KernelSums
+from clorg_scale.rld.exact.passes import AffinitySums, Engine, ExactSums, KernelSums
 from clorg_scale.rld.points import ClassOrderedPoints
 from clorg_scale.rld.types import Floats
 
@@ -57,7 +57,7 @@ def exact_sums(
     return passes.exact_sums(engine_for, points, temperatures, seed)
 
 
-class ClusterEngine:
+class ClusterEngine(Engine):
     """The `clorg_scale.rld.exact.passes.Engine` whose work the GPUs of a cluster share."""
 
     xp: Any = np
@@ -86,10 +86,6 @@ class ClusterEngine:
     def affinity_pass(self, mu: float, log_r: Floats) -> AffinitySums:
         """Pass 2."""
         return AffinitySums(*self._on_all("affinity_pass", mu, log_r))
-
-    def rescue_affinities(self, mu: float, log_r: Floats, sums: AffinitySums) -> tuple[AffinitySums, bool]:
-        """Nothing to do: log space takes care of small affinities."""
-        return sums, True
 
     def spread(self, mu: float, log_r: Floats, sums: AffinitySums, seed: int) -> Any:
         """(t,) sum of B^2 over all pairs, from rows that one worker samples."""

@@ -183,20 +183,16 @@ def plan_panels(problem: Problem, memory_limit: int | None, *, most: int) -> tup
         # Two panels at work, one that the device is about to be done with, one that is coming.
         return sums + 4 * rows * point + working_bytes(problem, rows) + converting
 
-    rows = min(most, n)
-    while rows > LEAST_RESIDENT_ROWS and resident(rows) > limit:
-        rows = -(-rows // 2)
-    if resident(rows) <= limit:
-        return rows, True
-    rows = min(most, n)
-    while rows > LEAST_PANEL_ROWS and streamed(rows) > limit:
-        rows = -(-rows // 2)
-    if streamed(rows) > limit:
-        raise InputError(
-            f"Exact RLD of {n} points with {problem.n_features} features needs at least {streamed(rows) / 1e6:.0f} MB "
-            f"of device memory, of which {limit / 1e6:.0f} MB may be taken; use device='cpu' or method='sampled'."
-        )
-    return rows, False
+    for needed, least in ((resident, LEAST_RESIDENT_ROWS), (streamed, LEAST_PANEL_ROWS)):
+        rows = min(most, n)
+        while rows > least and needed(rows) > limit:
+            rows = -(-rows // 2)
+        if needed(rows) <= limit:
+            return rows, needed is resident
+    raise InputError(
+        f"Exact RLD of {n} points with {problem.n_features} features needs at least {streamed(rows) / 1e6:.0f} MB "
+        f"of device memory, of which {limit / 1e6:.0f} MB may be taken; use device='cpu' or method='sampled'."
+    )
 
 
 def working_bytes(problem: Problem, rows: int) -> int:

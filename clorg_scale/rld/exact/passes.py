@@ -50,14 +50,9 @@ RESCUED_ROWS = 512
 
 @dataclass(frozen=True, kw_only=True)
 class ExactSums(PairSums):
-    """Exact sums, and how they were computed.
+    """Exact sums, (t,) rows whose r or k was summed again in float64, and the implementation that computed the tiles.
 
-    Attributes
-    ----------
-    n_rescued
-        (t,) rows whose r or k was summed again in float64.
-    kernels
-        Implementation that computed the tiles: "numba", "torch", "triton", "hopper".
+    `kernels`: "numba", "torch", "triton" or "hopper".
     """
 
     n_rescued: Integers
@@ -84,16 +79,13 @@ class Engine(Protocol):
     """Sums over all pairs of points, which are in class order.
 
     Arrays are of the library `xp`, NumPy or torch. `temperatures`: (t,) falling; `kernels`: implementation that has
-    computed the tiles so far.
+    computed the tiles so far; `scale`: factor on the distances of the points that were passed.
     """
 
     xp: Any
     temperatures: Any
     kernels: str
-
-    @property
-    def scale(self) -> float:
-        """Factor on the distances of the points that were handed in."""
+    scale: float
 
     def guess_mean_distance(self, seed: int) -> float:
         """Mean distance of random pairs, or of all where that is cheap or float64 is asked for."""
@@ -108,10 +100,12 @@ class Engine(Protocol):
         """Pass 2."""
 
     def rescue_affinities(self, mu: float, log_r: Any, sums: AffinitySums) -> tuple[AffinitySums, Any]:
-        """`sums` with inaccurate rows summed again, and whether k was accurate before."""
+        """`sums` with inaccurate rows summed again, and whether k was accurate before; all is in log space."""
+        return sums, True
 
     def spread(self, mu: float, log_r: Any, sums: AffinitySums, seed: int) -> Any:
-        """(t,) sum of B^2; None where it is to be found from the squares."""
+        """(t,) sum of B^2; None where `clorg_scale.rld.null` is to find it from the squares."""
+        return None
 
 
 class RowEngine(Protocol):
@@ -127,23 +121,10 @@ class RowEngine(Protocol):
 def exact_sums(
     engine_for: Callable[[Floats], Engine], points: ClassOrderedPoints, temperatures: Floats, seed: int
 ) -> ExactSums:
-    """Sum the affinities of every point at every temperature.
+    """Sum the affinities of every point at every temperature; refuses points that are all identical.
 
-    Parameters
-    ----------
-    engine_for
-        Makes an engine for falling temperatures.
-    points
-        The engine's points.
-    temperatures
-        (t,) T > 0.
-    seed
-        Seed of the random pairs and of the sample of rows.
-
-    Raises
-    ------
-    InputError
-        If all points are identical (mu = 0).
+    `engine_for` makes an engine of the points for falling temperatures; the seed is that of the random pairs and of the
+    sample of rows.
     """
     falling = np.argsort(-temperatures, kind="stable")
     engine = engine_for(temperatures[falling])

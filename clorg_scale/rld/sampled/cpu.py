@@ -36,8 +36,9 @@ from clorg_scale.numerics.interrupts import held_interrupts
 from clorg_scale.progress import Advance
 from clorg_scale.rld.exact.tiles_numba import TILE
 from clorg_scale.rld.points import NEAR, pair_sample
-from clorg_scale.rld.sampled.engine import HEADROOM, AffinitySums, Data, KernelSums, Round
-from clorg_scale.rld.sampled.jackknife import Jackknife, PointSums, relative_changes, variances
+from clorg_scale.rld.sampled.engine import HEADROOM, AffinitySums, Data, Engine, KernelSums, Round
+from clorg_scale.rld.sampled.jackknife import Jackknife, PointSums, relative_changes
+from clorg_scale.rld.sampled.landmarks import Drawing
 from clorg_scale.rld.sampled.mean_distance import sum_of_squares
 from clorg_scale.rld.sampled.near_field import NearRows
 from clorg_scale.rld.sampled.tile_order import BLOCK_ROWS, ROWS
@@ -48,7 +49,7 @@ from clorg_scale.rld.types import Floats, Integers
 __all__ = ["BlockEngine"]
 
 
-class BlockEngine:
+class BlockEngine(Engine):
     """The passes of sampled RLD over blocks of points; all arrays are NumPy's, (t, n) in the order of the near field.
 
     `device`: torch device of the tiles, None for the compiled loops; `ordered_map` maps the blocks.
@@ -124,10 +125,6 @@ class BlockEngine:
             yield rows, result
             advance((rows.stop - rows.start) * taken)
 
-    def spread(self, *_: Any) -> None:
-        """None: it is found from the squares."""
-        return
-
     def restore_order(self, values: Floats, factor: float = 1.0) -> Floats:
         """(t, n) in the order of the embeddings; the memory is used again."""
         values *= factor
@@ -173,9 +170,9 @@ class _Tiles:
     def tile_arguments(self, block: NearRows, n_landmarks: int) -> Iterator[TileArguments]:
         """What the loops take of a block of points; meanwhile matrix products have one thread."""
         points, n = self.points, len(block.rows)
-        sets = self.pool.drawing(n_landmarks).draw(block.start // ROWS, -(-(block.start + n) // ROWS))
+        sets = Drawing(self.pool, n_landmarks).draw(block.start // ROWS, -(-(block.start + n) // ROWS))
         X = points.rows(block.rows, space=self._memory(n))
-        skipped = block.among(ROWS, np.where(sets.columns < 0, -1, self.pool.rows[sets.columns]))
+        skipped = block.among(np.where(sets.columns < 0, -1, self.pool.rows[sets.columns]))
         near, floor = points.dtype.type(NEAR), points.dtype.type(np.sqrt(smallest_exp2(points.dtype)))
         pool = *self._pool_points, self._pool_reach
         weights, reach = _padded(sets.weights, points.dtype), block.reach.astype(points.dtype)
@@ -225,8 +222,8 @@ class _KernelPass:
         with of_all.tile_arguments(block.near, settings.n_landmarks) as tiles:
             sums = of_all.loops.landmark_sums(tiles, scales, block.shifts.astype(dtype), dtype.type(2.0**HEADROOM))
         r = block.near_sums + sums.sum(axis=2)
-        changes = relative_changes(sums, r, settings.finite_population)
-        return (np.log2(r).T + block.shifts, variances(changes)), changes
+        changes, variances = relative_changes(sums, r, settings.finite_population)
+        return (np.log2(r).T + block.shifts, variances), changes
 
 
 class _AffinityBlock(NamedTuple):

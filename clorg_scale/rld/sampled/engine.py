@@ -83,6 +83,7 @@ class Engine(Protocol):
 
     def spread(self, rates: Floats, log_r: Any, sums: AffinitySums, seed: int) -> Floats | None:
         """(t,) sum of B^2 over all pairs (`clorg_scale.rld.null`); None leaves it to be found from the squares."""
+        return None
 
     def restore_order(self, values: Any, factor: float = 1.0) -> Floats:
         """(t, n) values times `factor` in main memory and in the order of the embeddings."""

@@ -119,39 +119,22 @@ def sampled_sums(
 
     Parameters
     ----------
-    points
-        The embeddings.
-    codes
-        (n,) class codes in the order of the embeddings, -1 where unlabelled.
+    points, codes
+        The embeddings, and (n,) their class codes, -1 where unlabelled.
     near_field
         Pairs of near neighbors, in an order of points of `clorg_scale.rld.sampled.tile_order`.
-    temperatures
-        (t,) T > 0.
     target_error
         Half-width of the 95 % interval to reach.
     n_landmarks
         Approximate number of landmarks a tile; None works toward the target.
-    seed
-        Seed of the landmarks and random pairs.
     device
         torch device that does all work between the near field and the sums of each point; None takes the compiled loops
         of the CPU. With `ordered_map` the device of each worker, for the tiles of its blocks.
-    precision
-        On a device, without `ordered_map`: ``"fp16"`` (moves RLD by about 1e-5) or ``"tf32"``; None keeps the float32
-        or float64 of the points.
-    memory_limit
-        Bytes of device memory that may be taken, without `ordered_map`; None takes 90 % of what is free.
-    progress
-        Show a progress bar on stderr.
+    precision, memory_limit
+        On a device, without `ordered_map`: ``"fp16"`` (moves RLD by about 1e-5) or ``"tf32"``, None keeps the float32
+        or float64 of the points; bytes of device memory that may be taken, None takes 90 % of what is free.
     ordered_map
         Map over the blocks of points, such as that of a cluster's workers; None computes in this process.
-
-    Raises
-    ------
-    InputError
-        If all points are identical.
-    MissingDependencyError
-        If a device is named and torch is not installed.
     """
     if device is not None:
         require("torch", extra="cuda13", purpose="Sampled RLD on a GPU")
@@ -172,7 +155,7 @@ def sampled_sums(
             engine = BlockEngine(data, device, ordered_map or map)
         estimator = _Estimator(engine, data, temperatures, target_error, seed)
         wanted = PILOT if n_landmarks is None else n_landmarks
-        # Of many classes several times as many are taken as asked for, and the first round is no pilot.
+        # Of many classes several times as many are taken as asked for, and the first round is not a pilot.
         tolerance = 1.0 if pool.taken(wanted) < 2 * PILOT else VARIANCE_TOLERANCE
         for _ in range(MOST_ROUNDS):
             estimate = estimator.estimate(wanted, progress=progress)

@@ -29,7 +29,7 @@ from clorg_scale.rld.exact.launch_plan import device_limit
 from clorg_scale.rld.null import RowSample, sample_rows, spread_on_rows
 from clorg_scale.rld.points import NEAR, distances_to_all, pair_sample, random_pairs
 from clorg_scale.rld.sampled import tiles_torch
-from clorg_scale.rld.sampled.engine import HEADROOM, AffinitySums, Data, KernelSums, Round
+from clorg_scale.rld.sampled.engine import HEADROOM, AffinitySums, Data, Engine, KernelSums, Round
 from clorg_scale.rld.sampled.jackknife import Jackknife, PointSums
 from clorg_scale.rld.sampled.jackknife_torch import TorchJackknife, relative_changes
 from clorg_scale.rld.sampled.landmarks import GROUPS, Drawing
@@ -39,7 +39,7 @@ from clorg_scale.rld.sampled.tile_order import ROWS
 from clorg_scale.rld.sampled.tiles_numba import LogsAndClasses, Scales
 from clorg_scale.rld.sampled.tiles_torch import OUT_OF_MEMORY, Batch, TilePoints
 from clorg_scale.rld.temperatures import logs_or_factors
-from clorg_scale.rld.types import Floats, Integers
+from clorg_scale.rld.types import Floats
 
 __all__ = ["OUT_OF_MEMORY", "PRECISIONS", "TorchEngine"]
 
@@ -69,16 +69,8 @@ class TileOrderedPoints(DevicePoints):
             return
         yield from self.loaded(range(0, self.n, PANEL_ROWS), PANEL_ROWS)
 
-    def gathered(self, positions: Integers) -> tuple[Any, Any]:
-        """(b, d) rounded coordinates and (b,) squared norms of the points at some positions."""
-        if self._all is not None:
-            chosen = torch.as_tensor(positions, device=self.device)
-            return self._all.x[chosen], self._all.norms[chosen]
-        x = self._read(self.points.order[positions])
-        return x, x.double().square().sum(1).to(self._norm_dtype)
 
-
-class TorchEngine:
+class TorchEngine(Engine):
     """The passes of sampled RLD on one device; its arrays are (n, t) tensors in the order of the near field.
 
     `precision`: one of `PRECISIONS`, None for float32 or float64 as the points have it. `memory_limit`: bytes that may
@@ -98,7 +90,7 @@ class TorchEngine:
         self.pool_rows = torch.as_tensor(data.pool.rows, device=self.device)
         x, norms = self.points.gathered(data.pool.rows)
         self.pool = TilePoints(x, norms, self._reach(self.near_field.reach[self.pool_rows], norms))
-        self.near_landmarks = NearLandmarks(self.near_field, self.pool_rows, ROWS)
+        self.near_landmarks = NearLandmarks(self.near_field, self.pool_rows)
 
     def _on_device(self, precision: str | None, memory_limit: int | None, t: int) -> TileOrderedPoints:
         """The points on the device, all at once where they fit."""
@@ -185,7 +177,7 @@ class TorchEngine:
 
     def _batches(self, n_landmarks: int, advance: Advance) -> Iterator[Batch]:
         """All tiles with their landmarks, several at a time."""
-        drawing = self.data.pool.drawing(n_landmarks, self.device)
+        drawing = Drawing(self.data.pool, n_landmarks, self.device)
         itemsize, d = self.pool.norms.element_size(), self.points.d
         of_tile = drawing.n_landmarks * (ROWS * itemsize + d * self.pool.x.element_size())
         step = max(1, tiles_torch.BATCH_BYTES[self.device.type] // of_tile)

@@ -16,7 +16,7 @@ from clorg_scale.numerics.threads import Rows, over_rows
 from clorg_scale.rld.sampled.landmarks import GROUPS
 from clorg_scale.rld.types import Floats
 
-__all__ = ["ClassSums", "Jackknife", "PointSums", "relative_changes", "variances"]
+__all__ = ["ClassSums", "Jackknife", "PointSums", "relative_changes"]
 
 ONE = 32767
 """Changes of r without a group, e_ig (r becomes r (1 + e_ig)), are at least -1; stored as int16 in units of 1 / ONE."""
@@ -69,14 +69,9 @@ class Jackknife:
     column is by symmetry taken from the rows: w_j of it falls to j's class, the rest to all classes as their share in
     affinities across classes is.
 
-    Parameters
-    ----------
-    n_temperatures, n_classes
-        Sizes.
-    n_strata
-        Sets of tiles, which take turns, that err independently of one another; 1 where tiles do not.
-    finite_population
-        The finite-population correction, root of the share of points that a tile does not draw; multiplies all changes.
+    `n_strata`: sets of tiles, which take turns, that err independently of one another; 1 where tiles do not.
+    `finite_population`: the finite-population correction, root of the share of points that a tile does not draw;
+    multiplies all changes.
     """
 
     def __init__(self, n_temperatures: int, n_classes: int, n_strata: int, finite_population: float) -> None:
@@ -143,40 +138,31 @@ def _modularity(K: Floats, W: Floats) -> Floats:
     return np.asarray(W / two_m - ((K[:, :-1] / two_m[:, None]) ** 2).sum(axis=1))
 
 
-def relative_changes(sums: Floats, r: Floats, finite_population: float) -> npt.NDArray[np.int16]:
-    """(p, t, 16) e in units of 1 / ONE, from (p, t, 17) sums over the groups and the rest, and (p, t) r."""
-    rounded = np.empty((*r.shape, GROUPS), np.int16)
-    over_rows(_relative_changes, len(r), r.shape[1] * GROUPS, sums, r, finite_population, rounded)
-    return rounded
+def relative_changes(sums: Floats, r: Floats, finite_population: float) -> tuple[npt.NDArray[np.int16], Floats]:
+    """Changes of r without each group, from (p, t, 17) sums over the groups and the rest, and (p, t) r.
+
+    Returns
+    -------
+    (p, t, 16) int16 e in units of 1 / ONE, and (t, p) v, the relative variance of r.
+    """
+    rounded, variances = np.empty((*r.shape, GROUPS), np.int16), np.empty(r.shape[::-1])
+    over_rows(_relative_changes, len(r), r.shape[1] * GROUPS, sums, r, finite_population, (rounded, variances))
+    return rounded, variances
 
 
 @njit(nogil=True, cache=True)
-def _relative_changes(rows: Rows, sums: Any, r: Any, finite_population: Any, rounded: Any) -> None:
+def _relative_changes(rows: Rows, sums: Any, r: Any, finite_population: Any, into: tuple[Any, Any]) -> None:
+    rounded, variances = into
     for i in range(rows[0], rows[1]):
         for t in range(sums.shape[1]):
-            sampled = 0.0
+            sampled, total = 0.0, 0.0
             for g in range(GROUPS):
                 sampled += sums[i, t, g]
             for g in range(GROUPS):
                 change = finite_population * (sampled - GROUPS * sums[i, t, g]) / ((GROUPS - 1) * r[i, t])
                 rounded[i, t, g] = np.int16(np.rint(change * ONE))
-
-
-def variances(changes: npt.NDArray[np.int16]) -> Floats:
-    """(t, n) v, the relative variance of r, from (n, t, 16) e."""
-    result = np.empty((changes.shape[1], len(changes)))
-    over_rows(_variances, len(changes), changes.shape[1] * GROUPS, changes, result)
-    return result
-
-
-@njit(nogil=True, cache=True)
-def _variances(rows: Rows, changes: Any, result: Any) -> None:
-    for i in range(rows[0], rows[1]):
-        for t in range(changes.shape[1]):
-            total = 0.0
-            for g in range(GROUPS):
-                total += (changes[i, t, g] / ONE) ** 2
-            result[t, i] = SHARE * total
+                total += (rounded[i, t, g] / ONE) ** 2
+            variances[t, i] = SHARE * total
 
 
 @njit(nogil=True, cache=True)

@@ -52,7 +52,11 @@ class TorchJackknife:
         -------
         (p, t) k and w, the bias of their own r removed.
         """
-        found = [self._add(_rows(points, start, start + POINTS)) for start in range(0, len(points.k), POINTS)]
+        some = (slice(start, start + POINTS) for start in range(0, len(points.k), POINTS))
+        found = [
+            self._add(PointSums(*(array[rows] for array in points))._replace(sums=points.sums[:, rows]))
+            for rows in some
+        ]
         k, w = (torch.cat(chunks) for chunks in zip(*found, strict=True))
         return k, w
 
@@ -100,8 +104,3 @@ class TorchJackknife:
             changes_across=sums[..., 4 + 2 * GROUPS :].sum(axis=2),
         )
         return found
-
-
-def _rows(points: PointSums, start: int, stop: int) -> PointSums:
-    """Some of the points."""
-    return PointSums(*(array[start:stop] for array in points))._replace(sums=points.sums[:, start:stop])

@@ -49,14 +49,8 @@ class LandmarkPool:
     every tile and class, and they go to the groups in turn. Where the pool has only part of a class, all tiles have
     that error in common: there a point of the pool goes to the same group in every tile.
 
-    Parameters
-    ----------
-    codes
-        (n,) class codes, -1 where unlabelled.
-    size
-        Approximate number of points: half in proportion to the classes, half evenly.
-    seed
-        Seed of the order.
+    `codes`: (n,) class codes, -1 where unlabelled; `size`: approximate number of points, half in proportion to the
+    classes, half evenly.
 
     Attributes
     ----------
@@ -109,10 +103,6 @@ class LandmarkPool:
     def share(self, n_landmarks: int) -> float:
         """Smallest share of a class's points that a tile takes; 1 if it takes all points."""
         return float((self.counts(n_landmarks)[0] / self.class_sizes).min())
-
-    def drawing(self, n_landmarks: int, device: Any = None) -> Drawing:
-        """How tiles draw about `n_landmarks`: with NumPy, or with torch on a device."""
-        return Drawing(self, n_landmarks, device)
 
 
 class Drawing:

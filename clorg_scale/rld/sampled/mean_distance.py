@@ -19,21 +19,8 @@ def mean_distance(lengths: Floats, n: int, sum_of_squares: Callable[[float], flo
 
     The mean of the squares is known, 2 / (n - 1) sum |x - mean|^2, and distances are nearly linear in their squares:
     the sample's error in the squares corrects that in the distances (a control variate), which leaves a fifth of it or
-    less.
-
-    Parameters
-    ----------
-    lengths
-        Distances of random pairs.
-    n
-        Number of points.
-    sum_of_squares
-        Function from a unit of length to sum |x - mean|^2 in its squares.
-
-    Raises
-    ------
-    InputError
-        If all distances are 0.
+    less. `lengths`: distances of random pairs of n points, refused if all are 0; `sum_of_squares`: function from a unit
+    of length to sum |x - mean|^2 in its squares.
     """
     unit = positive_mean(float(lengths.max()))
     d, squared = lengths / unit, (lengths / unit) ** 2

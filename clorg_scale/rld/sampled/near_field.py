@@ -18,6 +18,7 @@ from clorg_scale.arrays import array_module, on_host
 from clorg_scale.neighbors import KNN
 from clorg_scale.numerics.compiler import njit
 from clorg_scale.numerics.threads import Rows, over_rows
+from clorg_scale.rld.sampled.tile_order import ROWS
 from clorg_scale.rld.types import Floats, Integers
 
 __all__ = ["NearField", "NearRows"]
@@ -129,21 +130,12 @@ class NearRows:
     reach: npt.NDArray[np.float32]
     n_points: int
 
-    def among(self, tile: int, landmarks: Integers) -> tuple[Integers, Integers]:
-        """Landmarks of its tile that each of the points has in its near field, or is itself.
+    def among(self, landmarks: Integers) -> tuple[Integers, Integers]:
+        """Which landmarks of its tile each of the points has in its near field, or is itself, as in a CSR matrix.
 
-        Parameters
-        ----------
-        tile
-            Points a tile.
-        landmarks
-            (b, m) the landmarks of the tiles, as points; -1 where there is none.
-
-        Returns
-        -------
-        (p + 1,), (s,) as in a CSR matrix.
+        `landmarks`: (b, m) those of the tiles, as points; -1 where there is none. Returns (p + 1,), (s,).
         """
-        starts, columns = _among(self.indptr, self.indices, (self.start, self.n_points), tile, landmarks)
+        starts, columns = _among(self.indptr, self.indices, (self.start, self.n_points), landmarks)
         return starts, columns
 
 
@@ -192,7 +184,7 @@ def _affinities(rows: Rows, pairs: _Pairs, rate: Any, logs: tuple[Any, Any], sum
 
 
 @njit(nogil=True, cache=True)
-def _among(indptr: Any, indices: Any, points: tuple[int, int], tile: Any, landmarks: Any) -> Any:
+def _among(indptr: Any, indices: Any, points: tuple[int, int], landmarks: Any) -> Any:
     """`NearRows.among`, `points`: the number of the first point and that of all points."""
     first, n_points = points
     position = np.full(n_points, -1, np.int32)
@@ -203,7 +195,7 @@ def _among(indptr: Any, indices: Any, points: tuple[int, int], tile: Any, landma
         for s in range(landmarks.shape[1]):
             if landmarks[b, s] >= 0:
                 position[landmarks[b, s]] = s
-        for i in range(b * tile, min(n, (b + 1) * tile)):
+        for i in range(b * ROWS, min(n, (b + 1) * ROWS)):
             if position[first + i] >= 0:
                 columns[size] = position[first + i]
                 size += 1

@@ -10,6 +10,7 @@ import torch
 from clorg_scale.numerics.segments import run_reduce, run_sums
 from clorg_scale.rld.exact.device_points import on_device
 from clorg_scale.rld.sampled.near_field import NearField
+from clorg_scale.rld.sampled.tile_order import ROWS
 
 __all__ = ["NearLandmarks", "TorchNearField"]
 
@@ -81,7 +82,7 @@ class TorchNearField:
 class NearLandmarks:
     """Points of a landmark pool, `pool_rows` (l,), that are near each point or the point itself: never summed."""
 
-    def __init__(self, near_field: TorchNearField, pool_rows: Any, tile_rows: int) -> None:
+    def __init__(self, near_field: TorchNearField, pool_rows: Any) -> None:
         n, device = near_field.n_points, pool_rows.device
         position_of = torch.full((n,), -1, dtype=torch.int32, device=device)
         position_of[pool_rows] = torch.arange(len(pool_rows), dtype=torch.int32, device=device)
@@ -94,11 +95,10 @@ class NearLandmarks:
         owner = torch.cat(owners)
         order = torch.argsort(owner, stable=True)
         self.owner, self.position = owner[order], torch.cat(positions)[order]
-        first_rows = torch.arange(0, n + tile_rows, tile_rows, device=device)
+        first_rows = torch.arange(0, n + ROWS, ROWS, device=device)
         self._starts = torch.searchsorted(self.owner, first_rows).tolist()
-        self.tile_rows = tile_rows
 
     def of_tiles(self, start: int, stop: int) -> tuple[Any, Any]:
         """(e,) points of the tiles start..stop, counted from the first, and (e,) positions in the pool near to them."""
         entries = slice(self._starts[start], self._starts[stop])
-        return self.owner[entries] - start * self.tile_rows, self.position[entries].long()
+        return self.owner[entries] - start * ROWS, self.position[entries].long()

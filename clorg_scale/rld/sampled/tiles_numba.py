@@ -195,20 +195,9 @@ def _skip_within_reach(d: Floats, reach: Any, reaches: Floats) -> None:
 
 
 def landmark_sums(tiles: TileArguments, scales: Scales, shifts: Floats, gain: Any) -> Floats:
-    """Pass 1 of a block of points.
+    """(p, t, 17) float64 R of a block of points, by groups and of the landmarks never left out: pass 1.
 
-    Parameters
-    ----------
-    tiles, scales
-        The block with its landmarks, and the temperatures.
-    shifts
-        (t, p) b.
-    gain
-        What a square is multiplied with to have its own b: 2^(2 b' - b).
-
-    Returns
-    -------
-    (p, t, 17) float64 R of the groups and of the landmarks never left out.
+    `shifts`: (t, p) b; `gain`: what a square is multiplied with to have its own b, 2^(2 b' - b).
     """
     n_temperatures, n_shares = len(scales.rates), shares_of(len(tiles.columns))
     sums = np.zeros((len(tiles.X), n_temperatures, GROUPS + 1))
@@ -261,19 +250,7 @@ def _gather_logs(pool: LogsAndClasses, columns: Integers, landmarks: LogsAndClas
 def landmark_affinities(
     tiles: TileArguments, scales: Scales, points: LogsAndClasses, pool: LogsAndClasses
 ) -> tuple[Floats, Floats]:
-    """Pass 2 of a block of points.
-
-    Parameters
-    ----------
-    tiles, scales
-        The block with its landmarks, and the temperatures.
-    points, pool
-        Logarithms of r and classes of the points of the block and of the pool.
-
-    Returns
-    -------
-    (2, p, t, 17) float64 sums of v a over all landmarks and over those of the point's class, and (t,) the sum of v a^2.
-    """
+    """(2, p, t, 17) float64 sums of v a over all landmarks and those of the point's class, (t,) of v a^2: pass 2."""
     n_temperatures, n_shares, dtype = len(scales.rates), shares_of(len(tiles.columns)), tiles.X.dtype
     sums = np.zeros((2, len(tiles.X), n_temperatures, GROUPS + 1))
     of_squares = np.zeros((len(tiles.columns), n_temperatures))

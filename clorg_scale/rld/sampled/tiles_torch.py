@@ -167,20 +167,10 @@ class TilePoints(NamedTuple):
 
 
 def tile_distances(points: TilePoints, landmarks: TilePoints, near: Any, *, tf32: bool = False) -> Any:
-    """Distances of b tiles to their landmarks, infinite within the reach of either end.
+    """(b, ROWS, m) distances of b tiles to their landmarks, of the dtype of the norms, infinite within either's reach.
 
-    Parameters
-    ----------
-    points, landmarks
-        ROWS points of each tile, and m landmarks.
-    near
-        Pairs below this share of the sum of their squared norms are recomputed from their coordinates.
-    tf32
-        Whether the coordinates are float32 numbers rounded to tf32, whose products tensor cores compute exactly.
-
-    Returns
-    -------
-    (b, ROWS, m) of the dtype of the norms.
+    Pairs below the share `near` of the sum of their squared norms are recomputed from their coordinates. With `tf32`
+    these are float32 numbers rounded to tf32, whose products tensor cores compute exactly.
     """
     x, y = points.x, landmarks.x
     total = points.norms[:, :, None] + landmarks.norms[:, None, :]

@@ -293,7 +293,7 @@ def text_attribute(item: Any, name: str) -> str:
 
     Returns
     -------
-    Empty where there is none, or it is no text.
+    Empty where there is none, or it is not text.
     """
     try:
         value = item.attrs[name]

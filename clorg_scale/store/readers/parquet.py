@@ -25,7 +25,7 @@ _BATCH_BYTES = 256 << 20
 """Rows of lists so long that fewer of them are read at once."""
 
 _BITS = {"BOOLEAN": 1, "INT64": 64, "INT96": 96, "DOUBLE": 64}
-"""Of a value of each physical type; 32 for the others: the indices of strings take that, at least."""
+"""Bits of a value of each physical type; 32 for the others: the indices of strings take at least that."""
 
 
 def contents(path: Path) -> Contents:
