@@ -49,7 +49,7 @@ class Filter:
         """p(S) v by the recurrence T_j+1(x) = 2 x T_j(x) - T_j-1(x)."""
         slope, shift = 2 / (1 + self.edge), (1 - self.edge) / (1 + self.edge)
         before = vector.reshape(-1)
-        last = slope * (matrix @ before) + shift * before
+        last: npt.NDArray[np.float64] = slope * (matrix @ before) + shift * before
         for _ in range(self.degree - 1):
             following = matrix @ last
             following *= 2 * slope
