@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import clorg_scale as cs
 from clorg_scale.affinity import AffinityGraph
 from clorg_scale.errors import InputError
-from clorg_scale.spectrum import decomposition, lanczos_pylibraft, lanczos_scipy
+from clorg_scale.spectrum import chebyshev, decomposition, lanczos_pylibraft, lanczos_scipy
 from clorg_scale.spectrum.normalized import NotConvergedError, check_pairs, normalized_affinity
 
 
@@ -276,3 +276,31 @@ def test_failure_on_the_gpu_falls_back_or_is_said(failure, monkeypatch):
     assert found.method.startswith("SciPy")
     with pytest.raises(InputError, match=r"pylibraft 26.10.00.*use device='cpu'"):
         cs.spectrum(graph, 10, device="cuda")
+
+
+def test_polynomial_keeps_the_largest_eigenvalues_and_their_vectors(monkeypatch):
+    """Rings of nearly equal size, each linked weakly to the next: many eigenvalues close to 1."""
+    monkeypatch.setattr(chebyshev, "SMALLEST", 1000)
+    size, n = 80, 16
+    rings = disjoint(*[ring(size + i % 3) for i in range(n)]).to_scipy().tolil()
+    firsts = np.cumsum([0] + [size + i % 3 for i in range(n - 1)])
+    rings[firsts[:-1], firsts[1:]] = rings[firsts[1:], firsts[:-1]] = 0.02
+    graph = AffinityGraph.from_scipy(sp.csr_array(rings.tocsr()))
+    matrix, _ = normalized_affinity(graph)
+    values = np.linalg.eigvalsh(matrix.toarray())[::-1]
+    chosen = chebyshev.filter_for(matrix, 12, np.random.default_rng(0))
+    assert chosen is not None
+    assert chosen.degree > 4
+    assert 0.9 < chosen.edge <= values[11]  # no Ritz value exceeds its eigenvalue
+    # p(S) v against its definition, at eigenvectors of a dense part.
+    part = normalized_affinity(ring(300))[0]
+    roots, vectors = np.linalg.eigh(part.toarray())
+    scaled = (2 * roots + 1 - chosen.edge) / (1 + chosen.edge)
+    expected = np.polynomial.chebyshev.chebval(scaled, [0] * chosen.degree + [1])
+    np.testing.assert_allclose(chosen.product(part, vectors[:, -1]), expected[-1] * vectors[:, -1], atol=1e-9)
+    np.testing.assert_allclose(chosen.product(part, vectors[:, 7]), expected[7] * vectors[:, 7], atol=1e-9)
+
+    found = cs.spectrum(graph, 12)
+    assert "ARPACK" in found.method
+    np.testing.assert_allclose(found.eigenvalues, values[:12], atol=1e-9)
+    assert found.residuals.max() < 1e-7
