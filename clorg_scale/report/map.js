@@ -16,7 +16,7 @@ async function drawMaps() {
     m.canvas = html("canvas", { role: "img", tabindex: "0", "aria-label": `Map of ${m.p.n.toLocaleString("en")} points of ${m.a.name}. Arrow keys move it, plus and minus zoom, 0 shows all, Enter tells of the point in the middle. The tables of classes and pairs hold its content.` }, null, frame);
     m.overlay = html("canvas", { class: "overlay", "aria-hidden": "true" }, null, frame);
     m.context = m.canvas.getContext("2d", { willReadFrequently: !webgl, alpha: false });  // opaque: moving it costs no blending
-    m.painter = webgl ? new WebglPoints(m.canvas, m.context, webgl, `map ${m.i}`, m.p) : new Raster(m.canvas, m.context);
+    m.painter = webgl ? new WebglPoints(m.canvas, m.context, webgl, `map ${m.i}`, m.p) : new Raster(m.canvas, m.context, m.p.n);
     const high = m.p.size;
     m.box = { x: m.p.left + high / 2, y: m.p.bottom + high / 2, size: high * 1.06 };
     m.anchors = {};
@@ -68,7 +68,7 @@ async function drawMaps() {
     for (const m of maps) m.table = tableOf(m);
   };
 
-  const plain = html("p", { class: "note", hidden: "" }, "This browser offers no WebGL: the page itself draws the same points, pixel by pixel. Maps of very many points move less smoothly.", section);
+  const plain = html("p", { class: "note", hidden: "" }, "Drawn without WebGL, which this browser does not offer or is slow at: the same points, pixel by pixel. Maps of very many move less smoothly.", section);
   const sayPlain = () => { plain.hidden = false; };
   if (!webgl) sayPlain();
 
@@ -88,12 +88,16 @@ async function drawMaps() {
     m.height = Math.round(width * (several ? 0.86 : width < 500 ? 1 : 0.62));
     m.canvas.style.height = m.overlay.style.height = m.height + "px";
     const ratio = moving ? 1 : Math.min(2, devicePixelRatio || 1), { X, Y, scale } = project(m), step = m.p.size / STEPS;
-    if (webgl && webgl.lost && m.painter instanceof WebglPoints) { m.painter = new Raster(m.canvas, m.context); sayPlain(); }
-    m.painter.resize(Math.round(width * ratio), Math.round(m.height * ratio));
-    m.painter.draw({
+    const options = {
       xs: m.p.xs, ys: m.p.ys, codes: codesOf(m), table: m.table, scale: scale * step * ratio, left: X(m.p.left) * ratio, top: Y(m.p.bottom) * ratio,
-      radius: radiusOf(m) * ratio, ground: theme.ground, every: moving ? Math.ceil(m.p.n / MOST_MOVING) : 1, boosted: m.selected || null,
-    });
+      radius: radiusOf(m) * ratio, ground: theme.ground, every: moving ? m.painter.every(MOST_MOVING) : 1, boosted: m.selected || null,
+    };
+    const size = [Math.round(width * ratio), Math.round(m.height * ratio)], plainly = () => { m.painter = new Raster(m.canvas, m.context, m.p.n); sayPlain(); };
+    m.painter.resize(...size);
+    if (m.painter instanceof WebglPoints && !m.painter.last && m.painter.tooSlow(options)) webgl.lost = true;
+    const stale = () => m.painter instanceof WebglPoints && webgl.lost;
+    if (!stale()) m.painter.draw(options);
+    if (stale()) { plainly(); m.painter.resize(...size); m.painter.draw(options); }
     drawNames(m, ratio);
     slide(m, 0, 0);
     m.canvas.dataset.drawn = `${state.by}:${state.chosen.join(",")}`;

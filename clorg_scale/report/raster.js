@@ -1,4 +1,4 @@
-// Points as pixels where a browser offers no WebGL (else webgl.js). Each point adds its color, weighted by the share of the pixel it
+// Points as pixels where a browser offers no WebGL or a slow one (else webgl.js). Each point adds its color, weighted by the share of the pixel it
 // covers, and a pixel shows the mean: what is dense looks dense, and nothing depends on the order in which points are drawn.
 
 function stamp(radius, width) {  // pixels of a disc: their places from its middle, and the share of each that is covered
@@ -13,9 +13,11 @@ function stamp(radius, width) {  // pixels of a disc: their places from its midd
 }
 
 class Raster {
-  constructor(canvas, context) {
-    this.canvas = canvas;
-    this.context = context;
+  constructor(canvas, context, n) {
+    [this.canvas, this.context, this.n] = [canvas, context, n];
+  }
+  every(most) {  // each so manieth point is drawn while the map moves
+    return Math.ceil(this.n / most);
   }
   resize(width, height) {
     if (this.image && this.image.width === width && this.image.height === height) return;

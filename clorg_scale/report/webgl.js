@@ -2,6 +2,7 @@
 // models, one after another, into their canvases: browsers grant few contexts to a page.
 
 const THIN = 0.12, FULL = 0.85;  // opacity of a point among very many, and of one that stands alone
+const IN_TIME = 8, TOO_SLOW = 1500;  // milliseconds: of a frame while the map moves, and of all points where the raster is better
 const BEHIND = 0.3;  // of that, for a point that was not chosen
 
 async function openWebgl() {  // null where the browser offers none
@@ -12,17 +13,18 @@ async function openWebgl() {  // null where the browser offers none
       type: "webgl", adapters: [DeckGl.webgl2Adapter], createCanvasContext: { canvas, autoResize: false, useDevicePixels: false },
       webgl: { preserveDrawingBuffer: true, antialias: false, depth: false, stencil: false },
     });
-    const deck = await new Promise((resolve, reject) => {
-      const made = new DeckGl.Deck({ device, controller: false, views: [], layers: [], onLoad: () => resolve(made), onError: reject });
-    });
-    deck.animationLoop.stop();  // maps are drawn when they change
-    return new Webgl(canvas, device, deck);
+    const webgl = new Webgl(canvas, device);
+    await webgl.start();
+    return webgl;
   } catch {
     return null;
   }
 }
 
-const DISCS = `layout(std140) uniform discsUniforms { float size; float opacity; } discs;`;
+const DISCS = `layout(std140) uniform discsUniforms {
+  float size;
+  float opacity;
+} discs;`;
 const pointLayer = () => class extends DeckGl.Layer {  // discs of one size; one vertex each, not an instance: software GL draws instances one by one
   static layerName = "Points";
   static defaultProps = { getPosition: { type: "accessor", value: null }, getFillColor: { type: "accessor", value: null }, radius: 1 };
@@ -61,12 +63,19 @@ const pointLayer = () => class extends DeckGl.Layer {  // discs of one size; one
 };
 
 class Webgl {
-  constructor(canvas, device, deck) {
-    [this.canvas, this.surface, this.deck, this.layers, this.lost] = [canvas, device.canvasContext, deck, new Map(), false];
+  constructor(canvas, device) {
+    [this.canvas, this.device, this.surface, this.layers, this.lost] = [canvas, device, device.canvasContext, new Map(), false];
     this.PointLayer = pointLayer();
     canvas.addEventListener("webglcontextlost", () => { this.lost = true; });
   }
-  draw(id, layers, { width, height, x, y, scale }) {  // x, y: steps in the middle; scale: pixels of a step
+  async start() {
+    await new Promise((resolve, reject) => {
+      const onError = error => { this.lost = true; reject(error); };  // also later: a driver may refuse what it took at first
+      this.deck = new DeckGl.Deck({ device: this.device, controller: false, views: [], layers: [], onLoad: resolve, onError });
+    });
+    this.deck.animationLoop.stop();  // maps are drawn when they change
+  }
+  draw(id, layers, { width, height, x, y, scale }, timed) {  // x, y: steps in the middle; scale: pixels of a step
     [this.surface.cssWidth, this.surface.cssHeight] = [width, height];
     this.surface.setDrawingBufferSize(width, height);
     this.layers.set(id, layers);
@@ -76,21 +85,35 @@ class Webgl {
       layers: [...this.layers.values()].flat(),
       layerFilter: ({ layer, viewport }) => layer.props.map === viewport.id,
     });
+    const start = performance.now();
     this.deck.animationLoop.redraw();  // all of a frame at once, also where none is due
+    if (!timed) return 0;
+    this.device.gl.readPixels(0, 0, 1, 1, 6408, 5121, new Uint8Array(4));  // waits for the last pixel
+    return performance.now() - start;
   }
 }
 
 class WebglPoints {  // of one map; as a Raster
   constructor(canvas, context, webgl, id, p) {
     [this.canvas, this.context, this.webgl, this.id, this.order] = [canvas, context, webgl, id, shuffled(p.n)];
-    this.crowd = crowdOf(p);
+    [this.crowd, this.pace] = [crowdOf(p), 0];  // pace: milliseconds that all points take
+  }
+  every(most) {  // each so manieth point is drawn while the map moves
+    return Math.max(Math.ceil(this.order.length / most), Math.ceil(this.pace / IN_TIME));
+  }
+  tooSlow(options) {  // as a sample tells: software GL
+    const { length } = this.order, every = Math.ceil(length / 60000);
+    if (every < 4) return false;
+    this.draw({ ...options, every, timed: false });  // what is made once
+    this.draw({ ...options, every, timed: true });
+    return this.pace > TOO_SLOW;
   }
   resize(width, height) {
     if (this.canvas.width !== width || this.canvas.height !== height) [this.canvas.width, this.canvas.height] = [width, height];
   }
   draw(options) {
     this.last = options;
-    const { scale, left, top, every = 1 } = options, { radius } = options, { width, height } = this.canvas;
+    const { scale, left, top, every = 1, timed = every === 1 } = options, { radius } = options, { width, height } = this.canvas;
     this.sort(options);
     const covering = 1 + Math.max(1, Math.PI * radius * radius) * (this.crowd - 1) / (256 * scale) ** 2;  // points on a pixel where a point is
     const opacity = Math.min(FULL, Math.max(THIN, 1 - 0.05 ** (1 / covering)));
@@ -98,7 +121,8 @@ class WebglPoints {  // of one map; as a Raster
       id: `${this.id} ${name}`, map: this.id, data: { length: Math.ceil(n / every), attributes }, radius, opacity: name === "behind" ? BEHIND * opacity : opacity,
       coordinateSystem: "cartesian", parameters: { depthCompare: "always", depthWriteEnabled: false },
     }));
-    this.webgl.draw(this.id, layers, { width, height, x: (width / 2 - left) / scale, y: (top - height / 2) / scale, scale });
+    const took = this.webgl.draw(this.id, layers, { width, height, x: (width / 2 - left) / scale, y: (top - height / 2) / scale, scale }, timed);
+    if (timed) this.pace = took * every;
     this.copy();
   }
   show() {  // the points alone, as they were drawn last
