@@ -212,9 +212,10 @@ def test_points_are_drawn_with_webgl_and_where_there_is_none(browser, tmp_path):
         browser.find_element("css selector", "[data-tool=names]").click()
         script = f"const f = () => {{{COVERED}}}; setTimeout(() => arguments[0](f()), 300)"
         covered.append(np.array(browser.execute_async_script(script)))
-    with_webgl, without = covered
+    with_webgl, without = (cells.reshape(36, 60) for cells in covered)
+    near = np.any([np.roll(without, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)
     assert 0.02 < with_webgl.mean() < 0.7
-    assert (with_webgl & ~without).sum() <= 5  # the same places; a point alone is paler
+    assert not (with_webgl & ~near).any()  # the same places; a point alone is paler
     assert with_webgl.sum() > 0.5 * without.sum()
 
 
