@@ -119,38 +119,36 @@ function drawStudies() {
 
 // ---- classes and communities ----------------------------------------------------------------------------------
 
-const MOST_ROWS = 50, MOST_COLUMNS = 24;
+const MOST_ROWS = 50, MOST_COLUMNS = 100, LEAST_CELL = 11;
 
 function drawCommunities() {
   const models = modelsShown("communities", drawCommunities), parents = figures(chart("communities"), models.map(a => several ? a.name : `${a.communities.sizes.length.toLocaleString("en")} communities`));
   for (const [at, a] of models.entries()) {
-    if (a.classes.length <= MOST_ROWS) communityMatrix(parents[at], a); else communityTable(parents[at], a, analyses.indexOf(a));
+    if (a.classes.length <= MOST_ROWS && a.communities.sizes.length <= MOST_COLUMNS) communityMatrix(parents[at], a); else communityTable(parents[at], a, analyses.indexOf(a));
   }
 }
-function communityMatrix(figure, a) {  // columns: the communities that hold most of these classes, the others together where there are more
-  const counts = a.communities.class_by_community, nm = a.communities.sizes.length, totals = counts.map(row => row.reduce((x, y) => x + y, 0) || 1);
-  const weight = m => counts.reduce((sum, row, c) => sum + row[m] / totals[c], 0), all = [...Array(nm).keys()];
-  const columns = nm <= MOST_COLUMNS ? all : all.sort((p, q) => weight(q) - weight(p) || p - q).slice(0, MOST_COLUMNS).sort((p, q) => p - q);
-  const rest = nm > columns.length, shares = counts.map((row, c) => columns.map(m => row[m] / totals[c]));
-  if (rest) shares.forEach(row => row.push(Math.max(0, 1 - row.reduce((x, y) => x + y, 0))));
+function communityMatrix(figure, a) {  // wider than its card where there are many communities: it scrolls in its frame
+  const counts = a.communities.class_by_community, n = a.communities.sizes.length, totals = counts.map(row => row.reduce((x, y) => x + y, 0) || 1);
+  const shares = counts.map((row, c) => row.map(count => count / totals[c]));
   const rows = a.classes.map((_, c) => c), home = c => shares[c].indexOf(Math.max(...shares[c]));
   rows.sort((p, q) => home(p) - home(q) || shares[q][home(q)] - shares[p][home(p)]);
-  const n = columns.length + (rest ? 1 : 0), W = widthOf(figure, 96 + 30 * n), narrow = W < NARROW, letters = narrow ? 12 : 17;
-  const left = 14 + 7.2 * Math.min(letters, Math.max(...a.classes.map(name => name.length))), size = (W - left - 2) / n;
+  const fitting = widthOf(figure, 96 + 30 * n), letters = fitting < NARROW ? 12 : 17, left = 14 + 7.2 * Math.min(letters, Math.max(...a.classes.map(name => name.length)));
+  const W = Math.max(fitting, Math.ceil(left + 2 + LEAST_CELL * n)), size = (W - left - 2) / n;
   const cells = rows.flatMap(c => shares[c].map((share, m) => ({ c, m, share })));
-  const which = m => m === columns.length ? `the other ${(nm - columns.length).toLocaleString("en")} communities` : `community ${columns[m]} (${a.communities.sizes[columns[m]].toLocaleString("en")} points)`;
-  const every = Math.max(1, Math.ceil(20 / size)), ticks = columns.map((_, m) => m).filter(m => m % every === 0).concat(rest && size > 18 ? [columns.length] : []);
-  const tell = ({ c, m, share }) => `${a.classes[c]}\n${(share * 100).toFixed(1)} % in ${which(m)}`;
-  const root = drawing(figure, `Share of each class in each community${several ? `, ${a.name}` : ""}`, {
+  const every = Math.max(1, Math.ceil(20 / size)), ticks = [...Array(n).keys()].filter(m => m % every === 0);
+  const tell = ({ c, m, share }) => `${a.classes[c]}\n${(share * 100).toFixed(1)} % in community ${m} (${a.communities.sizes[m].toLocaleString("en")} points)`;
+  const title = `Share of each class in each community${several ? `, ${a.name}` : ""}`;
+  const frame = W > fitting ? html("div", { class: "wide-frame", tabindex: "0", role: "group", "aria-label": `${title}: scrolls sideways` }, null, figure) : figure;
+  const root = drawing(frame, title, {
     width: W, height: 6 + rows.length * (rows.length > 20 ? 16 : 24) + 44, marginLeft: left, marginRight: 2, marginTop: 6, marginBottom: 44,
     x: { type: "band", domain: [...Array(n).keys()], padding: 0 }, y: { type: "band", domain: rows, padding: 0 }, opacity: { domain: [0, 1], range: [0.05, 1] },
     marks: [
       Plot.cell(cells, telling(cells, tell, { x: "m", y: "c", fill: "rgb(var(--heat))", fillOpacity: { value: "share", scale: true }, insetRight: 1.5, insetBottom: 1.5, rx: 2, className: "cells" })),
       Plot.axisY({ tickSize: 0, tickPadding: 8, label: null, tickFormat: c => clip(a.classes[c], letters) }),
-      below(ticks, `community, numbered by size${rest && !narrow ? "; last column: the rest" : ""}`, { tickFormat: m => m === columns.length ? "rest" : String(columns[m]) }),
+      below(ticks, "community, numbered by size", { tickFormat: String }),
     ],
   });
-  root.style.maxWidth = `${W}px`;
+  root.style[W > fitting ? "width" : "maxWidth"] = `${W}px`;
 }
 function communityTable(figure, a, i) {  // of many classes: what each community is made of
   const counts = a.communities.class_by_community, table = newTable(figure, ["community", "points", "classes", "largest class", "others"]);

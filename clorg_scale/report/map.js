@@ -3,10 +3,11 @@
 const MOST_COLORED = 10, MOST_NAMES = 36, MOST_MOVING = 300000;
 let mapRows = () => [], pointAtRow = () => {}, chooseClass = () => {};
 
-function drawMaps() {
+async function drawMaps() {
   const maps = unpackMaps().map((p, i) => ({ a: analyses[i], p, i })).filter(m => m.p.n);
   const section = document.getElementById("map");
   if (!maps.length) { section.hidden = true; return; }
+  const webgl = await openWebgl();
   const state = { by: "density", chosen: [], names: true, lasso: false, marked: -1 };
   for (const m of maps) {
     const figure = html("figure", {}, null, chart("map"));
@@ -14,7 +15,8 @@ function drawMaps() {
     const frame = m.frame = html("div", { class: "frame" }, null, figure);
     m.canvas = html("canvas", { role: "img", tabindex: "0", "aria-label": `Map of ${m.p.n.toLocaleString("en")} points of ${m.a.name}. Arrow keys move it, plus and minus zoom, 0 shows all, Enter tells of the point in the middle. The tables of classes and pairs hold its content.` }, null, frame);
     m.overlay = html("canvas", { class: "overlay", "aria-hidden": "true" }, null, frame);
-    m.raster = new Raster(m.canvas);
+    m.context = m.canvas.getContext("2d", { willReadFrequently: !webgl, alpha: false });  // opaque: moving it costs no blending
+    m.painter = webgl ? new WebglPoints(m.canvas, m.context, webgl, `map ${m.i}`, m.p) : new Raster(m.canvas, m.context, m.p.n);
     const high = m.p.size;
     m.box = { x: m.p.left + high / 2, y: m.p.bottom + high / 2, size: high * 1.06 };
     m.anchors = {};
@@ -66,6 +68,10 @@ function drawMaps() {
     for (const m of maps) m.table = tableOf(m);
   };
 
+  const plain = html("p", { class: "note", hidden: "" }, "Drawn without WebGL, which this browser does not offer or is slow at: the same points, pixel by pixel. Maps of very many move less smoothly.", section);
+  const sayPlain = () => { plain.hidden = false; };
+  if (!webgl) sayPlain();
+
   // ---- drawing -------------------------------------------------------------------------------------------------------
 
   function project(m) {
@@ -82,18 +88,23 @@ function drawMaps() {
     m.height = Math.round(width * (several ? 0.86 : width < 500 ? 1 : 0.62));
     m.canvas.style.height = m.overlay.style.height = m.height + "px";
     const ratio = moving ? 1 : Math.min(2, devicePixelRatio || 1), { X, Y, scale } = project(m), step = m.p.size / STEPS;
-    m.raster.resize(Math.round(width * ratio), Math.round(m.height * ratio));
-    m.raster.draw({
+    const options = {
       xs: m.p.xs, ys: m.p.ys, codes: codesOf(m), table: m.table, scale: scale * step * ratio, left: X(m.p.left) * ratio, top: Y(m.p.bottom) * ratio,
-      radius: radiusOf(m) * ratio, ground: theme.ground, every: moving ? Math.ceil(m.p.n / MOST_MOVING) : 1, boosted: m.selected || null,
-    });
+      radius: radiusOf(m) * ratio, ground: theme.ground, every: moving ? m.painter.every(MOST_MOVING) : 1, boosted: m.selected || null,
+    };
+    const size = [Math.round(width * ratio), Math.round(m.height * ratio)], plainly = () => { m.painter = new Raster(m.canvas, m.context, m.p.n); sayPlain(); };
+    m.painter.resize(...size);
+    if (m.painter instanceof WebglPoints && !m.painter.last && m.painter.tooSlow(options)) webgl.lost = true;
+    const stale = () => m.painter instanceof WebglPoints && webgl.lost;
+    if (!stale()) m.painter.draw(options);
+    if (stale()) { plainly(); m.painter.resize(...size); m.painter.draw(options); }
     drawNames(m, ratio);
     slide(m, 0, 0);
     m.canvas.dataset.drawn = `${state.by}:${state.chosen.join(",")}`;
     drawOverlay(m);
   }
   function drawNames(m, ratio = m.canvas.width / m.canvas.clientWidth) {  // on the points themselves: a second picture over them would be moved with them
-    const { X, Y, width, height } = project(m), g = m.raster.context;
+    const { X, Y, width, height } = project(m), g = m.context;
     g.setTransform(ratio, 0, 0, ratio, 0, 0);
     for (const name of namesOf(m, X, Y, width, height)) {
       g.font = `${name.strong ? 700 : 600} ${name.size}px ${theme.font}`;
@@ -190,7 +201,7 @@ const MOST_CIRCLES = 20000;
 function mapPicture(m, { project, codesOf, drawNames }, namesOf) {  // as it is colored and zoomed now: circles, or the pixels of many points
   const { X, Y, width: W, height: H } = project(m), root = svg("svg", { viewBox: `0 0 ${W} ${H}` });
   if (m.p.n > MOST_CIRCLES) {
-    m.raster.show();  // the names are texts
+    m.painter.show();  // the names are texts
     svg("image", { href: m.canvas.toDataURL("image/png"), width: W, height: H }, root);
     drawNames(m);
   } else {

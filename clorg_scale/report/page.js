@@ -15,7 +15,7 @@ function redrawCharts() {
 }
 drawCharts();
 if (!pageData.steps) { drawClasses(); drawPairs(); }
-drawMaps();
+await drawMaps();
 drawImages();
 document.querySelectorAll("[data-swatch]").forEach(node => swatch(node, Number(node.dataset.swatch)));
 makeStaticTables();

@@ -33,12 +33,15 @@ NAMED = 3
 """Models that the title of a comparison names."""
 
 SCRIPTS = (
+    "deck.gl/deck.min.js",
     "models.js",
     "tables.js",
     "charts.js",
     "classes.js",
     "trajectory.js",
+    "points.js",
     "raster.js",
+    "webgl.js",
     "map.js",
     "map_tools.js",
     "images.js",

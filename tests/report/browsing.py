@@ -6,6 +6,13 @@ import time
 
 import pytest
 
+SCRIPTS = [
+    "<script>planted=1</script>", "</script><script>planted=1</script>", "<img src=x onerror=planted=1>",
+    '"><svg onload=planted=1>', "' onmouseover='planted=1' x='", "javascript:planted=1",
+    "<iframe srcdoc='<script>parent.planted=1</script>'>", "<!--<script>planted=1//-->",
+    "\u2028</title></style><body onload=planted=1>", "${planted=1}{{ 7 * 7 }}{% raw %}",
+]  # fmt: skip
+
 
 def chromium(profile, *, downloads=None):
     """A browser that logs its console and its requests, and saves what is downloaded in a folder."""
@@ -16,7 +23,8 @@ def chromium(profile, *, downloads=None):
         pytest.skip("Chromium and its driver are not installed (apt-get install chromium chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    flags = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+    flags = "headless=new no-sandbox use-gl=angle use-angle=swiftshader enable-unsafe-swiftshader disable-quic "
+    flags += "no-first-run disable-background-networking "
     flags += "disable-component-update disable-sync hide-scrollbars window-size=1280,1000"
     for flag in flags.split():
         options.add_argument(f"--{flag}")
@@ -37,12 +45,17 @@ def is_drawn(browser):
     return False
 
 
+def console_of(browser):
+    """What stands in the console since the last call, but for what a driver says of its speed."""
+    return [entry for entry in browser.get_log("browser") if "GL Driver Message" not in entry["message"]]
+
+
 def opened(browser, path):
     """The page, drawn, with its console and its requests since the last one (the browser's own pages left out)."""
     browser.get_log("browser"), browser.get_log("performance")
     browser.get(path.as_uri())
     assert is_drawn(browser)
-    console = browser.get_log("browser")
+    console = console_of(browser)
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     return console, [url for url in requests if not url.startswith(("file:", "data:", "blob:", "chrome:"))]
@@ -61,3 +74,28 @@ def saved(browser, downloads, card, form):
             return path.read_bytes()
         time.sleep(0.1)
     raise AssertionError(f"{path.name} was not downloaded")
+
+
+def opens_and_runs_none(browser, page, *, n_images=0):
+    """Open a page in whose texts scripts are planted, use it, and see that none ran or became an element."""
+    console, requests = opened(browser, page)
+    assert (console, requests) == ([], [])
+    for selector in (
+        "#classes thead button",
+        "#classes tbody button",
+        "[data-by=class]",
+        "[data-by=community]",
+        "summary",
+    ):
+        for node in browser.find_elements("css selector", selector)[:3]:
+            browser.execute_script("arguments[0].click()", node)
+    browser.execute_script(
+        "for (const node of document.querySelectorAll('svg *, td, th, canvas'))"
+        " for (const kind of ['pointermove', 'pointerover', 'focusin'])"
+        " node.dispatchEvent(new PointerEvent(kind, { bubbles: true }))"
+    )
+    assert browser.execute_script("return typeof planted") == "undefined"
+    assert len(browser.find_elements("css selector", "script")) == 3
+    assert not browser.find_elements("css selector", "iframe, [onload], [onerror], [onmouseover]")
+    assert len(browser.find_elements("css selector", "img")) == n_images
+    assert console_of(browser) == []

@@ -6,7 +6,7 @@ import json
 from xml.etree import ElementTree
 
 import pytest
-from browsing import opened, saved
+from browsing import SCRIPTS, opened, opens_and_runs_none, saved
 from records import HOSTILE
 
 from clorg_scale.report.curves import Panel, render_curves
@@ -45,6 +45,17 @@ def test_each_curve_is_where_its_numbers_are(browser, downloads, tmp_path, logar
     assert [float(row["b"]) for row in rows] == panels[0].curves["b"]
     drawn = ElementTree.fromstring(saved(browser, downloads, "panel-1", "svg"))
     assert "7,000" in [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.browser
+def test_scripts_in_titles_and_names_do_not_run(browser, tmp_path):
+    panels = [Panel(f"{text} {i}", {text: [0.1, 0.2, 0.3], "b": [0.3, 0.2, 0.1]}) for i, text in enumerate(SCRIPTS)]
+    path = tmp_path / "page.html"
+    facts = {"title": SCRIPTS[0], "x_title": SCRIPTS[1], "kind": SCRIPTS[2], "facts": SCRIPTS[3]}
+    path.write_text(render_curves(XS, panels, **facts), encoding="utf-8")
+    opens_and_runs_none(browser, path)
+    titles = [node.text for node in browser.find_elements("css selector", "section.card h2")]
+    assert [title.split() for title in titles[: len(panels)]] == [panel.title.split() for panel in panels]
 
 
 @pytest.mark.browser

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from browsing import is_drawn, opened, saved
+from browsing import SCRIPTS, is_drawn, opened, opens_and_runs_none, saved
 from records import record
 
 import clorg_scale as cs
@@ -205,3 +205,22 @@ def test_many_stand_beside_the_page(browser, tmp_path, monkeypatch):
     browser.get(page.as_uri())
     assert is_drawn(browser)
     assert "The file a page_images.js" in browser.find_element("id", "images").text
+
+
+@pytest.mark.browser
+def test_scripts_in_paths_and_labels_of_images_do_not_run(browser, tmp_path):
+    """Folders, files, the image folder itself and the classes are called after scripts."""
+    names = [text.replace("/", "\u2044") for text in SCRIPTS]
+    folder = tmp_path / f"{names[2]}"
+    for row in range(N):
+        place = folder / f"{row // 40} {names[row % len(names)]}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{row:03} {names[row % len(names)]}.png").write_bytes(encoded(row))
+    analysis = replace(with_neighbors(), name=SCRIPTS[0], classes=[*SCRIPTS])
+    page = write_report(analysis, tmp_path / "report.html", images=folder)
+    opened(browser, page)
+    n_images = len(browser.find_elements("css selector", "#images img"))
+    assert n_images > 20
+    opens_and_runs_none(browser, page, n_images=n_images)
+    shown = browser.find_element("id", "images").text
+    assert sum(text.split()[0][:12] in shown for text in SCRIPTS) > 5

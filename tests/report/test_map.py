@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from browsing import is_drawn, opened
+from browsing import SCRIPTS, is_drawn, opened, opens_and_runs_none
 from records import record
 
 import clorg_scale as cs
@@ -185,6 +185,40 @@ def test_search_finds_classes_and_rows(browser, tmp_path):
     assert [button.text for button in chosen] == ["class 4", "class 7"]
 
 
+COVERED = """
+const canvas = document.querySelector('#map canvas'), copy = document.createElement('canvas');
+const wide = copy.width = 60, high = copy.height = 36, context = copy.getContext('2d');
+context.drawImage(canvas, 0, 0, wide, high);
+const { data } = context.getImageData(0, 0, wide, high), ground = [...data.slice(0, 3)];
+return Array.from({ length: wide * high }, (_, i) => ground.some((v, c) => Math.abs(v - data[4 * i + c]) > 12));
+"""
+
+
+@pytest.mark.browser
+def test_points_are_drawn_with_webgl_and_where_there_is_none(browser, tmp_path):
+    page = write_report(with_all_points(), tmp_path / "report.html")
+    missing = "const kinds = HTMLCanvasElement.prototype, own = kinds.getContext;"
+    missing += "kinds.getContext = function (kind, ...more)"
+    missing += " { return kind.startsWith('webgl') ? null : own.call(this, kind, ...more); }"
+    covered = []
+    for script in ("", missing):
+        planted = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        try:
+            console, requests = opened(browser, page)
+        finally:
+            browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", planted)
+        assert (console, requests) == ([], [])
+        assert ("Drawn without WebGL" in browser.find_element("id", "map").text) == bool(script)
+        browser.find_element("css selector", "[data-tool=names]").click()
+        script = f"const f = () => {{{COVERED}}}; setTimeout(() => arguments[0](f()), 300)"
+        covered.append(np.array(browser.execute_async_script(script)))
+    with_webgl, without = (cells.reshape(36, 60) for cells in covered)
+    near = np.any([np.roll(without, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)
+    assert 0.02 < with_webgl.mean() < 0.7
+    assert not (with_webgl & ~near).any()  # the same places; a point alone is paler
+    assert with_webgl.sum() > 0.5 * without.sum()
+
+
 def marked(browser):
     """Whether each map shows a ring around a point."""
     return browser.execute_script(
@@ -209,14 +243,6 @@ def test_a_point_is_marked_on_the_maps_of_all_models(browser, tmp_path):
     assert marked(browser) == [False, False]
     ActionChains(browser).move_to_element(browser.find_element("css selector", f"[data-row='{row}'] td")).perform()
     assert marked(browser) == [True, True]
-
-
-SCRIPTS = [
-    "<script>planted=1</script>", "</script><script>planted=1</script>", "<img src=x onerror=planted=1>",
-    '"><svg onload=planted=1>', "' onmouseover='planted=1' x='", "javascript:planted=1",
-    "<iframe srcdoc='<script>parent.planted=1</script>'>", "<!--<script>planted=1//-->",
-    "\u2028</title></style><body onload=planted=1>", "${planted=1}{{ 7 * 7 }}{% raw %}",
-]  # fmt: skip
 
 
 def planted(value, scripts):
@@ -266,26 +292,3 @@ def test_scripts_in_every_text_do_not_run(browser, tmp_path):
     for page in pages:
         opens_and_runs_none(browser, page)
     assert next(numbers) > 600  # texts that a script stood in
-
-
-def opens_and_runs_none(browser, page):
-    console, requests = opened(browser, page)
-    assert (console, requests) == ([], [])
-    for selector in (
-        "#classes thead button",
-        "#classes tbody button",
-        "[data-by=class]",
-        "[data-by=community]",
-        "summary",
-    ):
-        for node in browser.find_elements("css selector", selector)[:3]:
-            browser.execute_script("arguments[0].click()", node)
-    browser.execute_script(
-        "for (const node of document.querySelectorAll('svg *, td, th, canvas'))"
-        " for (const kind of ['pointermove', 'pointerover', 'focusin'])"
-        " node.dispatchEvent(new PointerEvent(kind, { bubbles: true }))"
-    )
-    assert browser.execute_script("return typeof planted") == "undefined"
-    assert len(browser.find_elements("css selector", "script")) == 3
-    assert not browser.find_elements("css selector", "iframe, img, [onload], [onerror], [onmouseover]")
-    assert browser.get_log("browser") == []

@@ -266,3 +266,23 @@ def test_findings_are_computed():
     assert "densest in “b”" in text
     assert "near neighbors (T = 0.05) in “a”" in text
     assert "both ends" in comparison_headline({"a": with_rld((0.6, 0.8)), "b": with_rld((0.5, 0.7))})
+
+
+@pytest.mark.browser
+def test_all_communities_stand_in_the_matrix(browser, tmp_path):
+    """None is summed up with others, and a matrix that is wider than its card scrolls in a frame, not the page."""
+    opened(browser, write_report(record(n_communities=60), tmp_path / "report.html"))
+    assert len(browser.find_elements("css selector", "#communities .cells > *")) == 10 * 60
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    )
+    opened(browser, tmp_path / "report.html")
+    wide, shown, page = browser.execute_script(
+        "const f = document.querySelector('#communities .wide-frame');"
+        " return [f.scrollWidth, f.clientWidth, document.documentElement.scrollWidth]"
+    )
+    assert wide > 60 * 11
+    assert (shown < 390, page) == (True, 390)
+    opened(browser, write_report(record(n_communities=130), tmp_path / "report.html"))
+    rows = browser.find_elements("css selector", "#communities tbody tr")
+    assert len(rows) == 130
