@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.counted import counted
 from clorg_scale.distributed import Map
 from clorg_scale.errors import InputError
 from clorg_scale.numerics.exp2 import smallest_exp2
@@ -105,7 +106,7 @@ def _panel_rows(points: ClassOrderedPoints, n_temperatures: int, memory_limit: i
     if least > memory_limit:
         raise InputError(
             f"The memory limit of {memory_limit / 1e6:.0f} MB is too small for exact RLD of {n} points "
-            f"with {d} features; at least {-(-least // 1_000_000)} MB are needed."
+            f"with {counted(d, 'feature')}; at least {-(-least // 1_000_000)} MB are needed."
         )
     return rows
 
