@@ -317,5 +317,5 @@ def _decoded(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
 
 def _wrong_number(n_labels: int, n_points: int, name: str) -> str:
     """Say how many labels there are, and how many are needed."""
-    are = f"is 1 {name.removesuffix('s')}" if n_labels == 1 else f"are {n_labels} {name}"
+    are = f"is 1 {name.replace('labels', 'label', 1)}" if n_labels == 1 else f"are {n_labels} {name}"
     return f"There {are}, but {n_points} embeddings; one label per row is needed."

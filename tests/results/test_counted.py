@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import clorg_scale as cs
+from clorg_scale.arrays import encode_labels
 from clorg_scale.counted import counted, numbered
 from clorg_scale.errors import InputError
 
@@ -33,6 +34,8 @@ def test_sentences_about_one_of_a_kind():
     y = np.arange(30) % 2
     with pytest.raises(InputError, match=r"There is 1 label, but 30 embeddings"):
         cs.rld(X, y[:1])
+    with pytest.raises(InputError, match=r"There is 1 label in y.npy, but 30 embeddings"):
+        encode_labels(y[:1], 30, name="labels in y.npy")
     assert repr(cs.knn(X, 1)).find("1 neighbor of 30 points") >= 0
     X[4] = 0
     with pytest.raises(InputError, match=r"1 zero vector \(row 4\)"):
