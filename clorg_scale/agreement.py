@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays import UNLABELLED, is_unlabelled, label_array
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError
 
 __all__ = ["Agreement", "agreement"]
@@ -50,7 +51,9 @@ def agreement(labels_a: Any, labels_b: Any, *, unlabelled: int | str | None = UN
     """
     a, b = (label_array(labels) for labels in (labels_a, labels_b))
     if len(a) != len(b):
-        raise InputError(f"The labelings have {len(a)} and {len(b)} points; they must be of the same points.")
+        raise InputError(
+            f"The labelings have {len(a)} and {counted(len(b), 'point')}; they must be of the same points."
+        )
     both = ~(is_unlabelled(a, unlabelled) | is_unlabelled(b, unlabelled))
     if not both.any():
         raise InputError("No point is labeled in both labelings.")

@@ -22,6 +22,7 @@ from clorg_scale.arrays import (
     to_unit_range,
     within_device_memory,
 )
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import KNN
 from clorg_scale.numerics.compiler import njit
@@ -223,7 +224,8 @@ def calinski_harabasz(embeddings: Any, labels: Any, *, unlabelled: int | str | N
     n, n_classes = int(counts.sum()), len(counts)
     if n <= n_classes:
         raise InputError(
-            f"Calinski-Harabasz needs more labeled points than classes; there are {n} points in {n_classes} classes."
+            f"Calinski-Harabasz needs more labeled points than classes; there are {n} points in "
+            f"{counted(n_classes, 'class')}."
         )
     embeddings, offset, _ = to_unit_range(embeddings)
     offset = column_means(embeddings) if offset is None else offset

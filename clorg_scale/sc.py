@@ -15,6 +15,7 @@ from clorg_scale.affinity import AffinityGraph, affinity_graph
 from clorg_scale.affinity.construction import Weighting
 from clorg_scale.arrays import UNLABELLED, Array, Device
 from clorg_scale.communities import communities
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError, require
 from clorg_scale.neighbors import knn
 from clorg_scale.neighbors.result import Metric
@@ -143,7 +144,7 @@ def leiden(
         adjacency = _adjacency(adata, neighbors_key, obsp)
     graph = AffinityGraph.from_scipy(adjacency)
     if graph.n_nodes != adata.n_obs:
-        raise InputError(f"The graph has {graph.n_nodes} nodes, the AnnData {adata.n_obs} observations.")
+        raise InputError(f"The graph has {graph.n_nodes} nodes, the AnnData {counted(adata.n_obs, 'observation')}.")
     found = communities(graph, method=method, resolution=resolution, seed=random_state, device=device)
     adata.obs[key_added] = pandas.Categorical.from_codes(found.labels, [str(i) for i in range(len(found.sizes))])
     adata.uns[key_added] = {

@@ -8,6 +8,7 @@ import numpy as np
 
 from clorg_scale.affinity.scaling import inverse_roots, scaled_weights
 from clorg_scale.arrays import Array, array_module, on_host
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def _check_anndata(graph: AffinityGraph, adata: Any, kind: Any, use_rep: str | N
     if not isinstance(adata, kind):
         raise InputError(f"The graph is written into an AnnData, not into a {type(adata).__name__}.")
     if adata.n_obs != graph.n_nodes:
-        raise InputError(f"The AnnData has {adata.n_obs} observations, the graph {graph.n_nodes} nodes.")
+        raise InputError(f"The AnnData has {counted(adata.n_obs, 'observation')}, the graph {graph.n_nodes} nodes.")
     if use_rep is not None and use_rep != "X" and use_rep not in adata.obsm:
         raise InputError(f"use_rep={use_rep!r} is not in the AnnData's obsm; it has {sorted(adata.obsm)}.")
 

@@ -14,6 +14,7 @@ from clorg_scale.affinity.scaling import sums_of_rows
 from clorg_scale.affinity.storage import is_graph_folder, open_folder, write_folder
 from clorg_scale.affinity.symmetrize import row_numbers
 from clorg_scale.arrays import Array, array_module, on_host
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.result import KNN
 from clorg_scale.results.result import Columns, Result
@@ -183,7 +184,7 @@ class AffinityGraph(Result):
         return {"source": rows[once], "target": columns[once], "weight": on_host(self.weights)[once]}
 
     def _line(self) -> str:
-        return f"{self.n_nodes:,} nodes, {self.n_edges:,} edges"
+        return f"{counted(self.n_nodes, 'node')}, {counted(self.n_edges, 'edge')}"
 
     def _shown(self) -> Columns:
         return {"": list(self.to_dict()), "value": list(self.to_dict().values())}

@@ -26,6 +26,7 @@ from clorg_scale.arrays import (
 from clorg_scale.arrays.gpu import brought_to
 from clorg_scale.arrays.normalize import normalize_within
 from clorg_scale.communities.detection import Method as CommunityMethod
+from clorg_scale.counted import counted, numbered
 from clorg_scale.errors import InputError
 from clorg_scale.probes.comparison import joint_codes
 from clorg_scale.results.plain import build
@@ -297,11 +298,10 @@ def _check_directions(points: Array) -> None:
     ]
     found = xp.concatenate(zero)
     if len(found):
-        listed = ", ".join(str(int(row)) for row in found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")
-        what = "a zero vector" if len(found) == 1 else f"{len(found)} zero vectors"
+        listed = numbered("row", found[:_LISTED].tolist(), len(found))
         raise InputError(
-            f"The embeddings hold {what} (row{'s' * (len(found) > 1)} {listed}), which the cosine neighbors of "
-            "class homogeneity do not allow; remove these rows and their labels."
+            f"The embeddings hold {counted(len(found), 'zero vector')} ({listed}), which the cosine neighbors of class "
+            "homogeneity do not allow; remove them and their labels."
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from clorg_scale.analysis.inputs import Inputs
 from clorg_scale.analysis.probing import HELD_OUT, VARIED
+from clorg_scale.counted import counted
 from clorg_scale.layout import memory_needed as layout_memory
 from clorg_scale.neighbors import memory as neighbor_memory
 from clorg_scale.neighbors.shared import width_with_share
@@ -95,17 +96,17 @@ def memory_needed(
         f"RLD of {n} points": rld_memory.memory_needed(
             (n, d), data.points.dtype, n_temperatures=n_temperatures, method=method, k=k
         ),
-        f"Searching {sizes.chi_k} neighbors of {sizes.n_asked} points": neighbor_memory.memory_needed(
+        f"Searching {counted(sizes.chi_k, 'neighbor')} of {sizes.n_asked} points": neighbor_memory.memory_needed(
             n, d, sizes.chi_k, sizes.n_asked
         ),
-        f"Searching {sizes.table} neighbors of {n} points": neighbor_memory.memory_needed(n, d, sizes.table),
+        f"Searching {counted(sizes.table, 'neighbor')} of {n} points": neighbor_memory.memory_needed(n, d, sizes.table),
     }
     if map_points:
         what = f"The map of {min(map_points, n)} points"
         needs[what] = layout_memory(n, d, map_points, perplexity=perplexity)
     if data.test is not None:
         n += len(data.test)
-        what = f"Searching {sizes.with_test} neighbors of {n} points"
+        what = f"Searching {counted(sizes.with_test, 'neighbor')} of {n} points"
         needs[what] = neighbor_memory.memory_needed(n, d, sizes.with_test)
     return needs
 

@@ -10,6 +10,7 @@ from clorg_scale.arrays.adoption import as_array
 from clorg_scale.arrays.blocks import row_slices
 from clorg_scale.arrays.device import Array, array_module
 from clorg_scale.arrays.frames import holds_vectors, stack_vectors
+from clorg_scale.counted import numbered
 from clorg_scale.errors import InputError
 
 __all__ = ["ColumnRange", "as_embeddings", "column_means", "column_range"]
@@ -116,10 +117,9 @@ def column_range(embeddings: Array, *, name: str = "embeddings") -> ColumnRange:
             total += sums
             low, high = xp.minimum(low, block.min(axis=0)), xp.maximum(high, block.max(axis=0))
     if n_bad:
-        listed = ", ".join(map(str, bad)) + (", ..." if n_bad > len(bad) else "")
         raise InputError(
-            f"The {name} hold NaN or infinite values in {n_bad} of {embeddings.shape[0]} rows (rows {listed}); remove "
-            "or repair these rows."
+            f"The {name} hold NaN or infinite values in {n_bad} of {embeddings.shape[0]} rows "
+            f"({numbered('row', bad, n_bad)}); remove or repair {'it' if n_bad == 1 else 'these rows'}."
         )
     if not bool(xp.isfinite(total).all()):
         feature = int(xp.flatnonzero(~xp.isfinite(total))[0])

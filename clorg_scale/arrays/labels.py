@@ -91,9 +91,7 @@ def encode_labels(
     """
     if isinstance(labels, ClassLabels):
         if len(labels.codes) != n_points:
-            raise InputError(
-                f"There are {len(labels.codes)} {name}, but {n_points} embeddings; one label per row is needed."
-            )
+            raise InputError(_wrong_number(len(labels.codes), n_points, name))
         return labels
     classes, codes = _classes(label_array(labels, n_points, name=name), unlabelled)
     encoded = ClassLabels(codes, classes)
@@ -203,7 +201,7 @@ def label_array(labels: Any, n_points: int | None = None, *, name: str = "labels
             "(of one-hot rows take argmax(axis=1))."
         )
     if n_points is not None and len(array) != n_points:
-        raise InputError(f"There are {len(array)} {name}, but {n_points} embeddings; one label per row is needed.")
+        raise InputError(_wrong_number(len(array), n_points, name))
     if array.dtype.kind in "OT":
         array = _object_labels(array, name)
     if array.dtype.kind == "f":
@@ -315,3 +313,9 @@ def _decoded(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
         return np.char.decode(array, "utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"The {name} are byte strings that are not UTF-8: {error}.") from error
+
+
+def _wrong_number(n_labels: int, n_points: int, name: str) -> str:
+    """Say how many labels there are, and how many are needed."""
+    are = f"is 1 {name.replace('labels', 'label', 1)}" if n_labels == 1 else f"are {n_labels} {name}"
+    return f"There {are}, but {n_points} embeddings; one label per row is needed."

@@ -14,6 +14,7 @@ from clorg_scale.arrays.embeddings import column_means
 from clorg_scale.arrays.memory import at_least, in_bytes, parse_memory
 from clorg_scale.arrays.scale import computing_dtype
 from clorg_scale.arrays.spool import gather_blocks
+from clorg_scale.counted import numbered
 from clorg_scale.errors import InputError
 
 __all__ = ["Normalized", "normalize_rows", "normalize_within"]
@@ -123,8 +124,7 @@ def _unit_blocks(embeddings: Array, xp: Any, name: str) -> Iterator[Array]:
 
 
 def _without_direction(name: str, count: int, rows: list[int]) -> str:
-    listed = ", ".join(map(str, rows)) + (", ..." if count > len(rows) else "")
     return (
-        f"The {name} hold zero vectors, or vectors too short to have a direction in float64 (rows {listed}), which "
-        "cannot be normalized; remove them, or do without normalization."
+        f"The {name} hold zero vectors, or vectors too short to have a direction in float64 "
+        f"({numbered('row', rows, count)}), which cannot be normalized; remove them, or do without normalization."
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from clorg_scale.arrays.memory import available_memory, in_bytes
 from clorg_scale.arrays.zarr_chunks import count_stored_chunks, grid_shape
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError
 
 __all__ = ["check_written"]
@@ -58,8 +59,8 @@ def _check_hdf5(dataset: Any, name: str) -> None:
         n_chunks, n_there = prod(grid_shape(dataset.shape, dataset.chunks)), dataset.id.get_num_chunks()
     if n_there >= n_chunks:
         return
-    counted = _counted(n_chunks - n_there, n_chunks)
-    sentence = f"{counted} of the {name} were never written and would be read as {dataset.fillvalue!s}"
+    missing = _missing(n_chunks - n_there, n_chunks)
+    sentence = f"{missing} of the {name} were never written and would be read as {dataset.fillvalue!s}"
     if dataset.ndim == 1 and properties.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
         warnings.warn(f"{sentence}, the fill value chosen for them.", stacklevel=2)
         return
@@ -74,14 +75,15 @@ def _check_zarr(array: Any, name: str) -> None:
         return
     if found.unknown_shards:
         warnings.warn(
-            f"{found.unknown_shards} shards of the {name} have an index in an encoding that is not known here; chunks "
+            f"{counted(found.unknown_shards, 'shard')} of the {name} {'has' if found.unknown_shards == 1 else 'have'} "
+            "an index in an encoding that is not known here; chunks "
             f"missing in them would be read as {array.fill_value!s}.",
             stacklevel=2,
         )
     if found.n_stored >= found.n_chunks:
         return
-    counted = _counted(found.n_chunks - found.n_stored, found.n_chunks)
-    sentence = f"{counted} of the {name} are not there and would be read as {array.fill_value!s}"
+    missing = _missing(found.n_chunks - found.n_stored, found.n_chunks)
+    sentence = f"{missing} of the {name} are not there and would be read as {array.fill_value!s}"
     if array.fill_value is None or (array.ndim > 1 and found.empty_rows):
         raise InputError(
             f"{sentence}; write the store again (where the values are right, with "
@@ -103,7 +105,7 @@ def _check_chunk_size(chunks: tuple[int, ...], itemsize: int, name: str) -> None
         )
 
 
-def _counted(n_missing: int, n_chunks: int) -> str:
+def _missing(n_missing: int, n_chunks: int) -> str:
     """Begin the sentence."""
     if n_chunks == 1:
         return "The data"

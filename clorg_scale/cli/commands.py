@@ -34,6 +34,7 @@ from clorg_scale.cli.options import (
     read_unlabelled,
 )
 from clorg_scale.cli.output import printable
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def _print_analysis(result: Analysis) -> None:
     """Print the results of an analysis, and the time and memory of its stages."""
     from clorg_scale.report.findings import normalization
 
-    size = f"{result.n_points:,} points of {result.n_features:,} features"
+    size = f"{result.n_points:,} points of {counted(result.n_features, 'feature')}"
     size += ", normalized to length 1" if result.settings.get("normalize") else ", not normalized"
     beside = f", {result.n_unlabelled:,} unlabelled" if result.n_unlabelled else ""
     print(f"{printable(result.name)}: {size}{beside}, {len(result.classes)} classes\n")

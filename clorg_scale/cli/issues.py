@@ -26,6 +26,7 @@ from clorg_scale.cli.options import (
     watch_points,
 )
 from clorg_scale.cli.output import printable
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,27 +116,27 @@ def _print_issues(found: Issues) -> None:
     print(f"{found.n_points:,} points in {len(found.classes):,} classes", end="")
     print(f", {counts['unlabelled']:,} of them unlabelled\n" if counts["unlabelled"] else "\n")
     _print_rows(
-        f"{counts['label_issues']:,} label issues: another class is as probable as it is for its own points",
+        f"{counted(counts['label_issues'], 'label issue')}: another class is as probable as it is for its own points",
         found.label_issues,
         {"index": "row", "given_label": "label", "suggested_label": "suggested", "label_score": "label score"},
     )
-    sets = counts["near_duplicate_sets"]
     _print_rows(
-        f"{counts['near_duplicates']:,} near-duplicates in {sets:,} set{'' if sets == 1 else 's'}",
+        f"{counted(counts['near_duplicates'], 'near-duplicate')} in {counted(counts['near_duplicate_sets'], 'set')}",
         found.near_duplicates,
         {"set": "set", "index": "row", "label": "label", "distance": "nearest"}
         | ({"in_test": "test"} if found.test_given is not None else {}),
     )
     if found.test_given is not None:
+        leaked = counts["test_points_in_train"]
         _print_rows(
-            f"{counts['test_points_in_train']:,} of {len(found.test_given):,} test points have a near-duplicate among "
-            "the points: leakage",
+            f"{leaked:,} of {len(found.test_given):,} test points {'has' if leaked == 1 else 'have'} a near-duplicate "
+            "among the points: leakage",
             found.leaks,
             {"test_index": "test row", "index": "row", "test_label": "test label", "label": "label"}
             | {"distance": "distance"},
         )
     _print_rows(
-        f"{counts['outliers']:,} outliers",
+        counted(counts["outliers"], "outlier"),
         found.outliers,
         {"index": "row", "label": "label", "outlier_factor": "local factor", "isolation": "isolation"},
     )

@@ -20,6 +20,7 @@ from clorg_scale.cli.image_options import (
 )
 from clorg_scale.cli.options import AllowExternal, DeviceName, Out, Seed, read_labeled
 from clorg_scale.cli.output import printable
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError, require
 from clorg_scale.progress import stage_progress
 
@@ -103,7 +104,7 @@ def study_of_seeds(
         rows = _run(settings, "seed", folder, device)
         from clorg_scale.studies.trainings import summarize
 
-        print(f"\n{printable(name)}, {seeds} seeds")
+        print(f"\n{printable(name)}, {counted(seeds, 'seed')}")
         summary = summarize(rows).items()
         _print_rows([{"measure": measure, "mean": mean, "deviation": spread} for measure, (mean, spread) in summary])
 

@@ -21,6 +21,7 @@ from clorg_scale.cli.options import (
     read_named,
 )
 from clorg_scale.cli.output import printable
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError
 
 __all__: list[str] = []
@@ -118,8 +119,8 @@ def _checkpoints(given: list[Path]) -> dict[str, Path]:
             paths = [path for path in paths if path.name != "checkpoint.pt"]
         if len(paths) < 2:
             raise InputError(
-                f"{folder} holds embeddings of {len(paths)} checkpoints, and a trajectory needs 2 or more; train with "
-                "--keep-embeddings, or give the embeddings of each checkpoint."
+                f"{folder} holds embeddings of {counted(len(paths), 'checkpoint')}, and a trajectory needs 2 or more; "
+                "train with --keep-embeddings, or give the embeddings of each checkpoint."
             )
     names = [path.name if path.is_dir() else path.stem for path in paths]
     if len(set(names)) < len(names):

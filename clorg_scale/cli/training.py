@@ -25,6 +25,7 @@ from clorg_scale.cli.image_options import (
 )
 from clorg_scale.cli.options import Dask, DeviceName, Out, Seed
 from clorg_scale.cli.output import printable
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError, require
 
 PUBLISHED_SIZE = 224
@@ -242,7 +243,10 @@ def embed(
             progress=True,
             client=client,
         )
-    print(f"{len(stored.embeddings):,} embeddings of {stored.embeddings.shape[1]} features: {printable(out)}")
+    print(
+        f"{counted(len(stored.embeddings), 'embedding')} of {counted(stored.embeddings.shape[1], 'feature')}: "
+        f"{printable(out)}"
+    )
 
 
 def _require_torch(purpose: str) -> None:
@@ -264,7 +268,6 @@ def _print_epoch(epoch: Any) -> None:
 def _report_skipped(images: Any) -> None:
     """Print how many images were left out, and their names."""
     if images.skipped:
-        many = len(images.skipped) > 1
-        print(f"Left out {len(images.skipped):,} image{'s' * many} that cannot be read:", file=sys.stderr)
+        print(f"Left out {counted(len(images.skipped), 'image')} that cannot be read:", file=sys.stderr)
         for path in images.skipped:
             print(f"  {path}", file=sys.stderr)

@@ -15,6 +15,7 @@ from clorg_scale.affinity import AffinityGraph
 from clorg_scale.arrays import Device, array_module, resolve_device
 from clorg_scale.arrays.gpu import OutOfDeviceMemoryError
 from clorg_scale.communities.modularity import class_weights
+from clorg_scale.counted import counted
 from clorg_scale.distributed import device_of_workers
 from clorg_scale.errors import InputError
 from clorg_scale.results.result import Columns, Result
@@ -70,7 +71,8 @@ class Communities(Result):
 
     def _line(self) -> str:
         return (
-            f"{len(self.sizes):,} communities of {len(self.labels):,} nodes, modularity {self.modularity:.4f}; "
+            f"{counted(len(self.sizes), 'community', plural='communities')} of {counted(len(self.labels), 'node')}, "
+            f"modularity {self.modularity:.4f}; "
             f"{self.method}, resolution {self.resolution:g}"
         )
 

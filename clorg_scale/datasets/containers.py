@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.counted import counted
 from clorg_scale.datasets.image_tables import is_saved_data_set, read_image_tables, saved_files
 from clorg_scale.datasets.packed import Members, PackedImages
 from clorg_scale.datasets.tar_shards import read_tar_shards
@@ -197,7 +198,7 @@ def _coded(
                 f"{MOST_CLASSES - 1:,}."
             )
         if names is not None and largest >= len(names):
-            raise InputError(f"The labels of {path} go up to {largest}, but it names {len(names)} classes.")
+            raise InputError(f"The labels of {path} go up to {largest}, but it names {counted(len(names), 'class')}.")
         seen = max([largest, *(int(label) for label in known if label is not None)])
         return codes, names or [str(number) for number in range(min(seen, MOST_CLASSES) + 1)]
     first = sorted({str(label) for label in known if label is not None})

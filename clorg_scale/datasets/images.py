@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.counted import counted
 from clorg_scale.datasets.decoding import decode_square
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
@@ -237,7 +238,8 @@ def _check_labels(labels: npt.NDArray[np.int64], classes: list[str], name: str) 
     """Refuse labels without a name; -1 is none."""
     if len(labels) and (labels.min() < -1 or labels.max() >= len(classes)):
         raise InputError(
-            f"The labels of {name} go from {labels.min()} to {labels.max()}, but it names {len(classes)} classes."
+            f"The labels of {name} go from {labels.min()} to {labels.max()}, but it names "
+            f"{counted(len(classes), 'class')}."
         )
 
 

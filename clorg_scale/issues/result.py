@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.counted import counted
 from clorg_scale.issues.duplicates import Duplicates
 from clorg_scale.results.result import Columns, Result
 from clorg_scale.results.stored import beside
@@ -263,9 +264,9 @@ class Issues(Result):
     def _line(self) -> str:
         found = self.counts()
         return (
-            f"{self.n_points:,} points: {found['label_issues']:,} label issues, "
-            f"{found['near_duplicates']:,} near-duplicates in {found['near_duplicate_sets']:,} sets, "
-            f"{found['outliers']:,} outliers"
+            f"{self.n_points:,} points: {counted(found['label_issues'], 'label issue')}, "
+            f"{counted(found['near_duplicates'], 'near-duplicate')} in {counted(found['near_duplicate_sets'], 'set')}, "
+            f"{counted(found['outliers'], 'outlier')}"
         )
 
     def _tables(self) -> dict[str, Callable[[], Columns]]:

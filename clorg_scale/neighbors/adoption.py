@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.metric import Metric, distance_dtype, id_dtype
 from clorg_scale.neighbors.ranking import sort_rows
@@ -40,7 +41,7 @@ def clean_table(indices: Any, distances: Any, metric: Metric, n_points: int | No
     n = len(ids) if n_points is None else whole_number("n_points", n_points, 1)
     owners = xp.arange(n) if queries is None else xp.asarray(_converted(queries, np.int64))
     if owners.shape != (len(ids),):
-        raise InputError(f"The k-NN table has {len(ids)} rows, but {len(owners)} points need one each.")
+        raise InputError(f"The k-NN table has {counted(len(ids), 'row')}, but {len(owners)} points need one each.")
     if metric != "inner_product" and bool((keys < -1e-5).any()):
         raise InputError(f"The k-NN table holds negative distances, which {metric} distances cannot be.")
     ids, keys, dropped = _without_invalid(ids, keys, owners, n)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clorg_scale.arrays import array_module
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.memory import Budget, flat_bytes, index_bytes, indexed_bytes, search_budget
 from clorg_scale.neighbors.points import Points
@@ -88,7 +89,7 @@ def choose_index(demand: Demand, index: str, worker_device: str, what: str | Non
             "index='partitioned' cuts the points into groups of near ones, which inner products need not be; use "
             "index='flat' or 'ivf', or metric='cosine'."
         )
-    return name, _divide(demand, name, f"Searching {demand.k} neighbors {what or f'with index {name!r}'}")
+    return name, _divide(demand, name, f"Searching {counted(demand.k, 'neighbor')} {what or f'with index {name!r}'}")
 
 
 def automatic_index(points: Points, k: int, device: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from clorg_scale.arrays import Array, array_module, column_means, row_block, row_slices
 from clorg_scale.arrays.mapped import location_or_array
+from clorg_scale.counted import counted, numbered
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.metric import Metric, distance_dtype
 from clorg_scale.numerics.compiled import divided_rows, has_compiled_path, row_lengths
@@ -219,15 +220,15 @@ def _refuse_short_vectors(lengths: Array, name: str) -> None:
     xp = array_module(lengths)
     if (rows := xp.flatnonzero(lengths == 0)).size:
         raise InputError(
-            f"The {name} hold {int(rows.size)} zero vectors (rows {_listed(rows)}), which have no direction for the "
-            "cosine; remove them or use metric='euclidean'."
+            f"The {name} hold {counted(int(rows.size), 'zero vector')} ({_listed(rows)}), without a direction for the "
+            "cosine; remove such rows or use metric='euclidean'."
         )
     if (rows := xp.flatnonzero(lengths < SHORTEST)).size:
         raise InputError(
-            f"The {name} hold {int(rows.size)} vectors shorter than {SHORTEST:.1e} (rows {_listed(rows)}), of whose "
-            "direction float64 has lost digits; multiply all embeddings by a common factor, or remove these rows."
+            f"The {name} hold {counted(int(rows.size), 'vector')} shorter than {SHORTEST:.1e} ({_listed(rows)}), of "
+            "whose direction float64 has lost digits; multiply all embeddings by a common factor, or remove such rows."
         )
 
 
 def _listed(rows: Array) -> str:
-    return ", ".join(str(int(row)) for row in rows[:5]) + (", ..." if rows.size > 5 else "")
+    return numbered("row", rows[:5].tolist(), int(rows.size))

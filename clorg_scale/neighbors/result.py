@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from clorg_scale.arrays import Array, array_module, on_host
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError
 from clorg_scale.neighbors.metric import Metric, check_metric
 from clorg_scale.results.result import Columns, Result
@@ -66,7 +67,7 @@ class KNN(Result):
             )
         rows = self.n_points if self.queries is None else len(self.queries)
         if shape[0] != rows:
-            raise InputError(f"The k-NN table has {shape[0]} rows, but {rows} points need one each.")
+            raise InputError(f"The k-NN table has {counted(shape[0], 'row')}, but {rows} points need one each.")
         if shape[1] < 1:
             raise InputError("The k-NN table has no column; k must be at least 1.")
 
@@ -172,7 +173,8 @@ class KNN(Result):
 
     def _line(self) -> str:
         recall = "" if self.measured_recall is None else f", recall {self.measured_recall:.4g}"
-        return f"{self.k} neighbors of {len(self.indices):,} points, {self.metric}, index {self.index!r}{recall}"
+        listed = f"{counted(self.k, 'neighbor')} of {counted(len(self.indices), 'point')}"
+        return f"{listed}, {self.metric}, index {self.index!r}{recall}"
 
     def _shown(self) -> Columns:
         return {"": list(self.to_dict()), "value": list(self.to_dict().values())}

@@ -9,7 +9,17 @@ from typing import Any
 
 from clorg_scale.errors import require
 
-__all__ = ["COLUMN", "clipped", "drawing", "group_colors", "legend_above", "model_colors", "new_figure"]
+__all__ = [
+    "COLUMN",
+    "MOST_TOLD_APART",
+    "clipped",
+    "drawing",
+    "group_colors",
+    "group_markers",
+    "legend_above",
+    "model_colors",
+    "new_figure",
+]
 
 COLUMN = 85 / 25.4
 """Width of a figure in inches: a column of most journals."""
@@ -19,8 +29,14 @@ HEIGHT = 60 / 25.4
 _MODELS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colors, without the yellow that is pale on paper."""
 
-_GROUPS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#555555")
-"""Paul Tol's muted colors, and a gray."""
+_GROUPS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#000000")
+"""Paul Tol's muted colors, and black: with a gray, color-blind readers confuse the wine red."""
+
+GROUP_MARKERS = ("o", "^")
+"""Of the first groups, as many as there are colors, and of the next."""
+
+MOST_TOLD_APART = len(_GROUPS) * len(GROUP_MARKERS)
+"""Groups with a color and marker of their own."""
 
 GRAY = "#777777"
 
@@ -91,8 +107,13 @@ def model_colors(n: int) -> list[str]:
 
 
 def group_colors(n: int) -> list[str]:
-    """Colors of classes or communities."""
-    return [_GROUPS[i] if n <= len(_GROUPS) else _on_circle(i, n) for i in range(n)]
+    """Colors of classes or communities: ten, which come again with another marker; of very many groups, hues."""
+    return [_GROUPS[i % len(_GROUPS)] if n <= MOST_TOLD_APART else _on_circle(i, n) for i in range(n)]
+
+
+def group_markers(n: int) -> list[str]:
+    """Markers of classes or communities."""
+    return [GROUP_MARKERS[i // len(_GROUPS)] if n <= MOST_TOLD_APART else GROUP_MARKERS[0] for i in range(n)]
 
 
 def legend_above(axes: Any, most_columns: int) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from clorg_scale.arrays import free_device_memory
 from clorg_scale.arrays.memory import in_bytes
+from clorg_scale.counted import counted
 from clorg_scale.probes.discriminant import Moments, class_moments, discriminant_weights
 from clorg_scale.probes.memory import Allowance, memory_allowed
 from clorg_scale.probes.regularization import (
@@ -163,7 +164,7 @@ class _Fitting:
             allowance = Allowance(free_device_memory(), "free memory of the GPU")
         n, d = len(self.labeled), self.n_features
         needed, points = memory_needed(n, d, self.n_classes, self.block_rows), 4 * n * d
-        what = f"The linear probe of {n} points, {d} features and {self.n_classes} classes"
+        what = f"The linear probe of {n} points, {counted(d, 'feature')} and {self.n_classes} classes"
         allowance.check(what, needed, "raise the limit, or lower batch_size")
         room = points < CACHED_SHARE * allowance.bytes and needed + points <= allowance.bytes
         cached = room and (self.n_classes < CHEAP_TO_READ or points < SMALL)

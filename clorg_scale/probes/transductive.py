@@ -109,8 +109,8 @@ def training_codes(
     if len(absent):
         listed = ", ".join(repr(encoded.names[code].item()) for code in absent[:5])
         raise InputError(
-            f"{len(absent)} of {len(encoded.names)} classes have no training node ({listed}"
-            f"{', ...' if len(absent) > 5 else ''}); add some to train_mask, or label these nodes -1."
+            f"{len(absent)} of {len(encoded.names)} classes {'has' if len(absent) == 1 else 'have'} no training node "
+            f"({listed}{', ...' if len(absent) > 5 else ''}); add some to train_mask, or label their nodes -1."
         )
     return ClassLabels(codes, encoded.names)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from clorg_scale.counted import counted
+
 if TYPE_CHECKING:
     from clorg_scale.analysis.record import AnalysisRecord
     from clorg_scale.probes.result import ProbeResult
@@ -71,7 +73,8 @@ def findings(analysis: AnalysisRecord) -> list[str]:
         )
     found = analysis.communities
     sentences.append(
-        f"{found.method.capitalize()} finds {found.n_communities:,} communities of modularity {found.modularity:.2f}; "
+        f"{found.method.capitalize()} finds {counted(found.n_communities, 'community', plural='communities')} of "
+        f"modularity {found.modularity:.2f}; "
         f"the class labels reach {found.class_modularity:.2f} on the same graph (agreement NMI {found.nmi:.2f})."
     )
     if analysis.probes:

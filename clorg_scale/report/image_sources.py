@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.counted import counted
 from clorg_scale.datasets.decoding import decode_square
 from clorg_scale.datasets.folders import IMAGE_ENDINGS, read_class_folders
 from clorg_scale.datasets.idx import read_idx
@@ -64,8 +65,8 @@ def open_images(path: str | Path, n_points: int) -> ImageSource:
         )
     if len(source) != n_points:
         raise InputError(
-            f"{path} holds {len(source):,} images, but there are {n_points:,} points; give the images of these points, "
-            "in their order."
+            f"{path} holds {counted(len(source), 'image')}, but there are {n_points:,} points; give the images of "
+            "these points, in their order."
         )
     return source
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from clorg_scale.arrays import UNLABELLED, ClassLabels, Device, as_embeddings, encode_labels
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError
 from clorg_scale.progress import progress_bar
 from clorg_scale.results.result import Columns, Result
@@ -57,7 +58,7 @@ class SubsetRLD(Result):
 
     def _line(self) -> str:
         sizes = ", ".join(f"{size:,}" for size in self.sizes)
-        return f"subsets of {sizes} of {self.whole.n_points:,} points, {len(self.temperatures)} temperatures"
+        return f"subsets of {sizes} of {self.whole.n_points:,} points, {counted(len(self.temperatures), 'temperature')}"
 
 
 def rld_of_subsets(

@@ -13,6 +13,7 @@ import numpy as np
 
 from clorg_scale import backbones
 from clorg_scale.arrays import Device
+from clorg_scale.counted import counted
 from clorg_scale.datasets import load_images
 from clorg_scale.datasets.images import ImageSet
 from clorg_scale.errors import InputError
@@ -225,7 +226,9 @@ def _plot(rows: Sequence[Row], vary: str) -> str:
         title=f"Trainings by {vary.replace('_', ' ')}",
         x_title=title,
         kind="study",
-        facts=f"{len(rows):,} trainings, numbered from left to right: {title}" if named else f"{len(rows):,} trainings",
+        facts=f"{counted(len(rows), 'training')}, numbered from left to right: {title}"
+        if named
+        else counted(len(rows), "training"),
     )
 
 

@@ -135,7 +135,7 @@ def test_nan_and_infinite_rows_are_counted_across_blocks(monkeypatch):
         warnings.simplefilter("error")
         with pytest.raises(InputError, match=r"in 6 of 1000 rows \(rows 2, 500, 501, 502, 998, \.\.\.\); remove"):
             column_means(data)
-        with pytest.raises(InputError, match=r"in 1 of 3 rows \(rows 1\)"):
+        with pytest.raises(InputError, match=r"in 1 of 3 rows \(row 1\); remove or repair it"):
             column_means(np.array([[1], [np.inf], [2]], np.float16))
 
 

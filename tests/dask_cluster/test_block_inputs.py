@@ -171,7 +171,7 @@ def test_errors_and_warnings_of_the_worker_are_the_users(client, data):
     bad = X.copy()
     bad[7, 3] = np.nan
     np.save(folder / "bad.npy", bad)
-    with pytest.raises(InputError, match=r"NaN or infinite values in 1 of 5000 rows \(rows 7\)"):
+    with pytest.raises(InputError, match=r"NaN or infinite values in 1 of 5000 rows \(row 7\)"):
         cs.rld(f"file://{folder}/bad.npy", codes, client=client)
     with pytest.raises(InputError, match=r"nowhere\.npy does not exist"):
         cs.knn(f"file://{folder}/nowhere.npy", 3, client=client)

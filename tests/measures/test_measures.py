@@ -185,7 +185,7 @@ def test_calinski_harabasz_without_variance_within():
 
 
 def test_calinski_harabasz_refuses_bad_input():
-    with pytest.raises(InputError, match=r"rows 3"):
+    with pytest.raises(InputError, match=r"row 3"):
         calinski_harabasz(np.where(np.arange(10)[:, None] == 3, np.nan, 1.0), np.arange(10) % 2)
     with pytest.raises(InputError, match="more labeled points than classes"):
         calinski_harabasz(np.eye(4), np.arange(4))

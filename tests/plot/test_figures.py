@@ -160,6 +160,11 @@ def test_many_models_go_from_dark_to_light():
     assert lightness[-1] < 0.85  # not lost on paper
 
 
+def test_a_map_of_twenty_classes_is_legible():
+    many = whole(n_classes=20)
+    assert_legible("point_map", replace(many, classes=[f"{NASTY} {c}" for c in range(20)]))
+
+
 def test_many_classes_are_legible():
     many = whole(n_classes=80)
     assert_legible("mixing", replace(many, classes=[f"a long name {c}" for c in range(80)]))

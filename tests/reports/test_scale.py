@@ -125,7 +125,7 @@ def test_neighbors_of_far_queries():
 def test_vectors_too_short_for_a_direction_are_told_truthfully():
     points = POINTS.copy()
     points[7] *= 1e-315
-    with pytest.raises(InputError, match=r"1 vectors shorter than .* \(rows 7\)"):
+    with pytest.raises(InputError, match=r"1 vector shorter than .* \(row 7\)"):
         cs.knn(points, 5, metric="cosine")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.arrays.memory import check_memory
+from clorg_scale.counted import counted
 from clorg_scale.distributed import Map
 from clorg_scale.numerics.exp2 import smallest_exp2
 from clorg_scale.numerics.interrupts import held_interrupts
@@ -83,7 +84,7 @@ def _panel_rows(points: ClassOrderedPoints, n_temperatures: int, memory_limit: i
     while rows > TILE and exact_bytes(n, d, size, n_temperatures, panel_rows=rows) > memory_limit:
         rows -= TILE
     least = exact_bytes(n, d, size, n_temperatures)
-    check_memory(memory_limit, least, f"Exact RLD of {n} points with {d} features")
+    check_memory(memory_limit, least, f"Exact RLD of {n} points with {counted(d, 'feature')}")
     return rows
 
 

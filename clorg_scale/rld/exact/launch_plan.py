@@ -7,6 +7,7 @@ import warnings
 from typing import Any, Literal, NamedTuple
 
 from clorg_scale.arrays import free_device_memory
+from clorg_scale.counted import counted
 from clorg_scale.errors import InputError, require
 from clorg_scale.rld.points import NEAR
 
@@ -190,8 +191,9 @@ def plan_panels(problem: Problem, memory_limit: int | None, *, most: int) -> tup
         if needed(rows) <= limit:
             return rows, needed is resident
     raise InputError(
-        f"Exact RLD of {n} points with {problem.n_features} features needs at least {streamed(rows) / 1e6:.0f} MB "
-        f"of device memory, of which {limit / 1e6:.0f} MB may be taken; use device='cpu' or method='sampled'."
+        f"Exact RLD of {n} points with {counted(problem.n_features, 'feature')} needs at least "
+        f"{streamed(rows) / 1e6:.0f} MB of device memory, of which {limit / 1e6:.0f} MB may be taken; use "
+        "device='cpu' or method='sampled'."
     )
 
 
