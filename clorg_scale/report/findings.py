@@ -209,10 +209,18 @@ def _listed(values: Mapping[str, float]) -> str:
     return ", ".join(f"{value:.2f} for “{name}”" for name, value in values.items())
 
 
+def _in_sentence(probe: str) -> str:
+    """Name of a probe within a sentence: "the linear one", "label propagation", "GCN"."""
+    if probe == "linear":
+        return "the linear one"
+    title = probe_title(probe)
+    return title.lower() if title[1:].islower() else title
+
+
 def _probe_sentence(probes: list[ProbeResult]) -> str:
     """Name the best probe, and compare the best graph probe with the linear one where both ran."""
     best = max(probes, key=lambda probe: probe.accuracy)
-    sentence = f"The most accurate probe is {probe_title(best.name)} ({best.accuracy:.3f})"
+    sentence = f"The most accurate probe is {_in_sentence(best.name)} ({best.accuracy:.3f})"
     linear = next((probe for probe in probes if probe.name == "linear"), None)
     on_graph = [probe for probe in probes if probe.name in GRAPH_PROBES]
     if linear is None or not on_graph:
@@ -222,6 +230,6 @@ def _probe_sentence(probes: list[ProbeResult]) -> str:
     apart = low.accuracy_interval[0] > high.accuracy_interval[1]
     relation = "further apart than chance" if apart else "within each other's 95 % intervals"
     return (
-        f"{sentence}; {probe_title(graph.name)} on the graph scores {graph.accuracy:.3f} with {graph.n_parameters:,} "
+        f"{sentence}; {_in_sentence(graph.name)} on the graph scores {graph.accuracy:.3f} with {graph.n_parameters:,} "
         f"parameters, the linear probe {linear.accuracy:.3f} with {linear.n_parameters:,}: {relation}."
     )
