@@ -5,7 +5,9 @@ const THIN = 0.12, FULL = 0.85;  // opacity of a point among very many, and of o
 const IN_TIME = 8, TOO_SLOW = 1500;  // milliseconds: of a frame while the map moves, and of all points where the raster is better
 const BEHIND = 0.3;  // of that, for a point that was not chosen
 
-async function openWebgl() {  // null where the browser offers none
+const EMULATED = /swiftshader|llvmpipe|softpipe|software|basic render/i;  // on the processor, slower there than the raster
+
+async function openWebgl() {  // null where the browser offers none, or only emulates it and the address does not end in #webgl
   try {
     const canvas = document.createElement("canvas");
     DeckGl.lumaLog.level = -1;  // faults of drivers are no reader's matter
@@ -13,6 +15,10 @@ async function openWebgl() {  // null where the browser offers none
       type: "webgl", adapters: [DeckGl.webgl2Adapter], createCanvasContext: { canvas, autoResize: false, useDevicePixels: false },
       webgl: { preserveDrawingBuffer: true, antialias: false, depth: false, stencil: false },
     });
+    if (EMULATED.test(device.info.renderer) && location.hash !== "#webgl") {
+      device.destroy();
+      return null;
+    }
     const webgl = new Webgl(canvas, device);
     await webgl.start();
     return webgl;

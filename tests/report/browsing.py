@@ -50,10 +50,10 @@ def console_of(browser):
     return [entry for entry in browser.get_log("browser") if "GL Driver Message" not in entry["message"]]
 
 
-def opened(browser, path):
+def opened(browser, path, fragment=""):
     """The page, drawn, with its console and its requests since the last one (the browser's own pages left out)."""
     browser.get_log("browser"), browser.get_log("performance")
-    browser.get(path.as_uri())
+    browser.get(path.as_uri() + fragment)
     assert is_drawn(browser)
     console = console_of(browser)
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]

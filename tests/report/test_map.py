@@ -185,38 +185,39 @@ def test_search_finds_classes_and_rows(browser, tmp_path):
     assert [button.text for button in chosen] == ["class 4", "class 7"]
 
 
-COVERED = """
-const canvas = document.querySelector('#map canvas'), copy = document.createElement('canvas');
-const wide = copy.width = 60, high = copy.height = 36, context = copy.getContext('2d');
-context.drawImage(canvas, 0, 0, wide, high);
-const { data } = context.getImageData(0, 0, wide, high), ground = [...data.slice(0, 3)];
-return Array.from({ length: wide * high }, (_, i) => ground.some((v, c) => Math.abs(v - data[4 * i + c]) > 12));
+FARTHEST = """
+const canvas = document.querySelector('#map canvas'), { width, height } = canvas, wide = 60, high = 36;
+const { data } = canvas.getContext('2d').getImageData(0, 0, width, height), ground = [...data.slice(0, 3)];
+const cells = Array(wide * high).fill(0);
+for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
+  const cell = (y * high / height | 0) * wide + (x * wide / width | 0), at = 4 * (y * width + x);
+  for (let c = 0; c < 3; c++) cells[cell] = Math.max(cells[cell], Math.abs(data[at + c] - ground[c]));
+}
+return cells;
 """
 
 
 @pytest.mark.browser
 def test_points_are_drawn_with_webgl_and_where_there_is_none(browser, tmp_path):
     page = write_report(with_all_points(), tmp_path / "report.html")
-    missing = "const kinds = HTMLCanvasElement.prototype, own = kinds.getContext;"
-    missing += "kinds.getContext = function (kind, ...more)"
-    missing += " { return kind.startsWith('webgl') ? null : own.call(this, kind, ...more); }"
-    covered = []
-    for script in ("", missing):
-        planted = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
-        try:
-            console, requests = opened(browser, page)
-        finally:
-            browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", planted)
+    farthest = {}
+    for address in ("", "#webgl"):  # the tests' browser emulates WebGL
+        browser.get("about:blank")
+        console, requests = opened(browser, page, address)
         assert (console, requests) == ([], [])
-        assert ("Drawn without WebGL" in browser.find_element("id", "map").text) == bool(script)
+        assert ("Drawn without WebGL" in browser.find_element("id", "map").text) == (not address)
         browser.find_element("css selector", "[data-tool=names]").click()
-        script = f"const f = () => {{{COVERED}}}; setTimeout(() => arguments[0](f()), 300)"
-        covered.append(np.array(browser.execute_async_script(script)))
-    with_webgl, without = (cells.reshape(36, 60) for cells in covered)
-    near = np.any([np.roll(without, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)
-    assert 0.02 < with_webgl.mean() < 0.7
-    assert not (with_webgl & ~near).any()  # the same places; a point alone is paler
-    assert with_webgl.sum() > 0.5 * without.sum()
+        script = f"const f = () => {{{FARTHEST}}}; setTimeout(() => arguments[0](f()), 500)"
+        farthest[address] = np.array(browser.execute_async_script(script)).reshape(36, 60)
+    for some, other in (
+        ("", "#webgl"),
+        ("#webgl", ""),
+    ):  # the same places, within a pixel that may lie in the next cell
+        shown = farthest[other] > 2
+        near = np.any([np.roll(shown, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)
+        drawn = farthest[some] > 12
+        assert 0.02 < drawn.mean() < 0.7
+        assert not (drawn & ~near).any()
 
 
 def marked(browser):
