@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from operator import getitem
 from typing import Any
 
@@ -242,7 +243,7 @@ class WorkerMap:
 
     def __call__(self, task: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
         """Results of `task(chunk)`, in the order of the chunks."""
-        return _map_in_order(self.client, task, ((chunk,) for chunk in chunks))
+        return _map_in_order(self.client, partial(_of_chunk, task), ((chunk,) for chunk in chunks))
 
     def with_kept(self, task: Callable[[Any], Any], chunks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """Results of `task((chunk, *kept))`, where `kept` is on workers (`clorg_scale.kept_results`)."""
@@ -260,7 +261,7 @@ class WorkerMap:
 def _map_in_order(
     client: Any, task: Callable[[Any], Any], chunks: Iterable[tuple[Any, ...]], *, keep: bool = False
 ) -> Iterator[Any]:
-    """Results of `task(chunk)`, in the order of the chunks.
+    """Results of `task((chunk, *kept))`, in the order of the chunks.
 
     The task is a Dask task itself, which any worker can make again from its pickle: where workers are lost, with the
     task, chunks or results on them, Dask computes anew what is missing.
@@ -375,6 +376,11 @@ def result_of(client: Any, future: Any) -> Any:
     raise InputError(_NOBODY)
 
 
+def _of_chunk(task: Callable[[Any], Any], values: tuple[Any]) -> Any:
+    """Apply a task that is called with the chunk alone."""
+    return task(values[0])
+
+
 def _apply(task: _WritableCopy, chunk: _WritableCopy, *kept: Any) -> Any:
     """Apply the task to one chunk on a worker, with the threads that the worker was given."""
     import numba
@@ -385,6 +391,6 @@ def _apply(task: _WritableCopy, chunk: _WritableCopy, *kept: Any) -> Any:
         before = numba.get_num_threads()
         numba.set_num_threads(n_threads)
         try:
-            return task.value((chunk.value, *map(_kept_value, kept)) if kept else chunk.value)
+            return task.value((chunk.value, *map(_kept_value, kept)))
         finally:
             numba.set_num_threads(before)

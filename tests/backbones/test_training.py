@@ -143,7 +143,7 @@ def test_a_recorder_refuses_what_it_cannot_measure(tmp_path):
     with pytest.raises(InputError, match="At least 40 images"):
         backbones.Recorder(shapes(n=20), out=tmp_path)
     (tmp_path / "measures.csv").write_text("epoch,loss\n1,much\n")
-    with pytest.raises(InputError, match="no table of measures"):
+    with pytest.raises(InputError, match="not a table of measures"):
         backbones.Recorder(shapes(), out=tmp_path)
 
 

@@ -15,7 +15,7 @@ from mistakes import OUT, STAGES, D, N, command, points, refused, spoiled
 BAD_ARRAYS = {
     "nan": (lambda: spoiled([3, 7], np.nan), ("NaN or infinite", f"2 of {N} rows", "rows 3, 7", "repair")),
     "inf": (lambda: spoiled(slice(10, 20), -np.inf), (f"10 of {N} rows", "rows 10, 11, 12, 13, 14, ...")),
-    "inf in float16": (lambda: spoiled([5], np.inf).astype(np.float16), (f"1 of {N} rows", "rows 5)")),
+    "inf in float16": (lambda: spoiled([5], np.inf).astype(np.float16), (f"1 of {N} rows", "(row 5)")),
     "one dimension": (lambda: points()[:, 0], ("no two-dimensional array", "'x'")),
     "three dimensions": (lambda: points().reshape(N, 2, 2), ("no two-dimensional array",)),
     "two points": (lambda: points()[:2], ("shape (2, 4)", "at least 3 points")),

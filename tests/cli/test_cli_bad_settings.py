@@ -79,7 +79,7 @@ def test_test_points_that_do_not_fit(here):
     for test, labels, words in (
         ("few.npy", "two.npy", ("few.npy have shape (2, 4)", "at least 3 points")),
         ("wide.npy", "y.npy", ("test embeddings have 8 features", "4")),
-        ("nan.npy", "y.npy", ("test embeddings hold NaN", "rows 1")),
+        ("nan.npy", "y.npy", ("test embeddings hold NaN", "row 1)")),
         ("x.npy", "names.npy", ("in one way",)),
         ("x.npy", "new.npy", ("test labels hold a class", "3")),
         ("x.npy", "none.npy", ("None of the test points has a label",)),
@@ -107,7 +107,7 @@ ALL = [
     (("--memory-limit", "much"), ("'much' is not an amount of memory", "8GB")),
     (("--memory-limit", "-8GB"), ("'-8GB'",)),
     (("--memory-limit", "0"), ("positive",)),
-    (("--memory-limit", "10kB"), ("at least", "MB")),
+    (("--memory-limit", "10kB"), ("at least", "B, more than")),
     (("--bogus", "1"), ("--bogus", "--help")),
 ]
 TEMPERATURES = [
@@ -177,7 +177,7 @@ def test_the_memory_limit_named_does(here, name):
     """The least that the error sentence names is enough, and one percent less is not."""
     arguments = command(name)
     sentence = run(*arguments, "--memory-limit", "10kB").err
-    amount, unit = re.search(r"at least ([\d.]+) (MB|GB)", sentence).groups()
+    amount, unit = re.search(r"at least ([\d.]+) (kB|MB|GB)", sentence).groups()
     assert run(*arguments, "--memory-limit", f"{0.99 * float(amount) - 1}{unit}").code == 2
     assert not (here / OUT[name]).exists()
     assert run(*arguments, "--memory-limit", f"{amount}{unit}").code == 0

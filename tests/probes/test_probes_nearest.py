@@ -51,7 +51,7 @@ def test_estimator_manners_and_unlabelled_points(points):
         ({"k": 10**6}, "k must be"),
         ({"weights": "softmax"}, "weights must be"),
         ({"metric": "manhattan"}, "metric must be"),
-        ({"metric": "inner_product", "weights": "distance"}, "no distance"),
+        ({"metric": "inner_product", "weights": "distance"}, "not a distance"),
     ],
 )
 def test_bad_settings(points, settings, sentence):

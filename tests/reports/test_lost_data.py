@@ -318,7 +318,7 @@ def test_an_index_that_cannot_be_read_is_warned_of(tmp_path):
     with pytest.warns(UserWarning, match="2 shards of the .* have an index in an encoding that is not known"):
         assert (as_embeddings(array) == 1).all()
     (tmp_path / "x.zarr" / "c" / "1" / "0").unlink()
-    with pytest.warns(UserWarning, match="1 shards"), pytest.raises(InputError, match="4 of the 8 chunks"):
+    with pytest.warns(UserWarning, match="1 shard of the"), pytest.raises(InputError, match="4 of the 8 chunks"):
         as_embeddings(array)
 
 

@@ -97,7 +97,7 @@ def test_analyze_waits_for_nobody(here):
 
 
 def test_a_failed_analysis_lets_the_next_one_write(here, monkeypatch):
-    from clorg_scale.analysis import pipeline
+    from clorg_scale.analysis import computation
 
     def fails(table, *, temperature, mean_distance):
         return 1 / 0
@@ -105,7 +105,7 @@ def test_a_failed_analysis_lets_the_next_one_write(here, monkeypatch):
     points, labels = np.load("x.npy"), np.load("y.npy")
     settings = {"probes": [], "map_points": 0, "output": "out", "device": "cpu"}
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "affinity_graph", fails)
+        patched.setattr(computation, "affinity_graph", fails)
         with pytest.raises(ZeroDivisionError) as kept:
             cs.analyze(points, labels, **settings)
     cs.analyze(points, labels, **settings)
