@@ -213,13 +213,17 @@ def _avx512(figures: Figures) -> str:
 
 
 def _cluster(figures: Figures) -> str:
+    records = figures.all("cluster")
+    if not records:
+        raise InputError("The records lack cluster; run 'clorg-scale bench run cluster'.")
+
     def times(stage: str) -> str:
-        key = "cluster", f"{stage}, fashion-mnist 20,000 x 784"
+        key = "cluster", next(record.case for record in records if record.case.startswith(f"{stage}, "))
         return ratio(figures.seconds(*key, "Dask workers"), figures.seconds(*key, "one process"))
 
     return paragraph(
-        "Sharing has a cost: workers on the two cores of one machine, compared with one process on both (20,000 "
-        f"images, `clorg-scale bench run cluster`), take {times('exact RLD')} times as long for exact RLD, "
+        "Sharing has a cost: workers on the two cores of one machine, compared with one process on both "
+        f"({records[0].size['n']:,} images, `clorg-scale bench run cluster`), take {times('exact RLD')} times as long for exact RLD, "
         f"{times('sampled RLD')} times for sampled RLD, {times('k-NN, ivf')} times for k-NN with `ivf` and "
         f"{times('k-NN, flat')} times with `flat`."
     )

@@ -68,7 +68,7 @@ async function drawMaps() {
     for (const m of maps) m.table = tableOf(m);
   };
 
-  const plain = html("p", { class: "note", hidden: "" }, "Drawn without WebGL, which this browser does not offer, or only emulates: the same points, pixel by pixel. Maps of very many move less smoothly.", section);
+  const plain = html("p", { class: "note", hidden: "" }, "Drawn without WebGL, which this browser lacks or only emulates.", section);
   const sayPlain = () => { plain.hidden = false; };
   if (!webgl) sayPlain();
 
