@@ -223,9 +223,9 @@ def _cluster(figures: Figures) -> str:
 
     return paragraph(
         "Sharing has a cost: workers on the two cores of one machine, compared with one process on both "
-        f"({records[0].size['n']:,} images, `clorg-scale bench run cluster`), take {times('exact RLD')} times as long for exact RLD, "
-        f"{times('sampled RLD')} times for sampled RLD, {times('k-NN, ivf')} times for k-NN with `ivf` and "
-        f"{times('k-NN, flat')} times with `flat`."
+        f"({records[0].size['n']:,} images, `clorg-scale bench run cluster`), take "
+        f"{times('exact RLD')} times as long for exact RLD, {times('sampled RLD')} times for "
+        f"sampled RLD, {times('k-NN, ivf')} times for k-NN with `ivf` and {times('k-NN, flat')} times with `flat`."
     )
 
 
