@@ -80,9 +80,15 @@ def _compare(session: Session, case: Case, work: Callable[[Any, int], Any], clie
 
     contenders = [
         Contender("one process", alone, role="ours", warm_up=lambda: work(None, compiled)),
-        Contender("Dask workers on the same cores", together, quality, role="ours", changes=True,
-                  warm_up=lambda: work(client, compiled)),
-    ]  # fmt: skip
+        Contender(
+            "Dask workers on the same cores",
+            together,
+            quality,
+            role="ours",
+            changes=True,
+            warm_up=lambda: work(client, compiled),
+        ),
+    ]
     records = session.compare(case, contenders, repeats=3)
     wall, cpu = (
         float(np.median([b / a for a, b in zip(*(getattr(record, kind) for record in records), strict=True)]))

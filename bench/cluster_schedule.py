@@ -192,9 +192,16 @@ def _emit(session: Session, name: str, stage: Stage, n_workers: int, m: int, d: 
     quality = {"simulated_seconds": found.seconds, "efficiency": found.efficiency, **stage._asdict()}
     case = f"{name}, {m:.0e} x {d}".replace("e+0", "e")
     session.emit(
-        Record("", case, f"{n_workers} workers, simulated", "ours", size={"n": m, "d": d, "workers": n_workers},
-               quality={key: float(value) for key, value in quality.items()}, note=f"bottleneck: {found.bottleneck}")
-    )  # fmt: skip
+        Record(
+            "",
+            case,
+            f"{n_workers} workers, simulated",
+            "ours",
+            size={"n": m, "d": d, "workers": n_workers},
+            quality={key: float(value) for key, value in quality.items()},
+            note=f"bottleneck: {found.bottleneck}",
+        )
+    )
 
 
 BENCHMARK = Benchmark(

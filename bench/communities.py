@@ -95,9 +95,17 @@ def _at_one_modularity(session: Session, case: Case, records: list[Record], fami
             continue
         role = "ours" if family.startswith("ours") else "peer"
         session.emit(
-            Record("", case.name, name, role, case.size, times=[found.seconds], quality={"modularity": target},
-                   note=found.how)
-        )  # fmt: skip
+            Record(
+                "",
+                case.name,
+                name,
+                role,
+                case.size,
+                times=[found.seconds],
+                quality={"modularity": target},
+                note=found.how,
+            )
+        )
 
 
 def _igraph(graph: Any, method: str, rounds: int = 2) -> Any:
@@ -120,8 +128,10 @@ def _networkit(graph: Any, method: str, seed: int, **settings: Any) -> Any:
     upper = _upper(graph)
     converted = networkit.GraphFromCoo(
         (upper.data.astype(np.float64), (upper.row.astype(np.uint64), upper.col.astype(np.uint64))),
-        n=graph.n_nodes, weighted=True, directed=False,
-    )  # fmt: skip
+        n=graph.n_nodes,
+        weighted=True,
+        directed=False,
+    )
     found = getattr(networkit.community, method)(converted, **settings).run()
     return found.getPartition().getVector()
 

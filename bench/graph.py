@@ -44,14 +44,26 @@ def _run(session: Session) -> None:
     contenders = [
         Contender("ours, rld weights", lambda: cs.affinity_graph(table), entries, role="ours"),
         Contender("ours, gaussian weights", lambda: _gaussian(table), entries, role="ours"),
-        Contender("umap fuzzy_simplicial_set", lambda: _umap(*with_self), entries,
-                  note="searches the scale of each point besides; the same neighbors"),
-        Contender("scikit-learn joint probabilities of t-SNE", lambda: _weighted_scikit_learn(ids, distances), entries,
-                  note="searches the scale of each point besides, as umap does"),
-        Contender("scikit-learn symmetrized kneighbors_graph", lambda: _scikit_learn(ids, distances), entries,
-                  note="kneighbors_graph's assembly, (A + A^T) / 2 as in SpectralClustering; distances, no weights"),
+        Contender(
+            "umap fuzzy_simplicial_set",
+            lambda: _umap(*with_self),
+            entries,
+            note="searches the scale of each point besides; the same neighbors",
+        ),
+        Contender(
+            "scikit-learn joint probabilities of t-SNE",
+            lambda: _weighted_scikit_learn(ids, distances),
+            entries,
+            note="searches the scale of each point besides, as umap does",
+        ),
+        Contender(
+            "scikit-learn symmetrized kneighbors_graph",
+            lambda: _scikit_learn(ids, distances),
+            entries,
+            note="kneighbors_graph's assembly, (A + A^T) / 2 as in SpectralClustering; distances, no weights",
+        ),
         Contender("scanpy connectivities (umap)", lambda: _scanpy(*with_self), entries),
-    ]  # fmt: skip
+    ]
     warmed = [replace(c, warm_up=c.run) for c in contenders]  # compilation is not counted
     session.compare(case, warmed, repeats=7)
 

@@ -42,14 +42,27 @@ def _run(session: Session) -> None:
             return {"objective": float(faiss.knn(sample, np.ascontiguousarray(centroids), 1)[0].mean(dtype=np.float64))}
 
         contenders = [
-            Contender("ours", lambda s=sample, n=n_points: _ours(s, n, asked.seed), objective, role="ours",
-                      warm_up=lambda s=sample: _ours(s[:500], 500, 0)),
-            Contender("faiss.Kmeans", lambda s=sample, m=lists: _faiss(s, m, ITERATIONS, asked.seed), objective,
-                      settings={"niter": ITERATIONS}),
+            Contender(
+                "ours",
+                lambda s=sample, n=n_points: _ours(s, n, asked.seed),
+                objective,
+                role="ours",
+                warm_up=lambda s=sample: _ours(s[:500], 500, 0),
+            ),
+            Contender(
+                "faiss.Kmeans",
+                lambda s=sample, m=lists: _faiss(s, m, ITERATIONS, asked.seed),
+                objective,
+                settings={"niter": ITERATIONS},
+            ),
             Contender("faiss.Kmeans, defaults", lambda s=sample, m=lists: _faiss(s, m, None, asked.seed), objective),
-            Contender("scikit-learn KMeans", lambda s=sample, m=lists: _scikit_learn(s, m, ITERATIONS, asked.seed),
-                      objective, settings={"init": "random", "max_iter": ITERATIONS}),
-        ]  # fmt: skip
+            Contender(
+                "scikit-learn KMeans",
+                lambda s=sample, m=lists: _scikit_learn(s, m, ITERATIONS, asked.seed),
+                objective,
+                settings={"init": "random", "max_iter": ITERATIONS},
+            ),
+        ]
         session.compare(case, contenders, repeats=3)
 
 

@@ -157,8 +157,11 @@ def _many_classes(session: Session) -> None:
         return _scikit_learn(X[train], y[train], chosen[0] if chosen else 1.0, ITERATIONS, tol=1e-12)
 
     # At least one pass over the points, forward and backward.
-    case = Case(f"{n:,} x {d}, {classes:,} classes", {"n": n, "d": d, "classes": classes},
-                floor_of(4.0 * n * d * classes, 4.0 * n * d, session.rates))  # fmt: skip
+    case = Case(
+        f"{n:,} x {d}, {classes:,} classes",
+        {"n": n, "d": d, "classes": classes},
+        floor_of(4.0 * n * d * classes, 4.0 * n * d, session.rates),
+    )
     name = f"scikit-learn, our C, {ITERATIONS} iterations"
     defaults = Contender("scikit-learn, defaults", lambda: _scikit_learn(X[train], y[train], 1.0, 100), quality)
     contenders = [Contender("ours", ours, quality, role="ours"), Contender(name, theirs, quality), defaults]

@@ -37,12 +37,17 @@ def _run(session: Session) -> None:
         return {"value": float(value)}
 
     contenders = [
-        Contender("ours", lambda: cs.modularity(graph, labels), quality, role="ours",
-                  warm_up=lambda: cs.modularity(graph, labels)),
+        Contender(
+            "ours",
+            lambda: cs.modularity(graph, labels),
+            quality,
+            role="ours",
+            warm_up=lambda: cs.modularity(graph, labels),
+        ),
         Contender("NumPy on the CSR matrix", lambda: _numpy(matrix, labels), quality),
         Contender("igraph, converted before", lambda: converted.modularity(labels, weights="weight"), quality),
         Contender("igraph, conversion included", lambda: _igraph(graph, labels), quality),
-    ]  # fmt: skip
+    ]
     session.compare(case, contenders, repeats=7)
     slow = Contender("NetworkX, converted before", _networkx(graph, labels), quality, warm_up=lambda: _find_networkx())
     session.compare(case, [slow], repeats=1)

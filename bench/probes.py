@@ -39,8 +39,11 @@ def _run(session: Session) -> None:
     for result in compare_probes(*parts, graph, probes=probes, k=k, seed=asked.seed):
         low, high = result.accuracy_interval
         quality = {"accuracy": result.accuracy, "low": low, "high": high, "parameters": result.n_parameters}
-        session.emit(Record("", case.name, f"ours, {result.name}", "ours", size=case.size,
-                            times=[result.seconds], quality=quality))  # fmt: skip
+        session.emit(
+            Record(
+                "", case.name, f"ours, {result.name}", "ours", size=case.size, times=[result.seconds], quality=quality
+            )
+        )
     if asked.quick:
         return
     variants: dict[str, dict[str, Any]] = {
@@ -54,9 +57,12 @@ def _run(session: Session) -> None:
         return
     for variant, settings in variants.items():
         contender = Contender(
-            f"ours, {variant}", lambda settings=settings: _variant(settings, X, y, graph, n_train), dict, role="ours",
+            f"ours, {variant}",
+            lambda settings=settings: _variant(settings, X, y, graph, n_train),
+            dict,
+            role="ours",
             settings=settings,
-        )  # fmt: skip
+        )
         session.compare(case, [contender], repeats=1)
 
 

@@ -43,8 +43,9 @@ def _exact(session: Session, data: Data) -> None:
     X, y = data.X, _labels(data)
     n, d = X.shape
     case = Case(f"exact, {data.shape}", {"n": n, "d": d}, floor_of(2.0 * n * n * d, 4.0 * n * d, session.rates))
-    ours = Contender("ours, exact", lambda: _rld(X, y, "exact"), role="ours",
-                     warm_up=lambda: _rld(X[:1500], y[:1500], "exact"))  # fmt: skip
+    ours = Contender(
+        "ours, exact", lambda: _rld(X, y, "exact"), role="ours", warm_up=lambda: _rld(X[:1500], y[:1500], "exact")
+    )
     session.compare(case, [ours], repeats=3)
 
 

@@ -32,13 +32,18 @@ def _run(session: Session) -> None:
         return {"neighbors_kept": truth.recall(faiss.knn(flat[truth.rows], flat, 16)[1])}
 
     contenders = [
-        Contender("ours, lay_out", lambda: _ours(X, codes, seed), kept, role="ours",
-                  warm_up=lambda: _ours(X[:100], codes[:100], seed)),
+        Contender(
+            "ours, lay_out",
+            lambda: _ours(X, codes, seed),
+            kept,
+            role="ours",
+            warm_up=lambda: _ours(X[:100], codes[:100], seed),
+        ),
         Contender("openTSNE, defaults", lambda: _opentsne(X, seed), kept),
         Contender("openTSNE, defaults on 50 principal components", lambda: _opentsne(_reduced(X), seed), kept),
         Contender("scikit-learn TSNE, defaults", lambda: _scikit_learn(X, seed), kept),
         Contender("cuML TSNE, defaults", lambda: _cuml(X), kept),
-    ]  # fmt: skip
+    ]
     session.compare(Case(data.shape, {"n": len(X), "d": X.shape[1]}), contenders, repeats=1)
 
 

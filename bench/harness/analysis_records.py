@@ -28,13 +28,31 @@ def analysis_records(document: dict[str, Any]) -> list[Record]:
     }
     case = f"{size['points']:,} x {size['features']} {size['dtype']} in {size['classes']:,} classes"
     records = [
-        Record("analyze", case, WHOLE, "ours", times=[document["seconds"]], memory=document["peak_beside_mapped_files"],
-               note=f"exit status {document['exit_status']}", **conditions)
-    ]  # fmt: skip
+        Record(
+            "analyze",
+            case,
+            WHOLE,
+            "ours",
+            times=[document["seconds"]],
+            memory=document["peak_beside_mapped_files"],
+            note=f"exit status {document['exit_status']}",
+            **conditions,
+        )
+    ]
     for row in document["stages"]:
         quality = {"accuracy": row["accuracy"]} if "accuracy" in row else {}
         records.append(
-            Record("analyze", case, row["stage"].strip(), "ours", times=[row["seconds"]], memory=row["peak_resident"],
-                   floor=row["floor"], quality=quality, note=row.get("how") or None, **conditions)
-        )  # fmt: skip
+            Record(
+                "analyze",
+                case,
+                row["stage"].strip(),
+                "ours",
+                times=[row["seconds"]],
+                memory=row["peak_resident"],
+                floor=row["floor"],
+                quality=quality,
+                note=row.get("how") or None,
+                **conditions,
+            )
+        )
     return records

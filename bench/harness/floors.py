@@ -10,8 +10,15 @@ import numpy as np
 
 __all__ = ["Floor", "Rates", "floor_of", "machine_rates"]
 
-SHAPES = ((512, 512, 512), (1024, 1024, 1024), (2048, 2048, 512), (2048, 2048, 2048), (4096, 4096, 784),
-          (4096, 4096, 4096), (512, 8192, 1024))  # fmt: skip
+SHAPES = (
+    (512, 512, 512),
+    (1024, 1024, 1024),
+    (2048, 2048, 512),
+    (2048, 2048, 2048),
+    (4096, 4096, 784),
+    (4096, 4096, 4096),
+    (512, 8192, 1024),
+)
 """Shapes (m, n, k) of the products that are tried; tall, wide, small enough for a cache and large."""
 
 SECONDS = 1.0

@@ -43,11 +43,15 @@ def _of_run(run: dict[str, Any], document: dict[str, Any]) -> list[Record]:
     conditions: dict[str, Any] = {
         "date": run.get("date"),
         "commit": run.get("commit"),
-        "machine": {"processor": None, "cores": machine.get("processors"), "gpu": document.get("gpu"),
-                    "driver": document.get("driver")},
+        "machine": {
+            "processor": None,
+            "cores": machine.get("processors"),
+            "gpu": document.get("gpu"),
+            "driver": document.get("driver"),
+        },
         "versions": {name: version for name, version in (machine.get("versions") or {}).items() if version},
         "note": run["what"],
-    }  # fmt: skip
+    }
     records: list[Record] = []
     start = 0
     for row in run["rows"]:

@@ -67,8 +67,10 @@ def plot(series: Sequence[Series], x_label: str, y_label: str, *, reverse_share:
     x_axis, y_axis = _axis(xs, LEFT, WIDTH - RIGHT), _axis(ys, HEIGHT - BOTTOM, TOP)
     if reverse_share:
         x_axis = _Axis(x_axis.low, x_axis.high, x_axis.stop, x_axis.start)
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
-             f'font-size="12" role="img" aria-label="{escape(y_label)} against {escape(x_label)}">']  # fmt: skip
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
+        f'font-size="12" role="img" aria-label="{escape(y_label)} against {escape(x_label)}">'
+    ]
     for tick in x_axis.ticks():
         label = f"{1 - tick:.4g}" if reverse_share else _number(tick)
         parts.append(f'<path d="M{x_axis(tick):.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#e4e4e0"/>')
@@ -80,8 +82,10 @@ def plot(series: Sequence[Series], x_label: str, y_label: str, *, reverse_share:
         parts += _drawn(s, COLORS[number % len(COLORS)], number, x_axis, y_axis)
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
-    parts.append(f'<text transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">'
-                 f"{escape(y_label)}</text></svg>")  # fmt: skip
+    parts.append(
+        f'<text transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">'
+        f"{escape(y_label)}</text></svg>"
+    )
     return "\n".join(parts)
 
 

@@ -141,13 +141,26 @@ def _exact_rows(figures: Figures) -> list[list[str]]:
         record = figures.find("rld", f"exact, compact 60,000 x {d}", "ours, exact", avx512=False)
         seconds, floor = record.seconds or 0.0, record.floor or 0.0
         command = "`clorg-scale bench run rld`" if d == 784 else ""
-        rows.append([f"exact RLD, 60,000 x {d}", f"{timed(seconds)}, {peak(record)}",
-                     f"its matrix products alone, {timed(floor)}", f"{seconds / floor:.2f}", command])  # fmt: skip
+        rows.append(
+            [
+                f"exact RLD, 60,000 x {d}",
+                f"{timed(seconds)}, {peak(record)}",
+                f"its matrix products alone, {timed(floor)}",
+                f"{seconds / floor:.2f}",
+                command,
+            ]
+        )
     key = "kernel-sums", "exact, compact 10,000 x 512"
     ours, dense = (figures.find(*key, name, avx512=False) for name in ("ours, exact", "dense torch"))
-    rows.append(["exact RLD, 10,000 x 512", f"{timed(ours.seconds)}, {peak(ours)}",
-                 f"the dense definition in torch, {timed(dense.seconds)}, {peak(dense)}",
-                 faster(dense.seconds, ours.seconds), "`clorg-scale bench run kernel-sums`"])  # fmt: skip
+    rows.append(
+        [
+            "exact RLD, 10,000 x 512",
+            f"{timed(ours.seconds)}, {peak(ours)}",
+            f"the dense definition in torch, {timed(dense.seconds)}, {peak(dense)}",
+            faster(dense.seconds, ours.seconds),
+            "`clorg-scale bench run kernel-sums`",
+        ]
+    )
     return rows
 
 
@@ -161,15 +174,28 @@ def _sampled_rows(figures: Figures) -> list[list[str]]:
     pair = [(float(record.size["n"]), record.seconds or 0.0) for record in (small, large)]
     command = "`clorg-scale bench run rld-scaling`"
     return [
-        ["sampled RLD, 60,000 x 784, target error 0.005",
-         f"{timed(ours.seconds)}, largest error {ours.quality['error']:.4f}", f"exact, {timed(exact.seconds)}",
-         faster(exact.seconds, ours.seconds), "`clorg-scale bench run rld`"],
-        ["sampled RLD, 1,281,167 x 512 float16, 1,000 classes, memory-mapped",
-         f"{timed(imagenet.seconds)}, {peak(imagenet)}, standard errors up to {largest:.4f}",
-         "", "", command],
-        ["sampled RLD, 1,000,000 x 128", f"{timed(large.seconds)}, {peak(large)}",
-         f"a tenth of the points, {timed(small.seconds)}", f"n to the power of {fitted_exponent(pair):.1f}", command],
-    ]  # fmt: skip
+        [
+            "sampled RLD, 60,000 x 784, target error 0.005",
+            f"{timed(ours.seconds)}, largest error {ours.quality['error']:.4f}",
+            f"exact, {timed(exact.seconds)}",
+            faster(exact.seconds, ours.seconds),
+            "`clorg-scale bench run rld`",
+        ],
+        [
+            "sampled RLD, 1,281,167 x 512 float16, 1,000 classes, memory-mapped",
+            f"{timed(imagenet.seconds)}, {peak(imagenet)}, standard errors up to {largest:.4f}",
+            "",
+            "",
+            command,
+        ],
+        [
+            "sampled RLD, 1,000,000 x 128",
+            f"{timed(large.seconds)}, {peak(large)}",
+            f"a tenth of the points, {timed(small.seconds)}",
+            f"n to the power of {fitted_exponent(pair):.1f}",
+            command,
+        ],
+    ]
 
 
 def _knn_row(figures: Figures) -> list[str]:
@@ -190,14 +216,28 @@ def _gcn_rows(figures: Figures) -> list[list[str]]:
     epoch = figures.find(*large, "ours, one epoch, batches")
     inference = figures.seconds(*large, "ours, inference after batches")
     return [
-        ["GCN probe, 60,000 images: one epoch", timed(full),
-         f"PyG's GCNConv: edge list {timed(edges)}, CSR {timed(csr)}",
-         f"{ratio(edges, full)} and {ratio(csr, full)} times faster", "`clorg-scale bench run gcn`"],
-        ["the same in minibatches, fan-out 10", timed(batched),
-         f"PyG's NeighborLoader with torch-sparse, {timed(loader)}", faster(loader, batched), ""],
-        ["GCN probe, 1,000,000 nodes x 15: one epoch, inference",
-         f"{timed(epoch.seconds)}, {timed(inference)}, {peak(epoch)}", "", "", ""],
-    ]  # fmt: skip
+        [
+            "GCN probe, 60,000 images: one epoch",
+            timed(full),
+            f"PyG's GCNConv: edge list {timed(edges)}, CSR {timed(csr)}",
+            f"{ratio(edges, full)} and {ratio(csr, full)} times faster",
+            "`clorg-scale bench run gcn`",
+        ],
+        [
+            "the same in minibatches, fan-out 10",
+            timed(batched),
+            f"PyG's NeighborLoader with torch-sparse, {timed(loader)}",
+            faster(loader, batched),
+            "",
+        ],
+        [
+            "GCN probe, 1,000,000 nodes x 15: one epoch, inference",
+            f"{timed(epoch.seconds)}, {timed(inference)}, {peak(epoch)}",
+            "",
+            "",
+            "",
+        ],
+    ]
 
 
 def _avx512(figures: Figures) -> str:
@@ -269,11 +309,15 @@ def _analysis(figures: Figures) -> str:
     stages = [record for record in figures.all("analyze", largest.case) if record.contender != WHOLE]
     probes = [record for record in stages if "accuracy" in record.quality]
     rows = [
-        [stage.contender, timed(stage.seconds), peak(stage) if stage.memory else "",
-         f"{stage.seconds / stage.floor:.1f}" if stage.floor and stage.seconds else ""]
+        [
+            stage.contender,
+            timed(stage.seconds),
+            peak(stage) if stage.memory else "",
+            f"{stage.seconds / stage.floor:.1f}" if stage.floor and stage.seconds else "",
+        ]
         for stage in stages
         if stage not in probes and (stage.seconds or 0) >= 1
-    ]  # fmt: skip
+    ]
     listed = ", ".join(
         f"{PROBE_NAMES[probe.contender]} {timed(probe.seconds)} ({share(probe.quality['accuracy'])})"
         for probe in probes
@@ -335,19 +379,34 @@ def _gpu(figures: Figures) -> str:
     leiden, louvain = find("Leiden 1280000"), find("Louvain 1280000")
     found = ", ".join(f"{find(name).quality['Q']:.4f}".removeprefix("0") for name in ("leiden", "louvain"))
     rows = [
-        ["exact RLD, both passes, 50,000 x 512", timed(hopper.seconds),
-         f"the same with our Triton kernels, {timed(triton.seconds)}", faster(triton.seconds, hopper.seconds)],
-        ["", "", f"the paper's way, dense tensors, {timed(dense.seconds)} and {peak(dense)}",
-         faster(dense.seconds, hopper.seconds)],
-        ["exact RLD, both passes, 1,280,000 x 2048", f"{timed(large.seconds)}, {peak(large)}",
-         f"its matrix products alone, {timed(large.floor)}", f"{(large.seconds or 0) / (large.floor or 1):.1f}"],
-        ["the same as a whole, `rld(method=\"exact\")`", timed(whole.seconds), "", ""],
-        [f"sampled RLD, 200,000 x 512, {sampled.quality['landmarks']:,.0f} landmarks a tile",
-         f"{timed(sampled.seconds)}, off by {sampled.quality['off_by']:.4f}",
-         f"exact, {timed(exact.seconds)}", f"{(sampled.seconds or 0) / (exact.seconds or 1):.1f} times slower"],
+        [
+            "exact RLD, both passes, 50,000 x 512",
+            timed(hopper.seconds),
+            f"the same with our Triton kernels, {timed(triton.seconds)}",
+            faster(triton.seconds, hopper.seconds),
+        ],
+        [
+            "",
+            "",
+            f"the paper's way, dense tensors, {timed(dense.seconds)} and {peak(dense)}",
+            faster(dense.seconds, hopper.seconds),
+        ],
+        [
+            "exact RLD, both passes, 1,280,000 x 2048",
+            f"{timed(large.seconds)}, {peak(large)}",
+            f"its matrix products alone, {timed(large.floor)}",
+            f"{(large.seconds or 0) / (large.floor or 1):.1f}",
+        ],
+        ['the same as a whole, `rld(method="exact")`', timed(whole.seconds), "", ""],
+        [
+            f"sampled RLD, 200,000 x 512, {sampled.quality['landmarks']:,.0f} landmarks a tile",
+            f"{timed(sampled.seconds)}, off by {sampled.quality['off_by']:.4f}",
+            f"exact, {timed(exact.seconds)}",
+            f"{(sampled.seconds or 0) / (exact.seconds or 1):.1f} times slower",
+        ],
         ["exact k-NN, k = 15, 1,280,000 x 2048", timed(find("k-NN flat 1280000 x 2048").seconds), "", ""],
         ["Leiden, Louvain on its graph", f"{timed(leiden.seconds)}, {timed(louvain.seconds)}, Q {found}", "", ""],
-    ]  # fmt: skip
+    ]
     return _table(("what", "measured", "compared with", "ratio"), rows)
 
 

@@ -240,9 +240,27 @@ class _Measured:
             self.quality = {name: float(value) for name, value in self.contender.quality(result).items()}
 
 
-_PACKAGES = ("torch-geometric", "umap-learn", "pynndescent", "hnswlib", "usearch", "networkit", "leidenalg",
-             "scikit-network", "networkx", "pykeops", "openTSNE", "lightly", "torchvision", "distributed",
-             "torch-sparse", "cuvs-cu13", "cuml-cu13", "cugraph-cu13", "cupy-cuda13x")  # fmt: skip
+_PACKAGES = (
+    "torch-geometric",
+    "umap-learn",
+    "pynndescent",
+    "hnswlib",
+    "usearch",
+    "networkit",
+    "leidenalg",
+    "scikit-network",
+    "networkx",
+    "pykeops",
+    "openTSNE",
+    "lightly",
+    "torchvision",
+    "distributed",
+    "torch-sparse",
+    "cuvs-cu13",
+    "cuml-cu13",
+    "cugraph-cu13",
+    "cupy-cuda13x",
+)
 
 
 def describe(record: Record) -> str:

@@ -50,9 +50,15 @@ def test_what_was_analyzed(analysis, digits):
     assert analysis.class_sizes == np.bincount(y[y >= 0]).tolist()
     assert analysis.n_unlabelled == (y < 0).sum() == 12
     assert [stage.stage for stage in analysis.stages] == [
-        "Calinski-Harabasz", "nearest neighbors", "class homogeneity", "RLD", "communities", "spectrum",
-        "probes", "map",
-    ]  # fmt: skip
+        "Calinski-Harabasz",
+        "nearest neighbors",
+        "class homogeneity",
+        "RLD",
+        "communities",
+        "spectrum",
+        "probes",
+        "map",
+    ]
     for stage in analysis.stages:
         assert stage.seconds > 0
         assert stage.peak_memory_bytes > 1_000_000
@@ -65,9 +71,13 @@ def test_rld_is_that_of_rld(analysis, digits):
     assert record.temperatures == alone.temperatures.tolist()
     assert record.mean_distance == pytest.approx(alone.mean_distance, rel=1e-12)
     for ours, theirs in (
-        (record.values, alone.values), (record.stderr, alone.stderr), (record.per_class, alone.per_class),
-        (record.purity, alone.purity), (record.null_mean, alone.null_mean), (record.null_std, alone.null_std),
-    ):  # fmt: skip
+        (record.values, alone.values),
+        (record.stderr, alone.stderr),
+        (record.per_class, alone.per_class),
+        (record.purity, alone.purity),
+        (record.null_mean, alone.null_mean),
+        (record.null_std, alone.null_std),
+    ):
         # The order in which threads add tiles may differ.
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(np.sum(record.per_class, axis=1), record.values, atol=1e-12)
@@ -162,9 +172,16 @@ def test_output_and_round_trip(analysis, digits, tmp_path):
     names = sorted(path.name for path in out.iterdir())
     assert [name for name in names if not name.endswith(".npz")] == ["analysis.json", "report.html"]
     assert [re.sub("-[0-9a-f]{16}.npz", "", name) for name in names if name.endswith(".npz")] == [
-        "Calinski-Harabasz", "RLD", "analysis_arrays.npz", "class-homogeneity", "communities", "map",
-        "nearest-neighbors", "probes", "spectrum",
-    ]  # fmt: skip
+        "Calinski-Harabasz",
+        "RLD",
+        "analysis_arrays.npz",
+        "class-homogeneity",
+        "communities",
+        "map",
+        "nearest-neighbors",
+        "probes",
+        "spectrum",
+    ]
     for path in (out, out / "analysis.json"):
         assert Analysis.from_json(path) == written
     again = written.to_json(tmp_path / "analysis.json")
@@ -198,9 +215,17 @@ def test_the_spectrum_of_a_large_graph_is_left_out_on_a_cpu(digits, monkeypatch,
 def test_given_test_points(digits):
     X, y = digits
     train, test = slice(0, 450), slice(450, None)
-    result = cs.analyze(X[train], y[train], test_embeddings=X[test], test_labels=y[test], k=10, map_points=0, **{
-        "probes": ["linear", "knn"],
-    })  # fmt: skip
+    result = cs.analyze(
+        X[train],
+        y[train],
+        test_embeddings=X[test],
+        test_labels=y[test],
+        k=10,
+        map_points=0,
+        **{
+            "probes": ["linear", "knn"],
+        },
+    )
     assert (result.test_source, result.n_points) == ("given", 450)
     assert result.n_test == (y[test] >= 0).sum()
     known = y[train] >= 0
@@ -337,8 +362,10 @@ def test_the_table_of_a_comparison(analysis, noisy):
     assert rows["NMI of communities and classes"]["noisy"] == noisy.communities.nmi
     assert rows["accuracy, knn"]["noisy"] == noisy.probes[0].accuracy
     assert rows["accuracy, linear"] == {
-        "quantity": "accuracy, linear", "clean": analysis.probes[0].accuracy, "noisy": None,
-    }  # fmt: skip
+        "quantity": "accuracy, linear",
+        "clean": analysis.probes[0].accuracy,
+        "noisy": None,
+    }
     # Noise spoils the classes by every measure.
     for quantity in ("RLD, T = 0.1", "CHI, k = 10", "Calinski-Harabasz", "modularity of classes", "accuracy, knn"):
         assert rows[quantity]["clean"] > rows[quantity]["noisy"]

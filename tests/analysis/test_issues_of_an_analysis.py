@@ -35,8 +35,10 @@ def test_leakage_and_counts(models):
     assert all(leak.label == leak.test_label for leak in found.leaks)
     rows = {row["quantity"]: row for row in cs.compare(analyses).table()}
     assert rows["test points among the points"] == {
-        "quantity": "test points among the points", "pixels": 2, "parts": 2,
-    }  # fmt: skip
+        "quantity": "test points among the points",
+        "pixels": 2,
+        "parts": 2,
+    }
     alone = cs.analyze(embedded["pixels"], models[1], **QUICK).issues
     assert alone.n_test_in_train is None
     assert alone.leaks == []

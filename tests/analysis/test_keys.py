@@ -38,9 +38,17 @@ def graph(weight=1.0):
 
 def probes(**changed):
     settings = {
-        "points": points(), "classes": labels(), "test": points(2), "test_codes": np.array([0, 1, 0, 1, 0, 1]),
-        "probes": ["knn"], "table": table(), "k": 3, "mean_distance": 1.0, "seed": 0, "resources": Resources("cpu"),
-    }  # fmt: skip
+        "points": points(),
+        "classes": labels(),
+        "test": points(2),
+        "test_codes": np.array([0, 1, 0, 1, 0, 1]),
+        "probes": ["knn"],
+        "table": table(),
+        "k": 3,
+        "mean_distance": 1.0,
+        "seed": 0,
+        "resources": Resources("cpu"),
+    }
     return Probing(**settings | changed)
 
 
@@ -92,12 +100,20 @@ def test_stages_have_keys_of_their_own():
 @pytest.mark.parametrize(
     ("field", "other"),
     [
-        ("points", points(1)), ("classes", labels(0, 0, 0, 1, 0, 1)), ("test", points(3)), ("test", None),
-        ("test_codes", np.array([0, 1, 0, 1, 0, 0])), ("table", table(1.5)), ("table", None),
-        ("probes", ["linear"]), ("k", 4), ("mean_distance", 1.1),
-        ("seed", 1), ("resources", Resources("cuda")),
+        ("points", points(1)),
+        ("classes", labels(0, 0, 0, 1, 0, 1)),
+        ("test", points(3)),
+        ("test", None),
+        ("test_codes", np.array([0, 1, 0, 1, 0, 0])),
+        ("table", table(1.5)),
+        ("table", None),
+        ("probes", ["linear"]),
+        ("k", 4),
+        ("mean_distance", 1.1),
+        ("seed", 1),
+        ("resources", Resources("cuda")),
     ],
-)  # fmt: skip
+)
 def test_every_field_of_the_probes_points_counts(field, other):
     assert {field.name for field in dataclasses.fields(Probing)} >= {field}
     first, second = (key(probing.probe_scores, probing=p, left_out="") for p in (probes(), probes(**{field: other})))

@@ -64,8 +64,11 @@ def test_test_points_take_one_search_more(digits, searches):
     cs.analyze(X[:450], y[:450], test_embeddings=X[450:], test_labels=y[450:], probe_study=True, **SETTINGS)
     # The third finds test points that are among the points: exactly, so not in a table that may be approximate.
     assert [(n, metric) for n, _, metric in searches[:4]] == [
-        (450, "euclidean"), ((y[:450] >= 0).sum(), "cosine"), (150, "euclidean"), (600, "euclidean"),
-    ]  # fmt: skip
+        (450, "euclidean"),
+        ((y[:450] >= 0).sum(), "cosine"),
+        (150, "euclidean"),
+        (600, "euclidean"),
+    ]
     assert [n for n, _, _ in searches[4:]] == [150, 150]
 
 

@@ -16,9 +16,15 @@ import pytest
 from command_line import CONSOLE_SCRIPT, run, run_process
 
 STAGES = {
-    "Calinski-Harabasz", "class-homogeneity", "RLD", "nearest-neighbors", "communities", "spectrum", "probes",
+    "Calinski-Harabasz",
+    "class-homogeneity",
+    "RLD",
+    "nearest-neighbors",
+    "communities",
+    "spectrum",
+    "probes",
     "map",
-}  # fmt: skip
+}
 
 N = 300
 
@@ -32,9 +38,19 @@ def data(tmp_path_factory):
     np.save(folder / "x.npy", (rng.normal(size=(N, 8)) + 2 * np.eye(8)[y]).astype(np.float32))
     np.save(folder / "y.npy", y)
     return [
-        "analyze", folder / "x.npy", "--labels", folder / "y.npy", "--method", "exact", "--k", "10",
-        "--probes", "knn,label_propagation", "--map-points", "100",
-    ]  # fmt: skip
+        "analyze",
+        folder / "x.npy",
+        "--labels",
+        folder / "y.npy",
+        "--method",
+        "exact",
+        "--k",
+        "10",
+        "--probes",
+        "knn,label_propagation",
+        "--map-points",
+        "100",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +112,10 @@ def strays(out):
 def start(arguments, script=CONSOLE_SCRIPT):
     return subprocess.Popen(
         [*script, *map(str, arguments)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 @pytest.mark.slow

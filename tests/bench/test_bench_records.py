@@ -18,8 +18,18 @@ from clorg_scale.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 
-FAST = Record("knn", "mixture 1,000 x 8", "ours", "ours", size={"n": 1000, "d": 8}, times=[1.0, 1.1, 0.9],
-              quality={"recall": 0.99}, memory=10**6, floor=0.5, machine={"processor": "A", "cores": 2})  # fmt: skip
+FAST = Record(
+    "knn",
+    "mixture 1,000 x 8",
+    "ours",
+    "ours",
+    size={"n": 1000, "d": 8},
+    times=[1.0, 1.1, 0.9],
+    quality={"recall": 0.99},
+    memory=10**6,
+    floor=0.5,
+    machine={"processor": "A", "cores": 2},
+)
 
 
 def written(path, *records):
@@ -120,8 +130,18 @@ def test_page_has_tables_plots_and_machines(tmp_path):
         replace(FAST, contender=f"FAISS IVF nprobe={p}", role="peer", times=[p / 4], quality={"recall": 1 - 0.1 / p})
         for p in (1, 4, 16)
     ]
-    growing = [replace(FAST, benchmark="rld-scaling", case="m", contender=f"ours, exact, n = {n:,}",
-                       size={"n": n, "d": 8}, times=[n**2 / 1e6], quality={}) for n in (1000, 10_000)]  # fmt: skip
+    growing = [
+        replace(
+            FAST,
+            benchmark="rld-scaling",
+            case="m",
+            contender=f"ours, exact, n = {n:,}",
+            size={"n": n, "d": 8},
+            times=[n**2 / 1e6],
+            quality={},
+        )
+        for n in (1000, 10_000)
+    ]
     missing = replace(FAST, contender="<hnswlib>", role="missing", times=[], note="not installed", quick=True)
     elsewhere = replace(FAST, machine={"processor": "B", "cores": 64})
     write_report([FAST, elsewhere, missing, *efforts, *growing], tmp_path / "page.html")

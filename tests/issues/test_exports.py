@@ -76,9 +76,16 @@ def test_cleanlabs_form(planted):
     pytest.importorskip("pandas")
     frame = planted.issues.to_cleanlab()
     assert list(frame.columns) == [
-        "is_label_issue", "label_score", "given_label", "predicted_label", "is_outlier_issue", "outlier_score",
-        "is_near_duplicate_issue", "near_duplicate_score", "near_duplicate_sets",
-    ]  # fmt: skip
+        "is_label_issue",
+        "label_score",
+        "given_label",
+        "predicted_label",
+        "is_outlier_issue",
+        "outlier_score",
+        "is_near_duplicate_issue",
+        "near_duplicate_score",
+        "near_duplicate_sets",
+    ]
     for name in ("label_score", "outlier_score", "near_duplicate_score"):
         assert frame[name].dropna().between(0, 1).all()
     assert frame["near_duplicate_sets"][3].tolist() == [700, 701]
@@ -90,8 +97,16 @@ def test_cleanlabs_form(planted):
 
 def test_fields_of_fiftyone_are_plain_values(planted):
     fields = planted.issues.to_fiftyone()
-    kinds = {"label_issue": bool, "mistakenness": float, "suggested_label": str, "suggested_confidence": float,
-             "outlier": bool, "outlier_factor": float, "isolation": float, "near_duplicate_set": int}  # fmt: skip
+    kinds = {
+        "label_issue": bool,
+        "mistakenness": float,
+        "suggested_label": str,
+        "suggested_confidence": float,
+        "outlier": bool,
+        "outlier_factor": float,
+        "isolation": float,
+        "near_duplicate_set": int,
+    }
     assert fields.keys() == kinds.keys()
     for name, values in fields.items():
         assert len(values) == 900
@@ -105,8 +120,20 @@ def test_the_command(planted, tmp_path, monkeypatch):
     np.save("x.npy", planted.X)
     np.save("y.npy", planted.given)
     np.save("test.npy", planted.X[[5, 8, 20]])
-    done = run("issues", "x.npy", "--labels", "y.npy", "--test-embeddings", "test.npy", "--k", 10, "--seed", 2,
-               "--out", "issues.csv")  # fmt: skip
+    done = run(
+        "issues",
+        "x.npy",
+        "--labels",
+        "y.npy",
+        "--test-embeddings",
+        "test.npy",
+        "--k",
+        10,
+        "--seed",
+        2,
+        "--out",
+        "issues.csv",
+    )
     assert (done.code, done.err) == (0, "")
     n = len(planted.issues.label_issues)
     assert f"\n{n} label issues" in done.out

@@ -57,8 +57,11 @@ def test_test_points_among_the_points_are_told():
     assert found.counts()["test_points_in_train"] == 2
     members = found.near_duplicates
     assert sorted(zip(members["index"].tolist(), members["in_test"].tolist(), strict=True)) == [
-        (7, True), (9, True), (30, False), (31, False),
-    ]  # fmt: skip
+        (7, True),
+        (9, True),
+        (30, False),
+        (31, False),
+    ]
     assert np.flatnonzero(found.columns()["in_test_set"]).tolist() == [30, 31]
     assert len(cs.find_issues(X, labels, k=6).leaks) == 0
 

@@ -58,9 +58,12 @@ def start(tmp_path):
         started.append(
             subprocess.Popen(
                 [sys.executable, "-c", code, *arguments],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
             )
-        )  # fmt: skip
+        )
         return started[-1]
 
     yield process

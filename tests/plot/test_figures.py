@@ -255,9 +255,14 @@ def test_figures_of_a_comparison_of_checkpoints(tmp_path):
     assert run("figures", tmp_path, "--format", "svg", "--out", tmp_path / "out").code == 0
     names = {name.removesuffix(".svg") for name in tree(tmp_path / "out")}
     assert names == {
-        "rld", "class-homogeneity", "probes", "trajectory-rld", "trajectory-chi", "trajectory-probes",
+        "rld",
+        "class-homogeneity",
+        "probes",
+        "trajectory-rld",
+        "trajectory-chi",
+        "trajectory-probes",
         *(f"{figure}-{i + 1}-epoch-{i}" for i in range(3) for figure in ("mixing", "map")),
-    }  # fmt: skip
+    }
 
 
 def test_mistakes(tmp_path):

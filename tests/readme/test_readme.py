@@ -32,8 +32,14 @@ def test_options_in_the_text_exist():
 
 def test_names_in_the_text_exist():
     """`cs.rld(X, y, client=...)`, `KNN.from_arrays`, `graph.to_pyg()`: attributes, and keywords of calls."""
-    owners = {"cs": cs, "probes": cs.probes, "KNN": cs.KNN, "table": cs.KNN, "AffinityGraph": cs.AffinityGraph,
-              "graph": cs.AffinityGraph}  # fmt: skip
+    owners = {
+        "cs": cs,
+        "probes": cs.probes,
+        "KNN": cs.KNN,
+        "table": cs.KNN,
+        "AffinityGraph": cs.AffinityGraph,
+        "graph": cs.AffinityGraph,
+    }
     pattern = re.compile(r"(\w+)\.(\w+)(\(.*\))?$")
     found = [(owners[m[1]], m[2], m[3]) for span in spans() if (m := pattern.match(span)) and m[1] in owners]
     assert len(found) > 5
@@ -87,9 +93,13 @@ def test_shipped_networks_have_the_homogeneity_and_accuracy_in_the_table(column)
     train, test = (load_fashion_mnist_embeddings(("contrastive", "supervised")[column], s) for s in ("train", "test"))
     probes = ("linear", "label_propagation", "gcn") if HAS_TORCH else ("linear", "label_propagation")
     analysis = cs.analyze(
-        train.embeddings, train.labels, test_embeddings=test.embeddings, test_labels=test.labels, probes=probes,
+        train.embeddings,
+        train.labels,
+        test_embeddings=test.embeddings,
+        test_labels=test.labels,
+        probes=probes,
         map_points=0,
-    )  # fmt: skip
+    )
     homogeneity = [analysis.class_homogeneity[k] for k in (1, 100, 1_000)]
     assert rounded(homogeneity) == row("CHI, k = 1 / 100 / 1,000")[column]
     accuracy = {score.name: score.accuracy for score in analysis.probes}

@@ -71,8 +71,18 @@ def test_python_runs(tmp_path, monkeypatch, quick):
     X_test, y_test = images("supervised", "test")
     train_mask = np.arange(SIZE) % 5 > 0
     a, b = (cs.analyze(*data, probes=(), map_points=0) for data in ((embeddings, labels), (X, y)))
-    names = {"embeddings": embeddings, "labels": labels, "X": X, "y": y, "X_test": X_test, "y_test": y_test,
-             "train_mask": train_mask, "test_mask": ~train_mask, "a": a, "b": b}  # fmt: skip
+    names = {
+        "embeddings": embeddings,
+        "labels": labels,
+        "X": X,
+        "y": y,
+        "X_test": X_test,
+        "y_test": y_test,
+        "train_mask": train_mask,
+        "test_mask": ~train_mask,
+        "a": a,
+        "b": b,
+    }
     exec(compile(code, "README.md", "exec"), names)
     assert Path("comparison.html").stat().st_size > 5_000
     assert isinstance(names["result"], cs.RLDResult)

@@ -7,11 +7,17 @@ import time
 import pytest
 
 SCRIPTS = [
-    "<script>planted=1</script>", "</script><script>planted=1</script>", "<img src=x onerror=planted=1>",
-    '"><svg onload=planted=1>', "' onmouseover='planted=1' x='", "javascript:planted=1",
-    "<iframe srcdoc='<script>parent.planted=1</script>'>", "<!--<script>planted=1//-->",
-    "\u2028</title></style><body onload=planted=1>", "${planted=1}{{ 7 * 7 }}{% raw %}",
-]  # fmt: skip
+    "<script>planted=1</script>",
+    "</script><script>planted=1</script>",
+    "<img src=x onerror=planted=1>",
+    '"><svg onload=planted=1>',
+    "' onmouseover='planted=1' x='",
+    "javascript:planted=1",
+    "<iframe srcdoc='<script>parent.planted=1</script>'>",
+    "<!--<script>planted=1//-->",
+    "\u2028</title></style><body onload=planted=1>",
+    "${planted=1}{{ 7 * 7 }}{% raw %}",
+]
 
 
 def chromium(profile, *, downloads=None):

@@ -176,10 +176,13 @@ def test_class_homogeneity_with_its_sample_error_and_metric(browser, tmp_path):
     [
         ((None,), "mean over all 9,867 labeled points"),
         ((None, None), "mean over all 9,867 labeled points"),
-        ((50,), "mean over a random sample of 50 of the 9,867 labeled points; ± is one standard error, "
-                "bars are 95 % intervals"),
+        (
+            (50,),
+            "mean over a random sample of 50 of the 9,867 labeled points; ± is one standard error, "
+            "bars are 95 % intervals",
+        ),
     ],
-)  # fmt: skip
+)
 def test_basis_of_class_homogeneity(sizes, basis):
     assert homogeneity_basis({str(i): of_a_sample(size) for i, size in enumerate(sizes)}) == basis
     assert homogeneity_basis({"old": record(), "new": of_a_sample(50)}) == ""

@@ -24,8 +24,26 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("trained")
     for split in ("train", "test"):
         save_images(root / "images" / split, n=10, seed=len(split))
-    done = run("train", "--method", "supervised", "--width", 2, "--data", root / "images", "--image-size", 16,
-               "--epochs", 2, "--batch-size", 8, "--measure-every", 0, "--device", "cpu",
-               "--out", root / "t")  # fmt: skip
+    done = run(
+        "train",
+        "--method",
+        "supervised",
+        "--width",
+        2,
+        "--data",
+        root / "images",
+        "--image-size",
+        16,
+        "--epochs",
+        2,
+        "--batch-size",
+        8,
+        "--measure-every",
+        0,
+        "--device",
+        "cpu",
+        "--out",
+        root / "t",
+    )
     assert done.code == 0, done.err
     return root, done

@@ -40,9 +40,14 @@ def test_test_points_are_matched_by_name(stores):
     assert (train.class_names, test.class_names) == (NAMES, OTHER_NAMES)
     by_store = cs.analyze(train, test_embeddings=test, **QUICK)
     by_array = cs.analyze(
-        train.embeddings, train.labels, test_embeddings=test.embeddings, test_labels=test.labels,
-        class_names=train.class_names, test_class_names=test.class_names, **QUICK,
-    )  # fmt: skip
+        train.embeddings,
+        train.labels,
+        test_embeddings=test.embeddings,
+        test_labels=test.labels,
+        class_names=train.class_names,
+        test_class_names=test.class_names,
+        **QUICK,
+    )
     for analysis in (by_store, by_array):
         assert analysis.classes == NAMES
         assert knn_accuracy(analysis) == 1
@@ -66,8 +71,24 @@ def test_names_are_matched_with_labels_that_are_names(stores, named):
 
 def test_the_command_line_shows_and_matches_names(stores):
     out = stores / "out"
-    done = run("analyze", stores / "train", "--test-embeddings", stores / "test", "--k", 5, "--probes", "knn",
-               "--map-points", 0, "--out", out, "--device", "cpu", "--method", "exact")  # fmt: skip
+    done = run(
+        "analyze",
+        stores / "train",
+        "--test-embeddings",
+        stores / "test",
+        "--k",
+        5,
+        "--probes",
+        "knn",
+        "--map-points",
+        0,
+        "--out",
+        out,
+        "--device",
+        "cpu",
+        "--method",
+        "exact",
+    )
     assert done.code == 0, done.err
     document = json.loads((out / "analysis.json").read_text())
     assert document["classes"] == NAMES
@@ -99,9 +120,14 @@ def test_unlabelled_points_have_no_name(stores):
     labels, test_labels = train.labels.copy(), test.labels.copy()
     labels[[0, -1]] = test_labels[[3, 20]] = -1
     analysis = cs.analyze(
-        train.embeddings, labels, test_embeddings=test.embeddings, test_labels=test_labels, class_names=NAMES,
-        test_class_names=OTHER_NAMES, **QUICK,
-    )  # fmt: skip
+        train.embeddings,
+        labels,
+        test_embeddings=test.embeddings,
+        test_labels=test_labels,
+        class_names=NAMES,
+        test_class_names=OTHER_NAMES,
+        **QUICK,
+    )
     assert (analysis.classes, analysis.n_unlabelled, analysis.n_test) == (NAMES, 2, 43)
     assert knn_accuracy(analysis) == 1
 

@@ -38,9 +38,13 @@ def ask(root, tmp_path, code=ANSWER, **environment):
     limit = environment.pop("limit", None)
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=known | environment, capture_output=True, text=True, check=False, cwd=tmp_path,
+        env=known | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
         preexec_fn=None if limit is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -100,8 +100,11 @@ def pip(folder: Path, *arguments: str, timeout: int) -> subprocess.CompletedProc
     """Run a pip that reads metadata without downloading wheels (from 23.3 on), from `folder` if it was put there."""
     command = [sys.executable, "-m", "pip", "--no-cache-dir", "--disable-pip-version-check", *arguments]
     if (folder / "pip").exists():
-        command[1:3] = ["-c", f"import sys; sys.path.insert(0, {str(folder)!r}); import runpy; "
-                        "runpy.run_module('pip', run_name='__main__', alter_sys=True)"]  # fmt: skip
+        command[1:3] = [
+            "-c",
+            f"import sys; sys.path.insert(0, {str(folder)!r}); import runpy; "
+            "runpy.run_module('pip', run_name='__main__', alter_sys=True)",
+        ]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
@@ -116,11 +119,26 @@ def test_dry_run_resolves_to_one_cuda(tmp_path):
         assert fresh.returncode == 0, fresh.stderr
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(5, 40)]
     resolved = pip(
-        tmp_path, "install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(tmp_path / "report.json"),
-        "--use-feature=fast-deps", "--target", str(tmp_path / "nowhere"), "--only-binary=:all:",
-        "--python-version=3.12", *platforms, "--platform=manylinux2014_x86_64", "--platform=linux_x86_64",
-        "--constraint", str(CONSTRAINTS), *map(str, wanted("cuda13")), timeout=240,
-    )  # fmt: skip
+        tmp_path,
+        "install",
+        "--dry-run",
+        "--ignore-installed",
+        "--quiet",
+        "--report",
+        str(tmp_path / "report.json"),
+        "--use-feature=fast-deps",
+        "--target",
+        str(tmp_path / "nowhere"),
+        "--only-binary=:all:",
+        "--python-version=3.12",
+        *platforms,
+        "--platform=manylinux2014_x86_64",
+        "--platform=linux_x86_64",
+        "--constraint",
+        str(CONSTRAINTS),
+        *map(str, wanted("cuda13")),
+        timeout=240,
+    )
     assert resolved.returncode == 0, resolved.stderr
     installed = json.loads((tmp_path / "report.json").read_text())["install"]
     metadata = {canonicalize_name(part["metadata"]["name"]): part["metadata"] for part in installed}

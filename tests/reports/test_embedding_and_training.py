@@ -126,8 +126,10 @@ def test_another_network_or_setting_is_not_continued(tmp_path, changed):
     interrupted(tmp_path / "e", noise())
     other = torch.nn.Sequential(torch.nn.AdaptiveMaxPool2d((8, 1)), torch.nn.Flatten())  # no weights either
     model, options = {
-        "model": (other, {}), "normalize": (None, {"normalize": True}), "dtype": (None, {"dtype": "float32"}),
-    }[changed]  # fmt: skip
+        "model": (other, {}),
+        "normalize": (None, {"normalize": True}),
+        "dtype": (None, {"dtype": "float32"}),
+    }[changed]
     assert_as_from_scratch(tmp_path, noise(), model, **options)
 
 
@@ -334,8 +336,9 @@ def test_the_command_says_that_images_changed(trained, tmp_path, monkeypatch):
         return images
 
     monkeypatch.setattr("clorg_scale.datasets.load_images", load_and_watch)
-    done = run("embed", "--checkpoint", root / "t", "--data", tmp_path / "images", "--device", "cpu",
-               "--out", tmp_path / "e")  # fmt: skip
+    done = run(
+        "embed", "--checkpoint", root / "t", "--data", tmp_path / "images", "--device", "cpu", "--out", tmp_path / "e"
+    )
     assert_one_sentence(done, "1 image was written to or removed", "dog/0.png", "run the same again")
     assert not (tmp_path / "e").exists()
 
@@ -350,8 +353,27 @@ def test_unreadable_images_are_left_out_on_request(trained, tmp_path):
     worse = images / "train" / "dog" / "0.png"
     worse.write_bytes(b"")
     embed = ("embed", "--checkpoint", root / "t", "--data", images, "--device", "cpu", "--out", tmp_path / "e")
-    train = ("train", "--method", "supervised", "--width", 2, "--data", images, "--image-size", 16, "--epochs", 1,
-             "--batch-size", 19, "--measure-every", 0, "--device", "cpu", "--out", tmp_path / "t")  # fmt: skip
+    train = (
+        "train",
+        "--method",
+        "supervised",
+        "--width",
+        2,
+        "--data",
+        images,
+        "--image-size",
+        16,
+        "--epochs",
+        1,
+        "--batch-size",
+        19,
+        "--measure-every",
+        0,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "t",
+    )
     before = tree(tmp_path)
     for command, image in ((embed, bad), (train, worse)):
         refused = run(*command)

@@ -109,8 +109,9 @@ def test_an_analysis(tmp_path, monkeypatch):
         assert tree(tmp_path) == before
     analyze("new")
     assert {name for name, contents in tree(tmp_path).items() if contents != before[name]} == {
-        "out/analysis.json", "out/report.html"
-    }  # fmt: skip
+        "out/analysis.json",
+        "out/report.html",
+    }
 
 
 def test_a_comparison(tmp_path, monkeypatch):

@@ -98,8 +98,11 @@ def test_tsne_with_precomputed_neighbors(labels, points):
     flat = TSNE(metric="precomputed", **options).fit_transform(matrix)
     own = KNeighborsClassifier(5).fit(flat[::2], labels[::2]).score(flat[1::2], labels[1::2])
     assert own > 0.95
-    np.testing.assert_allclose(TSNE(metric="precomputed", **options).fit(matrix).kl_divergence_,
-                               TSNE(**options).fit(points).kl_divergence_, rtol=0.05)  # fmt: skip
+    np.testing.assert_allclose(
+        TSNE(metric="precomputed", **options).fit(matrix).kl_divergence_,
+        TSNE(**options).fit(points).kl_divergence_,
+        rtol=0.05,
+    )
 
 
 def test_classifier_with_precomputed_neighbors(points, labels):

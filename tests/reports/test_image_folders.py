@@ -63,8 +63,18 @@ def tiff(path, bits, *, inverted=False, signed=False, order="<", n_channels=1):
     else:
         data = np.repeat(values, n_channels, axis=1).astype(f"{order}{'i' if signed else 'u'}{bits // 8}").tobytes()
     photometric = 2 if n_channels == 3 else 0 if inverted else 1
-    tags = {256: 32, 257: 32, 258: bits, 259: 1, 262: photometric, 273: 0, 277: n_channels, 278: 32, 279: len(data),
-            339: 1 + signed}  # fmt: skip
+    tags = {
+        256: 32,
+        257: 32,
+        258: bits,
+        259: 1,
+        262: photometric,
+        273: 0,
+        277: n_channels,
+        278: 32,
+        279: len(data),
+        339: 1 + signed,
+    }
     end = 8 + 2 + 12 * len(tags) + 4
     every = struct.pack(f"{order}3H", bits, bits, bits) if n_channels == 3 else b""
     entries = b""

@@ -122,8 +122,10 @@ def test_a_file_shortened_while_it_is_read_ends_in_a_sentence(here):
     )
     done = subprocess.run(
         [sys.executable, "-c", script + CONSOLE_SCRIPT[-1], "rld", "x.npy", "--labels", "y.npy", "--out", "r.json"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: A memory-mapped file of embeddings was shortened")
     assert not Path("r.json").exists()

@@ -196,8 +196,11 @@ def sharded(path, shape, *, chunks, shards, index_location="end", index_codecs=N
     index_codecs = index_codecs or [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
     inner = inner or [{"name": "bytes", "configuration": {"endian": "little"}}]
     codec = {
-        "chunk_shape": list(chunks), "codecs": inner, "index_codecs": index_codecs, "index_location": index_location,
-    }  # fmt: skip
+        "chunk_shape": list(chunks),
+        "codecs": inner,
+        "index_codecs": index_codecs,
+        "index_location": index_location,
+    }
     metadata = {
         "zarr_format": 3,
         "node_type": "array",
@@ -223,8 +226,9 @@ def test_chunks_missing_in_a_shard_are_counted(tmp_path, start, endian, checked)
     words = {"<": "little", ">": "big"}
     index_codecs = [{"name": "bytes", "configuration": {"endian": words[endian]}}, {"name": "crc32c"}][: 1 + checked]
     location = "start" if start else "end"
-    sharded(tmp_path / "x.zarr", (20, 4), chunks=(5, 2), shards=(10, 4), index_location=location,
-            index_codecs=index_codecs)  # fmt: skip
+    sharded(
+        tmp_path / "x.zarr", (20, 4), chunks=(5, 2), shards=(10, 4), index_location=location, index_codecs=index_codecs
+    )
     names = [codec["name"] for codec in index_codecs]
     shard = tmp_path / "x.zarr" / "c" / "1" / "0"
     assert (load_embeddings(tmp_path / "x.zarr").embeddings == 1).all()
@@ -261,8 +265,13 @@ def test_chunks_missing_in_shards_of_shards(tmp_path):
     codecs = [{"name": "bytes", "configuration": {"endian": "little"}}]
     index = [*codecs, {"name": "crc32c"}]
     inner = {"chunk_shape": [2, 1], "codecs": codecs, "index_codecs": index, "index_location": "start"}
-    array = sharded(tmp_path / "x.zarr", (11, 3), chunks=(4, 2), shards=(8, 4),
-                    inner=[{"name": "sharding_indexed", "configuration": inner}])  # fmt: skip
+    array = sharded(
+        tmp_path / "x.zarr",
+        (11, 3),
+        chunks=(4, 2),
+        shards=(8, 4),
+        inner=[{"name": "sharding_indexed", "configuration": inner}],
+    )
     assert count_stored_chunks(array) == (18, 18, 0, 0)
     shard = tmp_path / "x.zarr" / "c" / "1" / "0"
     whole = shard.read_bytes()

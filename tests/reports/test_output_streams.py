@@ -13,7 +13,7 @@ def with_closed_output(*arguments, closed=("stdout",)):
     """Exit code, and what came out of the pipe that is still read."""
     process = subprocess.Popen(
         [*CONSOLE_SCRIPT, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
+    )
     for name in closed:
         getattr(process, name).close()
     read = {name: getattr(process, name).read() for name in ("stdout", "stderr") if name not in closed}
@@ -36,9 +36,27 @@ def test_a_training_whose_reader_leaves_does_all_epochs(tmp_path, closed):
                 Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     out = tmp_path / "training"
     code, _ = with_closed_output(
-        "train", "--width", 4, "--stem", "strided", "--data", tmp_path / "images", "--image-size", 16,
-        "--batch-size", 8, "--epochs", 4, "--measure-every", 0, "--device", "cpu", "--out", out, closed=closed,
-    )  # fmt: skip
+        "train",
+        "--width",
+        4,
+        "--stem",
+        "strided",
+        "--data",
+        tmp_path / "images",
+        "--image-size",
+        16,
+        "--batch-size",
+        8,
+        "--epochs",
+        4,
+        "--measure-every",
+        0,
+        "--device",
+        "cpu",
+        "--out",
+        out,
+        closed=closed,
+    )
     assert code == 0
     assert len(torch.load(out / "checkpoint.pt", weights_only=True)["log"]) == 4
 
@@ -53,8 +71,11 @@ def test_results_are_written_though_the_output_is_on_a_full_disk(here):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*CONSOLE_SCRIPT, "rld", "x.npy", "--labels", "y.npy", "--out", "rld.json"],
-            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert (done.returncode, done.stderr) == (2, "error: The output cannot be written: No space left on device.\n")
     assert Path("rld.json").exists()
 

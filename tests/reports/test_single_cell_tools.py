@@ -189,7 +189,9 @@ def test_umap_learn_takes_the_table(graph, embeddings):
         (table.data.reshape(N, -1), table.indices.reshape(N, -1)),
         NearestNeighbors(n_neighbors=K + 1).fit(embeddings).kneighbors(embeddings),
     ):
-        graphs.append(umap.umap_.fuzzy_simplicial_set(
-            embeddings, K + 1, np.random.RandomState(0), "euclidean", knn_indices=indices, knn_dists=distances
-        )[0])  # fmt: skip
+        graphs.append(
+            umap.umap_.fuzzy_simplicial_set(
+                embeddings, K + 1, np.random.RandomState(0), "euclidean", knn_indices=indices, knn_dists=distances
+            )[0]
+        )
     assert abs(graphs[0] - graphs[1]).max() < 1e-4

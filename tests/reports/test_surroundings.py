@@ -166,8 +166,12 @@ def test_completion_of_words(words, expected):
 
 def complete(environment):
     done = subprocess.run(
-        [sys.executable, "-c", "from clorg_scale.cli import main; main()"], capture_output=True, text=True, timeout=200,
-        check=False, env=os.environ | environment,
-    )  # fmt: skip
+        [sys.executable, "-c", "from clorg_scale.cli import main; main()"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env=os.environ | environment,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

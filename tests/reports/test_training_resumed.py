@@ -147,7 +147,7 @@ MISFITS = {
     "weights alone": (lambda state: state["backbone"], "has no settings"),
     "a part of the weights": (lambda s: s | {"backbone": dict(list(s["backbone"].items())[3:])}, "do not fit"),
     "a list": (lambda _: [1, 2], "has no settings"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", MISFITS)

@@ -154,9 +154,14 @@ def test_a_comparison_and_a_study_let_the_next_one_write(here, monkeypatch):
     for _ in range(2):
         comparison.write("out")
     assert set(tree(here / "out")) == {
-        "analyses.json", "analyses_arrays.npz", "comparison.html", "comparison.json", "plot.html", "table.csv",
+        "analyses.json",
+        "analyses_arrays.npz",
+        "comparison.html",
+        "comparison.json",
+        "plot.html",
+        "table.csv",
         "table.json",
-    }  # fmt: skip
+    }
     lock = FolderLock("out")
     with pytest.raises(cs.InputError, match=WAITING):
         comparison.write("out")

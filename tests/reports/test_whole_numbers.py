@@ -190,11 +190,25 @@ NOISE = np.random.default_rng(0).integers(0, 255, (48, 1, 8, 8)).astype(np.uint8
 @pytest.mark.parametrize(
     "name",
     [
-        "build n_channels", "build image_size", "build width", "build seed", "train epochs", "train batch_size",
-        "train checkpoint_every", "train seed", "train learning_rate", "embed batch_size", "Recorder every",
-        "Recorder n_images", "Recorder batch_size", "Recorder seed", "first", "spread", "load_images image_size",
+        "build n_channels",
+        "build image_size",
+        "build width",
+        "build seed",
+        "train epochs",
+        "train batch_size",
+        "train checkpoint_every",
+        "train seed",
+        "train learning_rate",
+        "embed batch_size",
+        "Recorder every",
+        "Recorder n_images",
+        "Recorder batch_size",
+        "Recorder seed",
+        "first",
+        "spread",
+        "load_images image_size",
     ],
-)  # fmt: skip
+)
 def test_backbones(tmp_path, name, value):
     pytest.importorskip("torchvision")
     from clorg_scale import backbones

@@ -49,9 +49,18 @@ def results():
 
 
 KINDS = (
-    "RLDResult", "SubsetRLD", "KNN", "AffinityGraph", "Communities", "Issues", "Spectrum", "ProbeResult", "StudyRow",
-    "Analysis", "Comparison",
-)  # fmt: skip
+    "RLDResult",
+    "SubsetRLD",
+    "KNN",
+    "AffinityGraph",
+    "Communities",
+    "Issues",
+    "Spectrum",
+    "ProbeResult",
+    "StudyRow",
+    "Analysis",
+    "Comparison",
+)
 
 
 def _subclasses(kind):
