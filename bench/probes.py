@@ -39,11 +39,8 @@ def _run(session: Session) -> None:
     for result in compare_probes(*parts, graph, probes=probes, k=k, seed=asked.seed):
         low, high = result.accuracy_interval
         quality = {"accuracy": result.accuracy, "low": low, "high": high, "parameters": result.n_parameters}
-        session.emit(
-            Record(
-                "", case.name, f"ours, {result.name}", "ours", size=case.size, times=[result.seconds], quality=quality
-            )
-        )
+        measured = {"size": case.size, "times": [result.seconds], "quality": quality}
+        session.emit(Record("", case.name, f"ours, {result.name}", "ours", **measured))
     if asked.quick:
         return
     variants: dict[str, dict[str, Any]] = {

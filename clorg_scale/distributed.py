@@ -204,7 +204,7 @@ def share_with_workers(client: Any, array: Any) -> Any:
     if limits and array.nbytes > LARGEST_SHARE * min(limits):
         where = "are not in a file" if location is None else f"are in {location.path}, which not every worker can read,"
         raise InputError(
-            f"The embeddings take {array.nbytes / 1e9:.2f} GB and {where} and do not fit half the memory of a Dask "
+            f"The embeddings take {array.nbytes / 1e9:.2f} GB, {where} and do not fit into half the memory of a Dask "
             f"worker ({min(limits) / 1e9:.2f} GB); store them as .npy in a folder that all workers can read."
         )
     return array if location is None else array.copy()
@@ -368,11 +368,11 @@ def result_of(client: Any, future: Any) -> Any:
             return future.result()
         except KilledWorker as error:
             raise InputError(
-                f"A chunk of the work ended {error.allowed_failures + 1} Dask workers one after another, most likely "
-                "because they ran out of memory; give them more, or set a smaller memory limit."
+                f"One chunk of the work stopped {error.allowed_failures + 1} Dask workers one after another, most "
+                "likely because they ran out of memory; give them more, or set a smaller memory limit."
             ) from None
         except (concurrent.futures.CancelledError, asyncio.CancelledError):
-            raise InputError("The Dask cluster was restarted or closed during the work; run the same again.") from None
+            raise InputError("The Dask cluster was restarted or closed during the work; run this again.") from None
     raise InputError(_NOBODY)
 
 

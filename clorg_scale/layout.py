@@ -115,7 +115,7 @@ def lay_out(
     """
     n_points, seed = whole_number("n_points", n_points, 1), whole_number("seed", seed, 0, MOST_SEED)
     if not 1 <= perplexity < np.inf:
-        raise InputError(f"perplexity must be a number from 1 on, not {perplexity}.")
+        raise InputError(f"perplexity must be a number of at least 1, not {perplexity}.")
     index = _stratified_sample(codes, n_points, np.random.default_rng(seed))
     read = _Reader(embeddings)
     block = read(index)

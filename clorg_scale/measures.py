@@ -74,12 +74,12 @@ def class_homogeneity(
     Warns
     -----
     UserWarning
-        If the table is of another metric than the cosine, whose numbers are others; if -1 looks like a class.
+        If the table's metric is not the cosine, which changes the numbers; if -1 looks like a class.
     """
     if knn.metric != "cosine":
         warnings.warn(
-            f"Class homogeneity is defined on cosine neighbors; of this table of the {knn.metric} metric it is another "
-            "number. Compare models by tables of one metric: knn(..., metric='cosine').",
+            f"Class homogeneity is defined on cosine neighbors; on this table of the {knn.metric} metric it is "
+            "another quantity. Compare models by tables of one metric: knn(..., metric='cosine').",
             stacklevel=4,
         )
     classes = encode_labels(labels, knn.n_points, unlabelled=unlabelled)
@@ -134,7 +134,7 @@ def _checked_ks(knn: KNN, ks: Iterable[int] | None) -> list[int]:
     except TypeError:
         raise InputError(f"ks must be a list of whole numbers, not {ks!r}.") from None
     if not chosen:
-        raise InputError("ks is empty; give at least one k, or None for a sensible series.")
+        raise InputError("ks is empty; give at least one k, or None for the default ones.")
     return sorted(chosen)
 
 

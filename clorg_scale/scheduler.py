@@ -135,8 +135,8 @@ def _refuse_tls(address: str, host: str, port: int) -> None:
         except OSError:
             return
     raise InputError(
-        f"The server at {address} expects TLS; write tls:// for tcp://, with the certificates in Dask's configuration "
-        "(distributed.comm.tls)."
+        f"The server at {address} expects TLS; use tls:// instead of tcp://, with the certificates in Dask's "
+        "configuration (distributed.comm.tls)."
     )
 
 

@@ -14,12 +14,13 @@ from clorg_scale.errors import InputError
 from clorg_scale.store.atomic import write_whole
 
 from .analysis_records import WHOLE
+from .figures import Figures
 from .plots import Series, plot
 from .records import Record
 from .report import fitted_exponent, reaches
 from .wording import faster, number_word, paragraph, peak, ratio, share, span, timed
 
-__all__ = ["BLOCKS", "IMAGES", "Figures", "update_readme", "updated_text"]
+__all__ = ["BLOCKS", "IMAGES", "update_readme", "updated_text"]
 
 PROBE_NAMES = {
     "linear": "linear",
@@ -33,53 +34,6 @@ KEPT = 1.5
 """Our own k-NN code stays where it is so many times as fast as the best tuned FAISS pipeline on most cases."""
 
 MARKED = re.compile(r"(<!-- bench: ([\w-]+) -->\n).*?(<!-- /bench -->)", flags=re.S)
-
-
-class Figures:
-    """Records by what they measured; the main machine is the one of the first record that is asked for."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        self.records = [record for record in records if record.role != "missing"]
-
-    def find(self, benchmark: str, case: str, contender: str, *, avx512: bool | None = None) -> Record:
-        """The last record whose case and contender begin so.
-
-        Parameters
-        ----------
-        benchmark, case, contender
-            Its benchmark, and how its case and contender begin.
-        avx512
-            True: only of a machine with AVX-512; False: rather of one without.
-
-        Raises
-        ------
-        InputError
-            If there is none.
-        """
-        found = [
-            record
-            for record in self.records
-            if record.benchmark == benchmark and record.case.startswith(case) and record.contender.startswith(contender)
-        ]
-        of_kind = [record for record in found if (record.machine.get("instructions") == "AVX-512") == avx512]
-        found = of_kind or ([] if avx512 else found)
-        if not found:
-            raise InputError(
-                f"The records lack {benchmark}: {case}, {contender}; give the files of bench/results, or run "
-                f"'clorg-scale bench run {benchmark}'."
-            )
-        return found[-1]
-
-    def seconds(self, *key: str, avx512: bool | None = None) -> float:
-        """Median seconds of a record."""
-        seconds = self.find(*key, avx512=avx512).seconds
-        if seconds is None:
-            raise InputError(f"The record of {', '.join(key)} has no times.")
-        return seconds
-
-    def all(self, benchmark: str, case: str = "") -> list[Record]:
-        """All records of a benchmark whose case begins so."""
-        return [record for record in self.records if record.benchmark == benchmark and record.case.startswith(case)]
 
 
 def updated_text(text: str, records: Sequence[Record]) -> tuple[str, int]:
@@ -125,7 +79,9 @@ def update_readme(path: Path, records: Sequence[Record]) -> int:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; a row shorter than the heads ends in empty cells."""
     lines = ["".join(f" {cell} |" if cell else " |" for cell in cells) for cells in (heads, *rows)]
+    lines = [line + " |" * (len(heads) - len(cells)) for line, cells in zip(lines, (heads, *rows), strict=True)]
     lines.insert(1, "---|" * len(heads))
     return "".join(f"|{line}\n" for line in lines)
 
@@ -228,14 +184,10 @@ def _gcn_rows(figures: Figures) -> list[list[str]]:
             timed(batched),
             f"PyG's NeighborLoader with torch-sparse, {timed(loader)}",
             faster(loader, batched),
-            "",
         ],
         [
             "GCN probe, 1,000,000 nodes x 15: one epoch, inference",
             f"{timed(epoch.seconds)}, {timed(inference)}, {peak(epoch)}",
-            "",
-            "",
-            "",
         ],
     ]
 
@@ -397,15 +349,15 @@ def _gpu(figures: Figures) -> str:
             f"its matrix products alone, {timed(large.floor)}",
             f"{(large.seconds or 0) / (large.floor or 1):.1f}",
         ],
-        ['the same as a whole, `rld(method="exact")`', timed(whole.seconds), "", ""],
+        ['the same as a whole, `rld(method="exact")`', timed(whole.seconds)],
         [
             f"sampled RLD, 200,000 x 512, {sampled.quality['landmarks']:,.0f} landmarks a tile",
             f"{timed(sampled.seconds)}, off by {sampled.quality['off_by']:.4f}",
             f"exact, {timed(exact.seconds)}",
             f"{(sampled.seconds or 0) / (exact.seconds or 1):.1f} times slower",
         ],
-        ["exact k-NN, k = 15, 1,280,000 x 2048", timed(find("k-NN flat 1280000 x 2048").seconds), "", ""],
-        ["Leiden, Louvain on its graph", f"{timed(leiden.seconds)}, {timed(louvain.seconds)}, Q {found}", "", ""],
+        ["exact k-NN, k = 15, 1,280,000 x 2048", timed(find("k-NN flat 1280000 x 2048").seconds)],
+        ["Leiden, Louvain on its graph", f"{timed(leiden.seconds)}, {timed(louvain.seconds)}, Q {found}"],
     ]
     return _table(("what", "measured", "compared with", "ratio"), rows)
 

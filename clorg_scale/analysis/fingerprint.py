@@ -129,7 +129,7 @@ class _Watched:
             where = "" if self.path is None else f" in {self.path}"
             raise InputError(
                 f"The {self.name}{where} were written to while they were computed on; what was computed since then is "
-                "not kept: run the same again once they are complete."
+                "not kept: run this again once they are complete."
             )
 
 

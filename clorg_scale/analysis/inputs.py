@@ -207,8 +207,8 @@ def check_inputs(given: LabeledPoints, test: LabeledPoints, *, unlabelled: int |
     prints["test embeddings"] = fingerprint(test_points)
     if len(set(prints.values())) == 1:
         warnings.warn(
-            "The test embeddings are the embeddings themselves, so the accuracies are those of the training points; "
-            "pass other test points, or none: a fifth of the points is held out then.",
+            "The test embeddings are the embeddings themselves, so the probes are scored on their training points; "
+            "pass other test points, or none to hold out a fifth of the points.",
             stacklevel=3,
         )
     columns = given.columns | {f"test {what}": columns for what, columns in test.columns.items()}
@@ -245,7 +245,7 @@ def check_settings(
     if map_points != 0:
         whole_number("map_points", map_points, LEAST_ON_MAP, where=" (or 0 for no map)")
     if not 1 <= perplexity < np.inf:
-        raise InputError(f"perplexity must be a number from 1 on, not {perplexity}.")
+        raise InputError(f"perplexity must be a number of at least 1, not {perplexity}.")
     if chi_points is not None:
         whole_number("chi_points", chi_points, 1, where=" (or None for all)")
 
@@ -286,7 +286,7 @@ def check_spread(points: Array) -> None:
     for rows in row_slices(*points.shape, itemsize=8):
         if bool((points[rows] != first).any()):
             return
-    raise InputError("All points are identical (their mean distance is 0); nothing can be measured of them.")
+    raise InputError("All points are identical (their mean distance is 0); there is nothing to measure.")
 
 
 def _check_directions(points: Array) -> None:
@@ -364,7 +364,7 @@ def _foreign_classes(names: Sequence[Any]) -> InputError:
     listed = ", ".join(repr(name) for name in names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
     what = "a class" if len(names) == 1 else f"{len(names)} classes"
     return InputError(
-        f"The test labels hold {what} that the labels do not: {listed}; give both sets the same names of classes, or "
+        f"The test labels hold {what} that the labels do not: {listed}; use the same class names in both sets, or "
         "leave these points out."
     )
 

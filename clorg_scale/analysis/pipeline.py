@@ -190,5 +190,5 @@ def _open_images(images: str | Path | ImageSource, n_points: int, output: str | 
     from clorg_scale.report.image_sources import open_images
 
     if output is None:
-        raise InputError("images are shown in the report; give output, the folder for it, too.")
+        raise InputError("images are shown in the report; also give output, the folder to write it to.")
     return open_images(images, n_points) if isinstance(images, (str, Path)) else images

@@ -191,7 +191,7 @@ def _on_device_or_cpu(
     except OutOfDeviceMemoryError as error:
         if not may_fall_back(resources):
             raise
-        warnings.warn(f"The CPU computes the stage {stage.name!r}: {error}", stacklevel=4)
+        warnings.warn(f"The stage {stage.name!r} runs on the CPU: {error}", stacklevel=4)
     else:
         return replace(measured, engine="" if resources is None else resources.engine)
     free_device_memory()

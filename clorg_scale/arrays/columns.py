@@ -78,7 +78,7 @@ def choose_columns(columns: Sequence[Column], *, name: str) -> list[int]:
     left_out = [column.name for position, column in enumerate(columns) if position not in taken_ones]
     if left_out:
         taken = _listed([columns[position].name for position in chosen[: _LISTED + 1]])
-        warnings.warn(f"Of the {name}, columns {taken} are taken; left out: {_listed(left_out)}.", stacklevel=2)
+        warnings.warn(f"Columns {taken} of the {name} are used; left out: {_listed(left_out)}.", stacklevel=2)
     return chosen
 
 

@@ -116,7 +116,7 @@ def warn_of_lookalike(encoded: ClassLabels, unlabelled: int | str | None, name: 
     if str(unlabelled) == str(UNLABELLED) and _looks_like_a_class(encoded):
         warnings.warn(
             f"{encoded.n_unlabelled} of the {len(encoded.codes)} {name} are -1, which means unlabelled, and look like "
-            "a class of their own; if they are one, say unlabelled=None (--unlabelled none).",
+            "a class of their own; if they are one, pass unlabelled=None (--unlabelled none).",
             stacklevel=4,
         )
 
@@ -198,7 +198,7 @@ def label_array(labels: Any, n_points: int | None = None, *, name: str = "labels
     if array.ndim != 1:
         raise InputError(
             f"The {name} have shape {tuple(array.shape)}; one label per row, (n,), is needed "
-            "(of one-hot rows take argmax(axis=1))."
+            "(for one-hot rows, take argmax(axis=1))."
         )
     if n_points is not None and len(array) != n_points:
         raise InputError(_wrong_number(len(array), n_points, name))

@@ -47,7 +47,7 @@ def plain_array(data: Any, *, name: str) -> Array:
     if hasattr(data, "tocsr") and hasattr(data, "nnz"):
         raise InputError(
             f"The {name} are a sparse matrix; pass a dense array, for example the leading components of a "
-            "truncated SVD, or .toarray() where it fits."
+            "truncated SVD, or .toarray() if that fits in memory."
         )
     if _is_tensor(data):
         return _from_torch(data, name)

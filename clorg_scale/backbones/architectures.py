@@ -117,12 +117,12 @@ def build(
     own = name in RESNETS and not pretrained
     if width != 64 and not own:
         raise InputError(
-            f"A width can be chosen for {', '.join(RESNETS)} without published weights only, not for {name!r}."
+            f"A width can be chosen only for {', '.join(RESNETS)} without published weights, not for {name!r}."
         )
     if stem not in get_args(Stem):
         raise InputError(f"The stem must be one of {', '.join(get_args(Stem))}, not {stem!r}.")
     if stem != "auto" and not own:
-        raise InputError(f"A stem can be chosen for {', '.join(RESNETS)} without published weights only.")
+        raise InputError(f"A stem can be chosen only for {', '.join(RESNETS)} without published weights.")
     if name == "vit" and pretrained:
         raise InputError("The ViT of the paper has no pretrained weights; use 'vit_b_16' of torchvision.")
     settings = {"name": name, "n_channels": n_channels, "image_size": image_size, "width": width, "stem": stem}

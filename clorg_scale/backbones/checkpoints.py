@@ -175,7 +175,7 @@ def _read(file: Path, device: torch.device) -> dict[str, Any]:
     wrong = [part for part, kind in kinds.items() if not isinstance(found.get(part), kind)]
     if wrong:
         raise InputError(
-            f"The checkpoint {file} has no {wrong[0]}; it was not written by 'train': of weights of your own load the "
-            "network in Python and hand it to clorg_scale.backbones.embed."
+            f"The checkpoint {file} has no {wrong[0]}; it was not written by 'train'; to use weights of your own, load "
+            "the network in Python and pass it to clorg_scale.backbones.embed."
         )
     return found

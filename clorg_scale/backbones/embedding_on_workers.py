@@ -94,7 +94,7 @@ def _unpacked(network: bytes, place: RowsOfFile, settings: Settings) -> EmbedSha
         return EmbedShard(pickle.loads(network), place, settings)  # noqa: S301  pickled by `EmbedShard`, on the client
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"A Dask worker cannot make the network ({error}); install the module that defines it on all workers."
+            f"A Dask worker cannot build the network ({error}); install the module that defines it on all workers."
         ) from None
 
 

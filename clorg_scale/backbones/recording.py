@@ -217,6 +217,6 @@ def _read(path: Path, n_images: int, digest: str) -> list[dict[str, float]]:
         )
     if digests - {digest}:
         raise InputError(
-            f"{path} has measures of other images, of the same number; choose another folder, or remove that file."
+            f"{path} has measures of as many, but other, images; choose another folder, or remove that file."
         )
     return rows

@@ -58,7 +58,7 @@ class ImageWatch:
             were = "s were" if len(changed) > 1 else " was"
             raise InputError(
                 f"{len(changed):,} image{were} written to or removed while the images were {self._use} ({changed[0]}"
-                f"{others}); {self._kept}: run the same again once the images are complete."
+                f"{others}); {self._kept}: run this again once the images are complete."
             )
 
     def has_changed(self) -> bool:

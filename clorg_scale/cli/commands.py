@@ -121,13 +121,15 @@ def analyze(
     map_points: Annotated[
         int,
         typer.Option(
-            help="Points that the map draws, at most; all others are placed among them. 0: no map.",
+            help="Largest number of points that t-SNE lays out; all others are placed among them. 0: no map.",
             metavar="N",
         ),
     ] = 10_000,
     perplexity: Annotated[
         float,
-        typer.Option(help="Perplexity of the map: about how many neighbors a point keeps near.", metavar="NUMBER"),
+        typer.Option(
+            help="Perplexity of t-SNE: about how many neighbors of each point the map keeps near it.", metavar="NUMBER"
+        ),
     ] = 30.0,
     images: Images = None,
     chi_points: Annotated[
@@ -225,18 +227,21 @@ def _print_analysis(result: Analysis) -> None:
     error = max(result.class_homogeneity_stderr.values(), default=0.0)
     if error and result.class_homogeneity_points:
         asked = f"{result.class_homogeneity_points:,}"
-        print(f"\nCHI of a sample of {asked} points, standard errors up to {error:.2g}; --chi-points all takes all.")
+        print(
+            f"\nCHI on a sample of {asked} points, standard errors up to {error:.2g}; "
+            "--chi-points all measures all points."
+        )
     print(f"\n{normalization(result)}\n")
     for stage in result.stages:
         print(f"{stage.stage:<{width}}  {stage.seconds:10.1f} s  {stage.peak_memory_bytes / 1e9:6.2f} GB peak")
     compiling = sum(stage.compile_seconds for stage in result.stages)
     if compiling >= LEAST_COMPILATION:
-        print(f"{'compilation, on the first use only':<{width}}  {compiling:10.1f} s")
+        print(f"{'compilation, on first use only':<{width}}  {compiling:10.1f} s")
     found = result.issues
     if found is not None and found.n_test_in_train:
         print(
-            f"\n{found.n_test_in_train:,} test points are near-duplicates of points (leakage); 'clorg-scale issues' "
-            "lists them."
+            f"\n{found.n_test_in_train:,} test points are near-duplicates of training points (leakage); 'clorg-scale "
+            "issues' lists them."
         )
 
 
@@ -250,7 +255,7 @@ def compare(
 ) -> None:
     """Compare the analyses of several models; writes comparison.html and comparison.json to FOLDER.
 
-    Three or more checkpoints of a training, recognized by the numbers in their names, are ordered by these.
+    Three or more checkpoints of a training, recognized by the numbers in their names, are put in this order.
     """
     from clorg_scale.analysis import Analysis
     from clorg_scale.analysis import compare as run

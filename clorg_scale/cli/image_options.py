@@ -40,7 +40,7 @@ SkipUnreadable = Annotated[
     bool,
     typer.Option(
         "--skip-unreadable",
-        help="Leave out and list images that cannot be read; all images are read once to find them.",
+        help="Leave out images that cannot be read, and list them; all images are read once to find them.",
     ),
 ]
 BatchSize = Annotated[int, typer.Option(help="Images in a batch.", metavar="N")]

@@ -66,9 +66,9 @@ def issues(
     allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
-    """Find suspicious labels, near-duplicates, outliers and classes that overlap, among all points.
+    """Find suspicious labels, near-duplicates, outliers and overlapping classes among all points.
 
-    A label score is the probability of the given label at this place, calibrated on all labels; small ones are
+    A label score is the calibrated probability of the label that a point was given; labels with small scores are
     suspicious. Unlabelled points get a suggested label.
     """
     from clorg_scale.cli.files import check_file

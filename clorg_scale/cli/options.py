@@ -100,7 +100,7 @@ TargetError = Annotated[
 Neighbors = Annotated[int, typer.Option("--k", help="Number of neighbors of each point.", metavar="K")]
 Resolution = Annotated[
     float,
-    typer.Option(help="Resolution of the communities: larger values give more and smaller ones.", metavar="NUMBER"),
+    typer.Option(help="Resolution of the communities: larger values give more, smaller communities.", metavar="NUMBER"),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", callback=_checked_seed, metavar="NUMBER")]
 Unlabelled = Annotated[

@@ -66,7 +66,7 @@ def rld(
     allow_external: AllowExternal = False,
     as_json: Json = False,
 ) -> None:
-    """Compute Relative Local Density at each temperature, and for comparison its value for shuffled labels."""
+    """Compute Relative Local Density at each temperature and, for comparison, its value for shuffled labels."""
     from clorg_scale.analysis.inputs import named_classes
     from clorg_scale.cli.files import RLD_FILES, check_file, write_rld
     from clorg_scale.distributed import connect
@@ -319,7 +319,8 @@ def _refuse_given(context: typer.Context, *options: str) -> None:
         source = context.get_parameter_source(option)
         if source is not None and source.name == "COMMANDLINE":
             raise InputError(
-                f"--{option.replace('_', '-')} decides how a graph is made, and this one is; leave it out."
+                f"--{option.replace('_', '-')} decides how a graph is built, but this one is built already; "
+                "leave it out."
             )
 
 

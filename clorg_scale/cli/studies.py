@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clorg_scale.studies.trainings import Setting
 
 study = typer.Typer(
-    help="Study a question that the paper leaves open; writes a table (CSV, JSON) and a plot (SVG).",
+    help="Study a question that the paper leaves open; writes a table (CSV, JSON) and a page of plots (HTML).",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -51,7 +51,7 @@ def study_of_temperature(
     device: DeviceName = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Compute RLD at 24 temperatures from 2 to 0.02, and for comparison its value for shuffled labels."""
+    """Compute RLD at 24 temperatures from 2 to 0.02 and, for comparison, its value for shuffled labels."""
     from clorg_scale.studies.temperature import study_temperature
 
     sets = {_name(path): read_labeled(path, None, allow_external=allow_external) for path in embeddings or []}
@@ -84,7 +84,7 @@ def study_of_seeds(
 ) -> None:
     """Repeat a training with several seeds; report mean and standard deviation of every measure."""
     if seeds < 2:
-        raise InputError(f"--seeds must be at least 2 for a deviation, not {seeds}.")
+        raise InputError(f"--seeds must be at least 2 for a standard deviation, not {seeds}.")
     if len({Path(name).name for name in data}) < len(data):
         raise InputError("Two of the data sets have the same name, and so would their results; rename one of them.")
     base = _setting(

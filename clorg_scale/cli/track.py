@@ -33,13 +33,13 @@ FILES = (".npy", ".npz", ".safetensors", ".parquet", ".h5", ".hdf5", ".h5ad", ".
 """Endings of files that may be the embeddings of a checkpoint."""
 
 
-@app.command(short_help="Follow the embeddings of a model along its training.")
+@app.command(short_help="Follow the embeddings of a model during its training.")
 def track(
     checkpoints: Annotated[
         list[Path],
         typer.Argument(
-            help="Folder of a training with --keep-embeddings, folder of embeddings, or the embeddings of each "
-            "checkpoint.",
+            help="Folder of a training that ran with --keep-embeddings, folder of embeddings, or the embeddings of "
+            "each checkpoint.",
             metavar="EMBEDDINGS...",
         ),
     ],
@@ -62,10 +62,10 @@ def track(
     memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
-    """Analyze the same points at the checkpoints of a training, and compare these along it.
+    """Analyze the same points at each checkpoint of a training, and compare the checkpoints.
 
-    Checkpoints are ordered by the numbers in their names. Run the same command again when there are more: only these
-    are computed. Writes a folder for each checkpoint, comparison.html and comparison.json to FOLDER.
+    Checkpoints are ordered by the numbers in their names. When there are more, run the same command again: only the
+    new ones are computed. Writes a folder for each checkpoint, comparison.html and comparison.json to FOLDER.
     """
     from clorg_scale.analysis import track as run
 

@@ -120,7 +120,9 @@ def train(
     if tensorboard:
         watch = backbones.EventLog(out / "tensorboard", recorder)
     if keep_embeddings and not measure_every:
-        raise InputError("--keep-embeddings keeps what is measured; set --measure-every to 1 or more.")
+        raise InputError(
+            "--keep-embeddings stores the embeddings of each measurement; set --measure-every to 1 or more."
+        )
     network = backbones.build(
         backbone,
         n_channels=images.n_channels,
@@ -159,7 +161,7 @@ def train(
         )
 
 
-@app.command(short_help="Embed a data set by a backbone.")
+@app.command(short_help="Embed a data set with a backbone.")
 def embed(
     *,
     out: Out,
@@ -194,7 +196,7 @@ def embed(
     device: DeviceName = "auto",
     dask: Dask = None,
 ) -> None:
-    """Embed a data set by a trained or published network.
+    """Embed a data set with a trained or published network.
 
     Run the same command again to continue after an interruption.
     """

@@ -136,7 +136,7 @@ def communities(
         if len(result.sizes) < graph.n_nodes and result.modularity > least - 1e-6:
             return result
         warnings.warn(
-            f"{method} on the GPU made {len(result.sizes)} communities of {graph.n_nodes} nodes, of modularity "
+            f"{method} on the GPU found {len(result.sizes)} communities of {graph.n_nodes} nodes, with modularity "
             f"{result.modularity:.3g}; igraph on the CPU is used instead.",
             stacklevel=2,
         )

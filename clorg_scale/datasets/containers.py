@@ -57,7 +57,7 @@ def find_container(path: Path, split: Split) -> Container | None:
     """
     if path.is_file():
         if path.name.lower().endswith(_COMPRESSED):
-            raise InputError(f"{path} is compressed; images are read where they lie in it, so decompress it.")
+            raise InputError(f"{path} is compressed; images are read in place, so decompress it.")
         return Container([path], [], unsplit=True) if path.suffix.lower() in (".tar", ".parquet") else None
     if not path.is_dir():
         return None
@@ -73,7 +73,7 @@ def find_container(path: Path, split: Split) -> Container | None:
         return Container(parts[""], [], unsplit=True)
     named = [name for name in _SPLITS[split] if name in parts]
     if not named:
-        raise InputError(f"{path} has no images of the {split} split; its files are those of {', '.join(parts)}.")
+        raise InputError(f"{path} has no images of the {split} split; it has files of {', '.join(parts)}.")
     return Container(parts[named[0]], parts.get("train", []) if split == "test" else [], unsplit=False)
 
 
@@ -112,7 +112,7 @@ def _packed(folder: Path) -> list[Path]:
     found = kinds[".tar"] or kinds[".parquet"]
     compressed = [entry for entry in entries if entry.name.lower().endswith(_COMPRESSED)]
     if compressed and len(compressed) == len(entries):
-        raise InputError(f"{compressed[0]} is compressed; images are read where they lie in it, so decompress it.")
+        raise InputError(f"{compressed[0]} is compressed; images are read in place, so decompress it.")
     return found
 
 
@@ -159,7 +159,7 @@ def _class_names(folder: Path) -> list[str] | None:
     try:
         return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read ({error}); it holds the name of a class in each line.") from error
+        raise InputError(f"{file} cannot be read ({error}); it must hold the name of a class in each line.") from error
 
 
 def _warn_of_others(others: Counter[str]) -> None:

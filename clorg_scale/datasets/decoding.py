@@ -109,7 +109,9 @@ def _in_rgb(file: Image.Image) -> Image.Image:
 
     mode = file.mode
     if mode == "F":
-        raise InputError("it holds floats, whose black and white are not known; save it as unsigned 8 or 16 bits")
+        raise InputError(
+            "it holds floats, whose values for black and white are not known; save it as unsigned 8 or 16 bits"
+        )
     if mode != "I" and not mode.startswith("I;"):
         return file.convert("RGB")
     tags: Any = getattr(file, "tag_v2", {})
@@ -117,7 +119,8 @@ def _in_rgb(file: Image.Image) -> Image.Image:
         kind = "signed integers" if np.max(tags.get(339, 1)) == 2 else "integers"  # SampleFormat
         n_bits = int(np.max(tags.get(258, 32)))  # BitsPerSample
         raise InputError(
-            f"it holds {kind} of {n_bits} bits, whose black and white are not known; save it as unsigned 8 or 16 bits"
+            f"it holds {kind} of {n_bits} bits, whose values for black and white are not known; save it as unsigned 8 "
+            "or 16 bits"
         )
     n_bits = int(np.max(tags.get(258, 16)))  # BitsPerSample
     values = np.asarray(file).astype(np.float32) * (255 / (2**n_bits - 1))

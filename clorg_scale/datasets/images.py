@@ -55,8 +55,8 @@ class Images:
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8:
             raise InputError(
-                f"The pixels of {self.name} have dtype {self.pixels.dtype}, whose black and white are not known; "
-                "scale them to 0 .. 255 and pass them as uint8."
+                f"The pixels of {self.name} have dtype {self.pixels.dtype}, whose values for black and white "
+                "are not known; scale them to 0 .. 255 and pass them as uint8."
             )
         if self.pixels.ndim != 4 or len(self.pixels) != len(self.labels):
             raise InputError(

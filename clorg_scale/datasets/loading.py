@@ -103,7 +103,7 @@ def _from_torchvision(name: str, split: Split, root: Path | str | None, *, downl
         data = kind(str(folder), download=download, **which)
     except (RuntimeError, OSError) as error:
         raise InputError(
-            f"{name} is not in {folder}; download it there with --download on a machine that has a network, "
+            f"{name} is not in {folder}; download it there with --download on a machine with network access, "
             f"or put torchvision's files there ({str(error).splitlines()[0].rstrip('.')})."
         ) from error
     pixels, labels = np.asarray(data.data), np.asarray(data.labels if name == "stl10" else data.targets, np.int64)
@@ -139,7 +139,7 @@ def _warn_of_others(found: ClassFolders) -> None:
         listed = ", ".join(found.others[:_LISTED]) + (", ..." if len(found.others) > _LISTED else "")
         many = len(found.others) > 1
         warnings.warn(
-            f"{len(found.others)} file{'s' * many} whose name{'s do' if many else ' does'} not end as an image's "
-            f"{'were' if many else 'was'} left out ({listed}).",
+            f"{len(found.others)} file{'s' * many} without an image's file extension {'were' if many else 'was'} "
+            f"left out ({listed}).",
             stacklevel=4,
         )

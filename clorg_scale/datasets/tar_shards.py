@@ -60,7 +60,7 @@ class TarMembers:
         except OSError as error:
             raise InputError(f"{self.paths[row]} cannot be read: {error.strerror}.") from error
         if len(content) != size:
-            raise InputError(f"{self.paths[row]} has become shorter; run the same again once it is complete.")
+            raise InputError(f"{self.paths[row]} has become shorter; run this again once it is complete.")
         return content
 
     def name_of(self, row: int) -> str:
@@ -149,7 +149,7 @@ def _samples(file: Path, others: Counter[str]) -> dict[str, _Sample]:
     except tarfile.TarError as error:
         reason = str(error).rstrip(".")
         raise InputError(
-            f"{file} is not a tar file, is compressed, or is truncated ({reason}); shards are read where they lie, so "
+            f"{file} is not a tar file, is compressed, or is truncated ({reason}); shards are read in place, so "
             "decompress them, or write them again."
         ) from error
     return found
@@ -201,6 +201,6 @@ def _image_of(sample: _Sample, name: str, file: Path) -> _Member:
     if len(images) != 1:
         listed = ", ".join(member.name for _, member in sample.images[:_LISTED])
         raise InputError(
-            f"The sample {name} in {file} has {len(sample.images)} images ({listed}); one image a sample is needed."
+            f"The sample {name} in {file} has {len(sample.images)} images ({listed}); one image per sample is needed."
         )
     return images[0][1]

@@ -250,7 +250,9 @@ def _checked(table: KNN, points: Array) -> KNN:
     """Refuse a table that is not one of these points."""
     if table.queries is not None or table.n_points != len(points):
         rows = len(table.indices)
-        raise InputError(f"The k-NN table is of {rows} points, the embeddings are {len(points)}; pass theirs.")
+        raise InputError(
+            f"The k-NN table is of {rows} points, but there are {len(points)} embeddings; pass their table."
+        )
     if table.metric != "euclidean":
         raise InputError(f"The k-NN table is of the metric {table.metric!r}; find_issues needs a Euclidean one.")
     return table

@@ -86,7 +86,7 @@ def choose_index(demand: Demand, index: str, worker_device: str, what: str | Non
             name = "flat"
     if name == "partitioned" and demand.points.inner_product:
         raise InputError(
-            "index='partitioned' cuts the points into groups of near ones, which inner products need not be; use "
+            "index='partitioned' searches groups of near points, but a large inner product need not mean near; use "
             "index='flat' or 'ivf', or metric='cosine'."
         )
     return name, _divide(demand, name, f"Searching {counted(demand.k, 'neighbor')} {what or f'with index {name!r}'}")

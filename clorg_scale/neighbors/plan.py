@@ -182,7 +182,9 @@ def _check_rows(queries: Any, n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
             f"The queries must be a non-empty list of row numbers, not {rows.dtype} of shape {rows.shape}."
         )
     if rows.min() < 0 or rows.max() >= n:
-        raise InputError(f"The queries must be row numbers from 0 to {n - 1}; {rows.min()} .. {rows.max()} occur.")
+        raise InputError(
+            f"The queries must be row numbers from 0 to {n - 1}; they go from {rows.min()} to {rows.max()}."
+        )
     if len(np.unique(rows)) != len(rows):
         raise InputError("The queries repeat row numbers; give each point once.")
     return rows.astype(np.int64)

@@ -225,8 +225,8 @@ def _refuse_short_vectors(lengths: Array, name: str) -> None:
         )
     if (rows := xp.flatnonzero(lengths < SHORTEST)).size:
         raise InputError(
-            f"The {name} hold {counted(int(rows.size), 'vector')} shorter than {SHORTEST:.1e} ({_listed(rows)}), of "
-            "whose direction float64 has lost digits; multiply all embeddings by a common factor, or remove such rows."
+            f"The {name} hold {counted(int(rows.size), 'vector')} shorter than {SHORTEST:.1e} ({_listed(rows)}), "
+            "whose direction is inaccurate in float64; multiply all embeddings by a common factor, or remove such rows."
         )
 
 

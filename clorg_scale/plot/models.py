@@ -24,7 +24,7 @@ def analyses_of(result: Any, what: str) -> dict[str, AnalysisRecord]:
         return dict(result.analyses)
     if isinstance(result, AnalysisRecord):
         return {result.name: result}
-    raise InputError(f"{what} is drawn of an Analysis or a Comparison, not of {type(result).__name__}.")
+    raise InputError(f"{what} is drawn from an Analysis or a Comparison, not from {type(result).__name__}.")
 
 
 def parts_of(result: Any, kind: type, part: Callable[[AnalysisRecord], Any], what: str) -> dict[str, Any]:
@@ -38,7 +38,9 @@ def parts_of(result: Any, kind: type, part: Callable[[AnalysisRecord], Any], wha
     if isinstance(result, kind):
         return {"": result}
     if not isinstance(result, (Comparison, AnalysisRecord)):
-        raise InputError(f"{what} is drawn of {kind.__name__}, Analysis or Comparison, not of {type(result).__name__}.")
+        raise InputError(
+            f"{what} is drawn from {kind.__name__}, Analysis or Comparison, not from {type(result).__name__}."
+        )
     found = {name: part(analysis) for name, analysis in analyses_of(result, what).items()}
     found = {name: value for name, value in found.items() if value}
     if not found:
@@ -57,4 +59,4 @@ def one_analysis(result: Any, what: str) -> AnalysisRecord:
     if isinstance(result, AnalysisRecord):
         return result
     hint = "; draw each of comparison.analyses.values()" if isinstance(result, Comparison) else ""
-    raise InputError(f"{what} is drawn of one Analysis, not of {type(result).__name__}{hint}.")
+    raise InputError(f"{what} is drawn from one Analysis, not from {type(result).__name__}{hint}.")

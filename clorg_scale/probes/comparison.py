@@ -124,7 +124,8 @@ def joint_codes(
     test = label_array(test_labels, m, name="test labels")
     if (train.names.dtype.kind == "U") != (test.dtype.kind == "U"):
         raise InputError(
-            f"The labels have dtype {train.names.dtype}, the test labels {test.dtype}; name the classes in one way."
+            f"The labels have dtype {train.names.dtype}, the test labels {test.dtype}; use the same kind of "
+            "names in both."
         )
     unlabelled = is_unlabelled(test, unlabelled_label)
     if unlabelled.all():

@@ -58,7 +58,7 @@ def points_to_fit(estimator: Any, X: Any) -> Array:
     """
     array = _checked(estimator, X, fitted=False)
     if array.shape[0] < FEWEST:
-        raise InputError(f"The embeddings hold {array.shape[0]} sample(s); a probe is fitted to {FEWEST} at least.")
+        raise InputError(f"The embeddings hold {array.shape[0]} sample(s); a probe needs at least {FEWEST}.")
     return array
 
 
@@ -153,7 +153,8 @@ def training_labels(estimator: Any, y: Any, n_points: int, *, unlabelled: int | 
     labels = label_array(y, n_points)
     if isinstance(unlabelled, int) and unlabelled == UNLABELLED and _are_signs(labels):
         warnings.warn(
-            "The labels are -1 and 1, which are taken as two classes; unlabelled=None says so without this warning.",
+            "The labels are -1 and 1, which are taken as two classes; pass unlabelled=None to say so and to "
+            "silence this warning.",
             stacklevel=3,
         )
         unlabelled = None

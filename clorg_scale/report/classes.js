@@ -102,7 +102,7 @@ function drawPairs() {
   if (!parent) return;
   const shown = new Set(modelsShown("pairs", drawPairs)), tell = several && shown.size > 1;
   const rows = pageData.mixing.flatMap((m, i) => shown.has(analyses[i]) ? m.pairs.map(pair => ({ i, pair })) : []);
-  if (!rows.length) { html("p", { class: "note" }, "No two classes share anything.", parent); return; }
+  if (!rows.length) { html("p", { class: "note" }, "No two classes mix.", parent); return; }
   const one = several && !tell ? [...shown][0].name : "";  // said on paper and in pictures, too
   if (one) html("h3", {}, one, parent);
   const table = newTable(parent, [...(tell ? ["model"] : []), "class", "other class", "share of the class in the other", "share of the other in the class"]);
@@ -120,5 +120,5 @@ function drawPairs() {
   if (one) table.dataset.model = one;
   makeTable(table, { caption: `Pairs of classes that mix${one && `, ${one}`}`, first: 12, onRow: row => highlightClass(row ? Number(row.dataset.class) : -1) });
   const left = pageData.mixing.reduce((sum, m, i) => sum + (shown.has(analyses[i]) ? m.n_pairs - m.pairs.length : 0), 0);
-  if (left) html("p", { class: "note" }, `The pairs that mix most; ${left.toLocaleString("en")} more share less.`, parent);
+  if (left) html("p", { class: "note" }, `These pairs mix most; ${left.toLocaleString("en")} more mix less.`, parent);
 }

@@ -51,7 +51,7 @@ def headline(analysis: AnalysisRecord) -> str:
         f"RLD is {at_near:.2f} among near neighbors (T = {near:g}) and {at_far:.2f} across the whole set (T = {far:g})"
     )
     if len(analysis.rld.temperatures) == 1:
-        return f"RLD is {at_near:.2f} at T = {near:g}, of at most {bound:.2f} for these classes."
+        return f"RLD is {at_near:.2f} at T = {near:g}; the largest possible value for these classes is {bound:.2f}."
     if at_near < 0.1 * bound:
         return f"The classes are hardly denser than their surroundings at any scale: {numbers}."
     if at_far < 0.2 * at_near:
@@ -66,14 +66,10 @@ def findings(analysis: AnalysisRecord) -> list[str]:
     sentences = []
     chi = analysis.class_homogeneity
     if len(chi) > 1:
-        first, last = min(chi), max(chi)
-        sentences.append(
-            f"Of a point's nearest neighbor{'' if first == 1 else 's'} {chi[first]:.0%} share its class, "
-            f"of its {last:,} nearest {chi[last]:.0%}."
-        )
+        sentences.append(_homogeneity_sentence(chi))
     found = analysis.communities
     sentences.append(
-        f"{found.method.capitalize()} finds {counted(found.n_communities, 'community', plural='communities')} of "
+        f"{found.method.capitalize()} finds {counted(found.n_communities, 'community', plural='communities')} with "
         f"modularity {found.modularity:.2f}; "
         f"the class labels reach {found.class_modularity:.2f} on the same graph (agreement NMI {found.nmi:.2f})."
     )
@@ -87,13 +83,13 @@ def normalization(analysis: AnalysisRecord) -> str:
     """State whether embeddings were normalized, and which choice fits which metric."""
     if analysis.settings.get("normalize"):
         return (
-            "Embeddings were divided by their lengths (L2) first, as in the paper's notebooks: every measure compares "
-            "directions, which is what contrastive training with the cosine arranges."
+            "Embeddings were normalized to length 1 (L2), as in the paper's notebooks, so every measure compares "
+            "directions, which is what contrastive training with cosine similarity arranges."
         )
     return (
-        "Embeddings were taken as they are: RLD, Calinski-Harabasz, graph and probes compare Euclidean distances, "
-        "class homogeneity directions. For models trained or used with the cosine, normalize (--normalize, as in the "
-        "paper's notebooks); compare models either all normalized or all as they are."
+        "Embeddings were not normalized: RLD, Calinski-Harabasz, the graph and the probes compare Euclidean distances, "
+        "class homogeneity compares directions. For models trained or used with cosine similarity, normalize "
+        "(--normalize, as in the paper's notebooks). When comparing models, normalize all of them or none."
     )
 
 
@@ -123,17 +119,17 @@ def comparison_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
     at_far = {name: _ends(analysis)[0][1] for name, analysis in analyses.items()}
     at_near = {name: _ends(analysis)[1][1] for name, analysis in analyses.items()}
     if any(_ends(analysis)[0][0] != far or _ends(analysis)[1][0] != near for analysis in analyses.values()):
-        return "The analyses are at different temperatures; compare their curves where these meet."
+        return "The analyses used different temperatures; compare their curves where they overlap."
     best_far, best_near = max(at_far, key=at_far.__getitem__), max(at_near, key=at_near.__getitem__)
     far_list, near_list = _listed(at_far), _listed(at_near)
     if best_far == best_near:
         return (
-            f"The classes are densest in “{best_far}” at both ends of scale: RLD across the whole set (T = {far:g}) is "
-            f"{far_list}; among near neighbors (T = {near:g}) {near_list}."
+            f"The classes are densest in “{best_far}” both globally and locally: RLD across the whole set (T = "
+            f"{far:g}) is {far_list}; among near neighbors (T = {near:g}) it is {near_list}."
         )
     return (
         f"Across the whole set (T = {far:g}) the classes are densest in “{best_far}” (RLD {far_list}), "
-        f"among near neighbors (T = {near:g}) in “{best_near}” ({near_list})."
+        f"and among near neighbors (T = {near:g}) in “{best_near}” ({near_list})."
     )
 
 
@@ -158,10 +154,10 @@ def trajectory_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
     (far, far_before), (near, near_before) = _ends(first)
     (far_then, far_after), (near_then, near_after) = _ends(last)
     if (far, near) != (far_then, near_then):
-        return "The checkpoints were analyzed at different temperatures; compare their curves where these meet."
+        return "The checkpoints were analyzed at different temperatures; compare their curves where they overlap."
     return (
-        f"Among near neighbors (T = {near:g}) RLD goes from {near_before:z.2f} to {near_after:z.2f}, across the whole "
-        f"set (T = {far:g}) from {far_before:z.2f} to {far_after:z.2f}."
+        f"Among near neighbors (T = {near:g}) RLD goes from {near_before:z.2f} to {near_after:z.2f}, and across the "
+        f"whole set (T = {far:g}) from {far_before:z.2f} to {far_after:z.2f}."
     )
 
 
@@ -193,6 +189,16 @@ def quantity_rows(analyses: Mapping[str, AnalysisRecord]) -> list[dict[str, str 
         for quantity, value in analysis.quantities().items():
             rows.setdefault(quantity, {})[name] = value
     return [{"quantity": quantity} | {name: values.get(name) for name in analyses} for quantity, values in rows.items()]
+
+
+def _homogeneity_sentence(chi: Mapping[int, float]) -> str:
+    """State class homogeneity among the fewest and among the most neighbors."""
+    few, many = min(chi), max(chi)
+    if few == 1:
+        start = f"The nearest neighbor of a point has its class in {chi[few]:.0%} of cases"
+    else:
+        start = f"Of the {few:,} nearest neighbors of a point, {chi[few]:.0%} have its class"
+    return f"{start}; of its {many:,} nearest neighbors, {chi[many]:.0%} do."
 
 
 def _ends(analysis: AnalysisRecord) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -228,8 +234,8 @@ def _probe_sentence(probes: list[ProbeResult]) -> str:
     graph = max(on_graph, key=lambda probe: probe.accuracy)
     low, high = max(graph, linear, key=lambda p: p.accuracy), min(graph, linear, key=lambda p: p.accuracy)
     apart = low.accuracy_interval[0] > high.accuracy_interval[1]
-    relation = "further apart than chance" if apart else "within each other's 95 % intervals"
+    relation = "a difference beyond chance" if apart else "within each other's 95 % intervals"
     return (
-        f"{sentence}; {_in_sentence(graph.name)} on the graph scores {graph.accuracy:.3f} with {graph.n_parameters:,} "
-        f"parameters, the linear probe {linear.accuracy:.3f} with {linear.n_parameters:,}: {relation}."
+        f"{sentence}; on the graph, {_in_sentence(graph.name)} scores {graph.accuracy:.3f} with {graph.n_parameters:,} "
+        f"parameters, and the linear probe {linear.accuracy:.3f} with {linear.n_parameters:,}: {relation}."
     )

@@ -77,7 +77,7 @@ def _listed(folder: Path) -> list[str]:
     images = [str(entry) for entry in entries if entry.is_file() and entry.name.lower().endswith(IMAGE_ENDINGS)]
     if images and any(entry.is_dir() for entry in entries):
         raise InputError(
-            f"{folder} holds images and folders; give a folder of images, or one of a folder for each class."
+            f"{folder} holds both images and folders; give a folder of images, or one with a folder for each class."
         )
     return images or read_class_folders(folder).paths
 

@@ -1,12 +1,12 @@
 // Images of the points: suspicious ones with their neighbors, similar ones of different classes, members of communities.
 
-const FIRST_IMAGES = several ? 6 : 12;  // entries of a group until all are asked for
+const FIRST_IMAGES = several ? 6 : 12;  // entries of a group that are shown at first
 
 function drawImages() {
   const parent = chart("images"), { images, images_file: beside } = pageData;
   if (!parent || !images) return;
   const thumbnails = beside ? globalThis.clorgScaleImages : images.thumbnails;
-  if (!thumbnails) { html("p", { class: "note" }, `The file ${beside} with the images is not beside this page.`, parent); return; }
+  if (!thumbnails) { html("p", { class: "note" }, `The file ${beside} with the images is missing; put it beside this page.`, parent); return; }
   for (const a of modelsShown("images", drawImages)) drawImagesOf(parent, images.models[analyses.indexOf(a)], thumbnails, several ? ` · ${a.name}` : "");
 }
 function drawImagesOf(parent, shown, thumbnails, model) {

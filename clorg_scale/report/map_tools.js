@@ -1,4 +1,4 @@
-// What a reader does with the maps: move, zoom, point at, search, choose groups, select with a lasso.
+// Interaction with the maps: moving, zooming, pointing, search, choice of groups, selection with a lasso.
 
 const LEAST_VIEW = 1 / 100;  // of the whole map
 
@@ -51,13 +51,13 @@ function interact(m, tools) {
   m.canvas.addEventListener("pointerleave", event => { if (event.pointerType !== "touch") { hideTip(); pointAtRow(-1); } });
   m.canvas.addEventListener("dblclick", () => { m.view = { ...m.box }; redraw(m); });
   m.canvas.addEventListener("wheel", event => {  // the wheel alone scrolls the page
-    if (!event.ctrlKey && !event.metaKey) { hint("Ctrl and the wheel zoom the map."); return; }
+    if (!event.ctrlKey && !event.metaKey) { hint("Hold Ctrl and turn the wheel to zoom the map."); return; }
     event.preventDefault();
     zoom(Math.exp(event.deltaY * (event.deltaMode ? 0.05 : 0.0025)), event.clientX, event.clientY);
   }, { passive: false });
   let fingers = null;
   m.canvas.addEventListener("touchmove", event => {  // one finger scrolls the page
-    if (event.touches.length !== 2) { fingers = null; if (!state.lasso) hint("Two fingers move and zoom the map."); else event.preventDefault(); return; }
+    if (event.touches.length !== 2) { fingers = null; if (!state.lasso) hint("Use two fingers to move and zoom the map."); else event.preventDefault(); return; }
     event.preventDefault();
     const [p, q] = event.touches, now = { x: (p.clientX + q.clientX) / 2, y: (p.clientY + q.clientY) / 2, apart: Math.hypot(p.clientX - q.clientX, p.clientY - q.clientY) };
     if (fingers) { move(now.x - fingers.x, now.y - fingers.y); zoom(fingers.apart / Math.max(1, now.apart), now.x, now.y); }
@@ -188,6 +188,6 @@ function mapControls(tools) {
     act("Clear", "clear", () => { for (const other of maps) other.selected = null; chosenText.replaceChildren(); redrawAll(); });
   };
   const missing = maps.find(m => m.p.missing);
-  if (missing) html("p", { class: "note" }, `The file ${missing.p.missing} with all points is not beside this page; these are samples.`, legend.parentNode);
+  if (missing) html("p", { class: "note" }, `The file ${missing.p.missing} with all points is missing; put it beside this page. Until then, the maps show samples.`, legend.parentNode);
   relabel();
 }

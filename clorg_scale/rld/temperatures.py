@@ -34,8 +34,8 @@ def check_temperatures(temperatures: Iterable[float]) -> Floats:
         raise InputError(f"The temperatures must be positive numbers, not {[float(t) for t in chosen]}.")
     if chosen.min() < LEAST_TEMPERATURE:
         raise InputError(
-            f"The temperature {chosen.min():g} is too small: below {LEAST_TEMPERATURE:g} the rounding of the distances "
-            "decides; give larger ones."
+            f"The temperature {chosen.min():g} is too small: below {LEAST_TEMPERATURE:g} rounding of the distances "
+            "dominates; choose larger ones."
         )
     return chosen
 

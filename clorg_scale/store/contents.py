@@ -180,7 +180,7 @@ def choose_embeddings(contents: Contents, name: str | None) -> str:
     if not candidates:
         raise InputError(f"{contents.path} holds no two-dimensional array of numbers; it holds {_described(contents)}.")
     raise InputError(
-        f"{contents.path} holds several arrays that may be the embeddings ({_listed(candidates)}); choose one by "
+        f"{contents.path} holds several arrays that may be the embeddings ({_listed(candidates)}); choose one with "
         f"'{contents.path}:{candidates[0]}'."
     )
 
@@ -222,12 +222,12 @@ def choose_labels(
         if len(shape) > 1 and shape[-1] > 1:  # (n, 0) are lists of unknown length
             raise InputError(
                 f"{contents.path} holds no labels: {candidates[0]!r} has shape {shape}; one label per row, (n,), is "
-                "needed (of one-hot rows take argmax(axis=1))."
+                "needed (for one-hot rows, take argmax(axis=1))."
             )
         return candidates[0]
     if candidates:
         raise InputError(
-            f"{contents.path} holds several arrays that may be the labels ({_listed(candidates)}); choose one by "
+            f"{contents.path} holds several arrays that may be the labels ({_listed(candidates)}); choose one with "
             f"labels='{contents.path}:{candidates[0]}'."
         )
     if required:

@@ -265,7 +265,7 @@ def _contents(path: Path, formats: dict[str, str], what: str, *, allow_external:
         reader = formats[suffix]
     else:
         raise InputError(
-            f"{path} has an unknown format for {what}; known are a folder written by save_embeddings and "
+            f"{path} has an unknown format for {what}; known formats are a folder written by save_embeddings and "
             f"{', '.join(formats)}."
         )
     options = {"allow_external": allow_external} if reader in _LEADING_ELSEWHERE else {}

@@ -51,7 +51,7 @@ class FolderLock:
         except BlockingIOError as error:
             self.release()
             raise InputError(
-                f"Another run is writing to {folder}; wait until it has ended, or choose another folder."
+                f"Another process is writing to {folder}; wait until it has finished, or choose another folder."
             ) from error
         except BaseException:
             self.release()

@@ -182,7 +182,7 @@ class EmbeddingsWriter:
         if self._labels is not None:
             codes = label_array(labels, n_rows)
             if codes.dtype.kind not in "iub":
-                raise InputError("Labels that come with batches must be integers; hand strings to finish().")
+                raise InputError("Labels that come with batches must be integers; pass strings to finish().")
             self._labels.append(codes)
 
     def _labels_name(self) -> str:
@@ -212,9 +212,9 @@ class EmbeddingsWriter:
             If there are no rows, labels do not fit, or the disk is full.
         """
         if not self.rows:
-            raise InputError(f"No embeddings were written to {self.path}; a store needs one at least.")
+            raise InputError(f"No embeddings were written to {self.path}; a store needs at least one.")
         if labels is not None and self._labels is not None:
-            raise InputError(f"The labels of {self.path} came with the batches already.")
+            raise InputError(f"The labels of {self.path} already came with the batches.")
         if self._labels is not None and self._labels.rows != self.rows:
             raise InputError(f"A batch could not be written to {self.path}; run the command again to resume.")
         array = None if labels is None else label_array(labels, self.rows)

@@ -153,7 +153,7 @@ def summarize(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
         If there are fewer than two rows.
     """
     if len(rows) < 2:
-        raise InputError(f"A deviation needs at least two trainings, not {len(rows)}.")
+        raise InputError(f"A standard deviation needs at least two trainings, not {len(rows)}.")
     names = [name for name, value in rows[0].items() if isinstance(value, float) and name not in _settings()]
     columns = {name: [float(row[name]) for row in rows] for name in names}
     return {name: (float(np.mean(values)), float(np.std(values, ddof=1))) for name, values in columns.items()}

@@ -70,16 +70,9 @@ def test_rld_is_that_of_rld(analysis, digits):
     record = analysis.rld
     assert record.temperatures == alone.temperatures.tolist()
     assert record.mean_distance == pytest.approx(alone.mean_distance, rel=1e-12)
-    for ours, theirs in (
-        (record.values, alone.values),
-        (record.stderr, alone.stderr),
-        (record.per_class, alone.per_class),
-        (record.purity, alone.purity),
-        (record.null_mean, alone.null_mean),
-        (record.null_std, alone.null_std),
-    ):
+    for name in ("values", "stderr", "per_class", "purity", "null_mean", "null_std"):
         # The order in which threads add tiles may differ.
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(getattr(record, name), getattr(alone, name), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(np.sum(record.per_class, axis=1), record.values, atol=1e-12)
 
 
@@ -215,17 +208,8 @@ def test_the_spectrum_of_a_large_graph_is_left_out_on_a_cpu(digits, monkeypatch,
 def test_given_test_points(digits):
     X, y = digits
     train, test = slice(0, 450), slice(450, None)
-    result = cs.analyze(
-        X[train],
-        y[train],
-        test_embeddings=X[test],
-        test_labels=y[test],
-        k=10,
-        map_points=0,
-        **{
-            "probes": ["linear", "knn"],
-        },
-    )
+    settings = {"probes": ["linear", "knn"], "k": 10, "map_points": 0}
+    result = cs.analyze(X[train], y[train], test_embeddings=X[test], test_labels=y[test], **settings)
     assert (result.test_source, result.n_points) == ("given", 450)
     assert result.n_test == (y[test] >= 0).sum()
     known = y[train] >= 0
@@ -361,11 +345,8 @@ def test_the_table_of_a_comparison(analysis, noisy):
     assert rows["communities"]["clean"] == analysis.communities.n_communities
     assert rows["NMI of communities and classes"]["noisy"] == noisy.communities.nmi
     assert rows["accuracy, knn"]["noisy"] == noisy.probes[0].accuracy
-    assert rows["accuracy, linear"] == {
-        "quantity": "accuracy, linear",
-        "clean": analysis.probes[0].accuracy,
-        "noisy": None,
-    }
+    linear = analysis.probes[0].accuracy
+    assert rows["accuracy, linear"] == {"quantity": "accuracy, linear", "clean": linear, "noisy": None}
     # Noise spoils the classes by every measure.
     for quantity in ("RLD, T = 0.1", "CHI, k = 10", "Calinski-Harabasz", "modularity of classes", "accuracy, knn"):
         assert rows[quantity]["clean"] > rows[quantity]["noisy"]

@@ -34,11 +34,8 @@ def test_leakage_and_counts(models):
     assert {(leak.test_index, leak.index) for leak in found.leaks} == {(0, 8), (1, 9)}
     assert all(leak.label == leak.test_label for leak in found.leaks)
     rows = {row["quantity"]: row for row in cs.compare(analyses).table()}
-    assert rows["test points among the points"] == {
-        "quantity": "test points among the points",
-        "pixels": 2,
-        "parts": 2,
-    }
+    leaks = "test points among the points"
+    assert rows[leaks] == {"quantity": leaks, "pixels": 2, "parts": 2}
     alone = cs.analyze(embedded["pixels"], models[1], **QUICK).issues
     assert alone.n_test_in_train is None
     assert alone.leaks == []

@@ -37,20 +37,8 @@ def data(tmp_path_factory):
     y = rng.integers(0, 4, N)
     np.save(folder / "x.npy", (rng.normal(size=(N, 8)) + 2 * np.eye(8)[y]).astype(np.float32))
     np.save(folder / "y.npy", y)
-    return [
-        "analyze",
-        folder / "x.npy",
-        "--labels",
-        folder / "y.npy",
-        "--method",
-        "exact",
-        "--k",
-        "10",
-        "--probes",
-        "knn,label_propagation",
-        "--map-points",
-        "100",
-    ]
+    files = ["analyze", folder / "x.npy", "--labels", folder / "y.npy"]
+    return [*files, "--method=exact", "--k=10", "--probes=knn,label_propagation", "--map-points=100"]
 
 
 @pytest.fixture(scope="module")

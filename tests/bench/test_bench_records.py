@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from clorg_scale.bench.equal_quality import time_at
 from clorg_scale.bench.harness.comparing import compare_records
+from clorg_scale.bench.harness.figures import Figures
 from clorg_scale.bench.harness.gpu_records import read_any_records
-from clorg_scale.bench.harness.readme import IMAGES, Figures, updated_text
+from clorg_scale.bench.harness.readme import IMAGES, updated_text
 from clorg_scale.bench.harness.records import Record, read_records, write_records
 from clorg_scale.bench.harness.report import fitted_exponent, write_report
 from command_line import run

@@ -143,7 +143,7 @@ def test_memory_that_runs_out_leaves_a_stage_to_the_cpu(cupy, tmp_path):
     run = stages.Stages(tmp_path, resume=True)
     with pytest.raises(OutOfDeviceMemoryError):
         run(total, values, resources=Resources("cuda", "cuda", engine="cuda (cupy)"))
-    with pytest.warns(UserWarning, match="The CPU computes the stage 'sum': The device ran out of memory in a sum"):
+    with pytest.warns(UserWarning, match="The stage 'sum' runs on the CPU: The device ran out of memory in a sum"):
         found = run(total, values, resources=Resources("cuda", "auto", engine="cuda (cupy)"))
     assert found.value == 10
     assert run.notes[-1].engine == "cpu, as the GPU ran out of memory"

@@ -120,20 +120,8 @@ def test_the_command(planted, tmp_path, monkeypatch):
     np.save("x.npy", planted.X)
     np.save("y.npy", planted.given)
     np.save("test.npy", planted.X[[5, 8, 20]])
-    done = run(
-        "issues",
-        "x.npy",
-        "--labels",
-        "y.npy",
-        "--test-embeddings",
-        "test.npy",
-        "--k",
-        10,
-        "--seed",
-        2,
-        "--out",
-        "issues.csv",
-    )
+    files = ("--labels=y.npy", "--test-embeddings=test.npy", "--out=issues.csv")
+    done = run("issues", "x.npy", *files, "--k=10", "--seed=2")
     assert (done.code, done.err) == (0, "")
     n = len(planted.issues.label_issues)
     assert f"\n{n} label issues" in done.out

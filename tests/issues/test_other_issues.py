@@ -56,12 +56,9 @@ def test_test_points_among_the_points_are_told():
     assert leaks["test_label"].tolist() == [str(labels[30]), ""]
     assert found.counts()["test_points_in_train"] == 2
     members = found.near_duplicates
-    assert sorted(zip(members["index"].tolist(), members["in_test"].tolist(), strict=True)) == [
-        (7, True),
-        (9, True),
-        (30, False),
-        (31, False),
-    ]
+    in_test = dict(zip(members["index"].tolist(), members["in_test"].tolist(), strict=True))
+    assert in_test == {7: True, 9: True, 30: False, 31: False}
+    assert len(members["index"]) == 4
     assert np.flatnonzero(found.columns()["in_test_set"]).tolist() == [30, 31]
     assert len(cs.find_issues(X, labels, k=6).leaks) == 0
 

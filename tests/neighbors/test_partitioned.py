@@ -95,7 +95,7 @@ def test_a_poor_recall_warns(small_partitions, monkeypatch):
 
 
 def test_inner_products_are_refused():
-    with pytest.raises(InputError, match="index='partitioned' cuts the points into groups of near ones"):
+    with pytest.raises(InputError, match="index='partitioned' searches groups of near points"):
         cs.knn(mixture(100), 5, metric="inner_product", index="partitioned")
 
 

@@ -211,7 +211,7 @@ def test_own_axes_are_drawn_on(comparison):
 def test_what_cannot_be_drawn(comparison):
     bare = replace(record(n_map=0), probes=[])
     for draw, result, sentence in (
-        (cs.plot.rld, 3, "RLD is drawn of RLDResult, Analysis or Comparison, not of int"),
+        (cs.plot.rld, 3, "RLD is drawn from RLDResult, Analysis or Comparison, not from int"),
         (cs.plot.class_homogeneity, [0.5], "not of list"),
         (cs.plot.probes, bare, "has no probes"),
         (cs.plot.mixing, comparison, "draw each of comparison.analyses.values()"),

@@ -24,26 +24,7 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("trained")
     for split in ("train", "test"):
         save_images(root / "images" / split, n=10, seed=len(split))
-    done = run(
-        "train",
-        "--method",
-        "supervised",
-        "--width",
-        2,
-        "--data",
-        root / "images",
-        "--image-size",
-        16,
-        "--epochs",
-        2,
-        "--batch-size",
-        8,
-        "--measure-every",
-        0,
-        "--device",
-        "cpu",
-        "--out",
-        root / "t",
-    )
+    settings = ("--method=supervised", "--width=2", "--image-size=16", "--epochs=2", "--batch-size=8")
+    done = run("train", *settings, "--measure-every=0", "--device=cpu", "--data", root / "images", "--out", root / "t")
     assert done.code == 0, done.err
     return root, done

@@ -71,24 +71,8 @@ def test_names_are_matched_with_labels_that_are_names(stores, named):
 
 def test_the_command_line_shows_and_matches_names(stores):
     out = stores / "out"
-    done = run(
-        "analyze",
-        stores / "train",
-        "--test-embeddings",
-        stores / "test",
-        "--k",
-        5,
-        "--probes",
-        "knn",
-        "--map-points",
-        0,
-        "--out",
-        out,
-        "--device",
-        "cpu",
-        "--method",
-        "exact",
-    )
+    settings = ("--k=5", "--probes=knn", "--map-points=0", "--device=cpu", "--method=exact")
+    done = run("analyze", stores / "train", "--test-embeddings", stores / "test", "--out", out, *settings)
     assert done.code == 0, done.err
     document = json.loads((out / "analysis.json").read_text())
     assert document["classes"] == NAMES

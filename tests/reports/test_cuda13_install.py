@@ -100,11 +100,9 @@ def pip(folder: Path, *arguments: str, timeout: int) -> subprocess.CompletedProc
     """Run a pip that reads metadata without downloading wheels (from 23.3 on), from `folder` if it was put there."""
     command = [sys.executable, "-m", "pip", "--no-cache-dir", "--disable-pip-version-check", *arguments]
     if (folder / "pip").exists():
-        command[1:3] = [
-            "-c",
-            f"import sys; sys.path.insert(0, {str(folder)!r}); import runpy; "
-            "runpy.run_module('pip', run_name='__main__', alter_sys=True)",
-        ]
+        found_first = f"import sys; sys.path.insert(0, {str(folder)!r})"
+        script = "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+        command[1:3] = ["-c", f"{found_first}; {script}"]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
@@ -124,18 +122,15 @@ def test_dry_run_resolves_to_one_cuda(tmp_path):
         "--dry-run",
         "--ignore-installed",
         "--quiet",
-        "--report",
-        str(tmp_path / "report.json"),
         "--use-feature=fast-deps",
-        "--target",
-        str(tmp_path / "nowhere"),
         "--only-binary=:all:",
         "--python-version=3.12",
+        f"--report={tmp_path / 'report.json'}",
+        f"--target={tmp_path / 'nowhere'}",
+        f"--constraint={CONSTRAINTS}",
         *platforms,
         "--platform=manylinux2014_x86_64",
         "--platform=linux_x86_64",
-        "--constraint",
-        str(CONSTRAINTS),
         *map(str, wanted("cuda13")),
         timeout=240,
     )

@@ -339,7 +339,7 @@ def test_the_command_says_that_images_changed(trained, tmp_path, monkeypatch):
     done = run(
         "embed", "--checkpoint", root / "t", "--data", tmp_path / "images", "--device", "cpu", "--out", tmp_path / "e"
     )
-    assert_one_sentence(done, "1 image was written to or removed", "dog/0.png", "run the same again")
+    assert_one_sentence(done, "1 image was written to or removed", "dog/0.png", "run this again")
     assert not (tmp_path / "e").exists()
 
 
@@ -353,27 +353,8 @@ def test_unreadable_images_are_left_out_on_request(trained, tmp_path):
     worse = images / "train" / "dog" / "0.png"
     worse.write_bytes(b"")
     embed = ("embed", "--checkpoint", root / "t", "--data", images, "--device", "cpu", "--out", tmp_path / "e")
-    train = (
-        "train",
-        "--method",
-        "supervised",
-        "--width",
-        2,
-        "--data",
-        images,
-        "--image-size",
-        16,
-        "--epochs",
-        1,
-        "--batch-size",
-        19,
-        "--measure-every",
-        0,
-        "--device",
-        "cpu",
-        "--out",
-        tmp_path / "t",
-    )
+    settings = ("--method=supervised", "--width=2", "--image-size=16", "--epochs=1", "--batch-size=19")
+    train = ("train", *settings, "--measure-every=0", "--device=cpu", "--data", images, "--out", tmp_path / "t")
     before = tree(tmp_path)
     for command, image in ((embed, bad), (train, worse)):
         refused = run(*command)

@@ -79,11 +79,7 @@ def groups(n, d, n_groups, distance, dtype, seed=0):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("d", "n_groups", "distance", "dtype"),
-    [
-        (12, 2, 1e4, np.float32),
-        (12, 3, 1e6, np.float64),
-        (100, 2, 1e2, np.float32),
-    ],
+    [(12, 2, 1e4, np.float32), (12, 3, 1e6, np.float64), (100, 2, 1e2, np.float32)],
 )
 def test_inverted_lists_of_groups_far_apart(d, n_groups, distance, dtype):
     points = groups(3000, d, n_groups, distance, dtype)

@@ -144,7 +144,7 @@ def test_deleted_zarr_chunks_are_counted(tmp_path, version, separator):
     assert_one_sentence(run("knn", store), "1 of the 4 chunks", "x.zarr", "0.0")
     (store / "embeddings" / f"{inner}2{separator}0").write_bytes(b"")
     (store / "labels" / f"{inner}1").unlink()
-    with pytest.warns(UserWarning, match=r"1 of the 4 chunks of the .*labels.* are not there and would be read as 0"):
+    with pytest.warns(UserWarning, match=r"1 of the 4 chunks of the .*labels.* are missing and would be read as 0"):
         load_labels(store)
 
 
@@ -233,7 +233,7 @@ def test_chunks_missing_in_a_shard_are_counted(tmp_path, start, endian, checked)
     shard = tmp_path / "x.zarr" / "c" / "1" / "0"
     assert (load_embeddings(tmp_path / "x.zarr").embeddings == 1).all()
     lose_chunks(shard, (2, 2), [(1, 0)], names, start, endian)
-    with pytest.warns(UserWarning, match=r"1 of the 8 chunks of the .* are not there and would be read as 0"):
+    with pytest.warns(UserWarning, match=r"1 of the 8 chunks of the .* are missing and would be read as 0"):
         found = load_embeddings(tmp_path / "x.zarr").embeddings
     assert np.argwhere(found == 0).tolist() == [[row, column] for row in range(15, 20) for column in (0, 1)]
     lose_chunks(shard, (2, 2), [(1, 1)], names, start, endian)

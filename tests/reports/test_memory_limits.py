@@ -120,17 +120,8 @@ def test_a_search_within_a_small_address_space_ends_in_a_sentence(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float32))
     size = megabytes * 10**6
-    done = run_process(
-        "knn",
-        "x.npy",
-        "--k",
-        50,
-        "--index",
-        "flat",
-        "--out",
-        "k.npz",
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
-    )
+    command = ("knn", "x.npy", "--k=50", "--index=flat", "--out=k.npz")
+    done = run_process(*command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)))
     assert_one_sentence(done, "memory")
     assert not (tmp_path / "k.npz").exists()
 

@@ -126,7 +126,7 @@ def test_links_that_are_not_chosen_do_no_harm(tmp_path, secret):
         file["same"] = h5py.SoftLink("/vectors/nothing")
         file["loop"] = h5py.SoftLink("/loop")
     assert np.array_equal(cs.load_embeddings(tmp_path / "x.h5").embeddings, X)
-    with pytest.raises(InputError, match=r"nowhere\.h5, which is not there"):
+    with pytest.raises(InputError, match=r"nowhere\.h5, which does not exist"):
         cs.load_embeddings(f"{tmp_path}/x.h5:gone", allow_external=True)
 
 

@@ -35,28 +35,9 @@ def test_a_training_whose_reader_leaves_does_all_epochs(tmp_path, closed):
             for i in range(8):
                 Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     out = tmp_path / "training"
-    code, _ = with_closed_output(
-        "train",
-        "--width",
-        4,
-        "--stem",
-        "strided",
-        "--data",
-        tmp_path / "images",
-        "--image-size",
-        16,
-        "--batch-size",
-        8,
-        "--epochs",
-        4,
-        "--measure-every",
-        0,
-        "--device",
-        "cpu",
-        "--out",
-        out,
-        closed=closed,
-    )
+    network = ("--width=4", "--stem=strided", "--image-size=16", "--batch-size=8", "--epochs=4")
+    where = ("--device=cpu", "--data", tmp_path / "images", "--out", out)
+    code, _ = with_closed_output("train", *network, "--measure-every=0", *where, closed=closed)
     assert code == 0
     assert len(torch.load(out / "checkpoint.pt", weights_only=True)["log"]) == 4
 

@@ -189,9 +189,7 @@ def test_umap_learn_takes_the_table(graph, embeddings):
         (table.data.reshape(N, -1), table.indices.reshape(N, -1)),
         NearestNeighbors(n_neighbors=K + 1).fit(embeddings).kneighbors(embeddings),
     ):
-        graphs.append(
-            umap.umap_.fuzzy_simplicial_set(
-                embeddings, K + 1, np.random.RandomState(0), "euclidean", knn_indices=indices, knn_dists=distances
-            )[0]
-        )
+        random, neighbors = np.random.RandomState(0), {"knn_indices": indices, "knn_dists": distances}
+        graph_, *_ = umap.umap_.fuzzy_simplicial_set(embeddings, K + 1, random, "euclidean", **neighbors)
+        graphs.append(graph_)
     assert abs(graphs[0] - graphs[1]).max() < 1e-4

@@ -17,7 +17,7 @@ from clorg_scale.demo import run_demo
 from clorg_scale.store import EmbeddingsWriter
 from clorg_scale.store.locks import FolderLock, lock_folder, releasing_locks
 
-WAITING = "Another run is writing to"
+WAITING = "Another process is writing to"
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def build(plan: SearchPlan, search_block: PairSearch) -> FaissIndex:
         reason = str(error).strip().splitlines()[-1].rpartition("cpp:")[2].partition(": ")[2]
         raise InputError(
             f"FAISS cannot build the index {factory!r} on {points.n} points of {points.d} features ({reason.strip()}); "
-            "known by name are 'auto', 'flat', 'ivf', 'hnsw', 'nndescent' and, on a GPU, 'cagra'."
+            "the named indexes are 'auto', 'flat', 'ivf', 'hnsw', 'nndescent' and, on a GPU, 'cagra'."
         ) from error
     return FaissIndex(points, factory, index, plan.k)
 

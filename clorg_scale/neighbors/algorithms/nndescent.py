@@ -23,7 +23,8 @@ def build(plan: SearchPlan, search_block: PairSearch) -> Graph:
     points = plan.points
     if points.n < MIN_POINTS:
         raise InputError(
-            f"NN-descent needs at least {MIN_POINTS} points, not {points.n}; use index='flat', which is fast for few."
+            f"NN-descent needs at least {MIN_POINTS} points, not {points.n}; use index='flat', which is fast for so "
+            "few points."
         )
     width = min(points.n - 2, max(48, 3 * plan.k // 2))
     metric = faiss.METRIC_INNER_PRODUCT if points.inner_product else faiss.METRIC_L2

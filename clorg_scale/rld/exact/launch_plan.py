@@ -147,7 +147,7 @@ def _hopper_kernels_run(precision: str, device: Any, n_temperatures: int, *, req
         if required:
             raise InputError(f"The kernels for Hopper cannot be compiled ({error}); use kernels='triton'.") from error
         warnings.warn(
-            f"The kernels for Hopper cannot be compiled ({error}); exact RLD takes the Triton kernels, which need "
+            f"The kernels for Hopper cannot be compiled ({error}); exact RLD uses the Triton kernels, which take "
             "about twice the time.",
             stacklevel=2,
         )
@@ -192,7 +192,7 @@ def plan_panels(problem: Problem, memory_limit: int | None, *, most: int) -> tup
             return rows, needed is resident
     raise InputError(
         f"Exact RLD of {n} points with {counted(problem.n_features, 'feature')} needs at least "
-        f"{streamed(rows) / 1e6:.0f} MB of device memory, of which {limit / 1e6:.0f} MB may be taken; use "
+        f"{streamed(rows) / 1e6:.0f} MB of device memory, but only {limit / 1e6:.0f} MB may be used; use "
         "device='cpu' or method='sampled'."
     )
 

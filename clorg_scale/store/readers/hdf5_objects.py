@@ -107,7 +107,7 @@ def check_path(group: Any, name: str, path: Path, *, allow_external: bool) -> No
         raise InputError(_refusal(what, target))
     found = _located(target, group)
     if found is None:
-        raise InputError(f"{what} lies in another file, {target}, which is not there.")
+        raise InputError(f"{what} lies in another file, {target}, which does not exist.")
     check_regular_file(found)
 
 
@@ -135,7 +135,7 @@ def _check_sources(dataset: Any, path: Path, *, allow_external: bool, seen: tupl
     if dataset.is_virtual:
         here = (os.path.realpath(_own_file(dataset)), dataset.name)
         if here in seen or len(seen) > _MOST_HOPS:
-            raise InputError(f"The {name} is a virtual data set made of itself; nothing can be read of it.")
+            raise InputError(f"The {name} is a virtual data set that refers to itself, so it cannot be read.")
         _check_virtual(dataset, path, name, allow_external=allow_external, seen=(*seen, here))
 
 
@@ -150,7 +150,9 @@ def _check_external_storage(dataset: Any, name: str, *, allow_external: bool) ->
         needed = min(size, left)
         if available is None or available < needed:
             size = (
-                "is not there" if available is None else f"holds {max(available, 0)} of the {needed} bytes read from it"
+                "does not exist"
+                if available is None
+                else f"holds {max(available, 0)} of the {needed} bytes read from it"
             )
             raise InputError(f"The {name} lies in another file, {file}, which {size}; zeros would be read instead.")
         left -= needed
@@ -191,8 +193,8 @@ def _check_virtual(
         gone = next(source for source in sources if files[source.file_name] is None) if None in files.values() else None
         which = f" (such as {gone.file_name})" if gone is not None else ""
         raise InputError(
-            f"{missing} of the {len(sources)} sources of the virtual {name} are not there{which}; without them, "
-            f"{dataset.fillvalue!s} would be read."
+            f"{missing} of the {len(sources)} sources of the virtual {name} are missing{which}; "
+            f"{dataset.fillvalue!s} would be read in their place."
         )
     mapped = sum(source.vspace.get_select_npoints() for source in sources)
     if mapped < prod(dataset.shape):

@@ -97,7 +97,7 @@ def map_npy(path: Path, offset: int, shape: tuple[int, ...], fortran: bool, dtyp
     n_bytes = prod(shape) * dtype.itemsize
     available = path.stat().st_size - offset
     if available < n_bytes:
-        raise InputError(f"{path} is truncated: {n_bytes} bytes of data are announced, {max(available, 0)} are there.")
+        raise InputError(f"{path} is truncated: {n_bytes} bytes of data are announced, but it has {max(available, 0)}.")
     if n_bytes == 0 or not shape:
         return np.zeros(shape, dtype)
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
