@@ -314,7 +314,7 @@ class _WritableCopy:
 
 
 def _kept_value(kept: Any) -> Any:
-    """What was handed over, or a kept array: writable, also where it came from another worker."""
+    """Value that was handed over, or a kept array: writable, also where it came from another worker."""
     if isinstance(kept, _WritableCopy):
         return kept.value
     return kept if kept.flags.writeable else kept.copy()

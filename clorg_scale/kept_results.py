@@ -24,7 +24,7 @@ IN_MEMORY = 256 << 20
 
 
 Kept = Any
-"""What stands for a kept array, or a value handed over: a future of Dask, itself, or its place in a temporary file."""
+"""Reference to a kept array or a value handed over: a future of Dask, the value, or a position in a temporary file."""
 
 WithKept = tuple[Any, ...]
 """A chunk, and what stands for values that were kept or handed over; tasks are called with a tuple of the values."""

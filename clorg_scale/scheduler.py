@@ -1,4 +1,4 @@
-"""What answers at the address of a Dask scheduler, and whether its workers have this package: asked before any work.
+"""Checks of a Dask scheduler's address, and of this package on its workers, before any work.
 
 Dask takes the first bytes of whatever answers for the length of a message, and waits for a port that accepts
 connections and says nothing. A scheduler greets first; so a plain socket tells it from all else within seconds.

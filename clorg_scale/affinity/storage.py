@@ -39,7 +39,7 @@ SAMPLES = 256
 
 
 class _Entry(NamedTuple):
-    """What ``metadata.json`` says of one array."""
+    """Entry of one array in ``metadata.json``."""
 
     file: str
     dtype: str

@@ -61,7 +61,7 @@ class _Listing(NamedTuple):
 
 
 class _Merged(NamedTuple):
-    """Where the merge writes: sizes of rows, and columns, values and flags (empty if not asked for) of entries."""
+    """Output of the merge: sizes of rows, and columns, values and flags (empty if not asked for) of entries."""
 
     sizes: Any
     columns: Any
@@ -152,7 +152,7 @@ def symmetrized(
 
 @njit(cache=True, nogil=True)
 def _count(table: _Table, start: int, stop: int, counts: Any) -> tuple[Any, bool]:
-    """How often some rows list each point, the largest neighbor, and whether the distances are finite."""
+    """Counts of how often some rows list each point, the largest neighbor, and whether the distances are finite."""
     neighbors, distances = table
     largest, finite = np.int64(-1), True
     for row in range(start, stop):
@@ -235,7 +235,7 @@ def _merge(table: _Table, listing: _Listing, rows: tuple[int, int], mutual: Any,
 
 @callee
 def _kept(one: Any, other: Any, mutual: Any) -> Any:
-    """Which of two distances of one pair is kept."""
+    """Choose one of two distances of a pair."""
     return min(one, other) if mutual else max(one, other)
 
 

@@ -74,7 +74,7 @@ def exponential_weights(
 
 
 def _rate(unit: float, scale: float) -> float:
-    """What distances are multiplied with; finite, since 0 times it is 0."""
+    """Factor of distances; finite, so that 0 times it is 0."""
     return float(min(unit / scale, MOST / 4))
 
 

@@ -142,7 +142,7 @@ class LookAlike(Plain):
     label: str
     other_label: str
     distance: float
-    """In units of the mean distance of all pairs."""
+    """Distance in units of the mean distance of all pairs."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class IssueSummary(Plain):
     """Points that disagree with their neighbors: all of them, also where the list of suspects is shorter."""
     n_near_duplicates: int
     n_near_duplicate_sets: int
-    """With those of test points, where these were passed."""
+    """Number of them, test points included where these were passed."""
     n_outliers: int
     n_test_in_train: int | None
     """Test points with a near-duplicate among the points; None where no test points were passed."""
@@ -167,7 +167,7 @@ class IssueSummary(Plain):
 
 @dataclass(frozen=True)
 class StageNote(Plain):
-    """How one stage was computed and how long it took."""
+    """Method of one stage, its time and its memory."""
 
     stage: str
     how: str

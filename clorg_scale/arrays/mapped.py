@@ -90,7 +90,7 @@ def location_or_array(array: Any) -> Any:
 
 
 originals: dict[str, Callable[[MappedArray], Any]] = {}
-"""What to pickle instead of a location, by the path of each file that is a machine's own copy of an array elsewhere."""
+"""Substitutes of locations in pickles, by the path of each file that is a machine's own copy of an array elsewhere."""
 
 
 def original_of(location: MappedArray) -> Any:

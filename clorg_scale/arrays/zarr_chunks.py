@@ -22,7 +22,7 @@ __all__ = ["StoredChunks", "count_stored_chunks", "grid_shape"]
 _NOT_STORED = 2**64 - 1
 
 _CHECKSUM_BYTES = 4
-"""What the codec crc32c appends."""
+"""Bytes that the codec crc32c appends."""
 
 Position = tuple[int, ...]
 

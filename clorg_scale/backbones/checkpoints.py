@@ -122,7 +122,7 @@ def _with_weights(state: dict[str, Any], settings: dict[str, Any], layer: str) -
 
 
 _MISFITS = (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError)
-"""What PyTorch and the builders of networks raise where weights or settings do not fit."""
+"""Errors that PyTorch and the builders of networks raise where weights or settings do not fit."""
 
 _WRAPPERS = ("module.", "_orig_mod.")
 """Prefixes that DistributedDataParallel and torch.compile add to the names of all weights."""

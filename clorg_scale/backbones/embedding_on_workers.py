@@ -36,7 +36,7 @@ SHARD_IMAGES = 1024
 
 
 class Settings(NamedTuple):
-    """How images are embedded; as of `clorg_scale.backbones.embed`."""
+    """Settings of the embedding, as of `clorg_scale.backbones.embed`."""
 
     batch_size: int
     device: str

@@ -294,7 +294,7 @@ class _Schedule:
 
 @dataclass
 class _Trainer:
-    """All that an epoch needs.
+    """State that an epoch needs.
 
     Attributes
     ----------

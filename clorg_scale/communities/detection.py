@@ -175,7 +175,7 @@ def _on_gpu(
 
 
 def _device(graph: AffinityGraph, device: Device) -> Literal["cpu", "cuda"]:
-    """Where to compute: a GPU is used for a graph that is on it already, or if it is named."""
+    """Choose the device: a GPU for a graph that is on it already, or if it is named."""
     chosen = resolve_device(device)
     if device == "auto" and chosen == "cuda":
         on_gpu = array_module(graph.weights) is not np

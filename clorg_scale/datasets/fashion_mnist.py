@@ -29,10 +29,10 @@ FASHION_MNIST_CLASSES = (
 """Name of each label, in order."""
 
 _DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-"""Where the Debian package dataset-fashion-mnist puts the files."""
+"""Folder of the files of the Debian package dataset-fashion-mnist."""
 
 _SUBFOLDERS = (".", "fashion-mnist", "FashionMNIST/raw")
-"""Where below a data folder the files are looked for; the last is torchvision's layout."""
+"""Folders below a data folder that are searched for the files; the last is torchvision's layout."""
 
 _PREFIX = {"train": "train", "test": "t10k"}
 

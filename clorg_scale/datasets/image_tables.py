@@ -70,7 +70,7 @@ class TableMembers:
         return f"row {self.rows[row]} of {self.paths[row]}"
 
     def taken(self, rows: npt.NDArray[np.int64]) -> TableMembers:
-        """Those of some rows."""
+        """Images of some rows."""
         return TableMembers([self.paths[row] for row in rows], self.rows[rows], self.column)
 
     def digest(self) -> bytes:
@@ -160,7 +160,7 @@ def read_image_tables(files: Sequence[Path]) -> TableSamples:
 
 
 def _features(schema: Any, file: Path) -> dict[str, dict[str, Any]]:
-    """What Hugging Face's library says of the columns; empty where it has written nothing."""
+    """Description of the columns by Hugging Face's library; empty where it has written none."""
     features: Any = None
     if file.suffix == ".arrow":
         features = _record(file.parent / "dataset_info.json").get("features")

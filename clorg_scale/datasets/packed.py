@@ -33,7 +33,7 @@ class Members(Protocol):
         ...
 
     def taken(self, rows: npt.NDArray[np.int64]) -> Members:
-        """Those of some rows, in the order given."""
+        """Images of some rows, in the order given."""
         ...
 
     def digest(self) -> bytes:

@@ -68,7 +68,7 @@ class TarMembers:
         return f"{self.names[row]} in {self.paths[row]}"
 
     def taken(self, rows: npt.NDArray[np.int64]) -> TarMembers:
-        """Those of some rows."""
+        """Images of some rows."""
         names, paths = ([of[row] for row in rows] for of in (self.names, self.paths))
         return TarMembers(paths, names, self.offsets[rows], self.sizes[rows])
 
@@ -95,7 +95,7 @@ class _Member(NamedTuple):
 
 @dataclass
 class _Sample:
-    """What a shard has under one name; images with their endings."""
+    """Members of a shard with one name; images with their endings."""
 
     images: list[tuple[str, _Member]] = field(default_factory=list)
     label: int | str | None = None

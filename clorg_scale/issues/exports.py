@@ -25,7 +25,7 @@ BLOCK_ROWS = 2**16
 
 
 class PointIssues(Protocol):
-    """What is written of the issues: columns of all points, or everything as JSON."""
+    """Contents of a file of issues: columns of all points, or everything as JSON."""
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """One row for each point, by column."""

@@ -1,4 +1,4 @@
-r"""How probable the given label of each point is, from two witnesses that have not seen it.
+r"""Probability of the given label of each point, from two predictors that have not seen it.
 
 The graph: the share g_ic of the affinity of point i that goes to points labeled c, each neighbor weighted by how far
 the neighbors agree with its own label (a few rounds of this, so that wrong labels lose their say). The probe: a linear

@@ -1,4 +1,4 @@
-"""What `find_issues` returns: scores of every point, and tables of the issues."""
+"""Result of `find_issues`: scores of every point, and tables of the issues."""
 
 from __future__ import annotations
 

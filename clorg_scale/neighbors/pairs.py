@@ -104,7 +104,7 @@ def _compiled_loops_read(queries: Array, points: Array) -> bool:
 
 
 def _numbers(embeddings: Array) -> Array:
-    """What the compiled loops read: half-precision numbers as their bits."""
+    """Array as the compiled loops read it: half-precision numbers as their bits."""
     return embeddings.view(np.uint16) if embeddings.dtype == np.float16 else np.asarray(embeddings)
 
 

@@ -40,7 +40,7 @@ FEWEST = 4
 
 
 class Partitions(NamedTuple):
-    """How the points are divided.
+    """Division of the points.
 
     Attributes
     ----------

@@ -190,7 +190,7 @@ def trajectory(result: Any, ax: Any = None, *, measure: Measure = "rld") -> Any:
 
 
 def _unit(names: list[str]) -> str:
-    """What the numbers in the names count: epochs where all names say so."""
+    """Unit of the numbers in the names: epochs where all names say so."""
     return "Epoch" if all("epoch" in name.lower() for name in names) else "Step"
 
 

@@ -1,4 +1,4 @@
-"""What is drawn: one result, an analysis, or the analyses of a comparison, all as models by name."""
+"""Inputs of the figures: one result, an analysis, or the analyses of a comparison, all as models by name."""
 
 from __future__ import annotations
 

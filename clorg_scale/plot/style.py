@@ -33,7 +33,7 @@ _GROUPS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#C
 """Paul Tol's muted colors, and black: with a gray, color-blind readers confuse the wine red."""
 
 GROUP_MARKERS = ("o", "^")
-"""Of the first groups, as many as there are colors, and of the next."""
+"""Markers of the first groups, as many as there are colors, and of the next."""
 
 MOST_TOLD_APART = len(_GROUPS) * len(GROUP_MARKERS)
 """Groups with a color and marker of their own."""

@@ -135,7 +135,7 @@ class FewScores:
 
 
 class _Accuracy:
-    """How many of some nodes have the right class, step after step.
+    """Numbers of nodes with the right class, step after step.
 
     Parameters
     ----------

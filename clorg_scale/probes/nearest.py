@@ -119,7 +119,7 @@ class KNNProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return like_points(self._predicted(X), X)
 
     def predict_from(self, table: KNN, X: Any) -> npt.NDArray[Any]:
-        """As `predict`, with the neighbors of a table that holds them already; on the host.
+        """Predict as `predict` does, with neighbors from a table; on the host.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What a graph network may know of the nodes: the labels shown to it, their features."""
+"""Inputs of a graph network at the nodes: the labels shown to it, their features."""
 
 from __future__ import annotations
 

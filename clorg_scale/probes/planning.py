@@ -1,4 +1,4 @@
-"""What training on a graph takes, and what follows from it: whole graph or batches, fan-out, rarity of validation."""
+"""Cost of training on a graph, and the choices that follow: whole graph or batches, fan-out, interval of validation."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LOGIT_BYTES = 3 << 27
 
 @dataclass(frozen=True)
 class GraphSize:
-    """What the cost of training depends on.
+    """Quantities that the cost of training depends on.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class GraphSize:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a network is trained.
+    """Plan of a network's training.
 
     Attributes
     ----------

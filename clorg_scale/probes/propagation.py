@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ALPHAS", "LabelPropagationProbe", "chosen_scores", "memory_needed"]
 
 ALPHAS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95)
-"""What `alpha="auto"` chooses from."""
+"""Candidates of `alpha="auto"`."""
 
 SCORE_BYTES = 128 << 20
 """Size of the scores (n, classes) of one block of classes; labels are spread for one block after the other."""
@@ -302,7 +302,7 @@ class LabelPropagationProbe(Parameters):
 
 
 def chosen_scores(n: int, n_classes: int) -> Literal["all", "best"]:
-    """What ``scores="auto"`` takes for so many nodes in main memory."""
+    """Choice of ``scores="auto"`` for a number of nodes in main memory."""
     return "best" if 4 * n * n_classes > LARGE_SCORES and n_classes > MANY_CLASSES else "all"
 
 

@@ -51,7 +51,7 @@ GAIN = 1e-3
 
 
 class Effort(NamedTuple):
-    """Where L-BFGS stops at one penalty."""
+    """Solution of L-BFGS at one penalty."""
 
     precision: float
     """Relative decrease of the objective in one iteration."""
@@ -87,7 +87,7 @@ class _Coordinates(NamedTuple):
 
 @dataclass
 class Path:
-    """What a path came to.
+    """Result of a path.
 
     Attributes
     ----------

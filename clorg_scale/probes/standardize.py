@@ -26,7 +26,7 @@ FARTHEST = 1e18
 
 @dataclass(frozen=True)
 class Standardization:
-    """What brings features to mean 0 and standard deviation 1: (x - mean) unit factor.
+    """Map of features to mean 0 and standard deviation 1: (x - mean) unit factor.
 
     Attributes
     ----------

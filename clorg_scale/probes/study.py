@@ -1,4 +1,4 @@
-"""How the probes' accuracy depends on the graph and on the share of labels."""
+"""Accuracy of the probes against settings of the graph and the share of labels."""
 
 from __future__ import annotations
 

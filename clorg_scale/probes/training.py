@@ -119,7 +119,7 @@ class Trainer:
     def _reason_to_stop(
         self, elapsed: float, longest: float
     ) -> Literal["patience", "max_epochs", "max_seconds"] | None:
-        """What forbids another epoch, if anything; one that would end after the time allowed is not begun."""
+        """Reason not to begin another epoch, if any; one that would end after the time allowed is not begun."""
         if self.epoch - self.best_epoch >= self.schedule.patience:
             return "patience"
         if self.epoch >= self.schedule.max_epochs:
@@ -264,7 +264,7 @@ class Trainer:
 def _common(
     range_of_nodes: npt.NDArray[np.int64], nodes: npt.NDArray[np.int64], logits: Tensor
 ) -> tuple[slice, Tensor]:
-    """Which of some ascending nodes lie in an ascending range of nodes, and where in it, on the logits' device."""
+    """Ascending nodes that lie in an ascending range, and their positions in it, on the logits' device."""
     if not len(nodes) or not len(range_of_nodes):
         return slice(0, 0), torch.empty(0, dtype=torch.int64, device=logits.device)
     first, last = np.searchsorted(nodes, [range_of_nodes[0], range_of_nodes[-1] + 1])

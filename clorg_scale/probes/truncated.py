@@ -169,7 +169,7 @@ class Chebyshev:
         return max(1, 1 + math.ceil(math.log(tolerance / 2) / math.log(self.rate)))
 
     def remaining(self, change: float) -> float:
-        """What is left to come after a change, which shrinks by `rate` a step."""
+        """Bound on all later changes together, if changes shrink by `rate` a step."""
         return change * self.rate / (1 - self.rate)
 
 

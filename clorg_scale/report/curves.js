@@ -1,4 +1,4 @@
-// A page of curves alone: those of a training, or of a study.
+// The page of curves of a training or of a study.
 
 const { panels, x_title: xTitle, logarithmic } = await readData();
 const LONGEST = 40;  // letters under an axis

@@ -1,6 +1,6 @@
 // Downloads of each card: its pictures as SVG and PNG, its numbers as CSV.
 
-// What a card offers, by its id, where that is not its drawings and the rows of its tables: drawings, rows, pieces of the text of a CSV file.
+// Downloads of a card, by its id, that are not its drawings and the rows of its tables: drawings, rows, pieces of the text of a CSV file.
 const PICTURES = {}, NUMBERS = {}, PIECES = {};
 
 const STYLED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "opacity", "font-size", "font-weight", "font-family"];
@@ -65,7 +65,7 @@ function tableRows(card) {
 }
 function csvCell(value) {
   const plain = value === null || value === undefined ? "" : String(value);
-  // A text that a spreadsheet would take for a formula stays a text.
+  // A text that a spreadsheet would read as a formula is quoted to stay a text.
   const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(plain) && Number.isNaN(Number(plain)) ? "'" + plain : plain;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

@@ -1,17 +1,17 @@
-// Drawings: Observable Plot draws them; what is added is what a pointer or a key tells of a mark, and names that do not touch.
+// Drawings by Observable Plot, with tooltips for pointer and keyboard, and names that do not overlap.
 
 const NARROW = 420;  // pixels: the width of a phone
-const widthOf = (parent, most = 760) => Math.max(250, Math.min(most, Math.floor(parent.clientWidth) || 540));  // letters stay at their size
+const widthOf = (parent, most = 760) => Math.max(250, Math.min(most, Math.floor(parent.clientWidth) || 540));  // drawn at true size, so that letters keep theirs
 
 function drawing(parent, title, options) {  // a drawing at its true size, whose marks the arrow keys reach
   const root = Plot.plot({ ariaLabel: title, ...options });
   root.setAttribute("role", "img");
-  for (const group of root.querySelectorAll("g[aria-label]")) group.removeAttribute("aria-label");  // a picture is told of as a whole
+  for (const group of root.querySelectorAll("g[aria-label]")) group.removeAttribute("aria-label");  // screen readers announce the drawing as a whole
   parent.append(root);
   makeWalkable(root);
   return root;
 }
-// Options of a mark whose elements each tell of their entry in `data`; `each(node, entry)` does more with them.
+// Options of a mark whose elements each show a tooltip on their entry in `data`; `each(node, entry)` may change them further.
 function telling(data, tell, options, each = null) {
   return {
     ...options,
@@ -45,12 +45,12 @@ const horizontal = (ticks, label, more = {}) => [
 ];
 const below = (ticks, label, more = {}) => Plot.axisX({ ticks, tickSize: 0, tickPadding: 8, label, labelAnchor: "center", labelArrow: "none", labelOffset: 38, ...more });
 
-function ticksThatFit(xs, place) {  // labels that do not touch, the last value always among them
+function ticksThatFit(xs, place) {  // ticks whose labels do not overlap, always with the last value
   const kept = [xs[xs.length - 1]];
   for (const x of xs.slice(0, -1).reverse()) if (place(kept[kept.length - 1]) - place(x) >= 34 && (x === xs[0] || place(x) - place(xs[0]) >= 34)) kept.push(x);
   return kept;
 }
-function figures(parent, captions) {  // all of them before any is drawn, so that each has its width
+function figures(parent, captions) {  // creates all of them before any is drawn, so that each has its final width
   return captions.map(caption => {
     const figure = html("figure", {}, null, parent);
     if (caption) html("figcaption", {}, caption, figure);

@@ -1,4 +1,4 @@
-// Elements of the page, its style, and what is told of a mark that is pointed at. The scripts share one scope (document.py).
+// Elements of the page, its style, and tooltips. The scripts share one scope (document.py).
 
 const tip = document.getElementById("tip");
 const SVG = "http://www.w3.org/2000/svg";
@@ -33,12 +33,12 @@ function bytesOf(text) {  // of base64
   for (let i = 0; i < bytes.length; i++) bytes[i] = decoded.charCodeAt(i);
   return bytes;
 }
-async function readData() {  // plain, or compressed where there are many (document.py)
+async function readData() {  // plain, or compressed if they are large (document.py)
   const { type, textContent } = document.getElementById("data");
   if (type === "application/json") return JSON.parse(textContent);
   return new Response(new Blob([bytesOf(textContent)]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
-function onNewWidth(draw) {  // of the window; not when only its height changes, as on phones that scroll
+function onNewWidth(draw) {  // called when the window's width changes, not when only its height does, as on phones that scroll
   let width = innerWidth, resized = 0;
   addEventListener("resize", () => {
     if (innerWidth === width) return;
@@ -48,7 +48,7 @@ function onNewWidth(draw) {  // of the window; not when only its height changes,
   });
 }
 
-// ---- what is told of a mark --------------------------------------------------------------------------------------
+// ---- tooltips ----------------------------------------------------------------------------------------------------
 
 function showTip(event, content) {
   tip.textContent = content;
@@ -65,7 +65,7 @@ function explain(node, content) {
   node.addEventListener("click", event => showTip(event, content));
   node.explanation = content;
 }
-function makeWalkable(root) {  // the arrow keys go from mark to mark of a drawing and tell of each
+function makeWalkable(root) {  // arrow keys go from mark to mark of a drawing and show the tooltip of each
   const marks = [...root.querySelectorAll("*")].filter(node => node.explanation);
   if (!marks.length) return;
   root.setAttribute("tabindex", "0");

@@ -15,7 +15,7 @@ async function drawMaps() {
     const frame = m.frame = html("div", { class: "frame" }, null, figure);
     m.canvas = html("canvas", { role: "img", tabindex: "0", "aria-label": `Map of ${m.p.n.toLocaleString("en")} points of ${m.a.name}. Arrow keys move it, plus and minus zoom, 0 shows all, Enter describes the point in the center. The tables of classes and of pairs present its content.` }, null, frame);
     m.overlay = html("canvas", { class: "overlay", "aria-hidden": "true" }, null, frame);
-    m.context = m.canvas.getContext("2d", { willReadFrequently: !webgl, alpha: false });  // opaque: moving it costs no blending
+    m.context = m.canvas.getContext("2d", { willReadFrequently: !webgl, alpha: false });  // opaque, so that moving it needs no blending
     m.painter = webgl ? new WebglPoints(m.canvas, m.context, webgl, `map ${m.i}`, m.p) : new Raster(m.canvas, m.context, m.p.n);
     const high = m.p.size;
     m.box = { x: m.p.left + high / 2, y: m.p.bottom + high / 2, size: high * 1.06 };
@@ -28,12 +28,12 @@ async function drawMaps() {
   }
   for (const m of maps) m.view = { ...m.box };
 
-  // ---- colors: of the density, of up to ten groups, or of the groups that were chosen ------------------------------
+  // ---- colors: by density, of up to ten groups, or of chosen groups -------------------------------------------------
 
   const nGroups = m => state.by === "community" ? m.a.communities.n_communities : m.a.classes.length;
   const codesOf = m => state.by === "density" ? m.p.density : state.by === "community" ? m.p.community : m.p.class_code;
   const mostGroups = () => Math.max(...maps.map(nGroups));
-  function suggested() {  // groups that are colored where there are too many for a color each
+  function suggested() {  // groups to color if there are too many to give each a color
     if (state.by === "community") return [...Array(MOST_COLORED).keys()];
     const { purity } = analyses[0].rld, local = purity[localAt(analyses[0])] || [];
     return analyses[0].classes.map((_, c) => c).sort((p, q) => (local[p] ?? 2) - (local[q] ?? 2)).slice(0, MOST_COLORED);
@@ -61,7 +61,7 @@ async function drawMaps() {
     return table;
   }
   const theme = {};
-  const restyle = () => {  // asking for the style at each name would cost more than the points
+  const restyle = () => {  // read once: asking for the style at each name would cost more than drawing the points
     for (const name of ["card", "ink", "faint"]) theme[name] = css(`--${name}`);
     theme.ground = rgb(theme.faint);
     theme.font = fontFamily();
@@ -103,7 +103,7 @@ async function drawMaps() {
     m.canvas.dataset.drawn = `${state.by}:${state.chosen.join(",")}`;
     drawOverlay(m);
   }
-  function drawNames(m, ratio = m.canvas.width / m.canvas.clientWidth) {  // on the points themselves: a second picture over them would be moved with them
+  function drawNames(m, ratio = m.canvas.width / m.canvas.clientWidth) {  // into the picture of the points: a second canvas above it would have to be moved with it
     const { X, Y, width, height } = project(m), g = m.context;
     g.setTransform(ratio, 0, 0, ratio, 0, 0);
     for (const name of namesOf(m, X, Y, width, height)) {
@@ -133,7 +133,7 @@ async function drawMaps() {
       g.beginPath(); m.path.forEach(([x, y], i) => i ? g.lineTo(X(x), Y(y)) : g.moveTo(X(x), Y(y))); g.closePath(); g.fill(); g.stroke();
     }
   }
-  function namesOf(m, X, Y, width, height) {  // largest first, those that were chosen before; none over another
+  function namesOf(m, X, Y, width, height) {  // names that do not overlap: chosen groups first, then the largest
     if (!state.names) return [];
     const by = state.by === "community" ? "community" : "class_code", n = by === "community" ? m.a.communities.n_communities : m.a.classes.length;
     m.anchors[by] ??= n <= 4000 ? anchorsOf(m.p, m.p[by], n) : [];
@@ -152,13 +152,13 @@ async function drawMaps() {
     return found;
   }
   const waiting = new Map();
-  function redraw(m, moving = false) {  // once a frame; in full when it stands still
+  function redraw(m, moving = false) {  // at most once per frame; all points when the map stands still
     clearTimeout(m.settle);
     if (moving) m.settle = setTimeout(() => redraw(m), 160);
     if (!waiting.size) requestAnimationFrame(() => { const all = [...waiting]; waiting.clear(); for (const [map, fast] of all) draw(map, fast); });
     waiting.set(m, moving);
   }
-  function slide(m, dx, dy) {  // the pictures move at once; they are drawn anew when they stand still or leave too much empty
+  function slide(m, dx, dy) {  // moves the pictures at once; they are redrawn when they stand still, or when too much of the frame is empty
     m.slid = [dx, dy];
     m.canvas.style.transform = m.overlay.style.transform = dx || dy ? `translate(${dx}px,${dy}px)` : "";
   }
@@ -198,7 +198,7 @@ async function drawMaps() {
 
 const MOST_CIRCLES = 20000;
 
-function mapPicture(m, { project, codesOf, drawNames }, namesOf) {  // as it is colored and zoomed now: circles, or the pixels of many points
+function mapPicture(m, { project, codesOf, drawNames }, namesOf) {  // as currently colored and zoomed: circles, or pixels if there are many points
   const { X, Y, width: W, height: H } = project(m), root = svg("svg", { viewBox: `0 0 ${W} ${H}` });
   if (m.p.n > MOST_CIRCLES) {
     m.painter.show();  // the names are texts

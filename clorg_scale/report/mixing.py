@@ -1,4 +1,4 @@
-"""Which classes mix: of each class the one it shares most with, and the pairs that share most."""
+"""Mixing of classes: the class that each one shares most with, and the pairs that share most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// What the cards of the report hold as numbers and pictures, for their downloads.
+// Numbers and pictures of the report's cards, for their downloads.
 
 const byModel = rows => analyses.flatMap(a => rows(a).map(row => several ? { model: a.name, ...row } : row));
 Object.assign(NUMBERS, {

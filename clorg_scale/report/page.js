@@ -1,4 +1,4 @@
-// Drawing it all, once, and the charts again when the width of the page changes.
+// Draws everything once, and the charts again when the width of the page changes.
 
 function download() {
   const content = several ? analyses : analyses[0];

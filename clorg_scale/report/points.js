@@ -1,8 +1,8 @@
-// The points of the maps as the page holds them, and where to find one.
+// The points of the maps as stored in the page, and search among them.
 
-const STEPS = 65535;  // positions are rounded to so many steps along the side of the map (points.py)
+const STEPS = 65535;  // positions are rounded to this many steps along a side of the map (points.py)
 
-function unpackMaps() {  // of each analysis: the packed columns (points.py), or its sample where the file with them is missing
+function unpackMaps() {  // for each analysis its packed columns (points.py), or its sample if their file is missing
   const beside = pageData.points_file, text = beside ? globalThis.clorgScalePoints : document.getElementById("points").textContent;
   if (text === undefined) return analyses.map(a => ({ ...fromSample(a), missing: beside }));
   const { buffer } = bytesOf(text);
@@ -32,7 +32,7 @@ const rowOf = (p, i) => p.rows === null ? i : p.rows[i];
 const densityOf = (p, i) => p.density[i] === NO_DENSITY ? null : p.density[i] / 254;
 const positionOf = (p, i) => [p.left + p.xs[i] / STEPS * p.size, p.bottom + p.ys[i] / STEPS * p.size];
 
-function positionsByRow(p) {  // entry of each row on the map; -1 where it is not there
+function positionsByRow(p) {  // position on the map's list of each row; -1 if it is not on the map
   if (!p.byRow) {
     p.byRow = new Int32Array(p.n_points).fill(-1);
     for (let i = 0; i < p.n; i++) p.byRow[rowOf(p, i)] = i;
@@ -48,7 +48,7 @@ function gridOf(p) {  // points by cells of 256 x 256, for the nearest point und
   for (let i = 0; i < p.n; i++) order[next[cell(i)]++] = i;
   return p.grid = { starts, order };
 }
-function nearestPoint(p, x, y, reach, accept) {  // within `reach` steps of a position in steps; -1 where there is none
+function nearestPoint(p, x, y, reach, accept) {  // the nearest point within `reach` steps of a position; -1 if there is none
   const { starts, order } = gridOf(p), low = v => Math.max(0, (v - reach) >> 8), high = v => Math.min(255, (v + reach) >> 8);
   let best = -1, closest = reach * reach;
   for (let r = low(y); r <= high(y); r++) {
@@ -61,7 +61,7 @@ function nearestPoint(p, x, y, reach, accept) {  // within `reach` steps of a po
   }
   return best;
 }
-function anchorsOf(p, codes, n) {  // where the name of each group stands: the mean of its points in its fullest cell of 24 x 24
+function anchorsOf(p, codes, n) {  // position of each group's name: the mean of its points in its fullest cell of 24 x 24
   const CELLS = 24, counts = new Uint32Array(n), fullest = new Int32Array(n).fill(-1), most = new Uint32Array(n);
   const filled = new Uint32Array(n * CELLS * CELLS), sums = new Float64Array(2 * n), taken = new Uint32Array(n);
   const cell = i => (p.ys[i] * CELLS / 65536 | 0) * CELLS + (p.xs[i] * CELLS / 65536 | 0);

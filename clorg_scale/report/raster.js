@@ -1,7 +1,7 @@
-// Points as pixels where a browser offers no WebGL or a slow one (else webgl.js). Each point adds its color, weighted by the share of the pixel it
+// Points as pixels, where a browser has no WebGL or a slow one (otherwise webgl.js). Each point adds its color, weighted by the share of the pixel it
 // covers, and a pixel shows the mean: what is dense looks dense, and nothing depends on the order in which points are drawn.
 
-function stamp(radius, width) {  // pixels of a disc: their places from its middle, and the share of each that is covered
+function stamp(radius, width) {  // pixels of a disc: their positions relative to its center, and the share of each that is covered
   const places = [], shares = [], reach = Math.ceil(radius);
   for (let dy = -reach; dy <= reach; dy++) {
     for (let dx = -reach; dx <= reach; dx++) {
@@ -16,7 +16,7 @@ class Raster {
   constructor(canvas, context, n) {
     [this.canvas, this.context, this.n] = [canvas, context, n];
   }
-  every(most) {  // each so manieth point is drawn while the map moves
+  every(most) {  // while the map moves, only each n-th point is drawn, so that at most `most` are: returns n
     return Math.ceil(this.n / most);
   }
   resize(width, height) {
@@ -27,7 +27,7 @@ class Raster {
     this.sums = new Float32Array(4 * width * height);
   }
   // xs, ys: steps; scale, left, top: pixel = left + scale * x and top - scale * y; table: red, green, blue and weight of each code;
-  // ground: red, green and blue behind the points; every: draw each so manieth point; boosted: points that are drawn in front.
+  // ground: red, green and blue behind the points; every: draw each n-th point; boosted: points that are drawn in front.
   draw({ xs, ys, codes, table, scale, left, top, radius, ground, every = 1, boosted = null }) {
     const { sums } = this;
     sums.fill(0);
@@ -39,7 +39,7 @@ class Raster {
   show() {  // the points alone
     this.context.putImageData(this.image, 0, 0);
   }
-  peak() {  // logarithm of a weight that few pixels pass
+  peak() {  // logarithm of a weight that few pixels exceed
     const { sums } = this;
     let sum = 0, filled = 0;
     for (let at = 3; at < sums.length; at += 4) if (sums[at] > 0) { sum += sums[at]; filled++; }
@@ -57,7 +57,7 @@ class Raster {
       sums[at + 3] += weight;
     }
   }
-  discs(xs, ys, codes, table, scale, left, top, { places, shares, reach }, every, boosted) {  // those that are whole
+  discs(xs, ys, codes, table, scale, left, top, { places, shares, reach }, every, boosted) {  // only those that lie inside the picture as a whole
     const { sums, image: { width, height } } = this, n = xs.length, size = places.length;
     for (let i = 0; i < n; i += every) {
       const x = Math.floor(left + xs[i] * scale), y = Math.floor(top - ys[i] * scale);

@@ -3,8 +3,8 @@
 const SHOWN = 25;
 let nTables = 0;
 
-// Give a table buttons in its head, and where it is long a search and a button that shows all. `onRow` hears of the row that is
-// pointed at or focused, null when none is. Returns a function to call when the rows were replaced.
+// Give a table buttons in its head and, if it is long, a search and a button that shows all rows. `onRow` is called with the row that is
+// pointed at or focused, null if none is. Returns a function to call after the rows were replaced.
 function makeTable(table, { caption, onRow = null, first = SHOWN } = {}) {
   const head = table.tHead.rows[0], body = table.tBodies[0], id = `table-of-rows-${nTables++}`, state = { limit: first, query: "" };
   if (!table.caption) table.createCaption().textContent = caption;
@@ -62,8 +62,8 @@ function makeTable(table, { caption, onRow = null, first = SHOWN } = {}) {
     refresh();
   });
   if (onRow) {
-    for (const [kind, told] of [["pointerover", true], ["focusin", true], ["pointerleave", false], ["focusout", false]]) {
-      body.addEventListener(kind, event => onRow(told ? event.target.closest("tr") : null));
+    for (const [kind, entered] of [["pointerover", true], ["focusin", true], ["pointerleave", false], ["focusout", false]]) {
+      body.addEventListener(kind, event => onRow(entered ? event.target.closest("tr") : null));
     }
   }
   refresh();
@@ -79,7 +79,7 @@ function newTable(parent, names) {  // names of the columns; returns the table
   for (const name of names) html("th", {}, name, head);
   return table;
 }
-function tellRow(row) {  // a row of a table that is about a point: it is marked on the maps
+function tellRow(row) {  // marks the point of a table's row on the maps
   pointAtRow(row && row.dataset.row !== undefined ? Number(row.dataset.row) : -1);
 }
 function makeStaticTables() {
@@ -89,7 +89,7 @@ function makeStaticTables() {
   }
 }
 
-function barPicture(table) {  // a table of bars as it is sorted and unfolded now: at most a hundred rows
+function barPicture(table) {  // a table of bars as currently sorted and unfolded, at most a hundred rows
   const rows = [...table.tBodies[0].rows].filter(row => !row.hidden).slice(0, 100), heads = [...table.tHead.rows[0].cells];
   const nameOf = row => {
     const own = [...row.cells].filter(cell => cell.querySelector("button"));

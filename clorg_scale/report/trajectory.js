@@ -1,4 +1,4 @@
-// Charts of the checkpoints of a training: each measure against the step.
+// Charts of a training's checkpoints: each measure against the step.
 
 const { steps } = pageData;
 

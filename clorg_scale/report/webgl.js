@@ -1,16 +1,16 @@
-// Points by deck.gl, with WebGL: circles that cover each other partly, in an order without meaning. One context draws the maps of all
+// Points drawn by deck.gl with WebGL: translucent circles in random order, so that none hides the others. One context draws the maps of all
 // models, one after another, into their canvases: browsers grant few contexts to a page.
 
 const THIN = 0.12, FULL = 0.85;  // opacity of a point among very many, and of one that stands alone
-const IN_TIME = 8, TOO_SLOW = 1500;  // milliseconds: of a frame while the map moves, and of all points where the raster is better
-const BEHIND = 0.3;  // of that, for a point that was not chosen
+const IN_TIME = 8, TOO_SLOW = 1500;  // milliseconds: for a frame while the map moves; for all points, beyond which the raster is better
+const BEHIND = 0.3;  // factor of the opacity of a point that was not chosen
 
-const EMULATED = /swiftshader|llvmpipe|softpipe|software|basic render/i;  // on the processor, slower there than the raster
+const EMULATED = /swiftshader|llvmpipe|softpipe|software|basic render/i;  // emulated on the CPU, where it is slower than the raster
 
 async function openWebgl() {  // null where the browser offers none, or only emulates it and the address does not end in #webgl
   try {
     const canvas = document.createElement("canvas");
-    DeckGl.lumaLog.level = -1;  // faults of drivers are no reader's matter
+    DeckGl.lumaLog.level = -1;  // readers need no messages about drivers
     const device = await DeckGl.luma.createDevice({
       type: "webgl", adapters: [DeckGl.webgl2Adapter], createCanvasContext: { canvas, autoResize: false, useDevicePixels: false },
       webgl: { preserveDrawingBuffer: true, antialias: false, depth: false, stencil: false },
@@ -76,12 +76,12 @@ class Webgl {
   }
   async start() {
     await new Promise((resolve, reject) => {
-      const onError = error => { this.lost = true; reject(error); };  // also later: a driver may refuse what it took at first
+      const onError = error => { this.lost = true; reject(error); };  // also later: a driver may refuse what it accepted at first
       this.deck = new DeckGl.Deck({ device: this.device, controller: false, views: [], layers: [], onLoad: resolve, onError });
     });
-    this.deck.animationLoop.stop();  // maps are drawn when they change
+    this.deck.animationLoop.stop();  // maps are drawn only when they change
   }
-  draw(id, layers, { width, height, x, y, scale }, timed) {  // x, y: steps in the middle; scale: pixels of a step
+  draw(id, layers, { width, height, x, y, scale }, timed) {  // x, y: the center in steps; scale: pixels per step
     [this.surface.cssWidth, this.surface.cssHeight] = [width, height];
     this.surface.setDrawingBufferSize(width, height);
     this.layers.set(id, layers);
@@ -92,25 +92,25 @@ class Webgl {
       layerFilter: ({ layer, viewport }) => layer.props.map === viewport.id,
     });
     const start = performance.now();
-    this.deck.animationLoop.redraw();  // all of a frame at once, also where none is due
+    this.deck.animationLoop.redraw();  // draw a whole frame now, even if none is scheduled
     if (!timed) return 0;
     this.device.gl.readPixels(0, 0, 1, 1, 6408, 5121, new Uint8Array(4));  // waits for the last pixel
     return performance.now() - start;
   }
 }
 
-class WebglPoints {  // of one map; as a Raster
+class WebglPoints {  // points of one map, with the methods of a Raster
   constructor(canvas, context, webgl, id, p) {
     [this.canvas, this.context, this.webgl, this.id, this.order] = [canvas, context, webgl, id, shuffled(p.n)];
-    [this.crowd, this.pace] = [crowdOf(p), 0];  // pace: milliseconds that all points take
+    [this.crowd, this.pace] = [crowdOf(p), 0];  // pace: milliseconds to draw all points
   }
-  every(most) {  // each so manieth point is drawn while the map moves
+  every(most) {  // as Raster.every, but fewer points where drawing is slow
     return Math.max(Math.ceil(this.order.length / most), Math.ceil(this.pace / IN_TIME));
   }
-  tooSlow(options) {  // as a sample tells: software GL
+  tooSlow(options) {  // extrapolated from a sample: true where WebGL is emulated
     const { length } = this.order, every = Math.ceil(length / 60000);
     if (every < 4) return false;
-    this.draw({ ...options, every, timed: false });  // what is made once
+    this.draw({ ...options, every, timed: false });  // warm-up: buffers and shaders are made on the first draw
     this.draw({ ...options, every, timed: true });
     return this.pace > TOO_SLOW;
   }
@@ -121,7 +121,7 @@ class WebglPoints {  // of one map; as a Raster
     this.last = options;
     const { scale, left, top, every = 1, timed = every === 1 } = options, { radius } = options, { width, height } = this.canvas;
     this.sort(options);
-    const covering = 1 + Math.max(1, Math.PI * radius * radius) * (this.crowd - 1) / (256 * scale) ** 2;  // points on a pixel where a point is
+    const covering = 1 + Math.max(1, Math.PI * radius * radius) * (this.crowd - 1) / (256 * scale) ** 2;  // mean number of points on a pixel that holds any
     const opacity = Math.min(FULL, Math.max(THIN, 1 - 0.05 ** (1 / covering)));
     const layers = Object.entries(this.parts).map(([name, { n, attributes }]) => new this.webgl.PointLayer({
       id: `${this.id} ${name}`, map: this.id, data: { length: Math.ceil(n / every), attributes }, radius, opacity: name === "behind" ? BEHIND * opacity : opacity,
@@ -131,7 +131,7 @@ class WebglPoints {  // of one map; as a Raster
     if (timed) this.pace = took * every;
     this.copy();
   }
-  show() {  // the points alone, as they were drawn last
+  show() {  // the points without names, as last drawn
     this.draw(this.last);
   }
   copy() {
@@ -141,7 +141,7 @@ class WebglPoints {  // of one map; as a Raster
     g.fillRect(0, 0, width, height);
     g.drawImage(this.webgl.canvas, 0, 0);
   }
-  sort({ xs, ys, codes, table, boosted }) {  // places and colors of the points behind and of those in front
+  sort({ xs, ys, codes, table, boosted }) {  // positions and colors of the points behind and of those in front
     const [a, b, c] = this.sorted || [];
     if (a === codes && b === table && c === boosted) return;
     this.sorted = [codes, table, boosted];
@@ -159,7 +159,7 @@ class WebglPoints {  // of one map; as a Raster
   }
 }
 
-function shuffled(n) {  // the same for each page
+function shuffled(n) {  // random order of n points, the same on each page
   const order = new Uint32Array(n);
   let seed = 1;
   for (let i = 0; i < n; i++) {
@@ -169,7 +169,7 @@ function shuffled(n) {  // the same for each page
   }
   return order;
 }
-function crowdOf(p) {  // points in the cell of a point, on the mean, of 256 x 256 cells
+function crowdOf(p) {  // mean number of points in the cell of a point, among 256 x 256 cells
   const { starts } = gridOf(p);
   let sum = 0;
   for (let c = 0; c < 65536; c++) sum += (starts[c + 1] - starts[c]) ** 2;

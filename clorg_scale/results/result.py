@@ -1,4 +1,4 @@
-"""What every result can do, written once: a data frame, a line, a table in a notebook, a file and back."""
+"""Base of every result: conversion to a data frame, a line, a table in a notebook, a file and back."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def rld_from_table(
     unlabelled: int | str | None = UNLABELLED,
     normalize: bool = False,
 ) -> RLDResult:
-    """As `rld`; the sampled and the graph method take neighbors from `table` instead of a search of their own.
+    """Compute as `rld` does; the sampled and the graph method take neighbors from `table` instead of searching.
 
     `table` holds at least k Euclidean neighbors of every point, normalized if `normalize` is set; None: they search.
     """

@@ -1,4 +1,4 @@
-"""What every RLD method returns."""
+"""Result of every RLD method."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def spectrum(
 
 
 def solver_device(graph: AffinityGraph, device: Device) -> Solver:
-    """Where to compute: a GPU is used for a graph that is on it already, or if it is named."""
+    """Choose the device: a GPU for a graph that is on it already, or if it is named."""
     chosen = resolve_device(device)
     if device == "auto" and chosen == "cuda":
         if array_module(graph.weights) is np:

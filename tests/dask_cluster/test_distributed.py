@@ -247,7 +247,7 @@ def test_an_error_of_a_worker_is_the_users(client):
 def test_embeddings_that_fit_no_worker(monkeypatch):
     with (
         local_cluster(1, memory_limit="300MB") as client,
-        pytest.raises(InputError, match=r"are not in a file and do not fit half the memory .*0\.30 GB"),
+        pytest.raises(InputError, match=r"are not in a file and do not fit into half the memory .*0\.30 GB"),
     ):
         share_with_workers(client, np.zeros((50_000, 1_000), np.float32))
 

@@ -184,7 +184,7 @@ def test_hidden_files_and_folders_are_no_classes_and_no_images(tmp_path):
 def test_files_that_are_no_images_are_told(tmp_path):
     classes(tmp_path / "train", "cat", "dog")
     (tmp_path / "train" / "cat" / "notes.txt").write_text("seven of them")
-    with pytest.warns(UserWarning, match=r"1 file whose name does not end as an image's was left out \(.*notes\.txt"):
+    with pytest.warns(UserWarning, match=r"1 file without an image's file extension was left out \(.*notes\.txt"):
         load_images(str(tmp_path), "train")
 
 

@@ -111,7 +111,7 @@ class ClusterEngine(Engine):
 
 @dataclass(frozen=True)
 class _WorkerEngine:
-    """What a worker needs to have the points on its GPU, where they stay as long as it has this."""
+    """Handle by which a worker has the points on its GPU, where they stay as long as it keeps the handle."""
 
     points: ClassOrderedPoints
     temperatures: Floats

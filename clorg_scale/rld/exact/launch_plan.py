@@ -1,4 +1,4 @@
-"""Which kernels compute the tiles of exact RLD on a device, and panels of points that its memory holds."""
+"""Choice of the kernels that compute the tiles of exact RLD on a device, and of panels that fit into its memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LEAST_RESIDENT_ROWS = 1 << 13
 """Smaller panels, to keep all points on the device, would take longer than streaming them."""
 
 LEAST_PANEL_ROWS = 1 << 10
-"""Where a pair of panels this small does not fit, nothing helps."""
+"""Smallest panels: where a pair of these does not fit, exact RLD is impossible."""
 
 SPARE_TILES = 64
 """Tiles with near pairs (16 KiB each) that there is room for, beyond those on the diagonal."""

@@ -109,7 +109,7 @@ class Engine(Protocol):
 
 
 class RowEngine(Protocol):
-    """What the rescue needs of an engine: the library of its arrays, (t,) temperatures, and distances."""
+    """Tools of an engine for the rescue: the library of its arrays, (t,) temperatures, and distances."""
 
     xp: Any
     temperatures: Any

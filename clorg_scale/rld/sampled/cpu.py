@@ -168,7 +168,7 @@ class _Tiles:
 
     @contextmanager
     def tile_arguments(self, block: NearRows, n_landmarks: int) -> Iterator[TileArguments]:
-        """What the loops take of a block of points; meanwhile matrix products have one thread."""
+        """Input of the loops for a block of points; matrix products have one thread meanwhile."""
         points, n = self.points, len(block.rows)
         sets = Drawing(self.pool, n_landmarks).draw(block.start // ROWS, -(-(block.start + n) // ROWS))
         X = points.rows(block.rows, space=self._memory(n))

@@ -1,4 +1,4 @@
-"""What the estimator of sampled RLD needs of an engine, and what passes between the two."""
+"""Protocol of the engines of sampled RLD, and the tuples that pass between them and the estimator."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ class _Estimate:
 
 
 class _Estimator:
-    """What all rounds have in common; parameters as for `sampled_sums`."""
+    """State that all rounds share; parameters as for `sampled_sums`."""
 
     def __init__(self, engine: Engine, data: Data, temperatures: Floats, target_error: float, seed: int) -> None:
         self.engine, self.pool, self.temperatures = engine, data.pool, temperatures

@@ -44,7 +44,7 @@ from clorg_scale.rld.types import Floats
 __all__ = ["OUT_OF_MEMORY", "PRECISIONS", "TorchEngine"]
 
 PRECISIONS = ("fp16", "tf32", "ieee", "fp64")
-"""How coordinates are rounded; norms are those of the rounded points."""
+"""Type that coordinates are rounded to; norms are those of the rounded points."""
 
 PANEL_ROWS = 256 * ROWS
 """Points of a panel where they are streamed."""

@@ -28,7 +28,7 @@ SHARE = (GROUPS - 1) / GROUPS
 
 
 class PointSums(NamedTuple):
-    """What the jackknife takes of some points.
+    """Input of the jackknife for some points.
 
     `k`, `w`: (t, p) near field's share of k and w, replaced by k and w with the bias of their own r removed. `sums`:
     (2, p, t, 17) the landmarks' share of both, by groups. `changes`: (p, t, 16) e. `codes`, `tiles`: (p,) class codes,

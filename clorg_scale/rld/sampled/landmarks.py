@@ -106,7 +106,7 @@ class LandmarkPool:
 
 
 class Drawing:
-    """What all tiles have in common when they draw about `n_landmarks`: with NumPy, or with torch on a device."""
+    """Parameters that all tiles share when they draw about `n_landmarks`: in NumPy, or in torch on a device."""
 
     def __init__(self, pool: LandmarkPool, n_landmarks: int, device: Any = None) -> None:
         self.seed, self.device = pool.seed, device

@@ -131,7 +131,7 @@ class NearRows:
     n_points: int
 
     def among(self, landmarks: Integers) -> tuple[Integers, Integers]:
-        """Which landmarks of its tile each of the points has in its near field, or is itself, as in a CSR matrix.
+        """CSR pattern of the landmarks of its tile that a point has in its near field, or is itself.
 
         `landmarks`: (b, m) those of the tiles, as points; -1 where there is none. Returns (p + 1,), (s,).
         """

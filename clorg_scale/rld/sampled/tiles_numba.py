@@ -49,7 +49,7 @@ FAR32 = np.float32(FAR)
 
 
 class TileArguments(NamedTuple):
-    """What both passes take of a block of points and of the pool that landmarks are drawn from.
+    """Input of both passes: a block of points, and the pool that landmarks are drawn from.
 
     `X`, `x_norms`, `x_reach`: (p, d) coordinates of the points, (p,) their squared norms, and (p,) distance of the
     farthest neighbor that each has in the near field. Pairs nearer than the reach of either end are neighbors that were

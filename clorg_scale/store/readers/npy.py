@@ -18,7 +18,7 @@ from clorg_scale.store.regular import check_regular_file
 __all__ = ["contents", "map_npy", "open_npy", "read_header"]
 
 _HEADER_ERRORS = (ValueError, EOFError, SyntaxError, TokenError, TypeError, OverflowError, RecursionError)
-"""What NumPy raises for a damaged header, which it parses as Python text."""
+"""Errors that NumPy raises for a damaged header, which it parses as Python text."""
 
 _LONGEST_HEADER = 1 << 20
 """NumPy itself parses 10,000 bytes at most."""

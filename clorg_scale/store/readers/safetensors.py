@@ -36,7 +36,7 @@ _DTYPES = {
 }
 
 _LONGEST_HEADER = 100_000_000
-"""What the reference implementation takes."""
+"""Limit of the reference implementation."""
 
 
 def contents(path: Path) -> Contents:

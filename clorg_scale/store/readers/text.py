@@ -25,7 +25,7 @@ _MOST_DIGITS = 20
 """Characters of the longest 64-bit integer."""
 
 _MISSING = ("NA", "N/A", "NaN", "nan", "<NA>", "NULL", "null", "None")
-"""What R, pandas and databases write for a value that is missing."""
+"""Texts that R, pandas and databases write for a missing value."""
 
 
 def contents(path: Path) -> Contents:
