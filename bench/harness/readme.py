@@ -307,14 +307,14 @@ def _knn_rule(figures: Figures) -> str:
     if not ratios:
         raise InputError("The records lack knn-rule; run 'clorg-scale bench run knn-rule'.")
     ahead = sum(ratio >= KEPT for ratio in ratios)
-    heads = ("data", "recall asked", "best FAISS pipeline", "recall: ours, FAISS", "its time / ours")
+    heads = ("data", "target recall", "best FAISS pipeline", "recall: ours, FAISS", "its time / ours")
     return (
         _table(heads, rows)
         + "\n"
         + paragraph(
             f"Times are CPU seconds, index and training included, k = {records[0].size['k']}, median of "
             f"{number_word(min(len(record.times) for record in records))} alternating run(s) "
-            f"(`clorg-scale bench run knn-rule`). Ours, a compiled search by list then, was at least "
+            f"(`clorg-scale bench run knn-rule`). Our own search by list at the time was at least "
             f"{KEPT} times as fast in {ahead} of {len(ratios)} cases, so `ivf` is FAISS's IVF now."
         )
     )
