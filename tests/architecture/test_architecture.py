@@ -1,6 +1,7 @@
 """The plan of the package: no circles of imports, kernels by themselves, short files, engines behind one script."""
 
 import ast
+import re
 from itertools import pairwise
 
 import pytest
@@ -82,6 +83,18 @@ def test_no_file_is_longer_than_the_limit():
     assert len(files) > 500
     lines = {str(file.relative_to(ROOT)): len(file.read_bytes().splitlines()) for file in files}
     assert {name: n for name, n in lines.items() if n > MAX_LINES} == {}
+
+
+def test_the_formatter_formats_every_line():
+    """None is exempt: where its layout is ugly, a name for a value or a small table helps."""
+    exempt = [
+        f"{file.relative_to(ROOT)}:{number}"
+        for folder in (*FOLDERS, "tests")
+        for file in (ROOT / folder).rglob("*.py")
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(r"# (fmt|yapf): *(skip|off|disable)", line)
+    ]
+    assert exempt == []
 
 
 def functions_that_call(names, *, below):
