@@ -82,8 +82,11 @@ def _check_zarr(array: Any, name: str) -> None:
         )
     if found.n_stored >= found.n_chunks:
         return
-    missing = _missing(found.n_chunks - found.n_stored, found.n_chunks)
-    sentence = f"{missing} of the {name} are missing and would be read as {array.fill_value!s}"
+    n_missing = found.n_chunks - found.n_stored
+    verb = "is" if n_missing == 1 < found.n_chunks else "are"
+    sentence = (
+        f"{_missing(n_missing, found.n_chunks)} of the {name} {verb} missing and would be read as {array.fill_value!s}"
+    )
     if array.fill_value is None or (array.ndim > 1 and found.empty_rows):
         raise InputError(
             f"{sentence}; write the store again (where the values are right, with "

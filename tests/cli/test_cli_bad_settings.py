@@ -80,7 +80,7 @@ def test_test_points_that_do_not_fit(here):
         ("few.npy", "two.npy", ("few.npy have shape (2, 4)", "at least 3 points")),
         ("wide.npy", "y.npy", ("test embeddings have 8 features", "4")),
         ("nan.npy", "y.npy", ("test embeddings hold NaN", "row 1)")),
-        ("x.npy", "names.npy", ("in one way",)),
+        ("x.npy", "names.npy", ("the same kind of names",)),
         ("x.npy", "new.npy", ("test labels hold a class", "3")),
         ("x.npy", "none.npy", ("None of the test points has a label",)),
         ("x.npy", "two.npy", ("2 labels",)),

@@ -212,7 +212,7 @@ def test_what_cannot_be_drawn(comparison):
     bare = replace(record(n_map=0), probes=[])
     for draw, result, sentence in (
         (cs.plot.rld, 3, "RLD is drawn from RLDResult, Analysis or Comparison, not from int"),
-        (cs.plot.class_homogeneity, [0.5], "not of list"),
+        (cs.plot.class_homogeneity, [0.5], "not from list"),
         (cs.plot.probes, bare, "has no probes"),
         (cs.plot.mixing, comparison, "draw each of comparison.analyses.values()"),
         (cs.plot.mixing, bare, "earlier version"),

@@ -82,7 +82,7 @@ def test_two_classes_have_one_decision(two, names):
 def test_signs_are_two_classes_and_a_warning_says_so(two, probe):
     X, y = two
     signs = np.where(y == 8, 1, -1)
-    with pytest.warns(UserWarning, match="two classes; unlabelled=None says so"):
+    with pytest.warns(UserWarning, match="two classes; pass unlabelled=None to say so"):
         assert probe.fit(X, signs).classes_.tolist() == [-1, 1]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

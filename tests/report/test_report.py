@@ -268,7 +268,7 @@ def test_findings_are_computed():
     text = comparison_headline({"a": with_rld((0.06, 0.8)), "b": with_rld((0.5, 0.7))})
     assert "densest in “b”" in text
     assert "near neighbors (T = 0.05) in “a”" in text
-    assert "both ends" in comparison_headline({"a": with_rld((0.6, 0.8)), "b": with_rld((0.5, 0.7))})
+    assert "both globally and locally" in comparison_headline({"a": with_rld((0.6, 0.8)), "b": with_rld((0.5, 0.7))})
 
 
 @pytest.mark.browser

@@ -149,7 +149,7 @@ def test_categories_of_anndata_0_7(tmp_path, zarr):
     np.testing.assert_array_equal(stored.embeddings, X)
     assert stored.labels.tolist() == TYPES.tolist()
     assert load_labels(f"{tmp_path}/whole{path.suffix}:batch").tolist() == (np.arange(N) % 2).tolist()
-    with pytest.raises(InputError, match=r"1 of the labels in .* are missing .*row 4"):
+    with pytest.raises(InputError, match=r"1 of the labels in .* is missing .*row 4"):
         cs.load_embeddings(path)
 
 
@@ -190,7 +190,7 @@ def test_records_of_anndata_0_6(tmp_path):
         cs.load_embeddings(path)
     with pytest.raises(InputError, match="is a sparse matrix"):
         cs.load_embeddings(f"{path}:X")
-    with pytest.raises(InputError, match=r"1 of the labels in .* are missing .*row 3"):
+    with pytest.raises(InputError, match=r"1 of the labels in .* is missing .*row 3"):
         cs.load_embeddings(f"{path}:obsm/X_umap")
 
 

@@ -91,7 +91,7 @@ def test_sources_of_a_virtual_data_set_that_are_gone(tmp_path):
     assert np.array_equal(load_embeddings(tmp_path / "v.h5", allow_external=True).embeddings, X)
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["other"] = X
-    with pytest.raises(InputError, match=r"1 of the 2 sources of the virtual dataset 'embeddings' .* are not there"):
+    with pytest.raises(InputError, match=r"1 of the 2 sources of the virtual dataset 'embeddings' .* is missing"):
         load_embeddings(tmp_path / "v.h5", allow_external=True)
     (tmp_path / "b.h5").unlink()
     with pytest.raises(InputError, match=r"1 of the 2 sources .* \(such as b.h5\)"):
@@ -119,7 +119,7 @@ def test_external_storage_that_is_short(tmp_path, length):
         file.create_dataset("embeddings", data=X, external=[(str(raw), 0, X.nbytes)])
     assert np.array_equal(load_embeddings(tmp_path / "x.h5", allow_external=True).embeddings, X)
     raw.unlink() if length is None else os.truncate(raw, length)
-    with pytest.raises(InputError, match=r"raw.bin, which (is not there|holds \d+ of the 320 bytes)"):
+    with pytest.raises(InputError, match=r"raw.bin, which (does not exist|holds \d+ of the 320 bytes)"):
         load_embeddings(tmp_path / "x.h5", allow_external=True)
 
 
@@ -139,12 +139,12 @@ def test_deleted_zarr_chunks_are_counted(tmp_path, version, separator):
     assert stored.labels.tolist() == Y.tolist()
     inner = "" if version == 2 else f"c{separator}"
     (store / "embeddings" / f"{inner}2{separator}0").unlink()
-    with pytest.raises(InputError, match=r"1 of the 4 chunks of the .*embeddings.* are not there"):
+    with pytest.raises(InputError, match=r"1 of the 4 chunks of the .*embeddings.* is missing"):
         load_embeddings(store)
     assert_one_sentence(run("knn", store), "1 of the 4 chunks", "x.zarr", "0.0")
     (store / "embeddings" / f"{inner}2{separator}0").write_bytes(b"")
     (store / "labels" / f"{inner}1").unlink()
-    with pytest.warns(UserWarning, match=r"1 of the 4 chunks of the .*labels.* are missing and would be read as 0"):
+    with pytest.warns(UserWarning, match=r"1 of the 4 chunks of the .*labels.* is missing and would be read as 0"):
         load_labels(store)
 
 
@@ -233,7 +233,7 @@ def test_chunks_missing_in_a_shard_are_counted(tmp_path, start, endian, checked)
     shard = tmp_path / "x.zarr" / "c" / "1" / "0"
     assert (load_embeddings(tmp_path / "x.zarr").embeddings == 1).all()
     lose_chunks(shard, (2, 2), [(1, 0)], names, start, endian)
-    with pytest.warns(UserWarning, match=r"1 of the 8 chunks of the .* are missing and would be read as 0"):
+    with pytest.warns(UserWarning, match=r"1 of the 8 chunks of the .* is missing and would be read as 0"):
         found = load_embeddings(tmp_path / "x.zarr").embeddings
     assert np.argwhere(found == 0).tolist() == [[row, column] for row in range(15, 20) for column in (0, 1)]
     lose_chunks(shard, (2, 2), [(1, 1)], names, start, endian)

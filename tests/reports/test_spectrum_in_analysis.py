@@ -55,7 +55,7 @@ def test_comparison_and_page(data, analysis, tmp_path):
     assert share["right"] == analysis.spectrum.class_share[N_CLASSES - 1] > share["wrong"] + 0.2
     page = comparison.report(tmp_path / "page.html").read_text(encoding="utf-8")
     assert f"right: {analysis.spectrum.n_clusters} cluster" in page
-    assert f"hold {share['wrong']:.3f} of the {N_CLASSES} classes" in page
+    assert f"capture {share['wrong']:.3f} of the indicators of the {N_CLASSES} classes" in page
     assert 'data-chart="spectrum"' in page
 
 

@@ -137,7 +137,7 @@ def test_large_integers_keep_their_digits(tmp_path):
 
 def test_a_list_of_text_and_missing_values_is_not_all_text():
     for missing in (None, float("nan")):
-        with pytest.raises(InputError, match=r"1 of the labels are missing .*row 1"):
+        with pytest.raises(InputError, match=r"1 of the labels is missing .*row 1"):
             label_array(["a", missing, "b"])
     with pytest.raises(InputError, match=r"mix Python objects \(int, str\)"):
         label_array([1, "1", "a"])

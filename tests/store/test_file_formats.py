@@ -229,7 +229,7 @@ def test_h5ad_with_sparse_counts_or_missing_labels(tmp_path, anndata_parts):
         load_embeddings(path)
     obs.loc["4", "label"] = None
     ad.AnnData(X, obs=obs).write_h5ad(path)
-    with pytest.raises(InputError, match=r"1 of the labels in .* are missing .*row 4\); write -1"):
+    with pytest.raises(InputError, match=r"1 of the labels in .* is missing .*row 4\); write -1"):
         load_embeddings(path)
 
 

@@ -45,7 +45,7 @@ def test_label_files(tmp_path, name, text, labels):
         ("y.json", b"{", "is not a JSON file"),
         ("y.json", b"3", "must hold a list of labels"),
         ("y.json", b'{"n": 3}', "must hold a list of labels"),
-        ("y.json", b"[1, null, 2]", "1 of the labels in .* are missing"),
+        ("y.json", b"[1, null, 2]", "1 of the labels in .* is missing"),
         ("y.json", b"[[1], [2]]", "mix Python objects"),
         ("y.json", b"[" * 100_000, "is not a JSON file"),
     ],

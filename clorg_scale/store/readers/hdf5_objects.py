@@ -192,9 +192,10 @@ def _check_virtual(
     if missing:
         gone = next(source for source in sources if files[source.file_name] is None) if None in files.values() else None
         which = f" (such as {gone.file_name})" if gone is not None else ""
+        verb = "is" if missing == 1 else "are"
         raise InputError(
-            f"{missing} of the {len(sources)} sources of the virtual {name} are missing{which}; "
-            f"{dataset.fillvalue!s} would be read in their place."
+            f"{missing} of the {len(sources)} sources of the virtual {name} {verb} missing{which}; "
+            f"{dataset.fillvalue!s} would be read instead."
         )
     mapped = sum(source.vspace.get_select_npoints() for source in sources)
     if mapped < prod(dataset.shape):
