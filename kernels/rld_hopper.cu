@@ -4,8 +4,8 @@
 // are those of rld_tiles.py:
 //
 //     d_ij = sqrt(max(0, n_i + n_j - 2 x_i . x_j)),   e_ij = 2^(c_t d_ij)
-//     kernel_sums      R_i = sum_j e_ij,  D_i = sum_j d_ij e_ij,  S = sum d_ij
-//     affinity_sums    K_i = sum_j q_ij w_j,  W_i = the same over j of i's class,  q = e^2
+//     pass 1, kernel_sums      R_i = sum_j e_ij,  D_i = sum_j d_ij e_ij,  S = sum d_ij
+//     pass 2, affinity_sums    K_i = sum_j q_ij w_j,  W_i = the same over j of i's class,  q = e^2
 //
 // each over rows and over columns of the same tile. K is B + W there; the factor w_i is applied to the sums, in float64.
 // FLOPs: 2 d a pair and pass, 2 n^2 d in all. Bytes from memory: 2 d a point and panel, 4 a sum and group of tiles.

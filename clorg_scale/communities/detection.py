@@ -140,7 +140,7 @@ def communities(
             f"{result.modularity:.3g}; igraph on the CPU is used instead.",
             stacklevel=2,
         )
-    from clorg_scale.communities.igraph import partition_on_cpu
+    from clorg_scale.communities.leiden_igraph import partition_on_cpu
 
     found, details = partition_on_cpu(graph, method, resolution, seed)
     return _described(graph, settings, found, details)
@@ -159,11 +159,11 @@ def _on_gpu(
 ) -> tuple[npt.NDArray[np.int64], dict[str, Any]] | None:
     """(n,) communities from one GPU, or from those of a cluster, and details; None without a GPU."""
     if client is not None and device_of_workers(client, device) == "cuda":
-        from clorg_scale.communities.cugraph_dask import partition_on_gpu_cluster
+        from clorg_scale.communities.leiden_cugraph_dask import partition_on_gpu_cluster
 
         return partition_on_gpu_cluster(graph, *settings, client=client)
     if client is None and _device(graph, device) == "cuda":
-        from clorg_scale.communities.pylibcugraph import partition_on_gpu
+        from clorg_scale.communities.leiden_pylibcugraph import partition_on_gpu
 
         try:
             return partition_on_gpu(graph, *settings)

@@ -18,7 +18,7 @@ def assert_binds(function, *arguments, **named):
 
 
 def test_pylibcugraph():
-    """As `clorg_scale.communities.pylibcugraph` calls it."""
+    """As `clorg_scale.communities.leiden_pylibcugraph` calls it."""
     library = pytest.importorskip("pylibcugraph")
     assert_binds(library.louvain, "handle", "graph", 100, 1e-7, 1.0, False)
     assert_binds(library.leiden, "handle", 0, "graph", 100, 1.0, 1.0, False)

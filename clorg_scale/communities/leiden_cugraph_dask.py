@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from clorg_scale.affinity import AffinityGraph
 from clorg_scale.arrays import on_host
-from clorg_scale.communities.pylibcugraph import MAX_LEVEL, THETA, THRESHOLD
+from clorg_scale.communities.leiden_pylibcugraph import MAX_LEVEL, THETA, THRESHOLD
 from clorg_scale.distributed import submit
 from clorg_scale.errors import require
 
