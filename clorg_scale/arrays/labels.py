@@ -241,8 +241,8 @@ def _categories(labels: Any, name: str) -> npt.NDArray[Any]:
 def _missing(n_missing: int, first: int, name: str) -> str:
     verb = "is" if n_missing == 1 else "are"
     return (
-        f"{n_missing} of the {name} {verb} missing (NaN or None; the first at row {first}); write -1 for points without "
-        "a class, or leave them out."
+        f"{n_missing} of the {name} {verb} missing (NaN or None; the first at row {first}); write -1 for points "
+        "without a class, or leave them out."
     )
 
 
