@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["alone", "as_files", "backbone", "device", "embed", "train"]
+__all__ = ["alone", "as_files", "backbone", "default_device", "embed", "train"]
 
 
 def backbone(images: Any, width: int) -> Any:
@@ -16,7 +16,7 @@ def backbone(images: Any, width: int) -> Any:
     return backbones.build("resnet18", n_channels=images.n_channels, image_size=images.image_size, width=width)
 
 
-def device() -> Any:
+def default_device() -> Any:
     """The GPU if there is one."""
     import torch
 
@@ -60,13 +60,13 @@ def alone(images: Any, width: int, batch: int, *, train: bool) -> None:
     from clorg_scale.backbones.features import to_pixels
     from clorg_scale.backbones.memory import memory_format
 
-    place = device()
-    network = backbone(images, width).to(place, memory_format=memory_format(place)).train(train)
-    pixels = to_pixels(images.batch(np.arange(min(batch, len(images)))), place)
-    labels = torch.from_numpy(images.labels[: len(pixels)]).to(place)
-    head = nn.Linear(network(pixels[:2]).shape[1], len(images.classes)).to(place)
+    device = default_device()
+    network = backbone(images, width).to(device, memory_format=memory_format(device)).train(train)
+    pixels = to_pixels(images.batch(np.arange(min(batch, len(images)))), device)
+    labels = torch.from_numpy(images.labels[: len(pixels)]).to(device)
+    head = nn.Linear(network(pixels[:2]).shape[1], len(images.classes)).to(device)
     optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3)
-    mixed = torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda")
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     for _ in range(-(-len(images) // len(pixels))):
         if not train:
             with torch.inference_mode(), mixed:
@@ -77,5 +77,5 @@ def alone(images: Any, width: int, batch: int, *, train: bool) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    if place.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.synchronize()

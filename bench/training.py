@@ -15,7 +15,7 @@ from typing import Any
 from .harness.peers import import_peer
 from .harness.registry import Benchmark
 from .harness.session import Case, Contender, Session
-from .images import alone, as_files, backbone, device, embed, train
+from .images import alone, as_files, backbone, default_device, embed, train
 
 __all__ = ["BENCHMARK"]
 
@@ -96,11 +96,11 @@ def _plain_embed(images: Any, width: int, batch: int) -> None:
     import torch
     from torchvision import transforms
 
-    place = device()
-    network = backbone(images, width).eval().to(place)
+    device = default_device()
+    network = backbone(images, width).eval().to(device)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         parts = [
-            network(x.to(place)).cpu().numpy() for x, _ in _loader(images, batch, transforms.ToTensor(), shuffle=False)
+            network(x.to(device)).cpu().numpy() for x, _ in _loader(images, batch, transforms.ToTensor(), shuffle=False)
         ]
         np.save(f"{folder}/embeddings.npy", np.concatenate(parts))
 
@@ -111,15 +111,15 @@ def _plain_supervised(images: Any, width: int, batch: int) -> None:
     from torchvision import transforms
 
     steps = [transforms.RandomCrop(28, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
-    place = device()
-    network = backbone(images, width).to(place)
-    head = nn.LazyLinear(10, device=place)
+    device = default_device()
+    network = backbone(images, width).to(device)
+    head = nn.LazyLinear(10, device=device)
     loader = _loader(images, batch, transforms.Compose(steps), shuffle=True)
     optimizer = None
     for x, y in loader:
-        logits = head(network(x.to(place)))
+        logits = head(network(x.to(device)))
         optimizer = optimizer or torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3)
-        loss = nn.functional.cross_entropy(logits, y.to(place))
+        loss = nn.functional.cross_entropy(logits, y.to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -131,15 +131,15 @@ def _lightly_simclr(images: Any, width: int, batch: int) -> None:
 
     loss_module, heads = import_peer("lightly.loss", "lightly"), import_peer("lightly.models.modules", "lightly")
     transforms = import_peer("lightly.transforms", "lightly")
-    place = device()
-    network = backbone(images, width).to(place)
+    device = default_device()
+    network = backbone(images, width).to(device)
     transform = transforms.SimCLRTransform(input_size=28, gaussian_blur=0.0)
     rgb = _Rgb(transform, images.n_channels)
     loader = _loader(images, batch, rgb, shuffle=True)
     criterion, head, optimizer = loss_module.NTXentLoss(), None, None
     for views, _ in loader:
-        features = [network(view.to(place)).flatten(1) for view in views]
-        head = head or heads.SimCLRProjectionHead(features[0].shape[1], 512, 128).to(place)
+        features = [network(view.to(device)).flatten(1) for view in views]
+        head = head or heads.SimCLRProjectionHead(features[0].shape[1], 512, 128).to(device)
         optimizer = optimizer or torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3)
         loss = criterion(*(head(part) for part in features))
         optimizer.zero_grad()

@@ -91,13 +91,13 @@ def plot(series: Sequence[Series], x_label: str, y_label: str, *, reverse_share:
 
 def _drawn(series: Series, color: str, number: int, x_axis: _Axis, y_axis: _Axis) -> list[str]:
     """Points, their line, and the entry of the legend."""
-    places = sorted((x_axis(x), y_axis(y)) for x, y in series.points)
+    drawn = sorted((x_axis(x), y_axis(y)) for x, y in series.points)
     parts = []
-    if series.line and len(places) > 1:
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    if series.line and len(drawn) > 1:
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
     title = f"<title>{escape(series.name)}</title>"
-    parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}">{title}</circle>' for x, y in places]
+    parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}">{title}</circle>' for x, y in drawn]
     top = TOP + 10 + 17 * number
     name = series.name if len(series.name) <= 46 else series.name[:45] + "…"
     if top < HEIGHT - 8:

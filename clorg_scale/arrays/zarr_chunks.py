@@ -84,8 +84,8 @@ def _chunk_files(folder: Path, grid: Position) -> Iterator[tuple[Path, Position]
     """Yield the file and the position of each chunk, whatever separates the numbers in their names."""
     waiting: list[tuple[Path, Position]] = [(folder, ())]
     while waiting:
-        place, start = waiting.pop()
-        for entry in os.scandir(place):
+        below, start = waiting.pop()
+        for entry in os.scandir(below):
             parts = entry.name.removeprefix("c").removeprefix(".").split(".")
             if parts != [""] and not all(part.isdecimal() for part in parts):
                 continue

@@ -60,20 +60,20 @@ class EmbedShard:
     ----------
     network
         In evaluation mode; it travels with its class where that is in no module.
-    place
+    target
         Rows of the store.
     settings
         How.
     """
 
     network: nn.Module
-    place: RowsOfFile
+    target: RowsOfFile
     settings: Settings
 
     def __reduce__(self) -> Any:
         cloudpickle = require("cloudpickle", extra="dask", purpose="Embedding by Dask workers")
 
-        return _unpacked, (cloudpickle.dumps(self.network), self.place, self.settings)
+        return _unpacked, (cloudpickle.dumps(self.network), self.target, self.settings)
 
     @cached_property
     def _on_device(self) -> tuple[nn.Module, torch.device]:
@@ -85,13 +85,13 @@ class EmbedShard:
         (network, device), how = self._on_device, self.settings
         rows = np.arange(len(shard.images))
         batches = features_of(network, shard.images, rows, how.batch_size, device, mixed=how.mixed)
-        with explain_write_errors(Path(self.place.path)):
-            return self.place.write(shard.first, stored_batches(batches, how.dtype, normalize=how.normalize))
+        with explain_write_errors(Path(self.target.path)):
+            return self.target.write(shard.first, stored_batches(batches, how.dtype, normalize=how.normalize))
 
 
-def _unpacked(network: bytes, place: RowsOfFile, settings: Settings) -> EmbedShard:
+def _unpacked(network: bytes, target: RowsOfFile, settings: Settings) -> EmbedShard:
     try:
-        return EmbedShard(pickle.loads(network), place, settings)  # noqa: S301  pickled by `EmbedShard`, on the client
+        return EmbedShard(pickle.loads(network), target, settings)  # noqa: S301  pickled by `EmbedShard`, on the client
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"A Dask worker cannot build the network ({error}); install the module that defines it on all workers."
@@ -108,7 +108,7 @@ def embedded_by_workers(
     InputError
         If workers do not see the files of the images, or that of the store; as `embed`.
     """
-    place, mapper = writer.place(), ordered_map(client)
+    target, mapper = writer.rows_of_file(), ordered_map(client)
     assert mapper is not None
     if isinstance(images, ImageFiles) and not all(ask_workers(client, _is_there, images.paths[0])):
         raise InputError(
@@ -116,13 +116,13 @@ def embedded_by_workers(
             "read under the same path."
         )
     writer.sync()
-    if not all(ask_workers(client, os.access, place.path, os.W_OK)):
+    if not all(ask_workers(client, os.access, target.path, os.W_OK)):
         raise InputError(
             f"Not every Dask worker can write into {writer.path}; choose a folder that all workers see under the same "
             "path."
         )
     shards = _shards(images, writer.rows, settings.batch_size)
-    for n_rows in mapper(EmbedShard(network, place, settings), shards):
+    for n_rows in mapper(EmbedShard(network, target, settings), shards):
         yield int(n_rows)
 
 

@@ -62,7 +62,7 @@ def _checked_folder(path: Path) -> Path:
     return path
 
 
-def _place(text: str) -> Path | str:
+def _path_or_address(text: str) -> Path | str:
     """Path of a file or folder, or an address, in which a path would lose a slash."""
     return text if "://" in text else Path(text)
 
@@ -70,7 +70,7 @@ def _place(text: str) -> Path | str:
 Embeddings = Annotated[
     Path,
     typer.Argument(
-        parser=_place,
+        parser=_path_or_address,
         help="Folder written by clorg-scale, or .npy, .npz, .safetensors, .pt, Zarr, Parquet, HDF5 or .h5ad; FILE:NAME "
         "selects an array in a file; or an address (s3://, gs://, ...) of .npy, Zarr or Parquet.",
         metavar="EMBEDDINGS",

@@ -223,7 +223,7 @@ def communities(
 ) -> None:
     """Find communities of the affinity graph; with labels, also compare them with the classes.
 
-    In place of embeddings, a graph in a folder (AffinityGraph.save) is taken as it is.
+    Instead of embeddings, the folder of a graph that AffinityGraph.save wrote may be given.
     """
     from clorg_scale.affinity import AffinityGraph, affinity_graph
     from clorg_scale.affinity.storage import is_graph_folder

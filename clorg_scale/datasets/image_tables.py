@@ -74,7 +74,7 @@ class TableMembers:
         return TableMembers([self.paths[row] for row in rows], self.rows[rows], self.column)
 
     def digest(self) -> bytes:
-        """Digest of the places of the images."""
+        """Digest of the positions of the images."""
         return hashlib.blake2b(self.rows.tobytes() + self.column.encode(), digest_size=16).digest()
 
 

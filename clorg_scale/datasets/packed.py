@@ -61,7 +61,7 @@ class PackedImages(ImageFiles):
         return decode_squares(encoded, self.image_size, device, self._threads)
 
     def digest(self) -> str:
-        """Digest of files, the places of the images in them, labels and size, as of `ImageFiles`."""
+        """Digest of files, the positions of the images in them, labels and size, as of `ImageFiles`."""
         return hashlib.blake2b(super().digest().encode() + self.members.digest(), digest_size=16).hexdigest()
 
     def name_of(self, row: int) -> str:

@@ -73,7 +73,7 @@ class TarMembers:
         return TarMembers(paths, names, self.offsets[rows], self.sizes[rows])
 
     def digest(self) -> bytes:
-        """Digest of the places of the images."""
+        """Digest of the positions of the images."""
         return hashlib.blake2b(self.offsets.tobytes() + self.sizes.tobytes(), digest_size=16).digest()
 
 

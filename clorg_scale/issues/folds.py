@@ -89,8 +89,8 @@ class FoldedProbe:
         # In an order that is random within each class, every fifth point of a class is in the same fold.
         order = rng.permutation(n)
         order = order[np.argsort(classes.codes[order], kind="stable")]
-        place = np.empty(n, dtype=np.int64)
-        place[order] = np.arange(n)
+        position = np.empty(n, dtype=np.int64)
+        position[order] = np.arange(n)
         sorted_codes = classes.codes[order]
         first = np.searchsorted(sorted_codes, sorted_codes)
         rank = np.empty(n, dtype=np.int64)

@@ -40,7 +40,7 @@ class Issues(Result):
     given
         (n,) code of the given label; -1 where unlabelled.
     label_score
-        (n,) float32 probability of the given label at this place, calibrated on all given labels: small values are
+        (n,) float32 calibrated probability of the given label: small values are
         suspicious. Not the probability that the label is right: look-alikes of two classes have small values too. NaN
         where unlabelled, and where no other point has this label.
     is_label_issue

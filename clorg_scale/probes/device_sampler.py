@@ -59,15 +59,15 @@ class DeviceNeighborSampler:
         return Block(sources, slice(0, len(targets)), indptr, indices, values, *transposed)
 
     def _renumbered(self, targets: Array, nodes: Array) -> tuple[Array, Array]:
-        """Nodes of the block, targets first, and for each sampled entry its place among them."""
+        """Nodes of the block, targets first, and for each sampled entry its position among them."""
         xp, n = self.xp, len(targets)
         self._position[targets] = xp.arange(n, dtype=np.int32)
         others = xp.unique(nodes[self._position[nodes] < 0]).astype(np.int64)
         self._position[others] = xp.arange(n, n + len(others), dtype=np.int32)
-        places = self._position[nodes]
+        positions = self._position[nodes]
         sources = xp.concatenate([targets, others])
         self._position[sources] = np.int32(-1)
-        return sources, places
+        return sources, positions
 
     def _transposed(self, indptr: Array, indices: Array, values: Array, sources: Array) -> tuple[Array, Array, Array]:
         """The block transposed, in CSR form."""

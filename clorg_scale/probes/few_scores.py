@@ -80,9 +80,9 @@ class FewScores:
         kept, n_steps = self._spread(self._edges, alpha, KEPT, start)
         del start
         bound_errors(self._edges, alpha, self._n_classes, kept, roots[self._order])
-        places = np.empty_like(self._order)
-        places[self._order] = np.arange(len(places))
-        return kept.taken(places), alpha, n_steps
+        positions = np.empty_like(self._order)
+        positions[self._order] = np.arange(len(positions))
+        return kept.taken(positions), alpha, n_steps
 
     def _choose(self, alphas: Sequence[float], seed: int) -> tuple[float, KeptScores | None]:
         """Choose the alpha that best predicts a tenth of the labeled nodes.

@@ -135,13 +135,13 @@ class NeighborSampler:
         state = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
         matrix, sample = Rows(self.indptr, self.indices, self.values), Rows(indptr, nodes, values)
         _sample_rows(matrix, scale, targets, state, sample)
-        places: slice | npt.NDArray[np.int64] = slice(0, len(targets))
+        positions: slice | npt.NDArray[np.int64] = slice(0, len(targets))
         if shown is None:
             sources, indices = _renumber(targets, nodes, self._position)
         else:
-            sources, places, indices = np.arange(shown.max() + 1), shown[targets], _labels_of(nodes, shown)
+            sources, positions, indices = np.arange(shown.max() + 1), shown[targets], _labels_of(nodes, shown)
         transposed = _transpose(indptr, indices, values, len(sources))
-        return Block(sources, places, indptr, indices, values, *transposed)
+        return Block(sources, positions, indptr, indices, values, *transposed)
 
 
 def sample_hops(

@@ -223,12 +223,12 @@ class Trainer:
             shown = self.nodes.shown(self.nodes.held_out)
             ranges = infer(self.network, self.matrix, self.nodes, shown, whole=self.whole, wanted=rows_of_wanted)
             for rows, logits in ranges:
-                here, places = _common(wanted[rows], judged, logits)
+                here, positions = _common(wanted[rows], judged, logits)
                 target = self.nodes.codes[torch.from_numpy(judged[here]).to(logits.device)]
-                total += float(functional.cross_entropy(logits[places], target, reduction="sum"))
-                n_correct += int((logits[places].argmax(dim=1) == target).sum())
-                here, places = _common(wanted[rows], test, logits)
-                predicted = logits[places].argmax(dim=1).cpu().numpy()
+                total += float(functional.cross_entropy(logits[positions], target, reduction="sum"))
+                n_correct += int((logits[positions].argmax(dim=1) == target).sum())
+                here, positions = _common(wanted[rows], test, logits)
+                predicted = logits[positions].argmax(dim=1).cpu().numpy()
                 n_correct_test += int((predicted == self.nodes.test_codes[here]).sum())
         if len(judged):
             loss = total / len(judged)
@@ -268,8 +268,8 @@ def _common(
     if not len(nodes) or not len(range_of_nodes):
         return slice(0, 0), torch.empty(0, dtype=torch.int64, device=logits.device)
     first, last = np.searchsorted(nodes, [range_of_nodes[0], range_of_nodes[-1] + 1])
-    places = np.searchsorted(range_of_nodes, nodes[first:last])
-    return slice(int(first), int(last)), torch.from_numpy(places).to(logits.device)
+    positions = np.searchsorted(range_of_nodes, nodes[first:last])
+    return slice(int(first), int(last)), torch.from_numpy(positions).to(logits.device)
 
 
 def _copy(network: GraphNetwork) -> dict[str, Tensor]:

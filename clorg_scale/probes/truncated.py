@@ -120,9 +120,9 @@ class KeptScores:
     def dense(self, wanted: npt.NDArray[np.int64], n_classes: int) -> npt.NDArray[np.float32]:
         """(m, C) scores of some nodes, 0 for the classes that were not kept."""
         scores, classes = self.scores[wanted], self.classes[wanted].astype(np.int64)
-        nodes, places = np.nonzero(scores > 0)
+        nodes, positions = np.nonzero(scores > 0)
         found = np.zeros((len(wanted), n_classes), dtype=np.float32)
-        found[nodes, classes[nodes, places]] = scores[nodes, places]
+        found[nodes, classes[nodes, positions]] = scores[nodes, positions]
         return found
 
     def widened(self, kept: int) -> KeptScores:
@@ -177,21 +177,21 @@ def ordered(edges: Edges, order: npt.NDArray[np.int64]) -> Edges:
     """The same graph, its nodes in another order; a node's entries keep theirs, and so their sums their rounding."""
     lengths = np.diff(edges.indptr)[order]
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(edges.indptr.dtype)
-    places = np.empty(len(order), dtype=edges.indices.dtype)
-    places[order] = np.arange(len(order), dtype=places.dtype)
+    positions = np.empty(len(order), dtype=edges.indices.dtype)
+    positions[order] = np.arange(len(order), dtype=positions.dtype)
     indices, weights = np.empty_like(edges.indices), np.empty_like(edges.weights)
-    _move_entries(edges, (order, places, indptr), indices, weights)
+    _move_entries(edges, (order, positions, indptr), indices, weights)
     return Edges(indptr, indices, weights, edges.codes[order])
 
 
 @njit(parallel=True, cache=True, nogil=True)
 def _move_entries(edges, moves, indices, weights):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     # What is written stands alone: Numba drops stores to arrays within tuples as dead.
-    order, places, indptr = moves
+    order, positions, indptr = moves
     for node in prange(len(order)):
         offset = indptr[node] - edges.indptr[order[node]]
         for entry in range(edges.indptr[order[node]], edges.indptr[order[node] + 1]):
-            indices[entry + offset] = places[edges.indices[entry]]
+            indices[entry + offset] = positions[edges.indices[entry]]
             weights[entry + offset] = edges.weights[entry]
 
 
@@ -230,14 +230,14 @@ def _spread(edges, weights, n_classes, before, after, changes):  # type: ignore[
             n_touched = _collect(edges, node, of_neighbors, before, sums, touched)
             n_touched = _add_label(edges.codes[node], of_label, sums, touched, n_touched)
             if of_older != 0:
-                for place in range(0, end, 2):
-                    number = int(after[node, place + 1])
-                    if after[node, place] > 0 and sums[number] > 0:  # else it would fall below 0
-                        sums[number] += of_older * after[node, place]
+                for position in range(0, end, 2):
+                    number = int(after[node, position + 1])
+                    if after[node, position] > 0 and sums[number] > 0:  # else it would fall below 0
+                        sums[number] += of_older * after[node, position]
             _keep_best(sums, touched[:n_touched], after[node])
             largest = max(largest, abs(after[node, 0] - before[node, 0]))
-            for place in range(n_touched):
-                sums[touched[place]] = 0
+            for position in range(n_touched):
+                sums[touched[position]] = 0
         changes[chunk] = largest
 
 
@@ -247,11 +247,11 @@ def _collect(edges, node, factor, before, sums, touched):  # type: ignore[no-unt
     n_touched, end = 0, before.shape[1] - 2
     for entry in range(edges.indptr[node], edges.indptr[node + 1]):
         neighbor, weight = edges.indices[entry], factor * edges.weights[entry]
-        for place in range(0, end, 2):
-            score = weight * before[neighbor, place]
+        for position in range(0, end, 2):
+            score = weight * before[neighbor, position]
             if score <= 0:
                 break
-            number = int(before[neighbor, place + 1])
+            number = int(before[neighbor, position + 1])
             touched[n_touched] = number
             n_touched += sums[number] == 0  # no branch: which class comes cannot be foreseen
             sums[number] += score
@@ -281,11 +281,13 @@ def _keep_best(sums, touched, row):  # type: ignore[no-untyped-def] # noqa: ANN0
             if score < lowest or (score == lowest and number > row[full - 1]):
                 continue
             end -= 2
-        place = end
-        while place > 0 and (row[place - 2] < score or (row[place - 2] == score and row[place - 1] > number)):
-            row[place], row[place + 1] = row[place - 2], row[place - 1]
-            place -= 2
-        row[place], row[place + 1] = score, number
+        position = end
+        while position > 0 and (
+            row[position - 2] < score or (row[position - 2] == score and row[position - 1] > number)
+        ):
+            row[position], row[position + 1] = row[position - 2], row[position - 1]
+            position -= 2
+        row[position], row[position + 1] = score, number
         end += 2
     row[end:full] = 0
 
@@ -335,13 +337,13 @@ def _largest_residuals(edges, weights, n_classes, rows, residuals):  # type: ign
         for node in range(chunk * CHUNK, min((chunk + 1) * CHUNK, n)):
             n_touched = _collect(edges, node, weights[0], rows, sums, touched)
             n_touched = _add_label(edges.codes[node], weights[1], sums, touched, n_touched)
-            for place in range(0, end, 2):
-                if rows[node, place] > 0:
-                    number = int(rows[node, place + 1])
-                    sums[number] -= rows[node, place]
+            for position in range(0, end, 2):
+                if rows[node, position] > 0:
+                    number = int(rows[node, position + 1])
+                    sums[number] -= rows[node, position]
                     residuals[node, 0] = max(residuals[node, 0], sums[number])
                     residuals[node, 1] = max(residuals[node, 1], -sums[number])
                     sums[number] = 0
-            for place in range(n_touched):
-                residuals[node, 0] = max(residuals[node, 0], sums[touched[place]])
-                sums[touched[place]] = 0
+            for position in range(n_touched):
+                residuals[node, 0] = max(residuals[node, 0], sums[touched[position]])
+                sums[touched[position]] = 0

@@ -91,7 +91,7 @@ def _codes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
 
 
 def _points_of(analysis: AnalysisRecord) -> tuple[npt.NDArray[Any], ...]:
-    """x, y, row, class code, community and local density of the points that have a place."""
+    """x, y, row, class code, community and local density of the points that have a position."""
     values, sample = analysis.points, analysis.point_map
     if {"map_x", "map_y", "class_code", "community", "local_density"} <= values.keys():
         rows = np.flatnonzero(np.isfinite(values["map_x"]) & np.isfinite(values["map_y"]))

@@ -93,8 +93,8 @@ class GrowingNpy:
         self._file.write(np.ascontiguousarray(block, dtype=self.dtype).view(np.uint8).data)
         self.rows += len(block)
 
-    def place(self) -> RowsOfFile:
-        """Place of the rows of a matrix, for other processes; `count` is to be called with those that they wrote."""
+    def rows_of_file(self) -> RowsOfFile:
+        """Location of the rows of a matrix, for other processes; `count` is to be called with those that they wrote."""
         return RowsOfFile(str(self.path.resolve()), self._start, self.row_shape[0], self.dtype)
 
     def count(self, n_rows: int) -> None:

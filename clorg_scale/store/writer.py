@@ -47,8 +47,8 @@ class EmbeddingsWriter:
     sync_bytes
         Bytes after which rows are flushed to the disk; a crash loses at most these.
     shared
-        Other processes write the embeddings, at `place`; `count` takes the place of `append`. The file then has a name
-        of its own, lest a late process of an interrupted run writes into that of another one.
+        Other processes write the embeddings, at `rows_of_file`; `count` replaces `append`. The file then has its own
+        name, so that a late process of an interrupted run cannot write into that of another one.
 
     Attributes
     ----------
@@ -148,12 +148,12 @@ class EmbeddingsWriter:
             if self._unsynced >= self._sync_bytes:
                 self.sync()
 
-    def place(self) -> RowsOfFile:
-        """Place of the embeddings, into which other processes write them."""
-        return self._embeddings.place()
+    def rows_of_file(self) -> RowsOfFile:
+        """Location of the embeddings, into which other processes write them."""
+        return self._embeddings.rows_of_file()
 
     def count(self, n_rows: int, labels: Any = None) -> None:
-        """Count the next rows, which another process has written at `place` and flushed to the disk.
+        """Count the next rows, which another process has written at `rows_of_file` and flushed to the disk.
 
         Parameters
         ----------

@@ -122,7 +122,7 @@ def test_what_goes_wrong_on_a_worker_is_one_sentence_and_leaves_nothing(client, 
     with pytest.raises(InputError, match=r"dog/7\.png cannot be read"):
         backbones.embed(network, images, out=tmp_path / "e", batch_size=4, device="cpu", client=client)
     assert not (tmp_path / "e").exists()
-    pickled = pickle.dumps(EmbedShard(network, GrowingNpy(tmp_path / "x.npy", (3,), "f4").place(), HOW))
+    pickled = pickle.dumps(EmbedShard(network, GrowingNpy(tmp_path / "x.npy", (3,), "f4").rows_of_file(), HOW))
     with pytest.raises(InputError, match="install the module that defines it on all workers"):
         pickle.loads(pickled.replace(b"test_embedding_on_workers", b"test_embedding_on_nothing"))
 

@@ -95,18 +95,18 @@ def test_the_store_is_that_of_one_process_also_where_a_worker_dies(client, tmp_p
 def test_a_late_worker_does_not_write_into_a_store_that_was_begun_anew(tmp_path):
     """After an interruption a worker may end the batch it was at, when a run with other settings has begun."""
     late = EmbeddingsWriter(tmp_path / "e", 3, np.float32, metadata={"weights": "a"}, shared=True)
-    place = late.place()
-    place.write(0, [np.ones((2, 3), np.float32)])
+    target = late.rows_of_file()
+    target.write(0, [np.ones((2, 3), np.float32)])
     late.close()
     for shared in (True, False):
         with EmbeddingsWriter(tmp_path / "e", 3, np.float32, metadata={"weights": f"b{shared}"}, shared=shared) as new:
             if shared:
-                new.place().write(0, [np.zeros((4, 3), np.float32)])
+                new.rows_of_file().write(0, [np.zeros((4, 3), np.float32)])
                 new.count(4)
             else:
                 new.append(np.zeros((4, 3), np.float32))
             with pytest.raises(FileNotFoundError):
-                place.write(2, [np.ones((2, 3), np.float32)])
+                target.write(2, [np.ones((2, 3), np.float32)])
             new.finish()
         np.testing.assert_array_equal(load_embeddings(tmp_path / "e").embeddings, np.zeros((4, 3)))
 

@@ -22,7 +22,7 @@ def test_npy(tmp_path):
     check(load_embeddings(path, labels=tmp_path / "y.npy"))
     whole = path.read_bytes()
     for damaged, sentence in (
-        (whole[:-1], "is truncated: 1200 bytes of data are announced, 1199 are there"),
+        (whole[:-1], "is truncated: 1200 bytes of data are announced, but it has 1199"),
         (whole[:20], "is not a .npy file, or it is damaged"),
         (b"", "is not a .npy file"),
         (pickle.dumps([1, 2]), "is not a .npy file"),
@@ -291,7 +291,9 @@ def test_unknown_formats(tmp_path):
     with pytest.raises(InputError, match=r"nothing.npy does not exist"):
         load_embeddings(tmp_path / "nothing.npy")
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(X))
-    with pytest.raises(InputError, match=r"unknown format for embeddings; known are .*\.npy, \.npz, \.safetensors"):
+    with pytest.raises(
+        InputError, match=r"unknown format for embeddings; known formats are .*\.npy, \.npz, \.safetensors"
+    ):
         load_embeddings(tmp_path / "x.pkl")
     with pytest.raises(InputError, match=r"unknown format for labels; known are .*\.txt, \.csv, \.tsv, \.json"):
         load_labels(tmp_path / "x.pkl")

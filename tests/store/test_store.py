@@ -101,7 +101,9 @@ def test_unfinished_and_damaged_stores(tmp_path):
     save_embeddings(store, X, Y)
     whole = (store / "embeddings.npy").read_bytes()
     (store / "embeddings.npy").write_bytes(whole[:-5])
-    with pytest.raises(InputError, match=r"embeddings.npy is truncated: 1200 bytes of data are announced, 1195"):
+    with pytest.raises(
+        InputError, match=r"embeddings.npy is truncated: 1200 bytes of data are announced, but it has 1195"
+    ):
         load_embeddings(store)
     np.save(store / "embeddings.npy", X[:5])
     with pytest.raises(InputError, match=r"has shape \(5, 6\), but its metadata.json says \(50, 6\)"):

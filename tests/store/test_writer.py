@@ -82,7 +82,7 @@ def test_writer_checks_its_batches(tmp_path):
     with EmbeddingsWriter(tmp_path / "s", 6) as writer:
         with pytest.raises(InputError, match=r"has shape \(50, 5\), but .* takes \(points, 6\)"):
             writer.append(X[:, :5])
-        with pytest.raises(InputError, match="must be integers; hand strings to finish"):
+        with pytest.raises(InputError, match="must be integers; pass strings to finish"):
             writer.append(X, ["a"] * 50)
     with EmbeddingsWriter(tmp_path / "t", 6) as writer:
         writer.append(X, Y)
