@@ -1,4 +1,4 @@
-"""How well two labelings of the same points agree."""
+"""Agreement of two labelings of the same points."""
 
 from __future__ import annotations
 

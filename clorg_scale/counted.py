@@ -1,4 +1,4 @@
-"""Numbers and the nouns they count, as sentences for people write them."""
+"""Numbers and the nouns that they count, for sentences."""
 
 from __future__ import annotations
 

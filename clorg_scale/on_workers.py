@@ -1,4 +1,4 @@
-"""Embeddings that lie elsewhere: opened here, or a whole call on a worker of a Dask cluster that opens them.
+"""Embeddings in remote storage: opened in this process, or by a worker of a Dask cluster that makes the whole call.
 
 The worker opens them (`clorg_scale.arrays.local_copies`) and shares the work with all workers as this process would.
 Labels and settings go there, the result comes back; progress and warnings are shown here. Where that worker is lost,
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 def opens_sources(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a public function of embeddings, its first argument, which may then lie elsewhere (`block_source`).
+    """Decorate a public function whose first argument, embeddings, may then be in remote storage (`block_source`).
 
     Without workers they are copied to this machine; with `client` the whole call is made by a worker, so that they
     never pass through this process. All arguments travel pickled, then.

@@ -19,13 +19,13 @@ from clorg_scale.installation import pip_line
 __all__ = ["check_scheduler", "check_workers"]
 
 CONNECT_SECONDS = 4.0
-"""For a connection to be accepted."""
+"""Seconds for a connection to be accepted."""
 
 GREETING_SECONDS = 8.0
-"""For the greeting of a scheduler, which may be busy."""
+"""Seconds for the greeting of a scheduler, which may be busy."""
 
 PROBE_SECONDS = 1.5
-"""After so long without a greeting it is asked whether it is an HTTP or TLS server, on other connections."""
+"""Seconds without a greeting after which it is asked whether it is an HTTP or TLS server, on other connections."""
 
 _LONGEST_GREETING = 1 << 24
 

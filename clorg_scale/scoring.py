@@ -1,4 +1,4 @@
-"""Scorers by name for scikit-learn: how well a transformer, or the embeddings themselves, arrange the classes.
+"""Scorers by name for scikit-learn, which measure how a transformer, or the embeddings themselves, arrange the classes.
 
 ``cross_val_score(estimator, X, y, scoring=clorg_scale.scorers["rld"])`` measures on the points of each fold as the
 estimator transforms them. RLD at small T depends on the number of points: compare scores of folds of one size.

@@ -1,4 +1,4 @@
-"""Maps of the checkpoints of a training, each begun where the one before ended and turned like it."""
+"""Maps of the checkpoints of a training, each started from the one before and aligned with it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AlignedMap:
 def aligned_map(
     points: Array, rows: npt.NDArray[np.int64], start: npt.NDArray[np.float64], *, seed: int, normalize: bool
 ) -> AlignedMap:
-    """Lay out rows of the points by t-SNE, begun at the positions of an earlier map of the same rows.
+    """Lay out rows of the points by t-SNE, started from the positions of an earlier map of the same rows.
 
     Parameters
     ----------

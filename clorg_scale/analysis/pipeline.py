@@ -92,19 +92,19 @@ def analyze(
         Train the probes also with 1 % and 10 % of the labels, with 5 and 50 neighbors, and on graphs of temperature
         0.05 and 0.5: some six times the work of the probes.
     map_points
-        Points in the two-dimensional map, at most (3 or more); 0 draws none. Where there are more points, all others
-        are placed among these, and the report draws these.
+        Largest number of points that t-SNE lays out on the two-dimensional map (3 or more); 0 draws no map. Where
+        there are more points, all others are placed among these.
     perplexity
-        Neighbors that the map balances each point's distances for; at most a third of its points are taken.
+        Number of neighbors for which t-SNE balances each point's distances; at most a third of its points.
     chi_points
-        Points asked for their neighbors' classes (class homogeneity), drawn at random where there are more; None asks
-        all: exact, but the search takes n^2 d.
+        Points that class homogeneity is measured on, drawn at random where there are more; None measures all points:
+        exact, but the search takes n^2 d operations.
     device, memory_limit, seed, progress
         As for every stage.
     output
         Folder for analysis.json, report.html and the finished stages; None writes nothing.
     resume
-        Take stages that an earlier run has finished, on the same data with the same settings, from `output`.
+        Reuse stages that an earlier run on the same data with the same settings has finished in `output`.
     client
         `distributed.Client` of a Dask cluster that shares the work of RLD, neighbors and communities.
     unlabelled

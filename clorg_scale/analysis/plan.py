@@ -56,7 +56,7 @@ class AnalysisPlan:
         return search_sizes(data, self.k, chi_points=self.chi_points, **flags)
 
     def within_memory(self, data: Inputs) -> tuple[Self, Inputs]:
-        """Check that every stage has the memory it needs; the points, normalized if so asked, and the memory left.
+        """Check that every stage has enough memory; returns the points, normalized if requested, and the memory left.
 
         Raises
         ------

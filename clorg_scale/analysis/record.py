@@ -35,7 +35,7 @@ __all__ = ["AnalysisRecord"]
 FORMAT = "clorg-scale analysis 2"
 
 FORMAT_OF_LISTS = "clorg-scale analysis 1"
-"""Format of before, with all arrays as lists in the JSON."""
+"""Earlier format, with all arrays as lists in the JSON."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class AnalysisRecord(Result, Plain):
     """None in records of versions that had none."""
     points: dict[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False, repr=False, metadata=beside())
     """Values of every point, (n_points,) each, by name: "class_code", "community", "local_density" at the temperature
-    of the map, and, where there is a map, the positions "map_x" and "map_y"; empty in records of before."""
+    of the map, and, where there is a map, the positions "map_x" and "map_y"; empty in older records."""
 
     class_mixing: npt.NDArray[np.float64] | None = field(default=None, compare=False, repr=False, metadata=beside())
     """(C, C) share of the affinity of each class in the graph that goes to each class; a row sums to one, or is zero
-    for a class without an edge. None in records of before."""
+    for a class without an edge. None in older records."""
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionaries and lists, as in a JSON file; everything but `points` and `class_mixing`."""
@@ -260,7 +260,7 @@ def _without_arrays(entries: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _renamed(document: dict[str, Any]) -> dict[str, Any]:
-    """Rename what earlier versions called otherwise: the result in a row of the probes' study was its score."""
+    """Rename entries of earlier versions: the result in a row of the probes' study was called its score."""
     rows = document.get("probe_study")
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, dict) and "score" in row:

@@ -1,4 +1,4 @@
-"""The one handle of what cuVS, cuGraph and pylibraft do: RAFT's device resources, on CuPy's current stream.
+"""The one handle that cuVS, cuGraph and pylibraft share: RAFT's device resources, on CuPy's current stream.
 
 A library that is given none makes one for each call, with cuBLAS handles and workspaces of its own, on a stream that is
 in order with the default stream alone. cuVS's own class is no way to give it a stream: 26.10 still takes the address of

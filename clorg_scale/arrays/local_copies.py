@@ -1,4 +1,4 @@
-"""Arrays that lie elsewhere (object stores, Dask arrays), copied block by block to the disk of each machine that works.
+"""Remote arrays (object stores, Dask arrays), copied block by block to the disk of each machine that computes.
 
 Embeddings are needed in every order (by class, by nearness), so each machine keeps a copy in a file in its folder of
 temporary files (``TMPDIR``), which all its processes map. The first that needs it writes it; the last that has no more

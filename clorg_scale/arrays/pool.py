@@ -23,7 +23,7 @@ RELEASE_THRESHOLD, ALL = 4, (1 << 64) - 1
 
 
 def share_pool() -> str:
-    """Let CuPy and RMM allocate from one pool of the current device, once; says in words who allocates where.
+    """Let CuPy and RMM allocate from one pool of the current device, once; describes which library allocates where.
 
     An allocator that the user has set stays: of the two, only one that is still its library's default is changed.
     """

@@ -1,4 +1,4 @@
-"""Embedding by the workers of a Dask cluster: a task a shard of images, written by the worker into the store.
+"""Embedding by the workers of a Dask cluster: one task per shard of images, which the worker writes into the store.
 
 A shard is consecutive images: their paths, or their pixels where they are in this process's memory. Its task embeds
 them and writes its rows where they belong in the file of the store, so no features pass through this process or the

@@ -24,7 +24,7 @@ def figures(
     ] = None,
     format_name: Annotated[str, typer.Option("--format", help="pdf, svg or png.", metavar="NAME")] = "pdf",
 ) -> None:
-    """Draw all figures of an analysis or a comparison, 85 mm wide, with letters of 8 pt."""
+    """Draw all figures of an analysis or a comparison, 85 mm wide, with text of 8 pt."""
     from clorg_scale.plot import save_figures
 
     result = _read(folder)

@@ -314,7 +314,7 @@ def communities(
 
 
 def _refuse_given(context: typer.Context, *options: str) -> None:
-    """Refuse options that decide how a graph is made, where it is there."""
+    """Refuse options that decide how a graph is built if one is given."""
     for option in options:
         source = context.get_parameter_source(option)
         if source is not None and source.name == "COMMANDLINE":

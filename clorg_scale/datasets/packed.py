@@ -1,4 +1,4 @@
-"""Many encoded images in each of a few files, read one by one where they lie: tar shards, Arrow and Parquet tables."""
+"""Many encoded images in each of a few files, read one by one in place: tar shards, Arrow and Parquet tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Members", "PackedImages"]
 
 
 class Members(Protocol):
-    """Encoded images by their row; small, for it travels to the workers that read them."""
+    """Encoded images by their row; small, as it is sent to the workers that read them."""
 
     def content(self, row: int) -> bytes:
         """Encoded image.

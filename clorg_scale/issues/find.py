@@ -149,7 +149,7 @@ def issues_of_table(
     device: Device = "auto",
     progress: bool = False,
 ) -> Issues:
-    """Find the issues of checked points whose k-NN table and affinity graph are there.
+    """Find the issues of checked points from their k-NN table and affinity graph.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ BYTES_PER_CANDIDATE = 64
 
 @dataclass(frozen=True)
 class BlockSearch:
-    """An engine, and how far it can be trusted.
+    """An engine and the accuracy of its keys.
 
     Attributes
     ----------

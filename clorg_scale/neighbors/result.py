@@ -149,7 +149,7 @@ class KNN(Result):
         return table_matrix(self.indices, self.distances if mode == "distance" else None, points, self.n_points)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the table itself, as numbers and strings that JSON can hold."""
+        """Everything except the table itself, as numbers and strings that JSON can hold."""
         return {
             "n_points": self.n_points,
             "k": self.k,

@@ -1,4 +1,4 @@
-"""Second search of the rows that rounding leaves open: every point that may belong to them is measured exactly."""
+"""Second search of rows whose neighbors rounding leaves undecided: every candidate is measured exactly."""
 
 from __future__ import annotations
 

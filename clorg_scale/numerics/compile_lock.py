@@ -1,4 +1,4 @@
-"""One process at a time compiles a function that is kept on disk; the others take what it leaves there."""
+"""Lock by which one process at a time compiles a function; the others read its result from the disk."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class CompileLock:
                 os.close(descriptor)
 
     def release(self) -> None:
-        """Let others in; nothing happens where the lock is not held."""
+        """Release the lock; without effect if it is not held."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return

@@ -22,7 +22,7 @@ from clorg_scale.numerics.compile_lock import CompileLock
 __all__ = ["callee", "njit"]
 
 _MEMORY_FOLDER = Path("/dev/shm")
-"""Writable in containers where nothing else is."""
+"""Folder that is writable in containers where nothing else is."""
 
 
 def njit(*functions: Callable[..., Any], cache: bool = False, **options: Any) -> Any:
@@ -88,7 +88,7 @@ def _in_order(value: Any) -> Any:
 
 
 def _released_on_failure(compile_: Callable[..., Any], lock: CompileLock) -> Callable[..., Any]:
-    """Return the same function, which lets others in where it raises, since then nothing is saved."""
+    """Return the function, releasing the lock where it raises, since then nothing is saved."""
 
     def compile_or_release(*arguments: Any) -> Any:
         try:

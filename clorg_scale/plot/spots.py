@@ -25,7 +25,7 @@ def outlines(markers: list[str]) -> list[Any]:
 
 
 def spots(xy: Any, codes: Any, n_groups: int) -> dict[int, tuple[float, float]]:
-    """Return where the number of each group stands: amid the points of its densest cell that is not taken.
+    """Return the position of each group's number: amid the points of its densest free cell.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One style for all figures: an 85 mm column, 8 pt letters, colors that color-blind readers tell apart."""
+"""One style for all figures: an 85 mm column, 8 pt text, colors that color-blind readers tell apart."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ class _Task(NamedTuple):
 
 
 class _Predictions(NamedTuple):
-    """Codes predicted for the test points, and what the result says of how."""
+    """Codes predicted for the test points, and details of the prediction for the result."""
 
     codes: npt.NDArray[np.int64]
     n_parameters: int
@@ -249,7 +249,7 @@ def _numbered(codes: npt.NDArray[np.int64], known: npt.NDArray[np.int64]) -> npt
 
 
 def _build(name: str, s: _Settings) -> Any:
-    """Make an untrained probe."""
+    """Build an untrained probe."""
     from clorg_scale import probes
 
     if name == "linear":

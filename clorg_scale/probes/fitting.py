@@ -1,4 +1,4 @@
-"""Fit of a softmax regression to a labeled data set: what is held out, on which samples, in how many passes."""
+"""Fit of a softmax regression to a labeled data set: choice of held-out points, samples and passes."""
 
 from __future__ import annotations
 

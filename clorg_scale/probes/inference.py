@@ -38,7 +38,7 @@ def infer(
     entries: int = ENTRIES,
     wanted: NodeRows | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Logits of every node, or of those wanted, with all of their neighbors, one range of nodes after the other.
+    """Logits of every node, or of those requested, with all of their neighbors, one range of nodes after the other.
 
     Each layer is finished for all nodes before the next begins, so no neighborhood is computed twice and batch
     norm has the statistics of the whole graph, as in full-batch training. The last layer yields its ranges: logits of

@@ -1,4 +1,4 @@
-"""Memory that each probe takes at least, asked before an analysis begins."""
+"""Least memory of each probe, checked before an analysis begins."""
 
 from __future__ import annotations
 

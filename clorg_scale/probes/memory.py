@@ -1,4 +1,4 @@
-"""Main memory that probes may take, and what they say of it before they begin."""
+"""Main memory that probes may take, and their messages about it before they begin."""
 
 from __future__ import annotations
 

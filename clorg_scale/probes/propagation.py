@@ -307,7 +307,7 @@ def chosen_scores(n: int, n_classes: int) -> Literal["all", "best"]:
 
 
 def memory_needed(n: int, nnz: int, n_classes: int, scores: Literal["all", "best"] = "all") -> int:
-    """Bytes needed beside the graph; of all scores, the blocks of classes bound what is there at once."""
+    """Bytes needed beside the graph; with all scores, the blocks of classes bound what is in memory at once."""
     from clorg_scale.probes.truncated import BYTES_PER_EDGE, BYTES_PER_NODE
 
     blocks = BLOCK_ARRAYS * min(4 * n * n_classes, max(SCORE_BYTES, 4 * n))

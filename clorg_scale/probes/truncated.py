@@ -148,7 +148,7 @@ class Edges(NamedTuple):
 
 
 class Chebyshev:
-    """The weights of the steps of one iteration, and how far from its end a change says that it is."""
+    """Weights of the steps of one iteration, and bounds on what remains of it."""
 
     def __init__(self, alpha: float) -> None:
         self.alpha, self._omega = alpha, 0.0

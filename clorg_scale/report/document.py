@@ -20,7 +20,7 @@ SCRIPTS = ("observable-plot/plot.min.js", "elements.js", "palette.js", "drawing.
 """Scripts of every page, before its own, in the order in which they run."""
 
 MOST_PLAIN = 500_000
-"""Characters of data above which they stand in the page compressed, in base64."""
+"""Characters of data above which the page holds them compressed, in base64."""
 
 
 def fill_document(template: str, data: Any, scripts: Sequence[str], **values: Any) -> str:
@@ -70,7 +70,7 @@ def _function_scope(names: Sequence[str]) -> str:
 
 
 def _script_json(data: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """JSON that cannot end the script element around it."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -44,7 +44,7 @@ def probe_title(name: str) -> str:
 
 
 def headline(analysis: AnalysisRecord) -> str:
-    """Answer in one sentence at which scales the classes are dense."""
+    """State in one sentence at which scales the classes are dense."""
     (far, at_far), (near, at_near) = _ends(analysis)
     bound = 1 - sum((size / sum(analysis.class_sizes)) ** 2 for size in analysis.class_sizes)
     numbers = (
@@ -114,7 +114,7 @@ def _basis(size: int, n_labeled: int) -> str:
 
 
 def comparison_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
-    """Answer in one sentence which model's classes are denser near, and which far."""
+    """State in one sentence which model's classes are denser locally, and which globally."""
     (far, _), (near, _) = _ends(next(iter(analyses.values())))
     at_far = {name: _ends(analysis)[0][1] for name, analysis in analyses.items()}
     at_near = {name: _ends(analysis)[1][1] for name, analysis in analyses.items()}
@@ -149,7 +149,7 @@ def comparison_findings(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
 
 
 def trajectory_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
-    """Say in one sentence how RLD changed at both ends of scale."""
+    """State in one sentence how RLD changed at the smallest and the largest temperature."""
     first, *_, last = analyses.values()
     (far, far_before), (near, near_before) = _ends(first)
     (far_then, far_after), (near_then, near_after) = _ends(last)

@@ -1,4 +1,4 @@
-"""Images beside the numbers: those that a report shows, as thumbnails that are made once for all of its models."""
+"""Images that a report shows beside the numbers, as thumbnails made once for all of its models."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Results' way out: plain data, files, data frames, and what a notebook shows."""
+"""Results as plain data, files, data frames and tables in notebooks."""

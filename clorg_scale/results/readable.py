@@ -24,7 +24,7 @@ def readable_json(value: Any) -> str:
 
 
 def _lines(value: Any, indent: int) -> list[str]:
-    """Lines of a value; the first one follows what stands before it."""
+    """Lines of a value; the first one continues the line before it."""
     if not isinstance(value, (dict, list, tuple)) or not value:
         return [_text(value)]
     if _n_leaves(value, WIDTH) <= WIDTH // 3 and not _is_table(value):  # with more values it cannot fit

@@ -1,4 +1,4 @@
-"""RLD of random subsets beside RLD of all points: what subsampling would give."""
+"""RLD of random subsets compared with RLD of all points: the effect of subsampling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leading eigenpairs of the normalized affinity graph: its own clusters, and the share of the classes in them."""
+"""Leading eigenpairs of the normalized affinity graph: its clusters, and how much of the classes they capture."""
 
 from clorg_scale.spectrum.decomposition import Spectrum, solver_device, spectrum
 

@@ -98,7 +98,7 @@ class Spectrum(Result):
 
     @property
     def n_clusters(self) -> int:
-        """Clusters that the graph itself has: eigenvalues before the largest gap (von Luxburg 2007).
+        """Clusters of the graph, found without labels: eigenvalues before the largest gap (von Luxburg 2007).
 
         The number of connected components where all eigenvalues are 1.
         """

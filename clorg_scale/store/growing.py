@@ -14,7 +14,7 @@ __all__ = ["GrowingNpy", "RowsOfFile"]
 
 
 class RowsOfFile(NamedTuple):
-    """Place of the rows of a growing file, into which other processes write them in any order.
+    """Location of the rows of a growing file, where other processes write them in any order.
 
     Attributes
     ----------

@@ -181,7 +181,7 @@ def _read_labels(contents: Contents, name: str, n_points: int | None) -> npt.NDA
 
 
 def _label_source(file: Path, labels: Path | str | Literal[False] | None) -> tuple[Path | None, str | None]:
-    """Tell where the labels are: another file, or None for the file of the embeddings; and the name of an array."""
+    """Locate the labels: another file, or None for the file of the embeddings; and the name of an array."""
     if labels is None or labels is False:
         return None, None
     found = _existing(labels)

@@ -1,4 +1,4 @@
-"""Locks that let only one run at a time write to a folder.
+"""Locks that let only one process at a time write to a folder.
 
 The lock is the kernel's, on the folder itself: it leaves no file behind, and the kernel lifts it when the process ends,
 however it ends. Where folders cannot be locked (NFS), a hidden file in the folder is.

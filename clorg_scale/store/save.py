@@ -1,4 +1,4 @@
-"""Writing embeddings that are there as a whole."""
+"""Writing embeddings that are complete in memory or in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings on their principal axes: a few coordinates that propose neighbors about as well as all."""
+"""Embeddings on their principal axes: a few coordinates that propose neighbors almost as well as all features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiles of exact RLD with plain torch operations: the way on any device without Triton, and in float64.
+"""Tiles of exact RLD in plain torch operations, for devices without Triton and for float64.
 
 The two functions that `clorg_scale.kernels.rld_panels` describes; `clorg_scale.kernels.rld_tiles` has the mathematics.
 Each step of a tile goes through memory, about ten reads and writes of 4 bytes an element and temperature.

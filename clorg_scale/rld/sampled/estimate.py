@@ -77,7 +77,7 @@ STEEPEST = 0.6
 
 @dataclass(frozen=True, kw_only=True)
 class SampledSums(PairSums):
-    """Estimates of the sums, and how good they are.
+    """Estimates of the sums, and their accuracy.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""One module a format; each has `contents`, which lists the arrays of a file without reading them."""
+"""One module per format; each has `contents`, which lists the arrays of a file without reading them."""

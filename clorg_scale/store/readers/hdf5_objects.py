@@ -243,7 +243,7 @@ def _leaves(group: Any, target: str, hops: int = 0) -> str | None:
 
 
 def _opened(group: Any, name: str) -> Any:
-    """Open an entry of a group; None where its link leads nowhere, or round in a circle."""
+    """Open an entry of a group; None where its link is broken or circular."""
     try:
         return group[name]
     except KeyError:
@@ -283,7 +283,7 @@ def _identity(item: Any) -> tuple[int, int]:
 
 
 def _unreadable_type(dataset: Any) -> str | None:
-    """Why h5py has no NumPy type for a dataset; None if it has."""
+    """Reason why h5py has no NumPy type for a dataset; None if it has one."""
     try:
         dataset.dtype  # noqa: B018
     except Exception as error:  # h5py documents none of them

@@ -1,4 +1,4 @@
-"""Labels in text files: one a line, or columns."""
+"""Labels in text files: one per line, or columns."""
 
 from __future__ import annotations
 
