@@ -77,7 +77,9 @@ def aligned_map(
         random_state=seed,
     )
     xy = turned(np.asarray(model.fit(components), np.float64), start)
-    how = f"t-SNE of {len(rows):,} points, begun at the map of the checkpoint before, turned and reflected to match it."
+    how = (
+        f"t-SNE of {len(rows):,} points, started from the previous checkpoint's map, rotated and reflected to match it."
+    )
     return AlignedMap(xy, how)
 
 

@@ -202,14 +202,14 @@ def _paper_accuracies(results: list[ProbeResult]) -> str:
     """A sentence with the accuracies that the code of the paper would report, "" where they were not asked for."""
     name = "max_test_accuracy_over_epochs"
     listed = ", ".join(f"{result.name} {result.details[name]:.4f}" for result in results if name in result.details)
-    return f"Largest test accuracy over all epochs, as the code of the paper measures: {listed}." if listed else ""
+    return f"Largest test accuracy over all epochs, as measured by the paper's code: {listed}." if listed else ""
 
 
 def _what_ended_early(results: list[ProbeResult]) -> str:
     """A sentence on the probes whose training time ended, "" where there are none."""
     ended = [result for result in results if result.settings.get("stopped_by") == "max_seconds"]
     listed = ", ".join(f"{result.name} after {result.settings['n_epochs']} epochs" for result in ended)
-    return f"Ended by the time allowed, at an epoch that depends on the machine: {listed}." if ended else ""
+    return f"Stopped by the time limit, at an epoch that depends on the machine: {listed}." if ended else ""
 
 
 def _what_is_approximate(results: list[ProbeResult]) -> str:
@@ -219,7 +219,7 @@ def _what_is_approximate(results: list[ProbeResult]) -> str:
         if result.settings.get("scores") == "best":
             return (
                 f"Label propagation kept the 15 highest scores of each point; for {100 * float(share):.1f} % of the "
-                "points no score that was dropped can change the class."
+                "points no dropped score can change the class."
             )
     return ""
 

@@ -79,14 +79,14 @@ class Homogeneity:
 
     def how(self) -> str:
         """Describe in one sentence what was measured."""
-        table = ", from the table of the affinity graph: of normalized points" if self.from_graph_table else ""
+        table = ", from the table of the affinity graph, as the points are normalized" if self.from_graph_table else ""
         share = f"Share of the k nearest neighbors ({CHI_METRIC}, exact{table}) that have the point's class"
         if self.n_points == self.n_labeled:
             return f"{share}, mean over all {self.n_points:,} labeled points."
         return (
             f"{share}, mean over a random sample of {self.n_points:,} of {self.n_labeled:,} labeled points; standard "
-            f"error at most {max(self.stderr):.2g} (chi_points=None asks all). A table of another metric gives another "
-            "number."
+            f"error at most {max(self.stderr):.2g} (chi_points=None measures all). With another metric, CHI is another "
+            "quantity."
         )
 
 
@@ -133,7 +133,7 @@ def _describe_density(found: RLDResult) -> str:
     described = f"{methods[found.method]} ({details})."
     if not found.n_unlabelled:
         return described
-    return f"{described} {found.n_unlabelled:,} unlabelled points take part and are in no class."
+    return f"{described} {found.n_unlabelled:,} unlabelled points count in the graph but are in no class."
 
 
 @stage("RLD", _describe_density)
@@ -163,7 +163,7 @@ def describe_table(table: KNN) -> str:
 
 
 def _describe_shared_table(table: KNN) -> str:
-    return f"{describe_table(table)[:-1]}; the near field of RLD, the graph and the probes take theirs from this table."
+    return f"{describe_table(table)[:-1]}; RLD's near field, the graph and the probes use this table."
 
 
 @stage("nearest neighbors", _describe_shared_table)
@@ -177,7 +177,7 @@ LEAK_NEIGHBORS = 5
 
 
 def _describe_leakage(table: KNN) -> str:
-    return f"{table.k} nearest points of each test point, {table.metric}, exact: are any of them the same?"
+    return f"{table.k} nearest points of each test point, {table.metric}, exact, to find near-duplicates in both sets."
 
 
 @stage("test points among the points", _describe_leakage)
@@ -243,6 +243,6 @@ def point_layout(
 ) -> Layout:
     """Lay out landmarks in two dimensions, and place all other points among them."""
     if map_points == 0:
-        return Layout(np.empty(0, np.int64), np.empty((0, 2)), "No map was asked for.", np.empty((0, 2), np.float32))
+        return Layout(np.empty(0, np.int64), np.empty((0, 2)), "No map was requested.", np.empty((0, 2), np.float32))
     found = lay_out(points, codes, n_points=map_points, perplexity=perplexity, seed=seed, progress=resources.progress)
     return Layout(*found)
