@@ -143,8 +143,8 @@ def lay_out(
     kept = placement.kept_neighbors(read, pca, np.setdiff1d(np.arange(len(codes)), index), placed, seed)
     method = (
         f"{method} a stratified sample of {len(index):,} points; the {len(codes) - len(index):,} others are placed "
-        f"among these, each by itself. Of the {kept.k} sample points nearest to a point, {kept.of_landmarks:.0%} are among "
-        f"the {kept.k} nearest on the map if it is in the sample, {kept.of_placed:.0%} if it was placed."
+        f"among these, each by itself. Of the {kept.k} sample points nearest to a point, {kept.of_landmarks:.0%} are "
+        f"among the {kept.k} nearest on the map if it is in the sample, {kept.of_placed:.0%} if it was placed."
     )
     return PointLayout(index, xy, method, placed)
 

@@ -119,7 +119,7 @@ def test_neighbors_kept_by_the_map_are_those_of_brute_force():
     on_map = NearestNeighbors(n_neighbors=10).fit(landmarks).kneighbors(found.placed[others], return_distance=False)
     kept = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(in_space, on_map, strict=True)])
     # 20 features are 20 principal components; the sentence rounds to a hundredth.
-    stated = re.search(r", (\d+)% for those placed", found.method)
+    stated = re.search(r", (\d+)% if it was placed", found.method)
     assert int(stated[1]) / 100 == pytest.approx(kept, abs=0.0051)
 
 
