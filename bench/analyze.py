@@ -35,7 +35,7 @@ __all__ = ["main", "run"]
 IMAGENET = {"points": 1_281_167, "dim": 512, "classes": 1000}
 
 CLUSTERS, SPREAD = 10, 0.5
-"""Of each class. With clusters farther apart the affinity graph falls apart into as many pieces."""
+"""Clusters of each class. With clusters farther apart the affinity graph falls apart into as many pieces."""
 
 KEPT_BYTES = 8 * 16
 """Scores that label propagation reads for each entry of the graph."""

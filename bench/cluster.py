@@ -1,4 +1,4 @@
-"""What Dask costs: the same work by one process with two threads, then by two workers of one thread each.
+"""The cost of Dask: the same work by one process with two threads, then by two workers of one thread each.
 
 On one machine's cores the cluster can at best be as fast; the ratio is what sharing costs. CPU seconds are those of all
 processes of the cluster together; other load on the machine hardly changes them.

@@ -36,7 +36,7 @@ WORKERS = 2
 STAGES = ("exact RLD", "sampled RLD", "k-NN, flat", "k-NN, ivf", "k-NN, partitioned", "graph", "embed", "analyze")
 
 KINDS, SHARES = ("one killed", "all killed", "one killed, one joins"), (0.6, 0.25, 0.15)
-"""What a blow does, and the share of the blows that do it."""
+"""Effect of a blow, and the share of the blows that have it."""
 
 INPUTS = ("in memory", "in a file", "read by workers")
 
@@ -220,7 +220,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 class _Outcome(NamedTuple):
-    """How a call ended: whether its numbers are right, seconds, workers killed before its end, largest difference."""
+    """Outcome of a call: whether its numbers are right, seconds, workers killed before its end, largest difference."""
 
     right: bool
     seconds: float

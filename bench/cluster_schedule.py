@@ -1,4 +1,4 @@
-"""What stages would take on 8, 64 and 512 workers: simulated schedules from task times that are measured here.
+"""Times of stages on 8, 64 and 512 workers: schedules simulated from task times that are measured here.
 
 Each stage runs on a cluster of one single-threaded worker at two sizes. Measured are the CPU seconds of the worker,
 the client and the scheduler, the number of tasks, and the bytes that the client and the scheduler send. From the two
@@ -37,7 +37,7 @@ K, TEMPERATURES = 15, (1.0, 0.5, 0.2, 0.1, 0.05)
 
 
 class Measured(NamedTuple):
-    """What a stage used at one size: points, tasks, CPU seconds of worker, client, scheduler, bytes passed."""
+    """Resources that a stage used at one size: points, tasks, CPU seconds of worker, client, scheduler, bytes."""
 
     n: int
     tasks: int
@@ -176,7 +176,7 @@ def _grown(law: Law, measured: list[Measured], m: int) -> Stage:
     more = large.tasks - small.tasks
 
     def of_task(name: str) -> tuple[float, float]:
-        """What each task adds, and what there is beside; all is a task's where the sizes have equally many."""
+        """Cost of each task, and the fixed cost; all of it is the tasks' where the sizes have equally many."""
         a, b = float(getattr(small, name)), float(getattr(large, name))
         slope = max(0.0, (b - a) / more) if more > 0 else b / large.tasks
         return slope, max(0.0, b - slope * large.tasks)

@@ -57,7 +57,7 @@ class Pipeline:
 
     @property
     def name(self) -> str:
-        """What it is called in records."""
+        """Name in records."""
         return f"FAISS {self.factory}{' by list' if self.by_list else ''}"
 
 
@@ -160,7 +160,7 @@ def default_pipelines(n: int, d: int) -> Iterator[Pipeline]:
 
 
 def without_self(found: npt.NDArray[Any], own: npt.NDArray[np.int64]) -> Table:
-    """Of k + 1 neighbors, k that are not the point itself: its column, or the last where it is not among them."""
+    """Drop the point itself from k + 1 neighbors, or the last one where it is not among them."""
     found = np.asarray(found, dtype=np.int64)
     is_self = found == own[:, None]
     column = np.where(is_self.any(axis=1), is_self.argmax(axis=1), found.shape[1] - 1)
@@ -197,7 +197,7 @@ def _shorten_training(index: Any) -> None:
 
 
 def _training_points(index: Any, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """As many as training takes: FAISS would pass all of them through PCA first."""
+    """Take as many points as training does: FAISS would pass all of them through PCA first."""
     import faiss
 
     try:

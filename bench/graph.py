@@ -85,13 +85,13 @@ def _weighted_scikit_learn(ids: npt.NDArray[np.int64], distances: npt.NDArray[np
     """The symmetric graph with Gaussian weights that `TSNE` makes of its table, at the perplexity it takes for k."""
     from sklearn.manifold import _t_sne
 
-    # TSNE asks for 3 perplexity + 1 neighbors, and hands squared distances to this function.
-    # It sorts what it is handed in place.
+    # TSNE asks for 3 perplexity + 1 neighbors, and passes squared distances to this function.
+    # It sorts its argument in place.
     return _t_sne._joint_probabilities_nn(_distance_matrix(ids.copy(), distances**2), (ids.shape[1] - 1) / 3, 0)
 
 
 def _scikit_learn(ids: npt.NDArray[np.int64], distances: npt.NDArray[np.float32]) -> Any:
-    """As `kneighbors_graph(mode="distance")` assembles it, then symmetrized as spectral clustering does."""
+    """Assemble the graph as `kneighbors_graph(mode="distance")` does, and symmetrize it as spectral clustering does."""
     graph = _distance_matrix(ids, distances)
     return 0.5 * (graph + graph.T)
 

@@ -52,7 +52,7 @@ def train(method: str, images: Any, width: int, batch: int) -> None:
 
 
 def alone(images: Any, width: int, batch: int, *, train: bool) -> None:
-    """As many steps as there are batches, all of the first one."""
+    """Take as many steps as there are batches, all on the first batch."""
     import numpy as np
     import torch
     from torch import nn

@@ -62,7 +62,7 @@ def _exact(X: Points, codes: Codes) -> list[float]:
 
 
 def _dense_torch(X: Points, codes: Codes) -> list[float]:
-    """As the paper's code: pairwise distances, then E, A and the modularity matrix in full."""
+    """Compute as the paper's code does: pairwise distances, then E, A and the modularity matrix in full."""
     torch = import_peer("torch")
     x, y = torch.from_numpy(X), torch.from_numpy(codes)
     n = len(x)

@@ -26,7 +26,7 @@ from .harness.session import Case, Contender, Session
 __all__ = ["BENCHMARK"]
 
 GRID = tuple(float(C) for C in np.logspace(-3, 2, 6))
-"""What scikit-learn's C is chosen from."""
+"""Values that scikit-learn's C is chosen from."""
 
 ITERATIONS = 150
 """Iterations of scikit-learn where there are many classes."""

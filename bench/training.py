@@ -126,7 +126,7 @@ def _plain_supervised(images: Any, width: int, batch: int) -> None:
 
 
 def _lightly_simclr(images: Any, width: int, batch: int) -> None:
-    """As Lightly's example of SimCLR: its transform, projection head and loss."""
+    """Train as Lightly's example of SimCLR does: with its transform, projection head and loss."""
     import torch
 
     loss_module, heads = import_peer("lightly.loss", "lightly"), import_peer("lightly.models.modules", "lightly")

@@ -33,7 +33,7 @@ __all__ = [
 
 TILE, STEP, STAGES, ROWS, CONSUMERS = 128, 64, 4, 2, 2
 SLOTS = 4 * 4 * 136 + 4 * TILE
-"""As in rld_hopper.cu."""
+"""Constants of rld_hopper.cu."""
 
 MOST_TEMPERATURES = 7
 """Temperatures whose sums fit in shared memory."""
@@ -173,7 +173,7 @@ class _Work:
         _launch(kernel, grid, (self.x, self.y, *arrays, *self.near, *sizes, *flags))
 
     def totals(self) -> tuple[Any, Any]:
-        """What all programs wrote, added up in float64: (s, p) and (s, q)."""
+        """Sums of all programs, added up in float64: (s, p) and (s, q)."""
         over_rows, over_columns = sum_over_blocks(self.row_sums), sum_over_blocks(self.column_sums)
         return over_rows[:, : self.n_rows], over_columns[:, : self.n_columns]
 

@@ -1,4 +1,4 @@
-"""What the launchers of exact RLD's tiles take and return: panels of points, exponents, weights, sums.
+"""Inputs and results of the launchers of exact RLD's tiles: panels of points, exponents, weights, sums.
 
 Each way to compute the tiles (`rld_hopper`, `rld_launch`, `clorg_scale.rld.exact.tiles_torch`) has two functions,
 

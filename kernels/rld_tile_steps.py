@@ -254,7 +254,7 @@ def _add_to(pointer, rows, n_rows, values):
 
 @triton.jit
 def _add_both_to(pointer, rows, n_rows, values, second):
-    """As `add_to`, two sums a row; the others are `second` numbers behind the first ones."""
+    """Add two sums a row, as `add_to` does one; the second ones are `second` numbers behind the first ones."""
     pointers = pointer + (rows[:, None] + tl.arange(0, 2)[None, :] * second)
     inside = (rows < n_rows)[:, None]
     tl.store(pointers, tl.load(pointers, mask=inside, other=0.0) + values, mask=inside)

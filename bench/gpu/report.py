@@ -54,7 +54,7 @@ class Report:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """What was found so far."""
+        """Results so far."""
         rows: list[dict[str, Any]] = self.contents["rows"]
         return rows
 

@@ -1,4 +1,4 @@
-"""What every timing shares: the device, repetitions, and the floors that a time is compared with."""
+"""State that all timings share: the device, repetitions, and the floors that a time is compared with."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the benchmarks share: registry, data, timing, records, floors, peers, comparison, report."""
+"""Code that the benchmarks share: registry, data, timing, records, floors, peers, comparison, report."""

@@ -71,7 +71,7 @@ def _process(module: str, *arguments: str) -> Iterator[None]:
 
 
 class Usage:
-    """What the processes of a cluster use from here on."""
+    """Resources that the processes of a cluster use from here on."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

@@ -29,7 +29,7 @@ COPIED = 256 << 20
 
 
 class Rates(NamedTuple):
-    """What the machine can do.
+    """Rates of the machine.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a record says about the machine, the libraries and the commit it was measured with."""
+"""Description of the machine, the libraries and the commit in a record."""
 
 from __future__ import annotations
 

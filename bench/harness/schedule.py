@@ -90,7 +90,7 @@ def simulate(stage: Stage, n_workers: int, *, bandwidth: float) -> Schedule:
 
 
 def _bottleneck(stage: Stage, n_workers: int, on_network: float, seconds: float) -> str:
-    """What is busy the longest; the last tasks, where workers outnumber them or nearly."""
+    """The bottleneck: what is busy the longest; the last tasks, where there are about as many workers as tasks."""
     rounds = max(1, -(-stage.n_tasks // n_workers))
     busy = {
         "workers": rounds * stage.task * (stage.n_tasks / (rounds * n_workers)),

@@ -24,7 +24,7 @@ __all__ = ["Case", "Contender", "Session", "Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user asked for; None where a benchmark's own default holds."""
+    """Settings that the user chose; None where a benchmark's own default holds."""
 
     quick: bool = False
     repeats: int | None = None

@@ -36,7 +36,7 @@ def ratio(theirs: float | None, ours: float | None) -> str:
 
 
 def faster(theirs: float | None, ours: float | None) -> str:
-    """How many times as long theirs takes."""
+    """Ratio of their time to ours, in words."""
     return f"{ratio(theirs, ours)} times faster"
 
 
