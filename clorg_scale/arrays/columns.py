@@ -78,7 +78,8 @@ def choose_columns(columns: Sequence[Column], *, name: str) -> list[int]:
     left_out = [column.name for position, column in enumerate(columns) if position not in taken_ones]
     if left_out:
         taken = _listed([columns[position].name for position in chosen[: _LISTED + 1]])
-        warnings.warn(f"Columns {taken} of the {name} are used; left out: {_listed(left_out)}.", stacklevel=2)
+        noun, verb = ("Column", "is") if len(chosen) == 1 else ("Columns", "are")
+        warnings.warn(f"{noun} {taken} of the {name} {verb} used; left out: {_listed(left_out)}.", stacklevel=2)
     return chosen
 
 

@@ -250,6 +250,6 @@ def test_communities_on_the_command_line(folder, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "c.npy"), expected.labels)
     assert found["modularity"] == pytest.approx(expected.modularity)
     assert found["class_modularity"] == pytest.approx(cs.modularity(graph, CLASSES))
-    assert_one_sentence(run("communities", folder, "--k", "5"), "--k decides how a graph is made")
+    assert_one_sentence(run("communities", folder, "--k", "5"), "--k decides how a graph is built")
     cut(folder / "indices.npy")
     assert_one_sentence(run("communities", folder), "indices.npy")

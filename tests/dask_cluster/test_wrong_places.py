@@ -127,7 +127,7 @@ def test_servers_of_other_kinds(behavior, sentence):
 
 
 def test_a_server_that_expects_tls(tmp_path):
-    with tls_server(tmp_path) as address, pytest.raises(InputError, match="expects TLS; write tls://"):
+    with tls_server(tmp_path) as address, pytest.raises(InputError, match="expects TLS; use tls://"):
         scheduler.check_scheduler(address)
 
 

@@ -145,7 +145,7 @@ def test_a_useless_partition_of_the_gpu_is_replaced(cupy, raft, monkeypatch, non
         __spec__=ModuleSpec("pylibcugraph", None),
     )
     monkeypatch.setitem(sys.modules, "pylibcugraph", library)
-    with pytest.warns(UserWarning, match="communities of 400 nodes, of modularity -.*igraph on the CPU"):
+    with pytest.warns(UserWarning, match="communities of 400 nodes, with modularity -.*igraph on the CPU"):
         assert communities(graph, device="cuda").details["library"].startswith("igraph")
     found = communities(graph, device="cuda")
     assert found.details["library"] == "pylibcugraph 0"

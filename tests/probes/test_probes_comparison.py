@@ -83,7 +83,7 @@ def test_bad_input(split):
         compare_probes(X, y, X_test, y_test, graph[:1200, :1200])
     with pytest.raises(InputError, match="features"):
         compare_probes(X, y, X_test[:, :5], y_test, graph)
-    with pytest.raises(InputError, match="name the classes in one way"):
+    with pytest.raises(InputError, match="use the same kind of names in both"):
         compare_probes(X, y, X_test, y_test.astype(str), graph)
 
 

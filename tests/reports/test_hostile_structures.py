@@ -142,7 +142,7 @@ def test_virtual_data_sets_made_of_each_other(tmp_path):
             layout = h5py.VirtualLayout(X.shape, "f4")
             layout[:] = h5py.VirtualSource(".", other, X.shape)
             file.create_virtual_dataset(name, layout)
-    assert_one_sentence(run("knn", tmp_path / "x.h5"), "made of itself")
+    assert_one_sentence(run("knn", tmp_path / "x.h5"), "refers to itself")
 
 
 def test_zarr_folders_in_cycles(tmp_path):

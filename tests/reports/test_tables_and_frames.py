@@ -91,7 +91,7 @@ def test_row_numbers_of_a_text_file_are_no_feature(tmp_path):
     pd.read_csv(tmp_path / "x.csv", dtype=dict.fromkeys(NAMES, np.float32)).to_parquet(path)
     left_out = {"Unnamed: 0": "a column without a name in the text file it comes from"}
     assert columns_of(path) == {"taken": NAMES, "left_out": left_out}
-    with pytest.warns(UserWarning, match="columns a, b, c, d are taken; left out: Unnamed: 0"):
+    with pytest.warns(UserWarning, match="Columns a, b, c, d of the embeddings are used; left out: Unnamed: 0"):
         np.testing.assert_array_equal(as_embeddings(pd.read_parquet(path)), X)
 
 
@@ -180,7 +180,7 @@ def test_polars():
         column = pl.Series("emb", X.tolist(), dtype=kind)
         for data in (column, column.to_frame(), column.to_frame().lazy()):
             np.testing.assert_array_equal(as_embeddings(data), X)
-        with pytest.warns(UserWarning, match="columns emb are taken; left out: id, name"):
+        with pytest.warns(UserWarning, match="Column emb of the embeddings is used; left out: id, name"):
             taken = as_embeddings(pl.DataFrame({"id": np.arange(N), "emb": column, "name": ["x"] * N}))
         np.testing.assert_array_equal(taken, X)
     missing = frame.with_columns(a=pl.when(pl.int_range(N) == 3).then(None).otherwise(pl.col("a")))
@@ -243,7 +243,7 @@ def test_a_frame_with_one_column_of_arrays(wrap):
     column = pd.Series(wrap(X))
     for data in (column, column.to_frame(), column.to_frame().to_numpy(), column.to_numpy()):
         np.testing.assert_array_equal(as_embeddings(data), X)
-    with pytest.warns(UserWarning, match="columns emb are taken; left out: id, label"):
+    with pytest.warns(UserWarning, match="Column emb of the embeddings is used; left out: id, label"):
         np.testing.assert_array_equal(as_embeddings(pd.DataFrame({"id": Y, "emb": column, "label": Y})), X)
     with pytest.raises(InputError, match="hold 1 missing values"):
         as_embeddings(pd.DataFrame({"emb": [None, *column]}))

@@ -295,7 +295,7 @@ def test_unknown_formats(tmp_path):
         InputError, match=r"unknown format for embeddings; known formats are .*\.npy, \.npz, \.safetensors"
     ):
         load_embeddings(tmp_path / "x.pkl")
-    with pytest.raises(InputError, match=r"unknown format for labels; known are .*\.txt, \.csv, \.tsv, \.json"):
+    with pytest.raises(InputError, match=r"unknown format for labels; known formats are .*\.txt, \.csv, \.tsv, \.json"):
         load_labels(tmp_path / "x.pkl")
     with pytest.raises(InputError, match="neither one that save_embeddings wrote nor a Zarr store"):
         load_embeddings(tmp_path)

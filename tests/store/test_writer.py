@@ -88,7 +88,7 @@ def test_writer_checks_its_batches(tmp_path):
         writer.append(X, Y)
         with pytest.raises(InputError, match="with every batch or with none"):
             writer.append(X)
-        with pytest.raises(InputError, match="came with the batches already"):
+        with pytest.raises(InputError, match="already came with the batches"):
             writer.finish(Y)
 
 
