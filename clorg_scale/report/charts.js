@@ -1,4 +1,4 @@
-// One function a chart.
+// One function per chart.
 
 function drawRld() {
   const series = analyses.map((a, i) => ({
@@ -52,7 +52,7 @@ function modelsShown(name, draw) {
     const controls = html("div", { class: "controls" });
     controls.append(box);
     parent.before(controls);
-    chosenModel[name] = pageData.steps ? analyses.length - 1 : 0;  // of a training, its end
+    chosenModel[name] = pageData.steps ? analyses.length - 1 : 0;  // the last checkpoint of a training
     box.value = chosenModel[name];
   }
   return [analyses[chosenModel[name]]];
@@ -127,7 +127,7 @@ function drawCommunities() {
     if (a.classes.length <= MOST_ROWS && a.communities.sizes.length <= MOST_COLUMNS) communityMatrix(parents[at], a); else communityTable(parents[at], a, analyses.indexOf(a));
   }
 }
-function communityMatrix(figure, a) {  // wider than its card where there are many communities: it scrolls in its frame
+function communityMatrix(figure, a) {  // wider than its card if there are many communities; it then scrolls in its frame
   const counts = a.communities.class_by_community, n = a.communities.sizes.length, totals = counts.map(row => row.reduce((x, y) => x + y, 0) || 1);
   const shares = counts.map((row, c) => row.map(count => count / totals[c]));
   const rows = a.classes.map((_, c) => c), home = c => shares[c].indexOf(Math.max(...shares[c]));
@@ -150,7 +150,7 @@ function communityMatrix(figure, a) {  // wider than its card where there are ma
   });
   root.style[W > fitting ? "width" : "maxWidth"] = `${W}px`;
 }
-function communityTable(figure, a, i) {  // of many classes: what each community is made of
+function communityTable(figure, a, i) {  // for many classes: the largest classes of each community
   const counts = a.communities.class_by_community, table = newTable(figure, ["community", "points", "classes", "largest class", "others"]);
   a.communities.sizes.forEach((size, m) => {
     const held = counts.map((row, c) => [row[m], c]).filter(p => p[0]).sort((p, q) => q[0] - p[0]), total = held.reduce((sum, p) => sum + p[0], 0) || 1;

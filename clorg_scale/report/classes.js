@@ -49,7 +49,7 @@ let highlightClass = () => {};
 
 function drawDensity() {
   const parent = chart("density"), first = analyses[0], W = widthOf(parent), narrow = W < NARROW, beside = document.querySelector("#probes svg"), ticks = narrow ? 4 : 5;
-  const H = narrow ? Math.min(300, W) : Math.min(600, Math.max(Math.min(340, W), beside && analyses.length > 3 ? beside.height.baseVal.value : 0));  // as high as the card beside it
+  const H = narrow ? Math.min(300, W) : Math.min(600, Math.max(Math.min(340, W), beside && analyses.length > 3 ? beside.height.baseVal.value : 0));  // as tall as the card beside it
   const points = analyses.flatMap((a, i) => a.classes.map((name, c) => ({ name, c, i, x: (a.rld.purity[globalAt(a)] || [])[c] ?? null, y: (a.rld.purity[localAt(a)] || [])[c] ?? null }))).filter(p => p.x !== null && p.y !== null);
   if (!points.length) return;
   const many = points.length > 200, nodes = new Map(), named = points.filter(p => p.i === 0), domain = key => {
@@ -76,8 +76,8 @@ function drawDensity() {
     for (const node of nodes.get(c) || []) { node.classList.add("current"); node.parentNode.append(node); }
   };
 }
-// Options of names beside marks that do not touch: those farthest from the middle first, to the right (side 1) where there is room,
-// else to the left (-1). `boxes` holds what was placed; no name is laid over one of the `marks`.
+// Options of names beside marks, placed without overlap: those farthest from the center first, to the right (side 1) where there is
+// room, else to the left (-1). `boxes` holds the names placed so far; no name covers one of the `marks`.
 function apart(named, boxes, side, marks, options) {
   const MOST = 14, LETTER = 7, REACH = 5;
   return {
@@ -103,7 +103,7 @@ function drawPairs() {
   const shown = new Set(modelsShown("pairs", drawPairs)), tell = several && shown.size > 1;
   const rows = pageData.mixing.flatMap((m, i) => shown.has(analyses[i]) ? m.pairs.map(pair => ({ i, pair })) : []);
   if (!rows.length) { html("p", { class: "note" }, "No two classes mix.", parent); return; }
-  const one = several && !tell ? [...shown][0].name : "";  // said on paper and in pictures, too
+  const one = several && !tell ? [...shown][0].name : "";  // also shown in print and in downloaded pictures
   if (one) html("h3", {}, one, parent);
   const table = newTable(parent, [...(tell ? ["model"] : []), "class", "other class", "share of the class in the other", "share of the other in the class"]);
   rows.sort((p, q) => q.pair[2] + q.pair[3] - p.pair[2] - p.pair[3]);
