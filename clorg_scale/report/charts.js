@@ -68,7 +68,7 @@ function drawProbes() {
   const least = 20 + 17 * analyses.length, step = Math.max(least, Math.min(270 / names.length, 2.2 * least));
   const low = Math.min(...found.map(p => p.low)), high = Math.max(...found.map(p => p.high), low + 0.01);
   const row = { fy: "title", y: "i" }, place = { ...row, x: "accuracy" };
-  const tell = p => `${p.title}${several ? ", " + analyses[p.i].name : ""}\naccuracy ${p.accuracy.toFixed(4)} [${p.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]\n${p.n_parameters.toLocaleString("en")} parameters, ${p.seconds.toFixed(1)} s`;
+  const describe = p => `${p.title}${several ? ", " + analyses[p.i].name : ""}\naccuracy ${p.accuracy.toFixed(4)} [${p.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]\n${p.n_parameters.toLocaleString("en")} parameters, ${p.seconds.toFixed(1)} s`;
   drawing(parent, "Accuracy of each probe", {
     width: W, height: 20 + names.length * step + 44, marginLeft: narrow ? 126 : 132, marginRight: narrow ? 66 : 110, marginTop: 20, marginBottom: 44,
     x: { domain: [low, high], nice: ticks }, y: { type: "point", domain: analyses.map((_, i) => i), axis: null, padding: (step / 17 - analyses.length + 1) / 2 }, fy: { domain: names, axis: null, padding: 0 },
@@ -79,7 +79,7 @@ function drawProbes() {
       Plot.ruleY(found, { ...row, x1: "low", x2: "high", stroke: p => modelColor(p.i), strokeWidth: 3, strokeLinecap: "round", strokeOpacity: 0.45 }),
       Plot.dot(found, { ...place, r: 5, fill: p => modelColor(p.i), symbol: p => modelShape(p.i), stroke: "var(--card)", strokeWidth: 1.2, className: "marks" }),
       Plot.text(found, { ...row, frameAnchor: "right", dx: 8, textAnchor: "start", text: p => p.n_parameters.toLocaleString("en") }),
-      Plot.ruleY(found, telling(found, tell, { ...row, stroke: "transparent", strokeWidth: 17, className: "reach" })),
+      Plot.ruleY(found, withTooltips(found, describe, { ...row, stroke: "transparent", strokeWidth: 17, className: "reach" })),
     ],
   });
 }
@@ -136,14 +136,14 @@ function communityMatrix(figure, a) {  // wider than its card if there are many 
   const W = Math.max(fitting, Math.ceil(left + 2 + LEAST_CELL * n)), size = (W - left - 2) / n;
   const cells = rows.flatMap(c => shares[c].map((share, m) => ({ c, m, share })));
   const every = Math.max(1, Math.ceil(20 / size)), ticks = [...Array(n).keys()].filter(m => m % every === 0);
-  const tell = ({ c, m, share }) => `${a.classes[c]}\n${(share * 100).toFixed(1)} % in community ${m} (${a.communities.sizes[m].toLocaleString("en")} points)`;
+  const describe = ({ c, m, share }) => `${a.classes[c]}\n${(share * 100).toFixed(1)} % in community ${m} (${a.communities.sizes[m].toLocaleString("en")} points)`;
   const title = `Share of each class in each community${several ? `, ${a.name}` : ""}`;
   const frame = W > fitting ? html("div", { class: "wide-frame", tabindex: "0", role: "group", "aria-label": `${title}: scrolls sideways` }, null, figure) : figure;
   const root = drawing(frame, title, {
     width: W, height: 6 + rows.length * (rows.length > 20 ? 16 : 24) + 44, marginLeft: left, marginRight: 2, marginTop: 6, marginBottom: 44,
     x: { type: "band", domain: [...Array(n).keys()], padding: 0 }, y: { type: "band", domain: rows, padding: 0 }, opacity: { domain: [0, 1], range: [0.05, 1] },
     marks: [
-      Plot.cell(cells, telling(cells, tell, { x: "m", y: "c", fill: "rgb(var(--heat))", fillOpacity: { value: "share", scale: true }, insetRight: 1.5, insetBottom: 1.5, rx: 2, className: "cells" })),
+      Plot.cell(cells, withTooltips(cells, describe, { x: "m", y: "c", fill: "rgb(var(--heat))", fillOpacity: { value: "share", scale: true }, insetRight: 1.5, insetBottom: 1.5, rx: 2, className: "cells" })),
       Plot.axisY({ tickSize: 0, tickPadding: 8, label: null, tickFormat: c => clip(a.classes[c], letters) }),
       below(ticks, "community, numbered by size", { tickFormat: String }),
     ],

@@ -56,7 +56,7 @@ function drawDensity() {
     const [low, high] = points.reduce(([least, most], p) => [Math.min(least, p[key]), Math.max(most, p[key])], [Infinity, -Infinity]);
     return [low, Math.max(high, low + 0.01)];
   };
-  const tell = p => `${p.name}${several ? "\n" + analyses[p.i].name : ""}\nlocally ${p.y.toFixed(3)}, globally ${p.x.toFixed(3)}`;
+  const describe = p => `${p.name}${several ? "\n" + analyses[p.i].name : ""}\nlocally ${p.y.toFixed(3)}, globally ${p.x.toFixed(3)}`;
   const link = (node, p) => {
     node.addEventListener("click", () => chooseClass(p.c));
     nodes.set(p.c, [...(nodes.get(p.c) || []), node]);
@@ -67,7 +67,7 @@ function drawDensity() {
     marks: [
       ...horizontal(ticks, `purity at T = ${first.rld.temperatures[localAt(first)]}: among near neighbors`),
       below(ticks, `purity at T = ${first.rld.temperatures[globalAt(first)]}: across the whole set`),
-      Plot.dot(points, telling(points, tell, { x: "x", y: "y", r: many ? 3 : 5, fill: p => modelColor(p.i), symbol: p => modelShape(p.i), fillOpacity: many ? 0.6 : 0.9, stroke: "var(--card)", strokeWidth: 1.2, className: "marks" }, link)),
+      Plot.dot(points, withTooltips(points, describe, { x: "x", y: "y", r: many ? 3 : 5, fill: p => modelColor(p.i), symbol: p => modelShape(p.i), fillOpacity: many ? 0.6 : 0.9, stroke: "var(--card)", strokeWidth: 1.2, className: "marks" }, link)),
       names(1), names(-1),
     ],
   });
@@ -100,16 +100,16 @@ function apart(named, boxes, side, marks, options) {
 function drawPairs() {
   const parent = chart("pairs"), names = analyses[0].classes;
   if (!parent) return;
-  const shown = new Set(modelsShown("pairs", drawPairs)), tell = several && shown.size > 1;
+  const shown = new Set(modelsShown("pairs", drawPairs)), named = several && shown.size > 1;
   const rows = pageData.mixing.flatMap((m, i) => shown.has(analyses[i]) ? m.pairs.map(pair => ({ i, pair })) : []);
   if (!rows.length) { html("p", { class: "note" }, "No two classes mix.", parent); return; }
-  const one = several && !tell ? [...shown][0].name : "";  // also shown in print and in downloaded pictures
+  const one = several && !named ? [...shown][0].name : "";  // also shown in print and in downloaded pictures
   if (one) html("h3", {}, one, parent);
-  const table = newTable(parent, [...(tell ? ["model"] : []), "class", "other class", "share of the class in the other", "share of the other in the class"]);
+  const table = newTable(parent, [...(named ? ["model"] : []), "class", "other class", "share of the class in the other", "share of the other in the class"]);
   rows.sort((p, q) => q.pair[2] + q.pair[3] - p.pair[2] - p.pair[3]);
   for (const { i, pair: [a, b, ab, ba] } of rows) {
     const row = html("tr", { "data-class": a }, null, table.tBodies[0]);
-    if (tell) html("td", {}, analyses[i].name, row);
+    if (named) html("td", {}, analyses[i].name, row);
     for (const c of [a, b]) html("button", { type: "button", class: "plain", title: `${names[c]}: show on the map` }, clip(names[c], 40), html("td", {}, null, row)).addEventListener("click", () => chooseClass(c));
     for (const v of [ab, ba]) {
       const cell = html("td", { class: "bar", "data-value": v }, null, row);

@@ -12,13 +12,13 @@ function drawing(parent, title, options) {  // a drawing at its true size, whose
   return root;
 }
 // Options of a mark whose elements each show a tooltip on their entry in `data`; `each(node, entry)` may change them further.
-function telling(data, tell, options, each = null) {
+function withTooltips(data, describe, options, each = null) {
   return {
     ...options,
     render(index, scales, values, dimensions, context, next) {
       const group = next(index, scales, values, dimensions, context);
       index.forEach((i, at) => {
-        explain(group.children[at], tell(data[i]));
+        explain(group.children[at], describe(data[i]));
         if (each) each(group.children[at], data[i]);
       });
       return group;
@@ -79,7 +79,7 @@ function curves(parent, series, { xLabel, yLabel, title, named, fromZero = true,
       Plot.dot(solid, { x: "x", y: "y", fill: p => p.s.color, symbol: p => modelShape(p.i), stroke: "var(--card)", strokeWidth: 1.2, r: xs.length > 30 ? 3 : 4.5, className: "marks" }),
       Plot.dot(ends, spread(gap, { frameAnchor: "right", y: "y", dx: 13, fill: "color", symbol: s => modelShape(s.i), r: 4.5, stroke: "none" })),
       Plot.text(ends, spread(gap, { frameAnchor: "right", y: "y", dx: 23, textAnchor: "start", text: s => clip(s.name, letters), className: "strong" })),
-      Plot.dot(solid, telling(solid, p => `${named ? p.s.name + "\n" : ""}${p.label}`, { x: "x", y: "y", r: 12, fill: "transparent", stroke: "none", className: "reach" })),
+      Plot.dot(solid, withTooltips(solid, p => `${named ? p.s.name + "\n" : ""}${p.label}`, { x: "x", y: "y", r: 12, fill: "transparent", stroke: "none", className: "reach" })),
     ],
   });
 }

@@ -176,11 +176,11 @@ async function drawMaps() {
     const x = m.view.x + (clientX - box.left - width / 2) / scale, y = m.view.y - (clientY - box.top - height / 2) / scale, step = STEPS / m.p.size;
     return nearestPoint(m.p, Math.round((x - m.p.left) * step), Math.round((y - m.p.bottom) * step), Math.max(1, Math.round(12 / scale * step)), i => !chosen.size || chosen.has(codes[i]));
   };
-  const tell = (m, i) => {
+  const describe = (m, i) => {
     const code = m.p.class_code[i], density = densityOf(m.p, i);
     return `${code === UNLABELLED ? "unlabelled" : m.a.classes[code]}\nrow ${rowOf(m.p, i).toLocaleString("en")} · community ${m.p.community[i]}\nlocal density ${density === null ? "–" : density.toFixed(3)}`;
   };
-  const tools = { maps, state, project, redraw, drag, redrawAll, drawNames, drawOverlay, near, tell, codesOf, nGroups, mostGroups, shown, colorOfGroup };
+  const tools = { maps, state, project, redraw, drag, redrawAll, drawNames, drawOverlay, near, describe, codesOf, nGroups, mostGroups, shown, colorOfGroup };
   for (const m of maps) interact(m, tools);
   mapControls(tools);
   PICTURES.map = () => maps.map(m => ({ node: mapPicture(m, tools, namesOf), caption: several ? m.a.name : "", styled: true }));

@@ -3,7 +3,7 @@
 const LEAST_VIEW = 1 / 100;  // of the whole map
 
 function interact(m, tools) {
-  const { state, project, redraw, drag, drawOverlay, near, tell } = tools;
+  const { state, project, redraw, drag, drawOverlay, near, describe } = tools;
   const rect = () => m.frame.getBoundingClientRect();
   const place = (clientX, clientY) => {
     const box = rect(), { scale, width, height } = project(m);
@@ -21,7 +21,7 @@ function interact(m, tools) {
   }
   function point(i, event) {
     if (i < 0) { hideTip(); pointAtRow(-1); return; }
-    showTip(event, tell(m, i));
+    showTip(event, describe(m, i));
     pointAtRow(rowOf(m.p, i));
   }
   let last = null;
@@ -138,7 +138,7 @@ function mapControls(tools) {
       if (!having.length) { answer.textContent = `Row ${row} is not on the map.`; return; }
       pointAtRow(row);
       for (const m of having) m.center(positionsByRow(m.p)[row]);
-      answer.textContent = tools.tell(having[0], positionsByRow(having[0].p)[row]).replaceAll("\n", " · ");
+      answer.textContent = tools.describe(having[0], positionsByRow(having[0].p)[row]).replaceAll("\n", " · ");
     } else if (found >= 0) { chooseClass(found); search.value = ""; } else answer.textContent = `No class is called ${clip(wanted, 30)}.`;
   });
   chooseClass = c => {

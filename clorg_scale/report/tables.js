@@ -79,13 +79,13 @@ function newTable(parent, names) {  // names of the columns; returns the table
   for (const name of names) html("th", {}, name, head);
   return table;
 }
-function tellRow(row) {  // marks the point of a table's row on the maps
+function markRow(row) {  // marks the point of a table's row on the maps
   pointAtRow(row && row.dataset.row !== undefined ? Number(row.dataset.row) : -1);
 }
 function makeStaticTables() {
   for (const table of document.querySelectorAll("table.sortable")) {
     const title = table.closest("section").querySelector("h2").textContent.trim();
-    makeTable(table, { caption: table.dataset.caption || title, first: Number(table.dataset.first || SHOWN), onRow: table.querySelector("[data-row]") ? tellRow : null });
+    makeTable(table, { caption: table.dataset.caption || title, first: Number(table.dataset.first || SHOWN), onRow: table.querySelector("[data-row]") ? markRow : null });
   }
 }
 
