@@ -70,8 +70,8 @@ def findings(analysis: AnalysisRecord) -> list[str]:
     found = analysis.communities
     sentences.append(
         f"{found.method.capitalize()} finds {counted(found.n_communities, 'community', plural='communities')} with "
-        f"modularity {found.modularity:.2f}; "
-        f"the class labels reach {found.class_modularity:.2f} on the same graph (agreement NMI {found.nmi:.2f})."
+        f"modularity {found.modularity:.2f}; the class labels reach {found.class_modularity:.2f} on the same graph "
+        f"(agreement of both: NMI {found.nmi:.2f})."
     )
     if analysis.probes:
         sentences.append(_probe_sentence(analysis.probes))
@@ -195,10 +195,10 @@ def _homogeneity_sentence(chi: Mapping[int, float]) -> str:
     """State class homogeneity among the fewest and among the most neighbors."""
     few, many = min(chi), max(chi)
     if few == 1:
-        start = f"The nearest neighbor of a point has its class in {chi[few]:.0%} of cases"
+        start = f"The nearest neighbor of a point has its class in {100 * chi[few]:.0f} % of cases"
     else:
-        start = f"Of the {few:,} nearest neighbors of a point, {chi[few]:.0%} have its class"
-    return f"{start}; of its {many:,} nearest neighbors, {chi[many]:.0%} do."
+        start = f"Of the {few:,} nearest neighbors of a point, {100 * chi[few]:.0f} % have its class"
+    return f"{start}; of its {many:,} nearest neighbors, {100 * chi[many]:.0f} % do."
 
 
 def _ends(analysis: AnalysisRecord) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -232,10 +232,12 @@ def _probe_sentence(probes: list[ProbeResult]) -> str:
     if linear is None or not on_graph:
         return sentence + "."
     graph = max(on_graph, key=lambda probe: probe.accuracy)
-    low, high = max(graph, linear, key=lambda p: p.accuracy), min(graph, linear, key=lambda p: p.accuracy)
-    apart = low.accuracy_interval[0] > high.accuracy_interval[1]
-    relation = "a difference beyond chance" if apart else "within each other's 95 % intervals"
-    return (
-        f"{sentence}; on the graph, {_in_sentence(graph.name)} scores {graph.accuracy:.3f} with {graph.n_parameters:,} "
-        f"parameters, and the linear probe {linear.accuracy:.3f} with {linear.n_parameters:,}: {relation}."
-    )
+    better, worse = sorted((linear, graph), key=lambda probe: probe.accuracy, reverse=True)
+    apart = better.accuracy_interval[0] > worse.accuracy_interval[1]
+    overlap = f"their 95 % intervals {'do not overlap' if apart else 'overlap'}"
+    of_graph = f"on the graph, {_in_sentence(graph.name)} scores {graph.accuracy:.3f} with {graph.n_parameters:,}"
+    of_linear = f"the linear probe scores {linear.accuracy:.3f} with {linear.n_parameters:,}"
+    if best in (linear, graph):
+        other = of_graph if best is linear else of_linear
+        return f"{sentence} with {best.n_parameters:,} parameters; {other}, and {overlap}."
+    return f"{sentence}; {of_graph} parameters, {of_linear}, and {overlap}."
