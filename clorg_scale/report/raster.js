@@ -1,4 +1,4 @@
-// Points as pixels where a browser offers no WebGL or a slow one (else webgl.js). Each point adds its color, weighted by the share of the pixel it
+// Points as pixels where a browser offers no WebGL, or one too slow for them (else webgl.js). Each point adds its color, weighted by the share of the pixel it
 // covers, and a pixel shows the mean: what is dense looks dense, and nothing depends on the order in which points are drawn.
 
 function stamp(radius, width) {  // pixels of a disc: their places from its middle, and the share of each that is covered

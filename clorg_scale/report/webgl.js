@@ -5,9 +5,7 @@ const THIN = 0.12, FULL = 0.85;  // opacity of a point among very many, and of o
 const IN_TIME = 8, TOO_SLOW = 1500;  // milliseconds: of a frame while the map moves, and of all points where the raster is better
 const BEHIND = 0.3;  // of that, for a point that was not chosen
 
-const EMULATED = /swiftshader|llvmpipe|softpipe|software|basic render/i;  // on the processor, slower there than the raster
-
-async function openWebgl() {  // null where the browser offers none, or only emulates it and the address does not end in #webgl
+async function openWebgl() {  // null where the browser offers none
   try {
     const canvas = document.createElement("canvas");
     DeckGl.lumaLog.level = -1;  // faults of drivers are no reader's matter
@@ -15,10 +13,6 @@ async function openWebgl() {  // null where the browser offers none, or only emu
       type: "webgl", adapters: [DeckGl.webgl2Adapter], createCanvasContext: { canvas, autoResize: false, useDevicePixels: false },
       webgl: { preserveDrawingBuffer: true, antialias: false, depth: false, stencil: false },
     });
-    if (EMULATED.test(device.info.renderer) && location.hash !== "#webgl") {
-      device.destroy();
-      return null;
-    }
     const webgl = new Webgl(canvas, device);
     await webgl.start();
     return webgl;
@@ -104,7 +98,7 @@ class WebglPoints {  // of one map; as a Raster
     [this.canvas, this.context, this.webgl, this.id, this.order] = [canvas, context, webgl, id, shuffled(p.n)];
     [this.crowd, this.pace] = [crowdOf(p), 0];  // pace: milliseconds that all points take
   }
-  every(most) {  // each so manieth point is drawn while the map moves
+  every(most) {  // 1 in how many points is drawn while the map moves
     return Math.max(Math.ceil(this.order.length / most), Math.ceil(this.pace / IN_TIME));
   }
   tooSlow(options) {  // as a sample tells: software GL
