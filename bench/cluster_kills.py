@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.datasets import locally_dense_mixture
+from clorg_scale.distributed import PATIENT_RESTARTS
 from clorg_scale.errors import InputError
 
 from .harness.peers import import_peer
@@ -164,10 +165,12 @@ class Killing:
 @contextmanager
 def _cluster() -> Iterator[Any]:
     """Client of workers whose nannies start them again."""
+    import dask
     import distributed
 
     options: dict[str, Any] = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with (
+        dask.config.set(PATIENT_RESTARTS),
         distributed.LocalCluster(WORKERS, silence_logs="CRITICAL", **options) as cluster,
         distributed.Client(cluster) as client,
     ):

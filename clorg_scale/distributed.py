@@ -63,6 +63,10 @@ _NOBODY = f"All workers of the Dask cluster have been gone for {PATIENCE:.0f} s;
 LARGEST_SHARE = 0.5
 """Largest share of a worker's memory that embeddings sent to it, or the work on a chunk, may take."""
 
+PATIENT_RESTARTS = {"distributed.deploy.lost-worker-timeout": "300s"}
+"""Setting of Dask: a lost worker has that long to start again on this machine. Dask's own 15 s, after which it closes
+the worker's nanny for good, do not suffice where the machine is busy."""
+
 _ONE_AT_A_TIME = threading.Lock()
 """Compiled loops use all threads of a worker, so several at once would oversubscribe it."""
 
@@ -88,10 +92,16 @@ def connect(address: str | None) -> Iterator[Any]:
         yield None
         return
     distributed = require("distributed", extra="dask", purpose="Work on a Dask cluster")
+    import dask
+
     if address not in ("local", "cuda"):
         _check_address(address)
         check_scheduler(address)
-    with _cluster(distributed, address) as cluster, _client(distributed, address, cluster) as client:
+    with (
+        dask.config.set(PATIENT_RESTARTS),
+        _cluster(distributed, address) as cluster,
+        _client(distributed, address, cluster) as client,
+    ):
         _wait_for_workers(client, address)
         check_workers(client)
         yield client

@@ -68,7 +68,7 @@ async function drawMaps() {
     for (const m of maps) m.table = tableOf(m);
   };
 
-  const plain = html("p", { class: "note", hidden: "" }, "Drawn without WebGL, which this browser lacks or only emulates.", section);
+  const plain = html("p", { class: "note", hidden: "" }, "Drawn without WebGL, which this browser lacks or runs too slowly.", section);
   const sayPlain = () => { plain.hidden = false; };
   if (!webgl) sayPlain();
 

@@ -5,9 +5,7 @@ const THIN = 0.12, FULL = 0.85;  // opacity of a point among very many, and of o
 const IN_TIME = 8, TOO_SLOW = 1500;  // milliseconds: for a frame while the map moves; for all points, beyond which the raster is better
 const BEHIND = 0.3;  // factor of the opacity of a point that was not chosen
 
-const EMULATED = /swiftshader|llvmpipe|softpipe|software|basic render/i;  // emulated on the CPU, where it is slower than the raster
-
-async function openWebgl() {  // null where the browser offers none, or only emulates it and the address does not end in #webgl
+async function openWebgl() {  // null where the browser offers none
   try {
     const canvas = document.createElement("canvas");
     DeckGl.lumaLog.level = -1;  // readers need no messages about drivers
@@ -15,10 +13,6 @@ async function openWebgl() {  // null where the browser offers none, or only emu
       type: "webgl", adapters: [DeckGl.webgl2Adapter], createCanvasContext: { canvas, autoResize: false, useDevicePixels: false },
       webgl: { preserveDrawingBuffer: true, antialias: false, depth: false, stencil: false },
     });
-    if (EMULATED.test(device.info.renderer) && location.hash !== "#webgl") {
-      device.destroy();
-      return null;
-    }
     const webgl = new Webgl(canvas, device);
     await webgl.start();
     return webgl;

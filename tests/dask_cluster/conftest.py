@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from clorg_scale.distributed import PATIENT_RESTARTS
+
 HERE = Path(__file__).parent
 
 
@@ -25,13 +27,15 @@ ROOM = Room()
 def client():
     """Client of the cluster, which the first test that asks for it starts."""
     distributed = pytest.importorskip("distributed")
+    dask = pytest.importorskip("dask")
     if ROOM.client is None:
+        ROOM.enter_context(dask.config.set(PATIENT_RESTARTS))
         cluster = distributed.LocalCluster(
             2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs="CRITICAL"
         )
         ROOM.enter_context(cluster)
         ROOM.client = ROOM.enter_context(distributed.Client(cluster))
-    ROOM.client.wait_for_workers(2, timeout=120)
+    ROOM.client.wait_for_workers(2, timeout=300)
     return ROOM.client
 
 

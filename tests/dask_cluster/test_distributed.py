@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 from command_line import assert_one_sentence, run, run_process
@@ -18,7 +19,7 @@ from command_line import assert_one_sentence, run, run_process
 import clorg_scale as cs
 from clorg_scale.arrays.mapped import location_or_array, mapped_array
 from clorg_scale.communities.leiden_cugraph_dask import edge_blocks
-from clorg_scale.distributed import ordered_map, share_with_workers
+from clorg_scale.distributed import PATIENT_RESTARTS, connect, ordered_map, share_with_workers
 from clorg_scale.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,7 @@ def local_cluster(n_workers, **options):
     """Client of a cluster of processes with one thread each."""
     options = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"} | options
     with (
+        dask.config.set(PATIENT_RESTARTS),
         distributed.LocalCluster(n_workers, silence_logs="CRITICAL", **options) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -210,6 +212,16 @@ def test_a_worker_that_dies_at_any_moment_costs_no_result(tmp_path, alone, secon
         together = cs.knn(np.load(tmp_path / "X.npy", mmap_mode="r"), 10, index="flat", client=client)
         killer.join()
     np.testing.assert_array_equal(together.indices, table.indices)
+
+
+def test_a_worker_that_starts_again_slowly_is_not_given_up():
+    """Dask closes a nanny whose worker is not back in time; on a busy machine a worker never came back."""
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "100ms"}), connect("local") as client:
+        workers = client.run(os.getpid)
+        os.kill(min(workers.values()), signal.SIGKILL)
+        time.sleep(1)  # longer than that limit, shorter than the start of a worker
+        client.wait_for_workers(len(workers), timeout=60)
+        assert min(workers.values()) not in client.run(os.getpid).values()
 
 
 def test_workers_that_all_die_are_replaced_by_others(tmp_path):
