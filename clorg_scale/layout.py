@@ -16,7 +16,15 @@ from clorg_scale.neighbors import knn
 from clorg_scale.progress import progress_bar
 from clorg_scale.whole import MOST_SEED, whole_number
 
-__all__ = ["PERPLEXITY", "PointLayout", "all_equal", "lay_out", "memory_needed", "one_position"]
+__all__ = [
+    "PERPLEXITY",
+    "PointLayout",
+    "all_equal",
+    "lay_out",
+    "memory_needed",
+    "neighbor_affinities",
+    "one_position",
+]
 
 PCA_FEATURES = 50
 """Principal components that t-SNE starts from, as in the reference implementations."""
@@ -230,21 +238,28 @@ def _placed(
     return placed
 
 
-def _tsne(components: npt.NDArray[np.float64], perplexity: float, seed: int, *, progress: bool) -> Any:
-    """`openTSNE.TSNEEmbedding` (m, 2): started from principal components, it keeps some of the global arrangement.
+def neighbor_affinities(components: npt.NDArray[np.float64], perplexity: float) -> tuple[Any, int]:
+    """`openTSNE.affinity.Affinities` of points, and the threads that t-SNE of these works with best.
 
     Of our own exact neighbors: openTSNE's search is approximate from 1,000 points on, and imports PyNNDescent wherever
-    that is installed, used or not, which takes each process seconds.
+    that is installed, used or not, which takes each process seconds, and half a minute where its code is not yet
+    compiled.
     """
-    from openTSNE import TSNE
     from openTSNE.affinity import PerplexityBasedNN
-    from openTSNE.initialization import rescale
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
     n_jobs = 1 if len(components) < FEWEST_FOR_THREADS else os.cpu_count() or 1
     table = knn(components, min(len(components) - 1, int(3 * perplexity)), index="flat", device="cpu")
     neighbors = PrecomputedNeighbors(table.indices.astype(np.int64), table.distances.astype(np.float64))
-    affinities = PerplexityBasedNN(perplexity=perplexity, knn_index=neighbors, n_jobs=n_jobs)
+    return PerplexityBasedNN(perplexity=perplexity, knn_index=neighbors, n_jobs=n_jobs), n_jobs
+
+
+def _tsne(components: npt.NDArray[np.float64], perplexity: float, seed: int, *, progress: bool) -> Any:
+    """`openTSNE.TSNEEmbedding` (m, 2): started from principal components, it keeps some of the global arrangement."""
+    from openTSNE import TSNE
+    from openTSNE.initialization import rescale
+
+    affinities, n_jobs = neighbor_affinities(components, perplexity)
     with progress_bar("map", EXAGGERATION_STEPS + STEPS, unit="steps", enabled=progress) as advance:
 
         def step(iteration: int, error: float, embedding: Any) -> None:

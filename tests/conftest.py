@@ -1,9 +1,16 @@
 """What all tests share: one thread of torch where that is faster, short trainings, a list of tests that did not run."""
 
+import os
+import sys
 from collections import defaultdict
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Tests start some sixty processes. Without bytecode on disk each compiles the modules that it imports: seconds of torch
+# and scikit-learn, every time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # No test fails because the machine is busy.
 settings.register_profile("no limits of time", deadline=None, suppress_health_check=[HealthCheck.too_slow])

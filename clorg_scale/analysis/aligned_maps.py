@@ -13,7 +13,7 @@ from clorg_scale.analysis.result import Analysis
 from clorg_scale.analysis.stages import stage
 from clorg_scale.analysis.summaries import PointMap
 from clorg_scale.arrays import Array, on_host, row_block
-from clorg_scale.layout import PERPLEXITY, all_equal, one_position
+from clorg_scale.layout import PERPLEXITY, all_equal, neighbor_affinities, one_position
 
 __all__ = ["AlignedMap", "align", "aligned_map", "turned", "with_map"]
 
@@ -22,9 +22,6 @@ FEATURES = 50
 
 SINGLE_POSITION = 1e-9
 """Deviation, in units of the largest coordinate, that rounding leaves on a map with a single position."""
-
-FEWEST_FOR_THREADS = 2_000
-"""Fewer points take longer on several threads than on one."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +66,14 @@ def aligned_map(
     # openTSNE divides by the deviation of the first column, which is zero on a map with a single position.
     spread = np.std(start[:, 0]) > SINGLE_POSITION * np.abs(start).max()
     begin = start if spread else np.pad(components, ((0, 0), (0, 1)))[:, :2]
+    affinities, n_jobs = neighbor_affinities(components, perplexity)
     model = TSNE(
-        perplexity=perplexity,
         initialization=rescale(begin),
         negative_gradient_method="fft" if len(rows) > 5_000 else "bh",
-        n_jobs=1 if len(rows) < FEWEST_FOR_THREADS else -1,
+        n_jobs=n_jobs,
         random_state=seed,
     )
-    xy = turned(np.asarray(model.fit(components), np.float64), start)
+    xy = turned(np.asarray(model.fit(affinities=affinities), np.float64), start)
     how = (
         f"t-SNE of {len(rows):,} points, started from the previous checkpoint's map, rotated and reflected to match it."
     )

@@ -71,6 +71,13 @@ def test_maps_of_a_training_that_collapsed(normalize):
     assert np.ptp(after.xy, axis=0).min() > 1
 
 
+def test_no_package_is_imported_that_the_map_does_not_use(monkeypatch):
+    """openTSNE's own search imports PyNNDescent, whose code takes half a minute to compile, and may not use it."""
+    monkeypatch.setattr("openTSNE.affinity.get_knn_index", pytest.fail)
+    start = rng.normal(size=(N, 2))
+    assert aligned_map.function(at(1.0), np.arange(N), start, seed=0, normalize=False).xy.shape == (N, 2)
+
+
 def test_turned_maps_are_as_near_as_they_can_be():
     """Against SciPy, which also scales."""
     from scipy.linalg import orthogonal_procrustes

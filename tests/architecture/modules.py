@@ -36,8 +36,8 @@ def imported_names(source: str, module: str, *, is_package: bool = False, annota
             above = module.split(".")[: -node.level + is_package or None] if node.level else []
             start = ".".join([*above, *filter(None, [node.module])])
             yield from (f"{start}.{alias.name}" for alias in node.names)
-        else:
-            waiting += ast.iter_child_nodes(node)
+        else:  # no expression holds an import
+            waiting += (child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr))
 
 
 def imported_modules(name: str, files: dict[str, Path], *, annotations: bool = False) -> set[str]:

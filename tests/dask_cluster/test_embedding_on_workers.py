@@ -16,7 +16,7 @@ pytest.importorskip("distributed")
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
-from command_line import assert_one_sentence, run, run_process
+from command_line import assert_one_sentence, run
 from small_backbones import save_images, shapes, small
 
 from clorg_scale import backbones
@@ -146,7 +146,7 @@ def test_the_command_on_workers_of_this_machine(tmp_path):
         images, network, method="supervised", epochs=1, batch_size=4, out=tmp_path / "t", device="cpu", strength=0.0
     )
     given = ["embed", "--checkpoint", tmp_path / "t", "--data", tmp_path / "images", "--device", "cpu"]
-    result = run_process(*given, "--out", tmp_path / "many", "--dask", "local", timeout=300)
+    result = run(*given, "--out", tmp_path / "many", "--dask", "local")
     assert result.code == 0, result.err
     assert "10 embeddings of" in result.out
     refused = run(*given, "--out", tmp_path / "e", "--dask", "nowhere")
