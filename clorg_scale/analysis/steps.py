@@ -128,9 +128,13 @@ def _describe_density(found: RLDResult) -> str:
         "graph": "Modularity of the labels on the sparse k-NN graph, not RLD itself",
     }
     details = ", ".join(
-        f"{name} {value}" for name, value in found.details.items() if isinstance(value, (str, int, float))
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in found.details.items()
+        if name != "why" and isinstance(value, (str, int, float))
     )
     described = f"{methods[found.method]} ({details})."
+    if reason := found.details.get("why"):
+        described += f" {reason[0].upper()}{reason[1:]}."
     if not found.n_unlabelled:
         return described
     return f"{described} {found.n_unlabelled:,} unlabelled points count in the graph but are in no class."

@@ -113,6 +113,11 @@ def _checkpoints(given: list[Path]) -> dict[str, Path]:
             raise InputError(
                 f"{folder} is not a folder; give that of a training, or the embeddings of each checkpoint."
             )
+        if (folder / "analysis.json").is_file():
+            raise InputError(
+                f"{folder} is an analysis of one model; give the folder of a training, or the embeddings of each "
+                "checkpoint ('clorg-scale compare' takes analyses)."
+            )
         inner = folder / EMBEDDINGS if (folder / EMBEDDINGS).is_dir() else folder
         paths = [path for path in inner.iterdir() if is_embeddings(path) and not path.name.startswith(".")]
         if inner == folder:

@@ -272,9 +272,11 @@ def _is_column(member: Member) -> bool:
 
 
 def _described(contents: Contents) -> str:
-    """Names for a sentence, those of a table with what they hold."""
+    """Names for a sentence, those of a table with what they hold, those of arrays with their shapes."""
     if contents.table is None:
-        return _listed(contents.members)
+        some = list(contents.members.items())[:12]
+        shown = [f"{name!r} of shape {member.shape}" if member.shape else repr(name) for name, member in some]
+        return (", ".join(shown) + (", ..." if len(contents.members) > 12 else "")) or "no arrays"
     some = list(contents.table.columns.items())
     parts = [f"{name!r} ({why})" if why else repr(name) for name, why in some[:12]]
     return (", ".join(parts) + (", ..." if len(some) > 12 else "")) or "no columns"

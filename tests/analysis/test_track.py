@@ -239,8 +239,11 @@ def test_files_in_any_order(here):
 def test_mistakes(here):
     Path("run").mkdir()
     Path("run/checkpoint.pt").write_bytes(b"")
+    Path("analyzed").mkdir()
+    Path("analyzed/analysis.json").touch()
     before = tree(here)
     assert_one_sentence(run("track", "run"), "embeddings of 0 checkpoints", "--keep-embeddings")
     assert_one_sentence(run("track", "nowhere"), "nowhere is not a folder")
+    assert_one_sentence(run("track", "analyzed"), "analyzed is an analysis of one model")
     assert_one_sentence(run("track", "a.npy", "a.npy", "--out", "out"), "given twice")
     assert tree(here) == before

@@ -17,7 +17,7 @@ BAD_ARRAYS = {
     "inf": (lambda: spoiled(slice(10, 20), -np.inf), (f"10 of {N} rows", "rows 10, 11, 12, 13, 14, ...")),
     "inf in float16": (lambda: spoiled([5], np.inf).astype(np.float16), (f"1 of {N} rows", "(row 5)")),
     "one dimension": (lambda: points()[:, 0], ("no two-dimensional array", "'x'")),
-    "three dimensions": (lambda: points().reshape(N, 2, 2), ("no two-dimensional array",)),
+    "three dimensions": (lambda: points().reshape(N, 2, 2), ("no two-dimensional array", f"of shape ({N}, 2, 2)")),
     "two points": (lambda: points()[:2], ("shape (2, 4)", "at least 3 points")),
     "no point": (lambda: points()[:0], ("at least 3 points",)),
     "no feature": (lambda: points()[:, :0], ("at least 1 feature",)),
