@@ -179,7 +179,9 @@ def trajectory_findings(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
 def _title(quantity: str) -> str:
     """Name of a quantity at the beginning of a sentence."""
     start, _, probe = quantity.partition("accuracy, ")
-    return f"Accuracy of {probe_title(probe)}" if probe and not start else quantity
+    if start or not probe:
+        return quantity
+    return "Accuracy of the linear probe" if probe == "linear" else f"Accuracy of {_in_sentence(probe)}"
 
 
 def quantity_rows(analyses: Mapping[str, AnalysisRecord]) -> list[dict[str, str | float | int | None]]:
@@ -211,7 +213,8 @@ def _listed(values: Mapping[str, float]) -> str:
     """Values by name; of many, the lowest and the highest."""
     if len(values) > MOST_LISTED:
         low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-        return f"{values[low]:.2f} (“{low}”) to {values[high]:.2f} (“{high}”)"
+        digits = 2 if f"{values[low]:.2f}" != f"{values[high]:.2f}" else 3
+        return f"from {values[low]:.{digits}f} in “{low}” to {values[high]:.{digits}f} in “{high}”"
     return ", ".join(f"{value:.2f} for “{name}”" for name, value in values.items())
 
 
