@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from clorg_scale.datasets import locally_dense_mixture
-from clorg_scale.distributed import PATIENT_RESTARTS
 from clorg_scale.errors import InputError
+from clorg_scale.local_workers import PATIENT_RESTARTS
 
 from .harness.peers import import_peer
 from .harness.records import Record

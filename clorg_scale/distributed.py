@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import pickle
-import signal
 import threading
 import time
 from collections import deque
@@ -28,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from clorg_scale.arrays import Device, on_host, resolve_device
 from clorg_scale.arrays.mapped import MappedArray, mapped_array, original_of
 from clorg_scale.errors import InputError, require
+from clorg_scale.local_workers import local_workers
 from clorg_scale.scheduler import check_scheduler, check_workers
 
 __all__ = [
@@ -63,10 +63,6 @@ _NOBODY = f"All workers of the Dask cluster have been gone for {PATIENCE:.0f} s;
 LARGEST_SHARE = 0.5
 """Largest share of a worker's memory that embeddings sent to it, or the work on a chunk, may take."""
 
-PATIENT_RESTARTS = {"distributed.deploy.lost-worker-timeout": "300s"}
-"""Setting of Dask: a lost worker has that long to start again on this machine. Dask's own 15 s, after which it closes
-the worker's nanny for good, do not suffice where the machine is busy."""
-
 _ONE_AT_A_TIME = threading.Lock()
 """Compiled loops use all threads of a worker, so several at once would oversubscribe it."""
 
@@ -92,33 +88,21 @@ def connect(address: str | None) -> Iterator[Any]:
         yield None
         return
     distributed = require("distributed", extra="dask", purpose="Work on a Dask cluster")
-    import dask
-
     if address not in ("local", "cuda"):
         _check_address(address)
         check_scheduler(address)
-    with (
-        dask.config.set(PATIENT_RESTARTS),
-        _cluster(distributed, address) as cluster,
-        _client(distributed, address, cluster) as client,
-    ):
+    with _cluster(address) as cluster, _client(distributed, address, cluster) as client:
         _wait_for_workers(client, address)
         check_workers(client)
         yield client
 
 
-def _cluster(distributed: Any, address: str) -> Any:
+def _cluster(address: str) -> Any:
     """Workers on this machine, or nothing where a scheduler already runs."""
-    options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": "CRITICAL"}
-    if address == "local":
-        with _ignore_sigint():
-            return distributed.LocalCluster(**options)
     if address == "cuda":
         resolve_device("cuda")
-        dask_cuda = require("dask_cuda", extra="rapids13", purpose="A Dask worker for each GPU")
-        with _ignore_sigint():
-            return dask_cuda.LocalCUDACluster(**options)
-    return nullcontext()
+        return local_workers("cuda")
+    return local_workers("local") if address == "local" else nullcontext()
 
 
 def _check_address(address: str) -> None:
@@ -128,19 +112,6 @@ def _check_address(address: str) -> None:
             f"{address!r} is not a Dask cluster; give the scheduler's address such as tcp://host:8786, or 'local', or "
             "'cuda'."
         )
-
-
-@contextmanager
-def _ignore_sigint() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C; this process handles it and ends them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _client(distributed: Any, address: str, cluster: Any) -> Any:

@@ -274,8 +274,8 @@ def _is_column(member: Member) -> bool:
 def _described(contents: Contents) -> str:
     """Names for a sentence, those of a table with what they hold, those of arrays with their shapes."""
     if contents.table is None:
-        some = list(contents.members.items())[:12]
-        shown = [f"{name!r} of shape {member.shape}" if member.shape else repr(name) for name, member in some]
+        members = list(contents.members.items())[:12]
+        shown = [f"{name!r} of shape {member.shape}" if member.shape else repr(name) for name, member in members]
         return (", ".join(shown) + (", ..." if len(contents.members) > 12 else "")) or "no arrays"
     some = list(contents.table.columns.items())
     parts = [f"{name!r} ({why})" if why else repr(name) for name, why in some[:12]]

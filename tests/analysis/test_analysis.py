@@ -63,6 +63,8 @@ def test_what_was_analyzed(analysis, digits):
         assert stage.seconds > 0
         assert stage.peak_memory_bytes > 1_000_000
         assert stage.how.endswith(".")
+    how = {stage.stage: stage.how for stage in analysis.stages}["RLD"]
+    assert "rescued rows 0). Exact is predicted to take less than a minute on this machine. 12 unlabelled" in how
 
 
 def test_rld_is_that_of_rld(analysis, digits):

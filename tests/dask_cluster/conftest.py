@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clorg_scale.distributed import PATIENT_RESTARTS
+from clorg_scale.local_workers import PATIENT_RESTARTS
 
 HERE = Path(__file__).parent
 

@@ -19,8 +19,9 @@ from command_line import assert_one_sentence, run, run_process
 import clorg_scale as cs
 from clorg_scale.arrays.mapped import location_or_array, mapped_array
 from clorg_scale.communities.leiden_cugraph_dask import edge_blocks
-from clorg_scale.distributed import PATIENT_RESTARTS, connect, ordered_map, share_with_workers
+from clorg_scale.distributed import connect, ordered_map, share_with_workers
 from clorg_scale.errors import InputError
+from clorg_scale.local_workers import PATIENT_RESTARTS
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ POINTS = np.random.default_rng(0).normal(size=(150, 5)) + 2.0 * np.eye(3, 5)[LAB
 
 
 def test_a_table_of_another_metric_is_told():
-    with pytest.warns(UserWarning, match="another number.*metric='cosine'"):
+    with pytest.warns(UserWarning, match="another quantity.*metric='cosine'"):
         cs.class_homogeneity(cs.knn(POINTS, 5), LABELS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -59,7 +59,7 @@ def test_command_line(tmp_path):
     options = ("--labels", tmp_path / "y.npy", "--k", "5", "--probes", "none", "--map-points", "0", "--out", tmp_path)
     told = run("analyze", tmp_path / "x.npy", *options, "--chi-points", "50")
     assert told.code == 0
-    assert "CHI of a sample of 50 points, standard errors up to" in told.out
+    assert "CHI on a sample of 50 points, standard errors up to" in told.out
     whole = run("analyze", tmp_path / "x.npy", *options, "--chi-points", "all", "--json")
     assert json.loads(whole.out)["class_homogeneity_points"] == 150
     for wrong in ("some", "0", "1.5"):

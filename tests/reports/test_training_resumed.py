@@ -180,7 +180,7 @@ def test_measures_of_other_images_are_not_continued(tmp_path):
     recorder = backbones.Recorder(noise(60), out=tmp_path)
     backbones.train(noise(), small(), out=tmp_path, on_epoch=recorder, **TRAINING)
     assert backbones.Recorder(noise(60), out=tmp_path).rows[-1]["epoch"] == 1
-    with pytest.raises(InputError, match="measures of other images, of the same number"):
+    with pytest.raises(InputError, match="measures of as many, but other, images"):
         backbones.Recorder(noise(60, seed=1), out=tmp_path)
     one_class = Images(noise(60).pixels, np.zeros(60, np.int64), ["a"], "one")
     with pytest.raises(InputError, match="all belong to one class"):
