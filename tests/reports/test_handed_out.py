@@ -125,12 +125,13 @@ def other_points(train, test):
 
 def test_opentsne_takes_the_table(points, labels):
     openTSNE = pytest.importorskip("openTSNE")
-    from openTSNE.nearest_neighbors import PrecomputedDistanceMatrix, PrecomputedNeighbors
+    from openTSNE.nearest_neighbors import PrecomputedDistanceMatrix, PrecomputedNeighbors, Sklearn
 
     matrix = cs.knn(points, 30).to_scipy(include_self=False)
     neighbors = PrecomputedNeighbors(matrix.indices.reshape(-1, 30), matrix.data.reshape(-1, 30))
     affinities = openTSNE.affinity.PerplexityBasedNN(knn_index=neighbors, perplexity=10)
-    own = openTSNE.affinity.PerplexityBasedNN(points, perplexity=10, method="exact")
+    # method="exact" takes the same neighbors, but imports PyNNDescent, which compiles for a minute.
+    own = openTSNE.affinity.PerplexityBasedNN(knn_index=Sklearn(points, 30), perplexity=10)
     assert abs(affinities.P - own.P).max() < 1e-5
     PrecomputedDistanceMatrix(cs.knn(points, 31).to_scipy(), 30)
     flat = openTSNE.TSNE(n_iter=100).fit(affinities=affinities, initialization="spectral")
