@@ -181,7 +181,7 @@ def _run(session: Session) -> None:
     import_peer("distributed")
     import_peer("torch")
     asked = session.settings
-    n, n_blows = session.size(10_000, 1_500, asked.points), asked.repeats or session.size(30, 3)
+    n, n_blows = session.size(10_000, 1_500, asked.points), asked.repeats or session.size(30, 2)
     X, y = locally_dense_mixture(n, 25, n_classes=5, seed=asked.seed)
     drawn = blows(n_blows, asked.seed)
     with TemporaryDirectory() as folder, ExitStack() as clusters:

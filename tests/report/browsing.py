@@ -43,8 +43,8 @@ def chromium(profile, *, downloads=None):
 
 
 def is_drawn(browser):
-    """Whether the page is drawn, in the end."""
-    for _ in range(100):
+    """Whether the page is drawn, in the end (a busy machine takes its time)."""
+    for _ in range(300):
         if browser.execute_script("return document.documentElement.dataset.ready") == "true":
             return True
         time.sleep(0.1)
@@ -67,19 +67,25 @@ def opened(browser, path, fragment=""):
     return console, [url for url in requests if not url.startswith(("file:", "data:", "blob:", "chrome:"))]
 
 
-def saved(browser, downloads, card, form):
-    """Bytes of a file, once it is there."""
+def downloaded(browser, downloads, selector, name):
+    """The file of that name (or pattern) that a click on a button downloads, once all of it is there."""
     time.sleep(0.15)  # Chromium drops, without a word, the eleventh download that a page asks for within a second
     for old in downloads.iterdir():
         old.unlink()
-    (button,) = browser.find_elements("css selector", f"#{card} [data-format={form}]")
+    (button,) = browser.find_elements("css selector", selector)
     browser.execute_script("arguments[0].click()", button)
-    path = downloads / f"{card}.{form}"
-    for _ in range(200):
-        if path.exists():
-            return path.read_bytes()
+    for _ in range(300):
+        # Chromium holds the name with an empty file, writes another, and renames that one in the end.
+        found = [file for file in downloads.glob(name) if file.stat().st_size]
+        if found:
+            return found[0]
         time.sleep(0.1)
-    raise AssertionError(f"{path.name} was not downloaded")
+    raise AssertionError(f"no {name} was downloaded but {[file.name for file in downloads.iterdir()]}")
+
+
+def saved(browser, downloads, card, form):
+    """Bytes of a card's picture or table."""
+    return downloaded(browser, downloads, f"#{card} [data-format={form}]", f"{card}.{form}").read_bytes()
 
 
 def opens_and_runs_none(browser, page, *, n_images=0):

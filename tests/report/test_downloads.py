@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
@@ -18,6 +17,9 @@ from clorg_scale.report.mixing import describe_mixing
 pytestmark = pytest.mark.browser
 
 PICTURES = {"rld", "chi", "probes", "density", "classes", "pairs", "study", "map", "communities"}
+
+
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
 
 
 def rows_of(contents):
@@ -57,8 +59,6 @@ def test_every_card_offers_its_pictures_and_numbers(browser, downloads, pages):
 
 def test_pictures_stand_alone(browser, downloads, pages, tmp_path):
     """Each SVG opens without the page, in its colors; each PNG shows the same and is not empty."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
     image = pytest.importorskip("PIL.Image")
     opened(browser, pages["one"])
     vectors = {card: saved(browser, downloads, card, "svg") for card in PICTURES}
@@ -144,10 +144,12 @@ def test_a_training_is_drawn_along_its_steps(browser, downloads, pages):
     assert heads == ["quantity", *(str(10 * i) for i in range(1, 9))]
     browser.find_element("css selector", "[data-by=class]").click()
     browser.find_element("css selector", "[data-legend=map] button:nth-child(2)").click()
-    time.sleep(0.3)
-    canvases = browser.find_elements("css selector", "canvas:not(.overlay)")
-    drawn = {canvas.get_attribute("data-drawn") for canvas in canvases}
-    assert drawn == {"class:1"}
+    WebDriverWait(browser, 20).until(
+        lambda page: (
+            {c.get_attribute("data-drawn") for c in page.find_elements("css selector", "canvas:not(.overlay)")}
+            == {"class:1"}
+        )
+    )
     rows = rows_of(saved(browser, downloads, "rld", "csv"))
     assert [row["model"] for row in rows[::3]] == names
     for card in ("rld", "classes", "map"):

@@ -2,13 +2,12 @@
 
 import base64
 import json
-import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from browsing import SCRIPTS, is_drawn, opened, opens_and_runs_none
+from browsing import SCRIPTS, downloaded, is_drawn, opened, opens_and_runs_none
 from records import record
 
 import clorg_scale as cs
@@ -145,22 +144,11 @@ def test_lasso_selects_what_it_surrounds(browser, downloads, tmp_path):
     x = analysis.points["map_x"]
     middle = (np.nanmin(x) + np.nanmax(x)) / 2
     expected = set(np.flatnonzero(x < middle))
-    (saved,) = downloaded(browser, downloads, "[data-selection=csv]")
+    saved = downloaded(browser, downloads, "[data-selection=csv]", "*.csv")
     rows = {int(line.split(",")[0]) for line in saved.read_text().splitlines()[1:]}
     near = np.abs(x - middle) < 0.01 * (np.nanmax(x) - np.nanmin(x))
     assert not (rows ^ expected) - set(np.flatnonzero(near))
     assert f"{len(rows):,} points selected" in browser.find_element("css selector", ".selection").text
-
-
-def downloaded(browser, downloads, selector):
-    for old in downloads.iterdir():
-        old.unlink()
-    browser.find_element("css selector", selector).click()
-    for _ in range(100):
-        if found := list(downloads.glob("*.csv")):
-            return found
-        time.sleep(0.1)
-    raise AssertionError("nothing was downloaded")
 
 
 @pytest.mark.browser

@@ -225,7 +225,7 @@ def test_a_training_says_early_how_long_it_takes(trained):
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param((), marks=pytest.mark.slow, id="defaults"),
+        pytest.param(("--width", 16), marks=pytest.mark.slow, id="contrastive"),
         pytest.param(("--method", "supervised", "--width", 4, "--stem", "strided"), id="narrow"),
     ],
 )
