@@ -36,6 +36,13 @@ _PROBE_TITLES = {
     "gcn": "GCN",
     "sage": "GraphSAGE",
 }
+_PROBES_IN_SENTENCES = {
+    "linear": "the linear one",
+    "knn": "the k-NN vote",
+    "label_propagation": "label propagation",
+    "gcn": "the GCN",
+    "sage": "GraphSAGE",
+}
 
 
 def probe_title(name: str) -> str:
@@ -219,11 +226,8 @@ def _listed(values: Mapping[str, float]) -> str:
 
 
 def _in_sentence(probe: str) -> str:
-    """Name of a probe within a sentence: "the linear one", "label propagation", "GCN"."""
-    if probe == "linear":
-        return "the linear one"
-    title = probe_title(probe)
-    return title.lower() if title[1:].islower() else title
+    """Name of a probe within a sentence: "the linear one", "the k-NN vote", "label propagation", "GraphSAGE"."""
+    return _PROBES_IN_SENTENCES.get(probe, probe)
 
 
 def _probe_sentence(probes: list[ProbeResult]) -> str:

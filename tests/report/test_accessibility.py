@@ -1,9 +1,13 @@
 """The page for every eye and hand: axe-core's rules, the keyboard, the wheel, fingers, and small screens."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from browsing import opened
+from records import record
+
+from clorg_scale.report import write_comparison
 
 pytestmark = pytest.mark.browser
 
@@ -73,6 +77,26 @@ def test_the_names_of_rows_stay_in_sight_in_a_wide_table(browser, pages):
     for shift, share in wide:
         assert shift < 1
         assert share < 0.5
+
+
+def test_a_long_name_without_a_space_leaves_the_numbers_in_sight(browser, tmp_path):
+    """Of a class and of a model, on a phone: the column that stays in sight keeps to less than half of the width."""
+    emulate(browser, width=390)
+    long = "Pneumonoultramicroscopicsilicovolcanosis"
+    analyses = {
+        name: replace(a, name=name, classes=[f"{long}{c}" for c in range(10)])
+        for name, a in ((f"{long}_{i}", record(seed=i)) for i in range(2))
+    }
+    opened(browser, write_comparison(analyses, tmp_path / "long.html"))
+    shares = browser.execute_script(
+        """for (const closed of document.querySelectorAll("details")) closed.open = true;
+           return [...document.querySelectorAll(".table-frame")].filter(f => f.offsetParent).map(frame => {
+             const boxes = [...frame.querySelectorAll("tr > :first-child")].map(cell => cell.getBoundingClientRect());
+             return [frame.querySelector("caption").textContent, Math.max(...boxes.map(b => b.width)) / frame.clientWidth];
+           });"""
+    )
+    assert len(shares) > 5
+    assert [(caption, share) for caption, share in shares if share > 0.5] == []
 
 
 def test_nothing_sticks_out_on_paper(browser, pages):
