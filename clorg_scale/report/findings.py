@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from clorg_scale.counted import counted
@@ -22,6 +22,7 @@ __all__ = [
     "quantity_rows",
     "trajectory_findings",
     "trajectory_headline",
+    "unit_of",
 ]
 
 GRAPH_PROBES = ("label_propagation", "gcn", "sage")
@@ -166,6 +167,11 @@ def trajectory_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
         f"Among near neighbors (T = {near:g}) RLD goes from {near_before:z.2f} to {near_after:z.2f}, and across the "
         f"whole set (T = {far:g}) from {far_before:z.2f} to {far_after:z.2f}."
     )
+
+
+def unit_of(names: Iterable[str]) -> str:
+    """Unit of the numbers in the names of checkpoints: "epoch" where all names say so, else "step"."""
+    return "epoch" if all("epoch" in name.lower() for name in names) else "step"
 
 
 def trajectory_findings(analyses: Mapping[str, AnalysisRecord]) -> list[str]:

@@ -110,6 +110,24 @@ def test_nothing_sticks_out_on_paper(browser, pages):
     assert not any(node.is_displayed() for node in controls)
 
 
+def test_charts_are_no_larger_on_paper_than_on_the_screen(browser, pages):
+    """So that two fit on a page; and a dark page is white on paper."""
+    emulate(browser, dark=True)
+    opened(browser, pages["three"])
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [dark]})
+    size = {"width": 794, "height": 1123, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scales, grounds = browser.execute_script(
+        """const charts = [...document.querySelectorAll(".chart > svg")];
+           return [charts.map(s => s.getBoundingClientRect().width / s.viewBox.baseVal.width),
+                   [document.body, ...document.querySelectorAll(".card")].map(n => getComputedStyle(n).backgroundColor)];"""
+    )
+    assert len(scales) >= 4
+    assert max(scales) <= 1.01
+    assert set(grounds) == {"rgb(255, 255, 255)"}
+
+
 def middle_of_map(browser):
     """Middle of the first map, brought to the middle of the window."""
     return browser.execute_script(
