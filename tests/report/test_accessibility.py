@@ -92,11 +92,17 @@ def test_a_long_name_without_a_space_leaves_the_numbers_in_sight(browser, tmp_pa
         """for (const closed of document.querySelectorAll("details")) closed.open = true;
            return [...document.querySelectorAll(".table-frame")].filter(f => f.offsetParent).map(frame => {
              const boxes = [...frame.querySelectorAll("tr > :first-child")].map(cell => cell.getBoundingClientRect());
-             return [frame.querySelector("caption").textContent, Math.max(...boxes.map(b => b.width)) / frame.clientWidth];
+             const widest = Math.max(...boxes.map(b => b.width));
+             return [frame.querySelector("caption").textContent, widest / frame.clientWidth];
            });"""
     )
     assert len(shares) > 5
     assert [(caption, share) for caption, share in shares if share > 0.5] == []
+    opened(
+        browser, write_comparison({n: record(name=n) for n in ("contrastive", "supervised")}, tmp_path / "short.html")
+    )
+    (height,) = browser.execute_script("return [document.querySelector('#pairs tbody td').getClientRects()[0].height]")
+    assert height < 60  # a name of usual length is not broken
 
 
 def test_nothing_sticks_out_on_paper(browser, pages):
@@ -119,9 +125,9 @@ def test_charts_are_no_larger_on_paper_than_on_the_screen(browser, pages):
     size = {"width": 794, "height": 1123, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     scales, grounds = browser.execute_script(
-        """const charts = [...document.querySelectorAll(".chart > svg")];
+        """const charts = [...document.querySelectorAll(".chart > svg")], cards = document.querySelectorAll(".card");
            return [charts.map(s => s.getBoundingClientRect().width / s.viewBox.baseVal.width),
-                   [document.body, ...document.querySelectorAll(".card")].map(n => getComputedStyle(n).backgroundColor)];"""
+                   [document.body, ...cards].map(n => getComputedStyle(n).backgroundColor)];"""
     )
     assert len(scales) >= 4
     assert max(scales) <= 1.01
