@@ -223,12 +223,19 @@ def _ends(analysis: AnalysisRecord) -> tuple[tuple[float, float], tuple[float, f
 
 
 def _listed(values: Mapping[str, float]) -> str:
-    """Values by name; of many, the lowest and the highest."""
+    """Values by name; of many, the lowest and the highest. Two digits, or as many as set different ones apart."""
     if len(values) > MOST_LISTED:
         low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-        digits = 2 if f"{values[low]:.2f}" != f"{values[high]:.2f}" else 3
+        digits = _digits(values[low], values[high])
         return f"from {values[low]:.{digits}f} in “{low}” to {values[high]:.{digits}f} in “{high}”"
-    return ", ".join(f"{value:.2f} for “{name}”" for name, value in values.items())
+    second, highest = sorted(values.values())[-2:] if len(values) > 1 else (0.0, 1.0)
+    digits = _digits(second, highest)
+    return ", ".join(f"{value:.{digits}f} for “{name}”" for name, value in values.items())
+
+
+def _digits(one: float, other: float) -> int:
+    """Digits after the point, two to four, in which the values differ."""
+    return next((digits for digits in (2, 3) if f"{one:.{digits}f}" != f"{other:.{digits}f}"), 4)
 
 
 def _in_sentence(probe: str) -> str:

@@ -268,6 +268,9 @@ def test_findings_are_computed():
     text = comparison_headline({"a": with_rld((0.06, 0.8)), "b": with_rld((0.5, 0.7))})
     assert "densest in “b”" in text
     assert "near neighbors (T = 0.05) in “a”" in text
+    assert "is 0.0012 for “a”, 0.0013 for “b”; " in comparison_headline(
+        {"a": with_rld((0.0012, 0.8)), "b": with_rld((0.0013, 0.9))}
+    )
     assert "both globally and locally" in comparison_headline({"a": with_rld((0.6, 0.8)), "b": with_rld((0.5, 0.7))})
 
 
