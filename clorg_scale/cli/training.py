@@ -155,10 +155,13 @@ def train(
     )
     if backbones.first_process():
         folder = printable(out)
+        where = "" if root is None else f" --root {printable(root)}"
         print(
-            f"Trained: {folder}. Embeddings: clorg-scale embed --checkpoint {folder} --data {printable(data)} "
+            f"Trained: {folder}. Embeddings: clorg-scale embed --checkpoint {folder} --data {printable(data)}{where} "
             "--out FOLDER"
         )
+        if keep_embeddings:
+            print(f"The checkpoints side by side: clorg-scale track {folder}")
 
 
 @app.command(short_help="Embed a data set with a backbone.")

@@ -13,10 +13,19 @@ import numpy.typing as npt
 
 from clorg_scale.errors import InputError
 
-__all__ = ["read_idx"]
+__all__ = ["is_idx", "read_idx"]
 
 _UNSIGNED_BYTES = b"\x00\x00\x08"
 """First three of the four magic bytes; the fourth is the number of dimensions."""
+
+
+def is_idx(path: Path) -> bool:
+    """Whether a file, compressed or not, begins as idx files of unsigned bytes do, whatever its name is."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return file.read(3) == _UNSIGNED_BYTES
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:

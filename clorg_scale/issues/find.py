@@ -19,11 +19,13 @@ from clorg_scale.arrays import (
     column_means,
     encode_labels,
 )
+from clorg_scale.arrays.memory import parse_memory
 from clorg_scale.arrays.normalize import normalize_rows
 from clorg_scale.errors import InputError
 from clorg_scale.issues.duplicates import find_duplicates
 from clorg_scale.issues.label_scores import score_labels
 from clorg_scale.issues.look_alikes import nearest_strangers
+from clorg_scale.issues.memory import Shares, share_memory
 from clorg_scale.issues.outliers import find_outliers
 from clorg_scale.issues.overlap import class_affinity, overlaps
 from clorg_scale.issues.result import Issues
@@ -81,8 +83,10 @@ def find_issues(
     neighbors
         k-NN table of the embeddings (`clorg_scale.knn`, `KNN.from_arrays`), Euclidean; `k` and `client` have no effect
         then.
-    device, memory_limit, seed, progress, client
+    device, seed, progress, client
         As for `clorg_scale.knn`.
+    memory_limit
+        Main memory for the search and for what follows, beside the embeddings, such as "8GB".
     unlabelled
         The label of points without a class: they are neighbors, duplicates and outliers, and get a suggested label.
         None: every label, -1 too, is a class.
@@ -115,6 +119,9 @@ def find_issues(
     k = whole_number("k", k, 1, len(points) - 1, where=f" for {len(points)} embeddings")
     seed = whole_number("seed", seed, 0, MOST_SEED)
     temperature = real_number("temperature", temperature, positive=True)
+    n, d = points.shape
+    n_neighbors = k if neighbors is None else neighbors.k
+    memory = share_memory(n, d, len(names), n_neighbors, parse_memory(memory_limit))
     column_means(points)  # finds NaN and infinite values
     if normalize:
         points = normalize_rows(points)
@@ -132,6 +139,7 @@ def find_issues(
             between=between,
             seed=seed,
             device=device,
+            memory=memory,
             progress=progress,
         )
     details = found.details | {"temperature": temperature, "normalized": normalize, "seed": seed}
@@ -147,6 +155,7 @@ def issues_of_table(
     between: KNN | None = None,
     seed: int = 0,
     device: Device = "auto",
+    memory: Shares | None = None,
     progress: bool = False,
 ) -> Issues:
     """Find the issues of checked points from their k-NN table and affinity graph.
@@ -159,10 +168,10 @@ def issues_of_table(
         k-NN table of all points, and the affinity graph made of it.
     between
         Table of test points among the points.
-    seed, device, progress
+    seed, device, memory, progress
         Of the label scores.
     """
-    labels = score_labels(points, graph, classes, seed=seed, device=device, progress=progress)
+    labels = score_labels(points, graph, classes, seed=seed, device=device, memory=memory, progress=progress)
     outliers = find_outliers(table)
     pairs, shares = overlaps(class_affinity(graph, classes.codes, len(classes.names)))
     strangers, apart = nearest_strangers(table, classes.codes, LOOK_ALIKES)

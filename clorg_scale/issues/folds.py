@@ -64,6 +64,7 @@ class FoldedProbe:
         left_out: npt.NDArray[np.bool_] | None = None,
         seed: int,
         device: Device,
+        memory_limit: int | None = None,
         advance: Advance,
     ) -> FoldedProbe:
         """Fit the probes; where the points are many, on a sample of each class.
@@ -78,6 +79,8 @@ class FoldedProbe:
             (n,) points that no probe learns from.
         seed, device
             Of the folds; where the probes are fitted.
+        memory_limit
+            Bytes for each fit.
         advance
             Called after each probe.
         """
@@ -107,7 +110,12 @@ class FoldedProbe:
             n_fitted = max(n_fitted, int(chosen.sum()))
             codes = np.where(chosen, classes.codes, -1)
             probe = LinearProbe(
-                weight_decay=penalty, validation_fraction=0.0, max_epochs=PASSES, seed=seed, device=device
+                weight_decay=penalty,
+                validation_fraction=0.0,
+                max_epochs=PASSES,
+                seed=seed,
+                device=device,
+                memory_limit=memory_limit,
             )
             probes.append(probe.fit(points, ClassLabels(codes, np.arange(n_classes))))
             advance(1)

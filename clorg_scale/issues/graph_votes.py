@@ -40,15 +40,19 @@ class GraphVotes:
     rounds
         In the first, all neighbors count as their affinity; in each other, also by the margin of their own label in the
         round before.
+    n_scores
+        Scores of points and classes that are held at once.
     """
 
-    def __init__(self, graph: AffinityGraph, classes: ClassLabels, *, rounds: int = ROUNDS) -> None:
+    def __init__(
+        self, graph: AffinityGraph, classes: ClassLabels, *, rounds: int = ROUNDS, n_scores: int = BLOCK_NUMBERS
+    ) -> None:
         from scipy.sparse import csr_array
 
         n = graph.n_nodes
         parts = (on_host(part) for part in (graph.weights, graph.indices, graph.indptr))
         self.matrix: Any = csr_array(tuple(parts), shape=(n, n))
-        self.codes, self.n_classes = classes.codes, len(classes.names)
+        self.codes, self.n_classes, self.n_scores = classes.codes, len(classes.names), n_scores
         self.labeled = np.flatnonzero(classes.codes >= 0)
         self._votes = self._weighted(np.ones(n))
         for _ in range(rounds - 1):
@@ -56,7 +60,7 @@ class GraphVotes:
 
     def blocks(self, rows: Codes) -> Iterator[Codes]:
         """Row numbers, some at a time."""
-        step = max(1, BLOCK_NUMBERS // self.n_classes)
+        step = max(1, self.n_scores // self.n_classes)
         for start in range(0, len(rows), step):
             yield rows[start : start + step]
 

@@ -25,6 +25,7 @@ from clorg_scale.affinity import AffinityGraph
 from clorg_scale.arrays import Array, ClassLabels, Device
 from clorg_scale.issues.folds import FOLDS, FoldedProbe
 from clorg_scale.issues.graph_votes import BLOCK_NUMBERS, GraphVotes
+from clorg_scale.issues.memory import FEWEST_ROWS, Shares
 from clorg_scale.progress import progress_bar
 
 __all__ = ["LabelScores", "score_labels"]
@@ -65,6 +66,7 @@ def score_labels(
     *,
     seed: int = 0,
     device: Device = "auto",
+    memory: Shares | None = None,
     progress: bool = False,
 ) -> LabelScores:
     """Score the label of every point.
@@ -81,12 +83,15 @@ def score_labels(
         Seed of the folds and of samples.
     device
         Where the probe is fitted.
+    memory
+        Main memory of the scores and of the probe; default: without a limit.
     progress
         Show a progress bar on stderr.
     """
     with progress_bar("label issues", len(PENALTIES) * FOLDS, unit="probes", enabled=progress) as advance:
-        settings: dict[str, Any] = {"seed": seed, "device": device, "advance": advance}
-        witness = _Witnesses(graph, classes)
+        n_scores, probe_memory = memory or (BLOCK_NUMBERS, None)
+        settings: dict[str, Any] = {"seed": seed, "device": device, "memory_limit": probe_memory, "advance": advance}
+        witness = _Witnesses(graph, classes, n_scores)
         witness.probes.append(FoldedProbe.fitted(points, classes, penalty=PENALTIES[0], **settings))
         doubtful = witness.doubtful(witness.stacked(seed))
         witness.probes.append(FoldedProbe.fitted(points, classes, penalty=PENALTIES[1], left_out=doubtful, **settings))
@@ -116,8 +121,8 @@ def score_labels(
 class _Witnesses:
     """Shares of the graph and logits of the probes, a block of points at a time."""
 
-    def __init__(self, graph: AffinityGraph, classes: ClassLabels) -> None:
-        self.votes = GraphVotes(graph, classes)
+    def __init__(self, graph: AffinityGraph, classes: ClassLabels, n_scores: int) -> None:
+        self.votes = GraphVotes(graph, classes, n_scores=n_scores)
         self.codes, self.counts, self.n_classes = classes.codes, classes.counts, len(classes.names)
         self.labeled, self.blocks = self.votes.labeled, self.votes.blocks
         self.smoothing = 1 / max(2.0 * len(graph.indices) / graph.n_nodes, 2.0)
@@ -152,7 +157,7 @@ class _Witnesses:
         from scipy.optimize import minimize
 
         rows = self.labeled
-        most = max(1000, min(STACKED, 8 * BLOCK_NUMBERS // self.n_classes))
+        most = max(FEWEST_ROWS, min(STACKED, 2 * self.votes.n_scores // self.n_classes))
         if len(rows) > most:
             rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
         near, linear = self.evidence(rows)

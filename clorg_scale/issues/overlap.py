@@ -12,7 +12,7 @@ from clorg_scale.arrays import on_host
 
 __all__ = ["class_affinity", "overlaps"]
 
-BLOCK_ENTRIES = 2**22
+BLOCK_ENTRIES = 2**20
 
 
 def class_affinity(graph: AffinityGraph, codes: npt.NDArray[np.int64], n_classes: int) -> Any:
@@ -23,10 +23,11 @@ def class_affinity(graph: AffinityGraph, codes: npt.NDArray[np.int64], n_classes
     from scipy.sparse import coo_array, csr_array
 
     total = csr_array((n_classes, n_classes), dtype=np.float64)
-    indices, weights, rows = on_host(graph.indices), on_host(graph.weights), on_host(graph.rows())
+    indices, weights, indptr = on_host(graph.indices), on_host(graph.weights), on_host(graph.indptr)
     for start in range(0, len(indices), BLOCK_ENTRIES):
-        part = slice(start, start + BLOCK_ENTRIES)
-        a, b = codes[rows[part]], codes[indices[part]]
+        part = slice(start, min(start + BLOCK_ENTRIES, len(indices)))
+        rows = np.searchsorted(indptr, np.arange(part.start, part.stop), side="right") - 1
+        a, b = codes[rows], codes[indices[part]]
         known = (a >= 0) & (b >= 0)
         values = weights[part][known].astype(np.float64)
         total = total + coo_array((values, (a[known], b[known])), shape=total.shape).tocsr()

@@ -11,7 +11,7 @@ from clorg_scale.analysis.summaries import SpectrumSummary
 from clorg_scale.errors import InputError
 from clorg_scale.plot.models import analyses_of, parts_of
 from clorg_scale.plot.style import GRAY, clipped, drawing, legend_above, model_colors
-from clorg_scale.report.findings import probe_title
+from clorg_scale.report.findings import probe_title, unit_of
 from clorg_scale.rld import RLDResult
 from clorg_scale.spectrum import Spectrum
 
@@ -184,14 +184,12 @@ def trajectory(result: Any, ax: Any = None, *, measure: Measure = "rld") -> Any:
             name = quantity.removeprefix(start)
             label = probe_title(name) if measure == "probes" else f"${name[0]}${name[1:]}"
             axes.plot(*zip(*known, strict=True), "o-", color=color, label=label)
-        axes.set(xlabel=_unit(list(analyses)) if steps is not None else "Model", ylabel=labels[measure])
+        unit = unit_of(analyses).capitalize() if steps is not None else "Model"
+        axes.set(xlabel=unit, ylabel=labels[measure])
+        if all(x.is_integer() for x in xs):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         _legend(axes, max(2, len(quantities)))
     return axes
-
-
-def _unit(names: list[str]) -> str:
-    """Unit of the numbers in the names: epochs where all names say so."""
-    return "Epoch" if all("epoch" in name.lower() for name in names) else "Step"
 
 
 def _spread(items: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from clorg_scale.counted import counted
@@ -22,6 +22,7 @@ __all__ = [
     "quantity_rows",
     "trajectory_findings",
     "trajectory_headline",
+    "unit_of",
 ]
 
 GRAPH_PROBES = ("label_propagation", "gcn", "sage")
@@ -34,6 +35,13 @@ _PROBE_TITLES = {
     "knn": "k-NN vote",
     "label_propagation": "Label propagation",
     "gcn": "GCN",
+    "sage": "GraphSAGE",
+}
+_PROBES_IN_SENTENCES = {
+    "linear": "the linear one",
+    "knn": "the k-NN vote",
+    "label_propagation": "label propagation",
+    "gcn": "the GCN",
     "sage": "GraphSAGE",
 }
 
@@ -161,6 +169,11 @@ def trajectory_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
     )
 
 
+def unit_of(names: Iterable[str]) -> str:
+    """Unit of the numbers in the names of checkpoints: "epoch" where all names say so, else "step"."""
+    return "epoch" if all("epoch" in name.lower() for name in names) else "step"
+
+
 def trajectory_findings(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
     """State where each of the main quantities is highest along the training."""
     chosen: dict[str, str] = {}
@@ -210,20 +223,24 @@ def _ends(analysis: AnalysisRecord) -> tuple[tuple[float, float], tuple[float, f
 
 
 def _listed(values: Mapping[str, float]) -> str:
-    """Values by name; of many, the lowest and the highest."""
+    """Values by name; of many, the lowest and the highest. Two digits, or as many as set different ones apart."""
     if len(values) > MOST_LISTED:
         low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-        digits = 2 if f"{values[low]:.2f}" != f"{values[high]:.2f}" else 3
+        digits = _digits(values[low], values[high])
         return f"from {values[low]:.{digits}f} in “{low}” to {values[high]:.{digits}f} in “{high}”"
-    return ", ".join(f"{value:.2f} for “{name}”" for name, value in values.items())
+    second, highest = sorted(values.values())[-2:] if len(values) > 1 else (0.0, 1.0)
+    digits = _digits(second, highest)
+    return ", ".join(f"{value:.{digits}f} for “{name}”" for name, value in values.items())
+
+
+def _digits(one: float, other: float) -> int:
+    """Digits after the point, two to four, in which the values differ."""
+    return next((digits for digits in (2, 3) if f"{one:.{digits}f}" != f"{other:.{digits}f}"), 4)
 
 
 def _in_sentence(probe: str) -> str:
-    """Name of a probe within a sentence: "the linear one", "label propagation", "GCN"."""
-    if probe == "linear":
-        return "the linear one"
-    title = probe_title(probe)
-    return title.lower() if title[1:].islower() else title
+    """Name of a probe within a sentence: "the linear one", "the k-NN vote", "label propagation", "GraphSAGE"."""
+    return _PROBES_IN_SENTENCES.get(probe, probe)
 
 
 def _probe_sentence(probes: list[ProbeResult]) -> str:

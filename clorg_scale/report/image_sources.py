@@ -12,7 +12,7 @@ import numpy.typing as npt
 from clorg_scale.counted import counted
 from clorg_scale.datasets.decoding import decode_square
 from clorg_scale.datasets.folders import IMAGE_ENDINGS, read_class_folders
-from clorg_scale.datasets.idx import read_idx
+from clorg_scale.datasets.idx import is_idx, read_idx
 from clorg_scale.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def open_images(path: str | Path, n_points: int) -> ImageSource:
         raise InputError(f"There are no images at {path}; give a folder, an idx file or a Parquet file.")
     elif path.suffix == ".parquet":
         source = _Column(path)
-    elif "idx" in path.name:
+    elif "idx" in path.name or is_idx(path):
         source = _Array(_grayscale(path))
     else:
         raise InputError(

@@ -18,6 +18,7 @@ from clorg_scale.report.findings import (
     quantity_rows,
     trajectory_findings,
     trajectory_headline,
+    unit_of,
 )
 from clorg_scale.report.mixing import describe_mixing
 from clorg_scale.report.points import pack_points
@@ -194,7 +195,7 @@ def _render(
 
     known: dict[str, Any] = {}
     if steps is not None:
-        data = data | {"steps": list(steps)}
+        data = data | {"steps": list(steps), "unit": unit_of(analyses)}
         known = {"steps": steps, "table": quantity_rows(analyses)}
     title, lead, sentences = texts
     return fill_document(

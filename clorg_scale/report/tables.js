@@ -1,6 +1,7 @@
 // Tables that sort, search and unfold.
 
 const SHOWN = 25;
+const LONG_WORD = /\S{16}/;  // words of so many letters break where the column that stays in sight needs them to
 let nTables = 0;
 
 // Give a table buttons in its head and, if it is long, a search and a button that shows all rows. `onRow` is called with the row that is
@@ -22,6 +23,7 @@ function makeTable(table, { caption, onRow = null, first = SHOWN } = {}) {
     const rows = [...body.rows], query = state.query.toLowerCase();
     let found = 0;
     for (const row of rows) {
+      row.cells[0].classList.toggle("long", LONG_WORD.test(row.cells[0].textContent));
       const fits = !query || row.textContent.toLowerCase().includes(query);
       row.hidden = !fits || ++found > state.limit;
     }

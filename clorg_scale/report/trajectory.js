@@ -1,6 +1,6 @@
-// Charts of a training's checkpoints: each measure against the step.
+// Charts of a training's checkpoints: each measure against the step or epoch.
 
-const { steps } = pageData;
+const { steps, unit } = pageData;
 
 function alongSteps(name, measures, yLabel, title, fromZero = true) {  // measures: [{ name, value(analysis) -> { y, e } or null }]
   const parent = chart(name);
@@ -9,10 +9,10 @@ function alongSteps(name, measures, yLabel, title, fromZero = true) {  // measur
     name: measure.name, color: modelColor(i),
     points: analyses.flatMap((a, j) => {
       const found = measure.value(a);
-      return found === null ? [] : [{ x: steps[j], y: found.y, e: found.e || 0, label: `step ${short(steps[j])}\n${found.y.toFixed(4)}${found.e ? " ± " + found.e.toFixed(4) : ""}` }];
+      return found === null ? [] : [{ x: steps[j], y: found.y, e: found.e || 0, label: `${unit} ${short(steps[j])}\n${found.y.toFixed(4)}${found.e ? " ± " + found.e.toFixed(4) : ""}` }];
     }),
   })).filter(s => s.points.length);
-  if (series.length) curves(parent, series, { xLabel: "step", yLabel, title, named: true, linear: true, fromZero });
+  if (series.length) curves(parent, series, { xLabel: unit, yLabel, title, named: true, linear: true, fromZero });
 }
 function drawTrajectory() {
   const at = (values, i, e = 0) => i < 0 || values[i] === undefined ? null : { y: values[i], e };
@@ -72,7 +72,7 @@ function drawMultiples() {
       root.setAttribute("tabindex", "0");
       root.addEventListener("focus", () => { const box = root.getBoundingClientRect(); showTip({ clientX: box.left, clientY: box.bottom }, root.explanation); });
       root.addEventListener("blur", hideTip);
-      explain(root, `${name}\n` + points.map(p => `step ${short(p.x)}: ${p.y.toFixed(3)}`).join("\n"));
+      explain(root, `${name}\n` + points.map(p => `${unit} ${short(p.x)}: ${p.y.toFixed(3)}`).join("\n"));
     });
     const range = `Each from 0 to ${short(top)}.`;
     if (n <= 60) { html("p", { class: "note" }, range, parent); return; }

@@ -255,6 +255,13 @@ def _existing(path: Path | str) -> tuple[Path, str | None] | None:
     return (Path(file), name) if colon and file and Path(file).exists() else None
 
 
+_CONVERT = {
+    ending: f" Convert text once: numpy.save('x.npy', numpy.loadtxt('x{ending}'{arguments}))."
+    for ending, arguments in ((".csv", ", delimiter=',', skiprows=1"), (".tsv", ", skiprows=1"), (".txt", ""))
+}
+"""Embeddings are not read as text: parsing takes far longer than all computations on them. Advice by the ending."""
+
+
 def _contents(path: Path, formats: dict[str, str], what: str, *, allow_external: bool) -> Contents:
     """List the arrays of a file or folder."""
     check_regular_file(path)
@@ -266,7 +273,7 @@ def _contents(path: Path, formats: dict[str, str], what: str, *, allow_external:
     else:
         raise InputError(
             f"{path} has an unknown format for {what}; known formats are a folder written by save_embeddings and "
-            f"{', '.join(formats)}."
+            f"{', '.join(formats)}.{_CONVERT.get(suffix, '') if what == 'embeddings' else ''}"
         )
     options = {"allow_external": allow_external} if reader in _LEADING_ELSEWHERE else {}
     with explain_damage(f"{path} cannot be read"):

@@ -29,6 +29,7 @@ def test_the_command_line_from_images_to_embeddings(tmp_path):
     logged = ("--tensorboard",) if importlib.util.find_spec("tensorboard") else ()
     done = run(*command, "--epochs", 2, "--measure-every", 1, "--keep-embeddings", *logged)
     assert done.code == 0, done.err
+    assert f"clorg-scale track {training}" in done.out
     measured = (training / "measures.csv").read_text().splitlines()
     for row, kept in zip(measured[1:], sorted((training / "embeddings").iterdir()), strict=True):
         stored = cs.load_embeddings(kept)

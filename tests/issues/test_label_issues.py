@@ -1,5 +1,6 @@
 """Label issues: which labels are suspicious, what the score means, what is suggested."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 import clorg_scale as cs
 from clorg_scale.arrays import ClassLabels
+from clorg_scale.errors import InputError
 from clorg_scale.issues.graph_votes import LEAST_TRUST, ROUNDS, STEEPNESS, GraphVotes
 
 
@@ -122,3 +124,22 @@ def test_a_table_of_ones_own_and_normalized_points(planted):
     ours = cs.find_issues(scaled, given, k=10, normalize=True)
     assert np.isin(planted.wrong, ours.label_issues["index"]).mean() > 0.9
     assert ours.details["normalized"]
+
+
+def test_every_stage_keeps_to_the_memory_limit():
+    """Bytes that NumPy and SciPy allocate after the search, with little and with ample memory; the same scores."""
+    rng = np.random.default_rng(0)
+    n, n_classes = 4000, 100
+    given = rng.integers(0, n_classes, n)
+    X = (rng.normal(size=(n_classes, 16))[given] + 0.3 * rng.normal(size=(n, 16))).astype(np.float32)
+    table, scores, peaks = cs.knn(X, 15), [], []
+    for limit in ("16MB", "2GB"):
+        tracemalloc.start()
+        scores.append(cs.find_issues(X, given, neighbors=table, device="cpu", memory_limit=limit).label_score)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[0] < 16e6
+    assert np.allclose(scores[0], scores[1], atol=0.02)
+    with pytest.raises(InputError, match=r"Finding the issues of 4,000 points needs at least \d"):
+        cs.find_issues(X, given, neighbors=table, memory_limit="5MB")
+    assert peaks[1] > 16e6  # so that the limit had something to do

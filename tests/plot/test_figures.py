@@ -121,6 +121,11 @@ def test_the_map_has_every_point(by):
         assert to_hex(axes.collections[0].get_facecolors()[row]) == to_hex(colors[code])
 
 
+def test_whole_epochs_have_whole_numbers_on_the_axis():
+    few = cs.compare({f"epoch {i}": whole(f"epoch {i}", seed=i) for i in (1, 2, 3)})
+    assert all(float(tick).is_integer() for tick in cs.plot.trajectory(few).get_xticks())
+
+
 def test_a_trajectory_is_drawn_against_its_steps():
     names = ["epoch 20", "epoch 3", "epoch 100"]
     checkpoints = cs.compare({name: whole(name, seed=seed) for seed, name in enumerate(names)})

@@ -1,9 +1,13 @@
 """The page for every eye and hand: axe-core's rules, the keyboard, the wheel, fingers, and small screens."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from browsing import opened
+from records import record
+
+from clorg_scale.report import write_comparison
 
 pytestmark = pytest.mark.browser
 
@@ -75,6 +79,32 @@ def test_the_names_of_rows_stay_in_sight_in_a_wide_table(browser, pages):
         assert share < 0.5
 
 
+def test_a_long_name_without_a_space_leaves_the_numbers_in_sight(browser, tmp_path):
+    """Of a class and of a model, on a phone: the column that stays in sight keeps to less than half of the width."""
+    emulate(browser, width=390)
+    long = "Pneumonoultramicroscopicsilicovolcanosis"
+    analyses = {
+        name: replace(a, name=name, classes=[f"{long}{c}" for c in range(10)])
+        for name, a in ((f"{long}_{i}", record(seed=i)) for i in range(2))
+    }
+    opened(browser, write_comparison(analyses, tmp_path / "long.html"))
+    shares = browser.execute_script(
+        """for (const closed of document.querySelectorAll("details")) closed.open = true;
+           return [...document.querySelectorAll(".table-frame")].filter(f => f.offsetParent).map(frame => {
+             const boxes = [...frame.querySelectorAll("tr > :first-child")].map(cell => cell.getBoundingClientRect());
+             const widest = Math.max(...boxes.map(b => b.width));
+             return [frame.querySelector("caption").textContent, widest / frame.clientWidth];
+           });"""
+    )
+    assert len(shares) > 5
+    assert [(caption, share) for caption, share in shares if share > 0.5] == []
+    opened(
+        browser, write_comparison({n: record(name=n) for n in ("contrastive", "supervised")}, tmp_path / "short.html")
+    )
+    (height,) = browser.execute_script("return [document.querySelector('#pairs tbody td').getClientRects()[0].height]")
+    assert height < 60  # a name of usual length is not broken
+
+
 def test_nothing_sticks_out_on_paper(browser, pages):
     size = {"width": 794, "height": 1123, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -84,6 +114,24 @@ def test_nothing_sticks_out_on_paper(browser, pages):
     controls = browser.find_elements("css selector", ".controls, .downloads")
     assert controls
     assert not any(node.is_displayed() for node in controls)
+
+
+def test_charts_are_no_larger_on_paper_than_on_the_screen(browser, pages):
+    """So that two fit on a page; and a dark page is white on paper."""
+    emulate(browser, dark=True)
+    opened(browser, pages["three"])
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [dark]})
+    size = {"width": 794, "height": 1123, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scales, grounds = browser.execute_script(
+        """const charts = [...document.querySelectorAll(".chart > svg")], cards = document.querySelectorAll(".card");
+           return [charts.map(s => s.getBoundingClientRect().width / s.viewBox.baseVal.width),
+                   [document.body, ...cards].map(n => getComputedStyle(n).backgroundColor)];"""
+    )
+    assert len(scales) >= 4
+    assert max(scales) <= 1.01
+    assert set(grounds) == {"rgb(255, 255, 255)"}
 
 
 def middle_of_map(browser):

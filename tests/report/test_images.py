@@ -56,6 +56,10 @@ def as_idx(folder, n=N):
     return path
 
 
+def as_idx_of_another_name(folder):
+    return as_idx(folder).rename(folder.with_name("first_images.gz"))
+
+
 def as_parquet(folder):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     rows = [{"bytes": encoded(row), "path": None} for row in range(N)]
@@ -65,7 +69,7 @@ def as_parquet(folder):
     return path
 
 
-@pytest.mark.parametrize("write", [as_folders, as_one_folder, as_idx, as_parquet])
+@pytest.mark.parametrize("write", [as_folders, as_one_folder, as_idx, as_idx_of_another_name, as_parquet])
 def test_images_are_those_of_the_rows(write, tmp_path):
     rows = [0, 3, 49, 50, 101, 119]
     found = open_images(write(tmp_path / "images"), N).read(rows, 32)

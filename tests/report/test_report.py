@@ -263,12 +263,24 @@ def test_findings_are_computed():
     sentences = " ".join(findings(record()))
     assert "87 %" in sentences
     assert "53 %" in sentences
-    assert "GCN (0.877)" in sentences
+    assert "The most accurate probe is the GCN (0.877)" in sentences
     assert "the linear probe scores 0.864 with 5,130, and their 95 % intervals overlap" in sentences
     text = comparison_headline({"a": with_rld((0.06, 0.8)), "b": with_rld((0.5, 0.7))})
     assert "densest in “b”" in text
     assert "near neighbors (T = 0.05) in “a”" in text
+    assert "is 0.0012 for “a”, 0.0013 for “b”; " in comparison_headline(
+        {"a": with_rld((0.0012, 0.8)), "b": with_rld((0.0013, 0.9))}
+    )
     assert "both globally and locally" in comparison_headline({"a": with_rld((0.6, 0.8)), "b": with_rld((0.5, 0.7))})
+
+
+def test_probes_have_their_articles_in_sentences():
+    def best(name):
+        (probe,) = (p for p in record().probes if p.name == "gcn")
+        return findings(replace(record(), probes=[replace(probe, name=name)]))
+
+    for name, words in (("knn", "the k-NN vote"), ("sage", "GraphSAGE"), ("label_propagation", "label propagation")):
+        assert f"The most accurate probe is {words} (0.877)." in best(name)
 
 
 @pytest.mark.browser

@@ -287,6 +287,15 @@ def test_ambiguous_and_missing_names(tmp_path):
         load_embeddings(path)
 
 
+def test_text_is_refused_with_advice_that_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savetxt("x.csv", X, delimiter=",", header="names")
+    with pytest.raises(InputError, match=r"unknown format for embeddings.* Convert text once: (.*)\.$") as refused:
+        load_embeddings("x.csv")
+    exec(str(refused.value).partition("once: ")[2].removesuffix("."), {"numpy": np})  # the sentence as it is
+    assert np.array_equal(np.load("x.npy"), X.astype(float))
+
+
 def test_unknown_formats(tmp_path):
     with pytest.raises(InputError, match=r"nothing.npy does not exist"):
         load_embeddings(tmp_path / "nothing.npy")
