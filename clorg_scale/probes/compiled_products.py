@@ -60,14 +60,17 @@ class LabelPropagation:
     def __init__(self, matrix: SparseRows, labels: Tensor) -> None:
         self.matrix, self.labels = matrix, labels
         self.codes = labels.numpy().astype(np.int32)
+        self._own: tuple[Tensor, Tensor] | None = None
 
     def __matmul__(self, table: Tensor) -> Tensor:
         """(n, width) from the table (labels, width)."""
         return _LabelProduct.apply(self, table)
 
     def own(self, table: Tensor) -> Tensor:
-        """(n, width) rows of the nodes themselves."""
-        return functional.embedding(self.labels, table)
+        """(n, width) rows of the nodes themselves; kept, so that the gradients of all uses are summed by label once."""
+        if self._own is None or self._own[0] is not table:
+            self._own = table, functional.embedding(self.labels, table)
+        return self._own[1]
 
 
 class RowPropagation:

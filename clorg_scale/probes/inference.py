@@ -75,13 +75,14 @@ def infer(
                 z[rows] = network.layers[number](propagation, h)
         variance, mean = torch.var_mean(z, dim=0, correction=0)
         for rows in row_slices(matrix.n, z.shape[1]):
-            z[rows] = network.activate(number, z[rows], h[rows], (mean, variance))
+            z[rows] = network.activate(number, z[rows], h[rows] if z.shape[1] == h.shape[1] else None, (mean, variance))
         h = z
     if wanted is None:
         most_rows = max(1, LOGITS // network.layers[last].bias.numel())
         wanted = _propagations(matrix, nodes, whole, entries, most_rows=most_rows)
     for rows, propagation in wanted:
-        yield rows, network.activate(last, network.layers[last](propagation, h), propagation.own(h))
+        z = network.layers[last](propagation, h)
+        yield rows, network.activate(last, z, propagation.own(h) if z.shape[1] == h.shape[1] else None)
 
 
 def first_layer(

@@ -185,17 +185,17 @@ class GraphNetwork(nn.Module):  # type: ignore[misc]
         """(targets of the last, C) logits from the input h of the first one's sources."""
         for number, propagation in enumerate(propagations):
             z = self.layers[number](propagation, h)
-            h = self.activate(number, z, propagation.own(h))
+            h = self.activate(number, z, propagation.own(h) if z.shape[1] == h.shape[1] else None)
         return h
 
     def activate(
         self,
         number: int,
         z: Tensor,
-        h: Tensor,
+        h: Tensor | None,
         statistics: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Finish layer `number`: normalize z, SELU, add the same nodes' input h where widths agree.
+        """Finish layer `number`: normalize z, SELU, add the same nodes' input h where there is one (widths agree).
 
         `statistics` are the mean and variance of z over all nodes, where z holds only some of them.
         """
@@ -208,4 +208,4 @@ class GraphNetwork(nn.Module):  # type: ignore[misc]
                 z, mean, variance, norm.weight, norm.bias, training=statistics is None, eps=norm.eps
             )
             z = functional.selu(z)
-        return z + h if z.shape[1] == h.shape[1] else z
+        return z if h is None else z + h
