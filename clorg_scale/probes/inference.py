@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from clorg_scale.arrays import on_host, row_slices
+from clorg_scale.probes.compiled_products import LabelPropagation
 from clorg_scale.probes.layers import GraphNetwork, Propagation
 from clorg_scale.probes.nodes import Nodes
 from clorg_scale.probes.propagate import PropagationMatrix
 
-__all__ = ["NodeRows", "infer", "node_rows"]
+__all__ = ["NodeRows", "first_layer", "infer", "node_rows"]
 
 NodeRows = Iterable[tuple[slice, Propagation]]
 """Ranges of nodes, and their rows of the matrix."""
@@ -62,21 +63,39 @@ def infer(
     Range of nodes, or of positions among those wanted, and their logits (b, C) on the training device; two (n, hidden)
     arrays are kept beside it.
     """
-    h = _inputs(network, matrix.n, nodes, shown)
     last = len(network.layers) - 1
+    first, table = first_layer(network, matrix, nodes, shown) if last else (None, None)
+    h = _inputs(network, matrix.n, nodes, shown) if table is None else table
     for number in range(last):
-        z = torch.empty((matrix.n, network.layers[number].bias.numel()), device=h.device, dtype=h.dtype)
-        for rows, propagation in _propagations(matrix, nodes, whole, entries):
-            z[rows] = network.layers[number](propagation, h)
+        if first is not None:
+            z, h, first = network.layers[number](first, h), first.own(h), None
+        else:
+            z = torch.empty((matrix.n, network.layers[number].bias.numel()), device=h.device, dtype=h.dtype)
+            for rows, propagation in _propagations(matrix, nodes, whole, entries):
+                z[rows] = network.layers[number](propagation, h)
         variance, mean = torch.var_mean(z, dim=0, correction=0)
         for rows in row_slices(matrix.n, z.shape[1]):
-            z[rows] = network.activate(number, z[rows], h[rows], (mean, variance))
+            z[rows] = network.activate(number, z[rows], h[rows] if z.shape[1] == h.shape[1] else None, (mean, variance))
         h = z
     if wanted is None:
         most_rows = max(1, LOGITS // network.layers[last].bias.numel())
         wanted = _propagations(matrix, nodes, whole, entries, most_rows=most_rows)
     for rows, propagation in wanted:
-        yield rows, network.activate(last, network.layers[last](propagation, h), h[propagation.targets])
+        z = network.layers[last](propagation, h)
+        yield rows, network.activate(last, z, propagation.own(h) if z.shape[1] == h.shape[1] else None)
+
+
+def first_layer(
+    network: GraphNetwork, matrix: PropagationMatrix, nodes: Nodes, shown: Tensor
+) -> tuple[LabelPropagation | None, Tensor | None]:
+    """The first layer's matrix over nodes that are known by their label alone, and the table of the labels' inputs.
+
+    None and None where the network sees features, or the CPU does not train.
+    """
+    first = None if nodes.features is not None else matrix.by_label(shown)
+    if first is None:
+        return None, None
+    return first, network.embed(torch.arange(nodes.n_classes + 1), None)
 
 
 def node_rows(matrix: PropagationMatrix, wanted: npt.NDArray[np.int64], n_classes: int, nodes: Nodes) -> NodeRows:

@@ -9,13 +9,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["GraphConvolution", "GraphNetwork", "Propagation", "SAGEConvolution"]
+__all__ = ["GraphConvolution", "GraphNetwork", "Propagation", "Rows", "SAGEConvolution"]
+
+
+class Rows(Protocol):
+    """Rows of a sparse matrix over some nodes: `Propagation`, or what the CPU computes by itself."""
+
+    def __matmul__(self, h: Tensor) -> Tensor:
+        """(targets, width) product with h (sources, width)."""
+
+    def own(self, h: Tensor) -> Tensor:
+        """(targets, width) rows of h of the targets themselves."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,10 @@ class Propagation:
         """M h for h (sources, width), or the rows of it that are wanted."""
         product = _SparseProduct.apply(self, h)
         return product if self.rows is None else product[self.rows]
+
+    def own(self, h: Tensor) -> Tensor:
+        """(targets, width) rows of h of the targets themselves."""
+        return h[self.targets]
 
     def to_rows(self, rows: Tensor) -> Propagation:
         """The same matrix over all nodes, of whose product only some rows are wanted."""
@@ -75,13 +89,13 @@ class GraphConvolution(nn.Module):  # type: ignore[misc]
         self.self_weight = nn.Parameter(torch.zeros(1))
         self.bias = nn.Parameter(torch.zeros(n_out))
 
-    def forward(self, propagation: Propagation, h: Tensor) -> Tensor:
+    def forward(self, propagation: Rows, h: Tensor) -> Tensor:
         """(targets, n_out) from h (sources, n_in)."""
         # Sums are made at the narrower of both widths: with many classes, one product of the output's size.
         if self.weight.shape[0] > self.weight.shape[1]:
             h = h @ self.weight
-            return propagation @ h + self.self_weight * h[propagation.targets] + self.bias
-        together = propagation @ h + self.self_weight * h[propagation.targets]
+            return propagation @ h + self.self_weight * propagation.own(h) + self.bias
+        together = propagation @ h + self.self_weight * propagation.own(h)
         return torch.addmm(self.bias, together, self.weight)
 
 
@@ -98,9 +112,9 @@ class SAGEConvolution(nn.Module):  # type: ignore[misc]
         self.self_weight = nn.Parameter(_xavier(n_in, n_out, generator))
         self.bias = nn.Parameter(torch.zeros(n_out))
 
-    def forward(self, propagation: Propagation, h: Tensor) -> Tensor:
+    def forward(self, propagation: Rows, h: Tensor) -> Tensor:
         """(targets, n_out) from h (sources, n_in)."""
-        own = torch.addmm(self.bias, h[propagation.targets], self.self_weight)
+        own = torch.addmm(self.bias, propagation.own(h), self.self_weight)
         # The narrower of H and H W goes through the sparse product.
         if self.weight.shape[0] > self.weight.shape[1]:
             return own + propagation @ (h @ self.weight)
@@ -167,21 +181,21 @@ class GraphNetwork(nn.Module):  # type: ignore[misc]
             h = projected if h is None else h + projected
         return h
 
-    def forward(self, propagations: list[Propagation], h: Tensor) -> Tensor:
+    def forward(self, propagations: list[Rows], h: Tensor) -> Tensor:
         """(targets of the last, C) logits from the input h of the first one's sources."""
         for number, propagation in enumerate(propagations):
             z = self.layers[number](propagation, h)
-            h = self.activate(number, z, h[propagation.targets])
+            h = self.activate(number, z, propagation.own(h) if z.shape[1] == h.shape[1] else None)
         return h
 
     def activate(
         self,
         number: int,
         z: Tensor,
-        h: Tensor,
+        h: Tensor | None,
         statistics: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Finish layer `number`: normalize z, SELU, add the same nodes' input h where widths agree.
+        """Finish layer `number`: normalize z, SELU, add the same nodes' input h where there is one (widths agree).
 
         `statistics` are the mean and variance of z over all nodes, where z holds only some of them.
         """
@@ -194,4 +208,4 @@ class GraphNetwork(nn.Module):  # type: ignore[misc]
                 z, mean, variance, norm.weight, norm.bias, training=statistics is None, eps=norm.eps
             )
             z = functional.selu(z)
-        return z + h if z.shape[1] == h.shape[1] else z
+        return z if h is None else z + h

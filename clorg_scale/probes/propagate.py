@@ -16,6 +16,7 @@ from clorg_scale.affinity.scaling import inverse_roots, scaled_weights, sums_of_
 from clorg_scale.affinity.symmetrize import row_numbers
 from clorg_scale.arrays import Array, array_module, on_host
 from clorg_scale.arrays.mapped import compilable_view
+from clorg_scale.probes.compiled_products import LabelPropagation, RowPropagation, SparseRows
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
 from clorg_scale.probes.layers import Propagation
 from clorg_scale.probes.sampler import Block, NeighborSampler
@@ -57,6 +58,7 @@ class PropagationMatrix:
     ) -> None:
         self.n, self.nnz = len(indptr) - 1, len(indices)
         self._on_gpu = device.type == "cuda" and importlib.util.find_spec("cupy") is not None
+        self._on_cpu = device.type == "cpu"
         indptr, indices, weights = (self._here(part) for part in (indptr, indices, weights))
         # One type for both: int32, which the CSR product is fastest with, while it can count the entries.
         index_type = np.int32 if self.nnz < 2**31 else np.int64
@@ -90,6 +92,19 @@ class PropagationMatrix:
             return Propagation(matrix, matrix, slice(None))
         transposed = _csr_tensor(self.indptr, self.indices, self.values_t, shape, device)
         return Propagation(matrix, transposed, slice(None))
+
+    def by_label(self, labels: torch.Tensor) -> LabelPropagation | None:
+        """The whole matrix over nodes that are known by their label alone; None where the CPU does not train."""
+        if not self._on_cpu:
+            return None
+        return LabelPropagation(SparseRows(self.indptr, self.indices, self.values), labels)
+
+    def of_rows(self, rows: torch.Tensor) -> RowPropagation | None:
+        """Some rows of the matrix, for training; None where the CPU does not train."""
+        if not self._on_cpu:
+            return None
+        matrix, transposed = (SparseRows(self.indptr, self.indices, part) for part in (self.values, self.values_t))
+        return RowPropagation(matrix, transposed, rows)
 
     def rows(self, rows: slice, device: torch.device) -> Propagation:
         """A range of rows over all nodes, for inference."""

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from clorg_scale.errors import InputError
+from clorg_scale.probes.compiled_products import kept_threads
 from clorg_scale.probes.device_sampler import DeviceNeighborSampler
-from clorg_scale.probes.inference import infer, node_rows
+from clorg_scale.probes.inference import first_layer, infer, node_rows
 from clorg_scale.probes.layers import GraphNetwork, Propagation
 from clorg_scale.probes.nodes import Nodes
 from clorg_scale.probes.planning import VALIDATION_NODES
@@ -171,10 +172,7 @@ class Trainer:
         """Logits of the masked nodes: all at once, or batch by batch on sampled neighborhoods."""
         if self.whole is not None:
             start = time.perf_counter()
-            h = self.network.embed(shown, self.nodes.resident)
-            # Of the last layer, as wide as there are classes, only the rows that the loss is taken on.
-            last = self.whole.to_rows(torch.from_numpy(masked).to(self.nodes.device))
-            logits = self.network([self.whole] * (len(self.network.layers) - 1) + [last], h)
+            logits = self._on_the_whole(torch.from_numpy(masked).to(self.nodes.device), shown, self.whole)
             self.seconds["training"] += time.perf_counter() - start
             yield masked, logits
             return
@@ -191,6 +189,16 @@ class Trainer:
             self.seconds["training"] += time.perf_counter() - sampled
             yield seeds, logits
 
+    def _on_the_whole(self, masked: Tensor, shown: Tensor, whole: Propagation) -> Tensor:
+        """Logits of the masked nodes from the whole graph."""
+        # Of the last layer, as wide as there are classes, only the rows that the loss is taken on.
+        last = self.matrix.of_rows(masked) or whole.to_rows(masked)
+        n_others = len(self.network.layers) - 1
+        first, h = first_layer(self.network, self.matrix, self.nodes, shown) if n_others else (None, None)
+        if first is None:
+            h = self.network.embed(shown, self.nodes.resident)
+        return self.network([first or whole] * min(n_others, 1) + [whole] * (n_others - 1) + [last], h)
+
     @property
     def _by_label(self) -> bool:
         """Whether nodes are known by their label alone, so that these are what the first layer's matrix is over.
@@ -200,16 +208,10 @@ class Trainer:
         return self.nodes.features is None and isinstance(self.sampler, NeighborSampler)
 
     def _sample(self, seeds: npt.NDArray[np.int64], seed: int, shown: Tensor) -> list[Block]:
-        """Sample neighborhoods, leaving PyTorch's number of threads as it is.
-
-        Numba's OpenMP layer sets it for the whole process, and the order of PyTorch's sums depends on it.
-        """
-        threads = torch.get_num_threads()
+        """Sample neighborhoods."""
         by_label = {"shown": shown.numpy()} if self._by_label else {}
-        blocks = self.sampler.sample(seeds, self.schedule.fanouts, seed=seed, **by_label)  # type: ignore[union-attr]
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
-        return blocks
+        with kept_threads():
+            return self.sampler.sample(seeds, self.schedule.fanouts, seed=seed, **by_label)  # type: ignore[union-attr]
 
     def _validate(self) -> None:
         """Score the held-out nodes and keep the weights if they are the best so far."""

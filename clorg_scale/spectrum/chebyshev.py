@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clorg_scale.numerics.compiler import njit
+from clorg_scale.numerics.threads import over_rows
+
 __all__ = ["Filter", "filter_for"]
 
 SMALLEST = 4000
@@ -48,15 +51,35 @@ class Filter:
     def product(self, matrix: Any, vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """p(S) v by the recurrence T_j+1(x) = 2 x T_j(x) - T_j-1(x)."""
         slope, shift = 2 / (1 + self.edge), (1 - self.edge) / (1 + self.edge)
-        before = vector.reshape(-1)
-        last: npt.NDArray[np.float64] = slope * (matrix @ before) + shift * before
+        last = np.ascontiguousarray(vector.reshape(-1))
+        rows = matrix.indptr, matrix.indices, matrix.data
+        n, row_length = len(last), len(matrix.data) // max(1, len(last))
+        following: npt.NDArray[np.float64] = np.zeros(n)
+        over_rows(_step, n, row_length, rows, last, following, (slope, shift, 0.0))
+        # Two arrays take turns: each number of the older one is read before its successor replaces it.
+        before, last = last.copy(), following
         for _ in range(self.degree - 1):
-            following = matrix @ last
-            following *= 2 * slope
-            following += (2 * shift) * last
-            following -= before
-            before, last = last, following
+            over_rows(_step, n, row_length, rows, last, before, (2 * slope, 2 * shift, 1.0))
+            before, last = last, before
         return last
+
+
+def step_reference(matrix: Any, last: npt.NDArray[Any], before: npt.NDArray[Any], factors: Any) -> npt.NDArray[Any]:
+    """Compute slope S v + shift v - decrease w for a SciPy matrix S: the definition of `_step`."""
+    slope, shift, decrease = factors
+    return np.asarray(slope * (matrix @ last) + shift * last - decrease * before)
+
+
+@njit(cache=True, nogil=True)
+def _step(rows, matrix, last, before, factors):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Replace rows of `before` by what `step_reference` computes."""
+    indptr, indices, data = matrix
+    slope, shift, decrease = factors
+    for row in range(rows[0], rows[1]):
+        total = 0.0
+        for entry in range(np.uintp(indptr[row]), np.uintp(indptr[row + np.uintp(1)])):
+            total += data[entry] * last[np.uintp(indices[entry])]
+        before[row] = slope * total + shift * last[row] - decrease * before[row]
 
 
 def filter_for(matrix: Any, k: int, rng: np.random.Generator) -> Filter | None:

@@ -299,6 +299,15 @@ def test_polynomial_keeps_the_largest_eigenvalues_and_their_vectors(monkeypatch)
     expected = np.polynomial.chebyshev.chebval(scaled, [0] * chosen.degree + [1])
     np.testing.assert_allclose(chosen.product(part, vectors[:, -1]), expected[-1] * vectors[:, -1], atol=1e-9)
     np.testing.assert_allclose(chosen.product(part, vectors[:, 7]), expected[7] * vectors[:, 7], atol=1e-9)
+    # And against the same recurrence of SciPy's products.
+    before = np.random.default_rng(1).standard_normal(part.shape[0])
+    started = before.copy()
+    slope, shift = 2 / (1 + chosen.edge), (1 - chosen.edge) / (1 + chosen.edge)
+    last = chebyshev.step_reference(part, before, 0, (slope, shift, 1.0))
+    for _ in range(chosen.degree - 1):
+        before, last = last, chebyshev.step_reference(part, last, before, (2 * slope, 2 * shift, 1.0))
+    np.testing.assert_allclose(chosen.product(part, started), last, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(started, np.random.default_rng(1).standard_normal(part.shape[0]))  # only read
 
     found = cs.spectrum(graph, 12)
     assert "ARPACK" in found.method
