@@ -12,9 +12,16 @@ import scipy.sparse as sp
 
 import clorg_scale as cs
 from clorg_scale.affinity import AffinityGraph
+from clorg_scale.datasets import locally_dense_mixture
 from clorg_scale.errors import InputError
 from clorg_scale.spectrum import chebyshev, decomposition, lanczos_pylibraft, lanczos_scipy
 from clorg_scale.spectrum.normalized import NotConvergedError, check_pairs, normalized_affinity
+
+
+@pytest.fixture(autouse=True)
+def small_dense_matrices(monkeypatch):
+    """Graphs of 600 nodes are large enough for the iterative solvers."""
+    monkeypatch.setattr(decomposition, "DENSE_NODES", 500)
 
 
 def mixture(n, n_classes=6, d=16, seed=0):
@@ -198,6 +205,18 @@ def test_where_lanczos_does_not_converge_the_block_method_takes_over(monkeypatch
     found = cs.spectrum(graph, 12)
     assert "LOBPCG" in found.method
     np.testing.assert_allclose(found.eigenvalues, np.linalg.eigvalsh(dense(graph)[0])[::-1][:12], atol=1e-8)
+
+
+def test_clusters_that_barely_hang_together(monkeypatch):
+    """Eigenvalues within 1e-6 of 1 and of each other, where Lanczos and the block method give up."""
+    monkeypatch.undo()
+    points, _ = locally_dense_mixture(1_500, 25, n_classes=5, seed=0)
+    graph = cs.affinity_graph(cs.knn(points, 15))
+    found = cs.spectrum(graph, 20)
+    assert found.n_connected < 20
+    assert found.eigenvalues[19] > 1 - 1e-5
+    np.testing.assert_allclose(found.eigenvalues, np.linalg.eigvalsh(dense(graph)[0])[::-1][:20], atol=1e-10)
+    assert found.residuals.max() < 1e-10
 
 
 def test_no_convergence_is_said_in_a_sentence(monkeypatch):
