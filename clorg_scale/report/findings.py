@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from clorg_scale.counted import counted
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "comparison_findings",
     "comparison_headline",
+    "comparison_title",
     "findings",
     "headline",
     "homogeneity_basis",
@@ -26,6 +28,9 @@ __all__ = [
 ]
 
 GRAPH_PROBES = ("label_propagation", "gcn", "sage")
+
+MOST_NAMED = 3
+"""Models that the title of a comparison names, and that have findings of their own."""
 
 MOST_LISTED = 4
 """Models whose values a sentence lists."""
@@ -121,6 +126,15 @@ def _basis(size: int, n_labeled: int) -> str:
     return f"mean over a random sample of {size:,} of the {n_labeled:,} labeled points"
 
 
+def comparison_title(names: Sequence[str]) -> str:
+    """Name the models where they are few."""
+    if len(names) > MOST_NAMED:
+        return f"{len(names)} models compared"
+    if len(names) == MOST_NAMED:
+        return f"{names[0]}, {names[1]} and {names[2]}"
+    return " against ".join(names)
+
+
 def comparison_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
     """State in one sentence which model's classes are denser locally, and which globally."""
     (far, _), (near, _) = _ends(next(iter(analyses.values())))
@@ -142,7 +156,9 @@ def comparison_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
 
 
 def comparison_findings(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
-    """State how class homogeneity falls, and which probe is most accurate on each model."""
+    """State how class homogeneity falls, and which probe is most accurate on each model; of many, the extremes."""
+    if len(analyses) > MOST_NAMED:
+        return [*_homogeneity_of_many(analyses), *_probes_of_many(analyses)]
     sentences = []
     for name, analysis in analyses.items():
         chi = analysis.class_homogeneity
@@ -154,6 +170,41 @@ def comparison_findings(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
             )
     sentences += [f"“{name}”: {_probe_sentence(a.probes)}" for name, a in analyses.items() if a.probes]
     return sentences
+
+
+def _homogeneity_of_many(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
+    """State class homogeneity among the fewest and the most neighbors that all models share: the lowest, the highest."""
+    shared = set.intersection(*(set(analysis.class_homogeneity) for analysis in analyses.values()))
+    return [
+        f"Class homogeneity among {f'{k:,} nearest neighbors' if k > 1 else 'nearest neighbors (k = 1)'} "
+        f"{_range({name: a.class_homogeneity[k] for name, a in analyses.items()})}."
+        for k in sorted({min(shared), max(shared)} if shared else ())
+    ]
+
+
+def _probes_of_many(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
+    """State which probes are the most accurate on how many models, and where the best of them is worst and best."""
+    best = {name: max(a.probes, key=lambda probe: probe.accuracy) for name, a in analyses.items() if a.probes}
+    if not best:
+        return []
+    counts = Counter(probe.name for probe in best.values()).most_common()
+    first, n_first = counts[0]
+    if len(counts) == 1:
+        which = f"{_in_sentence(first)} on {'every model' if n_first == len(analyses) else f'all {n_first} with probes'}"
+    else:
+        others = ", ".join(f"{_in_sentence(name)} on {n}" for name, n in counts[1:])
+        which = f"{_in_sentence(first)} on {n_first} of {len(best)} models, {others}"
+    accuracies = {name: probe.accuracy for name, probe in best.items()}
+    return [f"The most accurate probe is {which}; its accuracy {_range(accuracies)}."]
+
+
+def _range(values: Mapping[str, float]) -> str:
+    """Lowest and highest of values by name, as a predicate."""
+    low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    if f"{values[low]:.4f}" == f"{values[high]:.4f}":
+        return f"is {values[low]:.3f} in all models"
+    digits = max(3, _digits(values[low], values[high]))
+    return f"goes from {values[low]:.{digits}f} in “{low}” to {values[high]:.{digits}f} in “{high}”"
 
 
 def trajectory_headline(analyses: Mapping[str, AnalysisRecord]) -> str:

@@ -12,6 +12,7 @@ from clorg_scale.report.document import fill_document
 from clorg_scale.report.findings import (
     comparison_findings,
     comparison_headline,
+    comparison_title,
     findings,
     headline,
     homogeneity_basis,
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from clorg_scale.report.image_sources import ImageSource
 
 __all__ = ["write_comparison", "write_report", "write_trajectory"]
-
-NAMED = 3
-"""Models that the title of a comparison names."""
 
 SCRIPTS = (
     "deck.gl/deck.min.js",
@@ -109,7 +107,7 @@ def write_comparison(
     images
         As for `write_report`.
     """
-    title = " against ".join(analyses) if len(analyses) <= NAMED else f"{len(analyses)} models compared"
+    title = comparison_title(list(analyses))
     lead, sentences = comparison_headline(analyses), comparison_findings(analyses)
     shown = _shown(analyses, images)
     return _write(path, analyses, title, lead, sentences, images=shown, look_alikes=look_alikes)
