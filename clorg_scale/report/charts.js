@@ -43,8 +43,8 @@ function drawSpectrum() {
 // ---- of many models, one at a time --------------------------------------------------------------------------------
 
 const chosenModel = {};
-function modelsShown(name, draw) {
-  if (analyses.length <= 3) return analyses;
+function modelsShown(name, draw, most = 3) {
+  if (analyses.length <= most) return analyses;
   if (!(name in chosenModel)) {
     const parent = chart(name), box = html("select", { "aria-label": "model" });
     analyses.forEach((a, i) => html("option", { value: i }, a.name, box));
@@ -68,7 +68,7 @@ function drawProbes() {
   const least = 20 + 17 * analyses.length, step = Math.max(least, Math.min(270 / names.length, 2.2 * least));
   const low = Math.min(...found.map(p => p.low)), high = Math.max(...found.map(p => p.high), low + 0.01);
   const row = { fy: "title", y: "i" }, place = { ...row, x: "accuracy" };
-  const describe = p => `${p.title}${several ? ", " + analyses[p.i].name : ""}\naccuracy ${p.accuracy.toFixed(4)} [${p.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]\n${p.n_parameters.toLocaleString("en")} parameters, ${p.seconds.toFixed(1)} s`;
+  const describe = p => `${p.title}${several ? ", " + analyses[p.i].name : ""}\naccuracy ${p.accuracy.toFixed(4)} [${p.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]\n${counted(p.n_parameters, "parameter")}, ${p.seconds.toFixed(1)} s`;
   drawing(parent, "Accuracy of each probe", {
     width: W, height: 20 + names.length * step + 44, marginLeft: narrow ? 126 : 132, marginRight: narrow ? 66 : 110, marginTop: 20, marginBottom: 44,
     x: { domain: [low, high], nice: ticks }, y: { type: "point", domain: analyses.map((_, i) => i), axis: null, padding: (step / 17 - analyses.length + 1) / 2 }, fy: { domain: names, axis: null, padding: 0 },
@@ -122,7 +122,7 @@ function drawStudies() {
 const MOST_ROWS = 50, MOST_COLUMNS = 100, LEAST_CELL = 11;
 
 function drawCommunities() {
-  const models = modelsShown("communities", drawCommunities), parents = figures(chart("communities"), models.map(a => several ? a.name : `${a.communities.sizes.length.toLocaleString("en")} communities`));
+  const models = modelsShown("communities", drawCommunities), parents = figures(chart("communities"), models.map(a => several ? a.name : a.communities.sizes.length === 1 ? "1 community" : `${a.communities.sizes.length.toLocaleString("en")} communities`));
   for (const [at, a] of models.entries()) {
     if (a.classes.length <= MOST_ROWS && a.communities.sizes.length <= MOST_COLUMNS) communityMatrix(parents[at], a); else communityTable(parents[at], a, analyses.indexOf(a));
   }
@@ -136,7 +136,7 @@ function communityMatrix(figure, a) {  // wider than its card if there are many 
   const W = Math.max(fitting, Math.ceil(left + 2 + LEAST_CELL * n)), size = (W - left - 2) / n;
   const cells = rows.flatMap(c => shares[c].map((share, m) => ({ c, m, share })));
   const every = Math.max(1, Math.ceil(20 / size)), ticks = [...Array(n).keys()].filter(m => m % every === 0);
-  const describe = ({ c, m, share }) => `${a.classes[c]}\n${(share * 100).toFixed(1)} % in community ${m} (${a.communities.sizes[m].toLocaleString("en")} points)`;
+  const describe = ({ c, m, share }) => `${a.classes[c]}\n${(share * 100).toFixed(1)} % in community ${m} (${counted(a.communities.sizes[m], "point")})`;
   const title = `Share of each class in each community${several ? `, ${a.name}` : ""}`;
   const frame = W > fitting ? html("div", { class: "wide-frame", tabindex: "0", role: "group", "aria-label": `${title}: scrolls sideways` }, null, figure) : figure;
   const root = drawing(frame, title, {
@@ -161,7 +161,7 @@ function communityTable(figure, a, i) {  // for many classes: the largest classe
     const cell = html("td", { class: "bar", "data-value": held.length ? held[0][0] / total : 0 }, null, row);
     html("i", { style: `width:${held.length ? 100 * held[0][0] / total : 0}%;background:${modelColor(i)}` }, null, html("div", { class: "track" }, null, cell));
     html("span", {}, held.length ? part(held[0]) : "–", cell);
-    html("td", { class: "listed" }, held.slice(1, 4).map(part).join(", ") + (held.length > 4 ? ` and ${held.length - 4} more` : ""), row);
+    html("td", { class: "listed" }, held.slice(1, 4).map(part).join(", ") + (held.length > 4 ? ` and ${(held.length - 4).toLocaleString("en")} more` : ""), row);
   });
   makeTable(table, { caption: `Communities${several ? `, ${a.name}` : ""}` });
 }

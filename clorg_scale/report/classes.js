@@ -36,7 +36,7 @@ function drawClasses() {
       });
       if (table.tHead.rows[0].cells.length > 2 + analyses.length) mixing.forEach(m => {
         const partner = m.partner[c];
-        html("td", { "data-value": partner < 0 ? "–" : `${(1 - m.share[c]).toFixed(4)}` }, partner < 0 ? "–" : `${clip(first.classes[partner], 28)} ${(100 * m.share[c]).toFixed(1)}\u00a0%`, row);
+        html("td", { "data-value": partner < 0 ? "–" : `${(1 - m.share[c]).toFixed(4)}` }, partner < 0 ? "–" : `${clip(first.classes[partner], 28)} (${percent(m.share[c])})`, row);
       });
     }
     if (refresh) refresh();
@@ -46,13 +46,16 @@ function drawClasses() {
 }
 
 let highlightClass = () => {};
+const MOST_MARKS = 400;  // of several models in one scatter; where there are more, one model at a time
+const percent = share => `${(100 * share).toFixed(share < 0.01 ? 2 : 1)}\u00a0%`;
 
 function drawDensity() {
-  const parent = chart("density"), first = analyses[0], W = widthOf(parent), narrow = W < NARROW, beside = document.querySelector("#probes svg"), ticks = narrow ? 4 : 5;
+  const card = chart("density"), first = analyses[0], shown = new Set(modelsShown("density", drawDensity, Math.max(3, Math.floor(MOST_MARKS / first.classes.length))));
+  const parent = shown.size < analyses.length ? figures(card, [[...shown][0].name])[0] : card, W = widthOf(parent), narrow = W < NARROW, beside = document.querySelector("#probes svg"), ticks = narrow ? 4 : 5;
   const H = narrow ? Math.min(300, W) : Math.min(600, Math.max(Math.min(340, W), beside && analyses.length > 3 ? beside.height.baseVal.value : 0));  // as tall as the card beside it
-  const points = analyses.flatMap((a, i) => a.classes.map((name, c) => ({ name, c, i, x: (a.rld.purity[globalAt(a)] || [])[c] ?? null, y: (a.rld.purity[localAt(a)] || [])[c] ?? null }))).filter(p => p.x !== null && p.y !== null);
+  const points = analyses.flatMap((a, i) => (shown.has(a) ? a.classes : []).map((name, c) => ({ name, c, i, x: (a.rld.purity[globalAt(a)] || [])[c] ?? null, y: (a.rld.purity[localAt(a)] || [])[c] ?? null }))).filter(p => p.x !== null && p.y !== null);
   if (!points.length) return;
-  const many = points.length > 200, nodes = new Map(), named = points.filter(p => p.i === 0), domain = key => {
+  const many = points.length > 200, nodes = new Map(), named = points.filter(p => p.i === points[0].i), domain = key => {
     const [low, high] = points.reduce(([least, most], p) => [Math.min(least, p[key]), Math.max(most, p[key])], [Infinity, -Infinity]);
     return [low, Math.max(high, low + 0.01)];
   };
@@ -107,14 +110,15 @@ function drawPairs() {
   if (one) html("h3", {}, one, parent);
   const table = newTable(parent, [...(named ? ["model"] : []), "class", "other class", "share of the class in the other", "share of the other in the class"]);
   rows.sort((p, q) => q.pair[2] + q.pair[3] - p.pair[2] - p.pair[3]);
+  const most = Math.max(...rows.flatMap(({ pair }) => pair.slice(2)));
   for (const { i, pair: [a, b, ab, ba] } of rows) {
     const row = html("tr", { "data-class": a }, null, table.tBodies[0]);
     if (named) html("td", {}, analyses[i].name, row);
     for (const c of [a, b]) html("button", { type: "button", class: "plain", title: `${names[c]}: show on the map` }, clip(names[c], 40), html("td", {}, null, row)).addEventListener("click", () => chooseClass(c));
     for (const v of [ab, ba]) {
       const cell = html("td", { class: "bar", "data-value": v }, null, row);
-      html("i", { style: `width:${100 * v}%;background:${modelColor(i)}` }, null, html("div", { class: "track" }, null, cell));
-      html("span", {}, `${(100 * v).toFixed(1)}\u00a0%`, cell);
+      html("i", { style: `width:${100 * v / most}%;background:${modelColor(i)}` }, null, html("div", { class: "track" }, null, cell));
+      html("span", {}, percent(v), cell);
     }
   }
   if (one) table.dataset.model = one;

@@ -3,6 +3,16 @@
 const NARROW = 420;  // pixels: the width of a phone
 const widthOf = (parent, most = 760) => Math.max(250, Math.min(most, Math.floor(parent.clientWidth) || 540));  // drawn at true size, so that letters keep theirs
 
+const ruler = document.createElement("canvas").getContext("2d");
+function wide(content, weight = 400) {  // pixels that a text of a drawing takes
+  ruler.font = `${weight} 12px ${fontFamily()}`;
+  return ruler.measureText(content).width;
+}
+function clipTo(name, room) {  // a bold name, clipped to so many pixels
+  let length = name.length;
+  while (length > 1 && wide(clip(name, length), 600) > room) length--;
+  return clip(name, length);
+}
 function drawing(parent, title, options) {  // a drawing at its true size, whose marks the arrow keys reach
   const root = Plot.plot({ ariaLabel: title, ...options });
   root.setAttribute("role", "img");
@@ -62,9 +72,10 @@ function figures(parent, captions) {  // creates all of them before any is drawn
 function curves(parent, series, { xLabel, yLabel, title, named, fromZero = true, most = Infinity, linear = false }) {
   const points = series.flatMap((s, i) => s.points.map(p => ({ ...p, e: p.e || 0, s, i }))), solid = points.filter(p => !p.s.dotted);
   if (!points.length) return;
-  const W = widthOf(parent), narrow = W < NARROW, letters = Math.min(24, Math.floor((0.38 * W - 26) / 7.3)), ticks = 5, gap = 16;
-  const ends = named ? series.flatMap((s, i) => s.points.length && !s.unnamed ? [{ ...s, i, y: s.points.reduce((a, b) => b.x > a.x ? b : a).y }] : []) : [];
-  const marginLeft = 46, marginRight = named ? Math.min(0.38 * W, 30 + 7 * Math.max(0, ...ends.map(s => Math.min(letters, s.name.length)))) : 26;
+  const W = widthOf(parent), narrow = W < NARROW, room = Math.min(180, 0.38 * W - 28), ticks = 5, gap = 16;
+  const ends = named ? series.flatMap((s, i) => s.points.length && !s.unnamed ? [{ ...s, i, shown: clipTo(s.name, room), y: s.points.reduce((a, b) => b.x > a.x ? b : a).y }] : []) : [];
+  const marginLeft = 46, marginRight = named ? 28 + Math.ceil(Math.max(0, ...ends.map(s => wide(s.shown, 600)))) : 26;
+  const label = wide(xLabel) > W - marginLeft - marginRight ? xLabel.replace(/ \(.*\)$/, "") : xLabel;  // what fits under the axis
   const xs = [...new Set(points.map(p => p.x))].sort((a, b) => a - b), first = xs[0], last = xs[xs.length - 1], scale = linear ? x => x : Math.log;
   const place = x => (scale(x) - scale(first)) / Math.max(1e-12, scale(last) - scale(first)) * (W - marginLeft - marginRight);
   const look = { x: "x", y: "y", stroke: p => p.s.color, z: "i", strokeLinejoin: "round", className: "curve" };
@@ -72,13 +83,13 @@ function curves(parent, series, { xLabel, yLabel, title, named, fromZero = true,
     width: W, height: narrow ? 270 : 320, marginLeft, marginRight, marginTop: 26, marginBottom: 44,
     x: { type: linear ? "linear" : "log", domain: [first, last] }, y: { domain: rangeOf(points, fromZero, most), nice: ticks },
     marks: [
-      ...horizontal(ticks, yLabel), below(ticksThatFit(xs, place), xLabel, { tickFormat: x => x.toLocaleString("en", { maximumSignificantDigits: 3 }) }),
+      ...horizontal(ticks, yLabel), below(ticksThatFit(xs, place), label, { tickFormat: x => x.toLocaleString("en", { maximumSignificantDigits: 3 }) }),
       Plot.lineY(points.filter(p => p.s.dotted), { ...look, strokeWidth: 1.5, strokeDasharray: "2 4" }),
       Plot.lineY(solid, { ...look, strokeWidth: 2.5 }),
       Plot.ruleX(solid.filter(p => p.e), { x: "x", y1: p => p.y - p.e, y2: p => p.y + p.e, stroke: p => p.s.color, strokeWidth: 1.5 }),
       Plot.dot(solid, { x: "x", y: "y", fill: p => p.s.color, symbol: p => modelShape(p.i), stroke: "var(--card)", strokeWidth: 1.2, r: xs.length > 30 ? 3 : 4.5, className: "marks" }),
       Plot.dot(ends, spread(gap, { frameAnchor: "right", y: "y", dx: 13, fill: "color", symbol: s => modelShape(s.i), r: 4.5, stroke: "none" })),
-      Plot.text(ends, spread(gap, { frameAnchor: "right", y: "y", dx: 23, textAnchor: "start", text: s => clip(s.name, letters), className: "strong" })),
+      Plot.text(ends, spread(gap, { frameAnchor: "right", y: "y", dx: 23, textAnchor: "start", text: "shown", className: "strong" })),
       Plot.dot(solid, withTooltips(solid, p => `${named ? p.s.name + "\n" : ""}${p.label}`, { x: "x", y: "y", r: 12, fill: "transparent", stroke: "none", className: "reach" })),
     ],
   });

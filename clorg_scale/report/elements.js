@@ -25,6 +25,7 @@ const css = name => getComputedStyle(document.documentElement).getPropertyValue(
 const fontFamily = () => getComputedStyle(document.body).fontFamily;
 const chart = name => document.querySelector(`[data-chart="${name}"]`);
 const short = value => Number.isInteger(value) ? value.toLocaleString("en") : String(+value.toPrecision(3));
+const counted = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 const clip = (name, length) => name.length > length ? name.slice(0, length - 1) + "…" : name;
 
 function bytesOf(text) {  // of base64

@@ -190,7 +190,9 @@ def _probes_of_many(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
     counts = Counter(probe.name for probe in best.values()).most_common()
     first, n_first = counts[0]
     if len(counts) == 1:
-        which = f"{_in_sentence(first)} on {'every model' if n_first == len(analyses) else f'all {n_first} with probes'}"
+        which = (
+            f"{_in_sentence(first)} on {'every model' if n_first == len(analyses) else f'all {n_first} with probes'}"
+        )
     else:
         others = ", ".join(f"{_in_sentence(name)} on {n}" for name, n in counts[1:])
         which = f"{_in_sentence(first)} on {n_first} of {len(best)} models, {others}"

@@ -51,7 +51,7 @@ function drawImagesOf(parent, shown, thumbnails, model) {
   group("Members of each community", shown.communities, (c, item) => {
     item.classList.add("members");
     html("b", {}, `community ${c.community}`, item);
-    html("span", { class: "note" }, `${c.size.toLocaleString("en")} points`, item);
+    html("span", { class: "note" }, counted(c.size, "point"), item);
     const near = html("div", { class: "near" }, null, item);
     for (const entry of c.rows) picture(entry, near, entry[1]);
   });

@@ -13,7 +13,7 @@ async function drawMaps() {
     const figure = html("figure", {}, null, chart("map"));
     if (several) html("figcaption", { title: m.a.name }, m.a.name, figure);
     const frame = m.frame = html("div", { class: "frame" }, null, figure);
-    m.canvas = html("canvas", { role: "img", tabindex: "0", "aria-label": `Map of ${m.p.n.toLocaleString("en")} points of ${m.a.name}. Arrow keys move it, plus and minus zoom, 0 shows all, Enter describes the point in the center. The tables of classes and of pairs present its content.` }, null, frame);
+    m.canvas = html("canvas", { role: "img", tabindex: "0", "aria-label": `Map of ${counted(m.p.n, "point")} of ${m.a.name}. Arrow keys move it, plus and minus zoom, 0 shows all, Enter describes the point in the center. The tables of classes and of pairs present its content.` }, null, frame);
     m.overlay = html("canvas", { class: "overlay", "aria-hidden": "true" }, null, frame);
     m.context = m.canvas.getContext("2d", { willReadFrequently: !webgl, alpha: false });  // opaque, so that moving it needs no blending
     m.painter = webgl ? new WebglPoints(m.canvas, m.context, webgl, `map ${m.i}`, m.p) : new Raster(m.canvas, m.context, m.p.n);

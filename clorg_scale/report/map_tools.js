@@ -182,7 +182,7 @@ function mapControls(tools) {
     const counts = new Map();
     for (let i = 0; i < m.p.n; i++) if (inPath[i]) counts.set(m.p.class_code[i], (counts.get(m.p.class_code[i]) || 0) + 1);
     const parts = [...counts].sort((p, q) => q[1] - p[1]).slice(0, 6).map(([c, k]) => `${c === UNLABELLED ? "unlabelled" : clip(m.a.classes[c], 30)} ${k.toLocaleString("en")}`);
-    html("p", {}, `${n.toLocaleString("en")} points selected: ${parts.join(", ")}${counts.size > 6 ? ` and ${counts.size - 6} more classes` : ""}.`, chosenText);
+    html("p", {}, `${counted(n, "point")} selected: ${parts.join(", ")}${counts.size > 6 ? ` and ${counts.size - 6} more ${counts.size === 7 ? "class" : "classes"}` : ""}.`, chosenText);
     const box = html("div", { class: "controls" }, null, chosenText), act = (name, format, f) => html("button", { type: "button", "data-selection": format }, name, box).addEventListener("click", f);
     act("Save the selection (CSV)", "csv", () => save(new Blob(mapRows(new Map([[m, inPath]])), { type: "text/csv" }), "selection.csv"));
     act("Clear", "clear", () => { for (const other of maps) other.selected = null; chosenText.replaceChildren(); redrawAll(); });

@@ -23,7 +23,7 @@ function makeTable(table, { caption, onRow = null, first = SHOWN } = {}) {
     const rows = [...body.rows], query = state.query.toLowerCase();
     let found = 0;
     for (const row of rows) {
-      row.cells[0].classList.toggle("long", LONG_WORD.test(row.cells[0].textContent));
+      for (const cell of row.cells) if (cell === row.cells[0] || cell.querySelector(".plain")) cell.classList.toggle("long", LONG_WORD.test(cell.textContent));
       const fits = !query || row.textContent.toLowerCase().includes(query);
       row.hidden = !fits || ++found > state.limit;
     }
