@@ -173,7 +173,7 @@ def comparison_findings(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
 
 
 def _homogeneity_of_many(analyses: Mapping[str, AnalysisRecord]) -> list[str]:
-    """State class homogeneity among the fewest and the most neighbors that all models share: the lowest, the highest."""
+    """State class homogeneity among the fewest and among the most neighbors that all models share."""
     shared = set.intersection(*(set(analysis.class_homogeneity) for analysis in analyses.values()))
     return [
         f"Class homogeneity among {f'{k:,} nearest neighbors' if k > 1 else 'nearest neighbors (k = 1)'} "

@@ -59,6 +59,26 @@ def test_text_is_legible_and_nothing_sticks_out_on_a_phone(browser, pages):
     assert sticking == 0
 
 
+@pytest.mark.parametrize(("page", "width"), [("three", 1400), ("three", 390), ("eight", 390)])
+def test_no_text_of_a_chart_is_cut_and_charts_of_a_row_are_level(browser, pages, page, width):
+    emulate(browser, width=width)
+    opened(browser, pages[page])
+    cut, tops, scrolled = browser.execute_script(
+        """const cut = [...document.querySelectorAll("figure svg text, .chart svg text")].filter(node => {
+             const box = node.getBoundingClientRect(), frame = node.ownerSVGElement.getBoundingClientRect();
+             return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1);
+           });
+           const topOf = id => document.querySelector(`#${id} svg`).getBoundingClientRect().top;
+           return [cut.map(node => node.textContent), [topOf("rld"), topOf("chi"), topOf("probes"), topOf("density")],
+                   [...document.querySelectorAll(".table-frame")].filter(f => f.scrollWidth > f.clientWidth).length];"""
+    )
+    assert cut == []
+    if width == 1400:
+        assert tops[0] == pytest.approx(tops[1], abs=1)
+        assert tops[2] == pytest.approx(tops[3], abs=1)
+        assert scrolled == 0  # every column of every table is in sight
+
+
 def test_the_names_of_rows_stay_in_sight_in_a_wide_table(browser, pages):
     """On a phone, and leave more than half of the width to the numbers."""
     emulate(browser, width=390)

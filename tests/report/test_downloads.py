@@ -164,6 +164,20 @@ def test_many_classes_and_no_probes_along_a_training(browser, tmp_path):
     assert "60 least pure of 120 classes" in browser.find_element("id", "classes").text
 
 
+def test_a_scatter_of_many_classes_shows_one_model_at_a_time(browser, downloads, tmp_path):
+    models = {name: record(name=name, seed=i, n_classes=120, n_map=20) for i, name in enumerate("abcd")}
+    opened(browser, write_comparison(models, tmp_path / "page.html"))
+    marks = (
+        "return [...document.querySelectorAll('#density .marks > *')].map(m => m.explanation.split('\\n').slice(0, 2))"
+    )
+    assert {model for _, model in browser.execute_script(marks)} == {"a"}
+    box = browser.find_element("css selector", "#density select")
+    browser.execute_script("arguments[0].value = 3; arguments[0].dispatchEvent(new Event('change'))", box)
+    assert browser.execute_script(marks) == [[name, "d"] for c, name in enumerate(models["d"].classes) if c != 1]
+    assert ">d</text>" in saved(browser, downloads, "density", "svg").decode()
+    assert {row["model"] for row in rows_of(saved(browser, downloads, "density", "csv"))} == set("abcd")
+
+
 def test_eight_models_that_are_no_training(browser, downloads, tmp_path):
     models = {f"{name}_network_with_a_long_name": record(name=name, seed=i) for i, name in enumerate("abcdefgh")}
     size = {"width": 1400, "height": 1000, "deviceScaleFactor": 1, "mobile": False}

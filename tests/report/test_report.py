@@ -11,7 +11,14 @@ from browsing import opened
 from records import HOSTILE, record
 
 from clorg_scale.report import write_comparison, write_report
-from clorg_scale.report.findings import comparison_headline, findings, headline, homogeneity_basis
+from clorg_scale.report.findings import (
+    comparison_findings,
+    comparison_headline,
+    comparison_title,
+    findings,
+    headline,
+    homogeneity_basis,
+)
 
 
 @pytest.mark.browser
@@ -116,6 +123,10 @@ def test_tables_sort_search_and_unfold(browser, tmp_path):
 def test_many_and_few_of_everything(browser, tmp_path, change):
     console, _ = opened(browser, write_report(record(**change), tmp_path / "report.html"))
     assert console == []
+    text = browser.find_element("css selector", "body").text
+    assert "1 communities" not in text
+    # Rows of a table of communities, which stands in the place of the matrix, do not sum to 1.
+    assert ("Each row of a matrix" in text) == (change.get("n_classes") != 1000)
 
 
 @pytest.mark.browser
@@ -272,6 +283,27 @@ def test_findings_are_computed():
         {"a": with_rld((0.0012, 0.8)), "b": with_rld((0.0013, 0.9))}
     )
     assert "both globally and locally" in comparison_headline({"a": with_rld((0.6, 0.8)), "b": with_rld((0.5, 0.7))})
+
+
+def test_findings_of_many_models_are_about_all_of_them():
+    """Their extremes, in a sentence for each quantity, not a sentence for each model."""
+    models = {name: record(name=name, seed=seed) for seed, name in enumerate("abcdefgh")}
+    models["c"] = replace(models["c"], class_homogeneity={1: 0.9123, 50: 0.5, 1000: 0.53})
+    linear, *others = models["e"].probes
+    models["e"] = replace(models["e"], probes=[replace(linear, accuracy=0.95), *others])
+    assert comparison_findings(models) == [
+        "Class homogeneity among nearest neighbors (k = 1) goes from 0.870 in “a” to 0.912 in “c”.",
+        "Class homogeneity among 1,000 nearest neighbors is 0.530 in all models.",
+        "The most accurate probe is the GCN on 7 of 8 models, the linear one on 1; "
+        "its accuracy goes from 0.877 in “a” to 0.950 in “e”.",
+    ]
+    without = {
+        name: replace(a, probes=[], class_homogeneity={seed: 0.5}) for seed, (name, a) in enumerate(models.items())
+    }
+    assert comparison_findings(without) == []
+    assert comparison_title(list("ab")) == "a against b"
+    assert comparison_title(list("abc")) == "a, b and c"
+    assert comparison_title(list("abcd")) == "4 models compared"
 
 
 def test_probes_have_their_articles_in_sentences():
