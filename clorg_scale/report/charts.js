@@ -70,7 +70,7 @@ function drawProbes() {
   const row = { fy: "title", y: "i" }, place = { ...row, x: "accuracy" };
   const describe = p => `${p.title}${several ? ", " + analyses[p.i].name : ""}\naccuracy ${p.accuracy.toFixed(4)} [${p.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]\n${counted(p.n_parameters, "parameter")}, ${p.seconds.toFixed(1)} s`;
   drawing(parent, "Accuracy of each probe", {
-    width: W, height: 20 + names.length * step + 44, marginLeft: narrow ? 126 : 132, marginRight: narrow ? 66 : 110, marginTop: 20, marginBottom: 44,
+    width: W, height: 20 + names.length * step + 44, marginLeft: 16 + Math.ceil(Math.max(...names.map(name => wide(name, 600)), 0)), marginRight: narrow ? 66 : 110, marginTop: 20, marginBottom: 44,
     x: { domain: [low, high], nice: ticks }, y: { type: "point", domain: analyses.map((_, i) => i), axis: null, padding: (step / 17 - analyses.length + 1) / 2 }, fy: { domain: names, axis: null, padding: 0 },
     marks: [
       Plot.gridX({ ticks, stroke: "var(--line)", strokeOpacity: 1 }), below(ticks, "accuracy"),

@@ -1,6 +1,6 @@
 // Images of the points: suspicious ones with their neighbors, similar ones of different classes, members of communities.
 
-const FIRST_IMAGES = several ? 6 : 12;  // entries of a group that are shown at first
+const FIRST_IMAGES = several || innerWidth < 560 ? 6 : 12;  // entries of a group that are shown at first
 
 function drawImages() {
   const parent = chart("images"), { images, images_file: beside } = pageData;

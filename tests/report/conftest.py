@@ -1,5 +1,7 @@
 """One browser for all tests of the pages, which are written once."""
 
+from dataclasses import replace
+
 import pytest
 from browsing import chromium
 from records import record
@@ -40,14 +42,15 @@ def checkpoints(n=8, **settings):
 def pages(tmp_path_factory):
     """A page of each kind: of `record()`, of many classes, of three and of eight models, of eight checkpoints."""
     folder = tmp_path_factory.mktemp("pages")
-    eight = {name: record(name=name, seed=seed) for seed, name in enumerate("abcdefgh")}
-    models = {name: eight[name] for name in "abc"}
+    names = ("SimCLR", "MoCo v3", "DINO", "BYOL", "supervised", "CLIP", "MAE", "Barlow Twins")
+    eight = {name: record(name=name, seed=seed) for seed, name in enumerate(names)}
+    for analysis in eight.values():
+        analysis.probes.append(replace(analysis.probes[1], name="label_propagation"))
+    three = {name: eight[name] for name in names[:3]}
     return {
         "one": write_report(record(), folder / "one.html"),
         "many classes": write_report(record(n_classes=60, n_communities=30), folder / "many.html"),
-        "three": write_comparison(models, folder / "three.html"),
-        "eight": write_comparison(
-            {name: record(name=name, seed=i) for i, name in enumerate("abcdefgh")}, folder / "eight.html"
-        ),
+        "three": write_comparison(three, folder / "three.html"),
+        "eight": write_comparison(eight, folder / "eight.html"),
         "track": checkpoints().report(folder / "track.html"),
     }
