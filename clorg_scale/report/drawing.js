@@ -96,5 +96,5 @@ function curves(parent, series, { xLabel, yLabel, title, named, fromZero = true,
 }
 function rangeOf(points, fromZero, highest) {  // `highest`: the largest possible value
   const least = Math.min(...points.map(p => p.y - p.e)), most = Math.max(...points.map(p => p.y + p.e)), pad = 0.05 * (most - least) || 0.01 * Math.abs(most) || 0.01;
-  return fromZero ? [least > -0.04 * most ? 0 : least, Math.max(most, 0.05)] : [least - pad, Math.min(most + pad, highest)];
+  return fromZero ? [least > -0.04 * most ? 0 : least, Math.max(most, 0.05)] : [least < 0 ? least - pad : Math.max(0, least - pad), Math.min(most + pad, highest)];
 }

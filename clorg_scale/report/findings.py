@@ -217,9 +217,17 @@ def trajectory_headline(analyses: Mapping[str, AnalysisRecord]) -> str:
     if (far, near) != (far_then, near_then):
         return "The checkpoints were analyzed at different temperatures; compare their curves where they overlap."
     return (
-        f"Among near neighbors (T = {near:g}) RLD goes from {near_before:z.2f} to {near_after:z.2f}, and across the "
-        f"whole set (T = {far:g}) from {far_before:z.2f} to {far_after:z.2f}."
+        f"Among near neighbors (T = {near:g}) RLD goes from {_change(near_before, near_after)}, and across the "
+        f"whole set (T = {far:g}) from {_change(far_before, far_after)}."
     )
+
+
+def _change(before: float, after: float) -> str:
+    """Two values in two digits, or in as many as set different ones apart."""
+    digits = _digits(before, after)
+    if f"{before:.{digits}f}" == f"{after:.{digits}f}":
+        digits = 2
+    return f"{before:z.{digits}f} to {after:z.{digits}f}"
 
 
 def unit_of(names: Iterable[str]) -> str:

@@ -60,7 +60,7 @@ function drawMultiples() {
       if (!shown.has(c)) return;
       const points = analyses.map((a, j) => ({ x: steps[j], y: value(a, c) })).filter(p => p.y !== null);
       const root = drawing(parent, `Purity of ${name}`, {
-        width: 160, height: 88, marginLeft: 6, marginRight: 6, marginTop: 20, marginBottom: 16, axis: null, x: { domain: [Math.min(...steps), Math.max(...steps)] }, y: { domain: [0, top] },
+        width: 160, height: 92, marginLeft: 6, marginRight: 6, marginTop: 20, marginBottom: 20, axis: null, x: { domain: [Math.min(...steps), Math.max(...steps)] }, y: { domain: [0, top] },
         marks: [
           Plot.ruleY([0, top], { stroke: "var(--line)" }),
           Plot.lineY(points, { x: "x", y: "y", stroke: "var(--c0)", strokeWidth: 2, strokeLinejoin: "round" }),

@@ -18,6 +18,7 @@ from clorg_scale.report.findings import (
     findings,
     headline,
     homogeneity_basis,
+    trajectory_headline,
 )
 
 
@@ -304,6 +305,11 @@ def test_findings_of_many_models_are_about_all_of_them():
     assert comparison_title(list("ab")) == "a against b"
     assert comparison_title(list("abc")) == "a, b and c"
     assert comparison_title(list("abcd")) == "4 models compared"
+
+
+def test_changes_along_a_training_are_seen_in_their_digits():
+    sentence = trajectory_headline({"1": with_rld((0.0512, 0.8)), "2": with_rld((0.0523, 0.8))})
+    assert sentence.endswith("goes from 0.80 to 0.80, and across the whole set (T = 1) from 0.051 to 0.052.")
 
 
 def test_probes_have_their_articles_in_sentences():
