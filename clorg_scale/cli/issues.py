@@ -120,9 +120,12 @@ def _print_issues(found: Issues) -> None:
         found.label_issues,
         {"index": "row", "given_label": "label", "suggested_label": "suggested", "label_score": "label score"},
     )
+    near = found.near_duplicates
+    of_test = f", with {counted(int(near['in_test'].sum()), 'test point')}" if near["in_test"].any() else ""
     _print_rows(
-        f"{counted(counts['near_duplicates'], 'near-duplicate')} in {counted(counts['near_duplicate_sets'], 'set')}",
-        found.near_duplicates,
+        f"{counted(counts['near_duplicates'], 'near-duplicate')} in {counted(counts['near_duplicate_sets'], 'set')}"
+        + of_test,
+        near,
         {"set": "set", "index": "row", "label": "label", "distance": "nearest"}
         | ({"in_test": "test"} if found.test_given is not None else {}),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from clorg_scale.arrays import Array, ClassLabels, Device, array_module
+from clorg_scale.arrays import Array, ClassLabels, Device, array_module, on_host
 from clorg_scale.progress import Advance
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class FoldedProbe:
         for number, probe in enumerate(self.probes):
             at = np.flatnonzero(self.fold[rows] == number)
             if len(at):
-                scores = probe.decision_function(self.points[array_module(self.points).asarray(rows[at])])
+                scores = on_host(probe.decision_function(self.points[array_module(self.points).asarray(rows[at])]))
                 # Of two classes, scikit-learn's form is the difference of their logits.
                 found[at] = scores if scores.ndim == 2 else np.column_stack([np.zeros_like(scores), scores])
         return found

@@ -52,3 +52,23 @@ def test_the_graph_of_neighbors_and_scores(cupy):
     np.testing.assert_allclose(ours.toarray(), theirs.toarray(), atol=1e-4)
     scorer = cs.scorers["calinski_harabasz"]
     assert scorer(None, cupy.asarray(X), codes) == pytest.approx(scorer(None, X, codes))
+
+
+def test_issues_of_points_on_the_device(cupy):
+    """Scores, sets and tables as those of the same points in main memory, in NumPy's arrays."""
+    X, codes = points()
+    X[7], codes[7] = X[9] + 1e-5, codes[9]
+    test = np.concatenate([X[:2] + 1e-5, X[2:20] + 5])
+    ours, theirs = (
+        cs.find_issues(part(X), codes, test_embeddings=part(test), k=9, device="cpu")
+        for part in (cupy.asarray, np.asarray)
+    )
+    assert ours.counts() == theirs.counts()
+    assert theirs.counts()["test_points_in_train"] == 2
+    for name, column in theirs.columns().items():
+        found = ours.columns()[name]
+        assert isinstance(found, np.ndarray)
+        if column.dtype.kind == "f":
+            np.testing.assert_allclose(found, column, atol=2e-3)
+        else:
+            np.testing.assert_array_equal(found, column)

@@ -125,6 +125,7 @@ def test_the_command(planted, tmp_path, monkeypatch):
     assert (done.code, done.err) == (0, "")
     n = len(planted.issues.label_issues)
     assert f"\n{n} label issues" in done.out
+    assert "\n6 near-duplicates in 4 sets, with 3 test points\n" in done.out
     assert "3 of 3 test points have a near-duplicate" in done.out
     assert done.out.rstrip().endswith("All points are in issues.csv.")
     scores = np.genfromtxt("issues.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")["label_score"]
