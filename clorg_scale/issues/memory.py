@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from clorg_scale.arrays.memory import check_memory
 from clorg_scale.issues.graph_votes import BLOCK_NUMBERS
-from clorg_scale.probes.fitting import memory_needed as probe_memory
 
 __all__ = ["Shares", "share_memory"]
 
@@ -45,6 +44,8 @@ def share_memory(n: int, n_features: int, n_classes: int, k: int, limit: int | N
     """
     if limit is None:
         return Shares(BLOCK_NUMBERS, None)
+    from clorg_scale.probes.fitting import memory_needed as probe_memory  # it loads scipy.optimize
+
     held = n * (PER_NEIGHBOR * k + PER_POINT)
     fewest = max(FEWEST_SCORES, FEWEST_ROWS * n_classes)
     least = held + max(PER_SCORE * fewest, probe_memory(n, n_features, n_classes))
