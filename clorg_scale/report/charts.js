@@ -34,9 +34,9 @@ function drawSpectrum() {
     name: a.name, color: modelColor(i),
     points: values(a.spectrum).map((y, j) => ({ x: j + 1, y, label: `${word} ${j + 1}\n${y.toFixed(4)}` })),
   }));
-  const options = { named: several, xLabel: "number of the eigenvector" };
+  const options = { named: several, xLabel: "number of the eigenvector", linear: true };
   const [left, right] = figures(parent, ["", ""]);
-  curves(left, series(s => s.eigenvalues, "eigenvalue"), { ...options, yLabel: "eigenvalue", title: "Leading eigenvalues of the affinity graph", fromZero: false, most: 1 });
+  curves(left, series(s => s.eigenvalues, "eigenvalue"), { ...options, yLabel: "eigenvalue", title: "Leading eigenvalues of the affinity graph", fromZero: false });
   curves(right, series(s => s.class_share, "eigenvectors 1 to"), { ...options, yLabel: "share", title: "Share of the class indicators in the first eigenvectors" });
 }
 
@@ -64,16 +64,18 @@ function drawProbes() {
   const parent = chart("probes");
   if (!parent) return;
   const found = analyses.flatMap((a, i) => a.probes.map(p => ({ ...p, i, low: p.accuracy_interval[0], high: p.accuracy_interval[1], title: titles[p.name] || p.name })));
-  const names = [...new Set(found.map(p => p.title))], W = widthOf(parent), narrow = W < NARROW, ticks = narrow ? 3 : 4;
+  const names = [...new Set(found.map(p => p.title))], W = widthOf(parent), narrow = W < NARROW;
   const least = 20 + 17 * analyses.length, step = Math.max(least, Math.min(270 / names.length, 2.2 * least));
   const low = Math.min(...found.map(p => p.low)), high = Math.max(...found.map(p => p.high), low + 0.01);
+  const marginLeft = 16 + Math.ceil(Math.max(...names.map(name => wide(name, 600)), 0)), marginRight = narrow ? 66 : 110;
+  const { domain, ticks, tickFormat } = valueAxis([low, high], narrow ? 3 : 4, 40 / (W - marginLeft - marginRight));
   const row = { fy: "title", y: "i" }, place = { ...row, x: "accuracy" };
   const describe = p => `${p.title}${several ? ", " + analyses[p.i].name : ""}\naccuracy ${p.accuracy.toFixed(4)} [${p.accuracy_interval.map(v => v.toFixed(4)).join(", ")}]\n${counted(p.n_parameters, "parameter")}, ${p.seconds.toFixed(1)} s`;
   drawing(parent, "Accuracy of each probe", {
-    width: W, height: 20 + names.length * step + 44, marginLeft: 16 + Math.ceil(Math.max(...names.map(name => wide(name, 600)), 0)), marginRight: narrow ? 66 : 110, marginTop: 20, marginBottom: 44,
-    x: { domain: [low, high], nice: ticks }, y: { type: "point", domain: analyses.map((_, i) => i), axis: null, padding: (step / 17 - analyses.length + 1) / 2 }, fy: { domain: names, axis: null, padding: 0 },
+    width: W, height: 20 + names.length * step + 44, marginLeft, marginRight, marginTop: 20, marginBottom: 44,
+    x: { domain }, y: { type: "point", domain: analyses.map((_, i) => i), axis: null, padding: (step / 17 - analyses.length + 1) / 2 }, fy: { domain: names, axis: null, padding: 0 },
     marks: [
-      Plot.gridX({ ticks, stroke: "var(--line)", strokeOpacity: 1 }), below(ticks, "accuracy"),
+      Plot.gridX({ ticks, stroke: "var(--line)", strokeOpacity: 1 }), below(ticks, "accuracy", { tickFormat }),
       Plot.text(names, { fy: d => d, text: d => d, frameAnchor: "left", dx: -12, textAnchor: "end", className: "strong" }),
       Plot.text(["parameters"], { facetAnchor: "top", frameAnchor: "top-right", dx: narrow ? 66 : 8, dy: -14, textAnchor: narrow ? "end" : "start" }),
       Plot.ruleY(found, { ...row, x1: "low", x2: "high", stroke: p => modelColor(p.i), strokeWidth: 3, strokeLinecap: "round", strokeOpacity: 0.45 }),

@@ -51,14 +51,15 @@ const percent = share => `${(100 * share).toFixed(share < 0.01 ? 2 : 1)}\u00a0%`
 
 function drawDensity() {
   const card = chart("density"), first = analyses[0], shown = new Set(modelsShown("density", drawDensity, Math.max(3, Math.floor(MOST_MARKS / first.classes.length))));
-  const parent = shown.size < analyses.length ? figures(card, [[...shown][0].name])[0] : card, W = widthOf(parent), narrow = W < NARROW, beside = document.querySelector("#probes svg"), ticks = narrow ? 4 : 5;
+  const parent = shown.size < analyses.length ? figures(card, [[...shown][0].name])[0] : card, W = widthOf(parent), narrow = W < NARROW, beside = document.querySelector("#probes svg"), marginLeft = 46, marginRight = 20, marginTop = 26, marginBottom = 44;
   const H = narrow ? Math.min(300, W) : Math.min(600, Math.max(Math.min(340, W), beside && analyses.length > 3 ? beside.height.baseVal.value : 0));  // as tall as the card beside it
   const points = analyses.flatMap((a, i) => (shown.has(a) ? a.classes : []).map((name, c) => ({ name, c, i, x: (a.rld.purity[globalAt(a)] || [])[c] ?? null, y: (a.rld.purity[localAt(a)] || [])[c] ?? null }))).filter(p => p.x !== null && p.y !== null);
   if (!points.length) return;
-  const many = points.length > 200, nodes = new Map(), named = points.filter(p => p.i === points[0].i), domain = key => {
+  const many = points.length > 200, nodes = new Map(), named = points.filter(p => p.i === points[0].i), axis = (key, n, apart) => {
     const [low, high] = points.reduce(([least, most], p) => [Math.min(least, p[key]), Math.max(most, p[key])], [Infinity, -Infinity]);
-    return [low, Math.max(high, low + 0.01)];
+    return valueAxis([low, Math.max(high, low + 0.01)], n, apart);
   };
+  const across = axis("x", narrow ? 4 : 5, 40 / (W - marginLeft - marginRight)), up = axis("y", narrow ? 4 : 5, 19 / (H - marginTop - marginBottom));
   const describe = p => `${p.name}${several ? "\n" + analyses[p.i].name : ""}\nlocally ${p.y.toFixed(3)}, globally ${p.x.toFixed(3)}`;
   const link = (node, p) => {
     node.addEventListener("click", () => chooseClass(p.c));
@@ -66,10 +67,10 @@ function drawDensity() {
   };
   const boxes = [], names = side => Plot.text(named, apart(named, boxes, side, many ? [] : points, { x: "x", y: "y", dx: 9 * side, textAnchor: side > 0 ? "start" : "end", text: p => clip(p.name, 18), className: "halo" }));
   const root = drawing(parent, "Local against global density of each class", {
-    width: W, height: H, marginLeft: 46, marginRight: 20, marginTop: 26, marginBottom: 44, x: { domain: domain("x"), nice: ticks }, y: { domain: domain("y"), nice: ticks },
+    width: W, height: H, marginLeft, marginRight, marginTop, marginBottom, x: { domain: across.domain }, y: { domain: up.domain },
     marks: [
-      ...horizontal(ticks, `purity at T = ${first.rld.temperatures[localAt(first)]}: among near neighbors`),
-      below(ticks, `purity at T = ${first.rld.temperatures[globalAt(first)]}: across the whole set`),
+      ...horizontal(up, `purity at T = ${first.rld.temperatures[localAt(first)]}: among near neighbors`),
+      below(across.ticks, `purity at T = ${first.rld.temperatures[globalAt(first)]}: across the whole set`, { tickFormat: across.tickFormat }),
       Plot.dot(points, withTooltips(points, describe, { x: "x", y: "y", r: many ? 3 : 5, fill: p => modelColor(p.i), symbol: p => modelShape(p.i), fillOpacity: many ? 0.6 : 0.9, stroke: "var(--card)", strokeWidth: 1.2, className: "marks" }, link)),
       names(1), names(-1),
     ],

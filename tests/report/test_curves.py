@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from xml.etree import ElementTree
 
@@ -56,6 +57,35 @@ def test_scripts_in_titles_and_names_do_not_run(browser, tmp_path):
     opens_and_runs_none(browser, path)
     titles = [node.text for node in browser.find_elements("css selector", "section.card h2")]
     assert [title.split() for title in titles[: len(panels)]] == [panel.title.split() for panel in panels]
+
+
+@pytest.mark.browser
+def test_labels_of_an_axis_are_its_ends_and_round_values_that_do_not_meet(browser, tmp_path):
+    panels = [
+        Panel("small", {"": [1e-7, 3e-7, 2.5e-7]}),
+        Panel("negative", {"": [-3.0, 0.2, 12.5]}),
+        Panel("equal", {"": [0.2, 0.2, 0.2]}),
+        Panel("large", {"": [999.5, 1e6, 3.25e6]}),
+    ]
+    opened(browser, page_of(tmp_path, panels=panels))
+    for at, panel in enumerate(panels):
+        (values,) = panel.curves.values()
+        low, high = (min(values), max(values)) if panel.title != "equal" else (0.198, 0.202)
+        found = browser.execute_script(
+            "const svg = document.querySelector(`#panel-${arguments[0]} svg`), { domain, range } = svg.scale('y');"
+            "const labels = [...svg.querySelectorAll('g[text-anchor=end] text')].map(t => ["
+            "t.textContent, (range[0] - t.transform.baseVal[0].matrix.f) / (range[0] - range[1])]);"
+            "return [domain, labels, range[0] - range[1]]",
+            at,
+        )
+        domain, labels, height = found
+        assert domain == pytest.approx((low, high), rel=1e-9)
+        heights = sorted(share * height for _, share in labels)
+        assert (heights[0], heights[-1]) == pytest.approx((0, height), abs=1)
+        assert min(b - a for a, b in itertools.pairwise(heights)) >= 18
+        assert 3 <= len({text for text, _ in labels}) == len(labels) <= 9
+        for text, share in labels:
+            assert float(text.replace(",", "")) == pytest.approx(low + share * (high - low), abs=0.03 * (high - low))
 
 
 @pytest.mark.browser

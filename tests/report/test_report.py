@@ -344,3 +344,32 @@ def test_all_communities_stand_in_the_matrix(browser, tmp_path):
     opened(browser, write_report(record(n_communities=130), tmp_path / "report.html"))
     rows = browser.find_elements("css selector", "#communities tbody tr")
     assert len(rows) == 130
+
+
+@pytest.mark.browser
+def test_axes_begin_and_end_at_the_first_and_last_value(browser, pages):
+    opened(browser, pages["three"])
+    models = [record(name=name, seed=seed) for seed, name in enumerate(("SimCLR", "MoCo v3", "DINO"))]
+    highest = {
+        "rld": max(v + 1.96 * e for m in models for v, e in zip(m.rld.values, m.rld.stderr, strict=True)),
+        "chi": max(
+            v + 1.96 * m.class_homogeneity_stderr.get(k, 0.0) for m in models for k, v in m.class_homogeneity.items()
+        ),
+    }
+    purity = {t: [p for m in models for p in m.rld.purity[t] if p is not None] for t in (0, -1)}
+    bounds = [bound for m in models for probe in m.probes for bound in probe.accuracy_interval]
+    expected = {
+        ("rld", "y"): (0.0, highest["rld"]),
+        ("rld", "x"): (0.05, 1.0),
+        ("chi", "y"): (0.0, highest["chi"]),
+        ("density", "x"): (min(purity[0]), max(purity[0])),
+        ("density", "y"): (min(purity[-1]), max(purity[-1])),
+        ("probes", "x"): (min(bounds), max(bounds)),
+    }
+    for (panel, axis), ends in expected.items():
+        found = browser.execute_script(
+            "return document.querySelector(`[data-chart=${arguments[0]}] svg`).scale(arguments[1]).domain", panel, axis
+        )
+        assert found == pytest.approx(ends, abs=1e-9), (panel, axis)
+    labels = [text.text for text in browser.find_elements("css selector", "[data-chart=rld] svg g text")]
+    assert f"{highest['rld']:.2f}" in labels
