@@ -48,8 +48,8 @@ CHI_METRIC: Metric = "cosine"
 """Metric of class homogeneity's neighbors, the paper's."""
 
 MOST_SPECTRAL_NODES = 200_000
-"""Largest graph whose spectrum an analysis finds on a CPU: on large graphs many eigenvalues are close to 1, and the
-Lanczos method restarts for hours."""
+"""Largest graph whose spectrum an analysis finds on a CPU: the products grow with the nodes, and their number with the
+eigenvalues close to 1."""
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,8 @@ def spectral(graph: AffinityGraph, classes: ClassLabels, *, n_vectors: int, reso
     if graph.n_nodes > MOST_SPECTRAL_NODES and solver_device(graph, resources.requested) == "cpu":
         return replace(
             none_found,
-            how=f"Left out: on a CPU the eigenvalues of a graph of more than {MOST_SPECTRAL_NODES:,} nodes may take "
-            "hours; clorg_scale.spectrum computes them.",
+            how=f"Left out: on a CPU the eigenvalues of a graph of more than {MOST_SPECTRAL_NODES:,} nodes take "
+            "long; clorg_scale.spectrum computes them.",
         )
     try:
         found = spectrum(graph, n_vectors, labels=classes, device=resources.requested)

@@ -14,8 +14,8 @@ from clorg_scale.arrays import Array, array_module
 __all__ = [
     "NotConvergedError",
     "check_pairs",
+    "check_residuals",
     "connected_components",
-    "deflated",
     "normalized_affinity",
     "residuals_of",
 ]
@@ -65,6 +65,21 @@ def residuals_of(matrix: Any, values: Array, vectors: Array) -> Array:
     return xp.sqrt(((matrix @ vectors - vectors * values) ** 2).sum(axis=0))
 
 
+def check_residuals(matrix: Any, values: Array, vectors: Array, solver: str) -> None:
+    """Check that these are eigenpairs.
+
+    Raises
+    ------
+    NotConvergedError
+        If a residual is too large.
+    """
+    xp = array_module(vectors)
+    finite = bool(xp.isfinite(values).all()) and bool(xp.isfinite(vectors).all())
+    good = int((residuals_of(matrix, values, vectors) <= LARGEST_RESIDUAL).sum()) if finite else 0
+    if good < len(values):
+        raise NotConvergedError(f"{solver} found {good} of {len(values)} eigenvectors of the graph.")
+
+
 def check_pairs(matrix: Any, values: Array, vectors: Array, solver: str) -> None:
     """Check that these are eigenpairs, and that no larger eigenvalue is left.
 
@@ -73,11 +88,7 @@ def check_pairs(matrix: Any, values: Array, vectors: Array, solver: str) -> None
     NotConvergedError
         If a residual is too large, or a search in the orthogonal space meets a larger eigenvalue.
     """
-    xp = array_module(vectors)
-    finite = bool(xp.isfinite(values).all()) and bool(xp.isfinite(vectors).all())
-    good = int((residuals_of(matrix, values, vectors) <= LARGEST_RESIDUAL).sum()) if finite else 0
-    if good < len(values):
-        raise NotConvergedError(f"{solver} found {good} of {len(values)} eigenvectors of the graph.")
+    check_residuals(matrix, values, vectors, solver)
     left = _largest_left(matrix, values, vectors)
     if left > float(values.min()) + LARGEST_RESIDUAL:
         raise NotConvergedError(
@@ -98,7 +109,7 @@ def _largest_left(matrix: Any, values: Array, vectors: Array) -> float:
     limit = SEARCH_RESTARTS if xp is np else SEARCH_RESTARTS * SEARCH_VECTORS  # CuPy counts products
     try:
         _, found = sparse.eigsh(
-            deflated(matrix, values, vectors),
+            _deflated(matrix, values, vectors),
             1,
             which="LA",
             v0=start,
@@ -113,7 +124,7 @@ def _largest_left(matrix: Any, values: Array, vectors: Array) -> float:
     return float((last @ (matrix @ last)) / (last @ last))
 
 
-def deflated(matrix: Any, values: Array, vectors: Array) -> Any:
+def _deflated(matrix: Any, values: Array, vectors: Array) -> Any:
     """S as a linear operator that has the eigenvalue -1 for each of `vectors`, its eigenvectors."""
     xp = array_module(vectors)
     shift = xp.asarray(values) + 1.0
