@@ -18,13 +18,11 @@ from clorg_scale.analysis.probing import (
     probe_scores,
     study_scores,
 )
+from clorg_scale.analysis.sizes import spectrum_size
 from clorg_scale.analysis.stages import Stages
 from clorg_scale.neighbors.shared import first_neighbors
 
 __all__ = ["compute"]
-
-FEWEST_VECTORS, MOST_VECTORS = 20, 50
-"""Eigenvectors of the graph; their number is twice that of the classes between these."""
 
 
 def compute(stage: Stages, data: Inputs, plan: AnalysisPlan) -> Results:
@@ -46,7 +44,7 @@ def compute(stage: Stages, data: Inputs, plan: AnalysisPlan) -> Results:
     between = None if test is None else stage(steps.leakage, points, test, resources=resources)
     graph = stage.derived(affinity_graph, table, temperature=AFFINITY_TEMPERATURE, mean_distance=mu)
     found = stage(steps.partition, graph, method=plan.community_method, resolution=plan.resolution, **common)
-    spectrum = stage(steps.spectral, graph, classes, n_vectors=_spectrum_size(data), resources=resources)
+    spectrum = stage(steps.spectral, graph, classes, n_vectors=spectrum_size(data), resources=resources)
     if test is not None and plan.probes and len(test) >= FEWEST_TEST_POINTS:
         searched = stage(joint_neighbors, points, test, k=sizes.with_test, **common)
         wide = first_neighbors(searched, sizes.probes)
@@ -61,8 +59,3 @@ def compute(stage: Stages, data: Inputs, plan: AnalysisPlan) -> Results:
     layout = stage(steps.point_layout, points, data.classes.codes, **plan.on_map, **common)
     kept_table = stage.files.get(steps.neighbors.name)
     return Results(spread, chi, density, table, graph, found, spectrum, scores, studies, layout, between, kept_table)
-
-
-def _spectrum_size(data: Inputs) -> int:
-    """Eigenvectors: twice as many as classes, so that a gap behind the classes is seen; from 20 to 50."""
-    return min(len(data.points), max(FEWEST_VECTORS, min(2 * len(data.names), MOST_VECTORS)))

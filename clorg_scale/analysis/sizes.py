@@ -7,20 +7,33 @@ from dataclasses import dataclass
 
 from clorg_scale.analysis.inputs import Inputs
 from clorg_scale.analysis.probing import HELD_OUT, VARIED
+from clorg_scale.analysis.steps import MOST_SPECTRAL_NODES
 from clorg_scale.counted import counted
 from clorg_scale.layout import memory_needed as layout_memory
 from clorg_scale.neighbors import memory as neighbor_memory
 from clorg_scale.neighbors.shared import width_with_share
 from clorg_scale.rld import predicted as rld_memory
 from clorg_scale.rld.compute import Method
+from clorg_scale.spectrum import memory_needed as spectrum_memory
 
-__all__ = ["CHI_POINTS", "Sizes", "memory_needed", "probe_memory", "search_sizes"]
+__all__ = [
+    "CHI_POINTS",
+    "MOST_SPECTRAL_NODES",
+    "Sizes",
+    "memory_needed",
+    "probe_memory",
+    "search_sizes",
+    "spectrum_size",
+]
 
 CHI_POINTS = 5_000
 """Points asked for their neighbors' classes where there are more; the standard error is below .007."""
 
 CHI_MOST = 1_000
 """Largest k of class homogeneity, the paper's."""
+
+FEWEST_VECTORS, MOST_VECTORS = 20, 50
+"""Eigenvectors of the graph; their number is twice that of the classes between these."""
 
 LARGEST_SHARED = 64 << 20
 """Bytes of a table of all points that holds class homogeneity's many neighbors too."""
@@ -87,6 +100,11 @@ def search_sizes(
     return Sizes(max(table, chi_k) if shared else table, of_probes, most, n_asked, chi_k, shared)
 
 
+def spectrum_size(data: Inputs) -> int:
+    """Eigenvectors: twice as many as classes, so that a gap behind the classes is seen; from 20 to 50."""
+    return min(len(data.points), max(FEWEST_VECTORS, min(2 * len(data.names), MOST_VECTORS)))
+
+
 def memory_needed(
     data: Inputs, sizes: Sizes, k: int, *, n_temperatures: int, method: Method, map_points: int, perplexity: float
 ) -> dict[str, int]:
@@ -101,6 +119,8 @@ def memory_needed(
         ),
         f"Searching {counted(sizes.table, 'neighbor')} of {n} points": neighbor_memory.memory_needed(n, d, sizes.table),
     }
+    if n <= MOST_SPECTRAL_NODES:
+        needs[f"The spectrum of the graph of {n} points"] = spectrum_memory(n, spectrum_size(data))
     if map_points:
         what = f"The map of {min(map_points, n)} points"
         needs[what] = layout_memory(n, d, map_points, perplexity=perplexity)

@@ -125,7 +125,7 @@ def next_filter(values: npt.NDArray[np.float64], excess: npt.NDArray[np.float64]
 def _separated(
     products: Products, block: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """Ritz values of the space of a block, descending, its Ritz vectors, and their residuals."""
+    """Ritz values of the space of a block, descending, its Ritz vectors, and their residuals; overwrites the block."""
     from scipy.linalg import eigh
 
     block /= np.linalg.norm(block, axis=0)
@@ -135,19 +135,25 @@ def _separated(
         gram = _inner(block, block)
     image = products.of_block(block)
     values, turn = eigh(_inner(block, image), gram)
-    values, turn = values[::-1], turn[:, ::-1].astype(block.dtype)
-    vectors = block @ turn
-    lengths = np.linalg.norm(image @ turn - vectors * values.astype(block.dtype), axis=0)
-    return values, vectors, lengths.astype(np.float64)
+    values, turn = values[::-1], np.ascontiguousarray(turn[:, ::-1], dtype=block.dtype)
+    squares = np.zeros(len(values))
+    for rows in _slices(len(block)):
+        block[rows] = block[rows] @ turn
+        squares += ((image[rows] @ turn - block[rows] * values.astype(block.dtype)) ** 2).sum(axis=0)
+    return values, block, np.sqrt(squares)
 
 
 def _inner(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Products of the vectors of two blocks, summed in float64; symmetric."""
     total = np.zeros((one.shape[1], other.shape[1]))
-    for start in range(0, len(one), ROWS_AT_A_TIME):
-        rows = slice(start, start + ROWS_AT_A_TIME)
+    for rows in _slices(len(one)):
         total += one[rows].T.astype(np.float64) @ other[rows].astype(np.float64)
     return (total + total.T) / 2
+
+
+def _slices(n: int) -> list[slice]:
+    """Rows of arrays that are not to be copied whole."""
+    return [slice(start, start + ROWS_AT_A_TIME) for start in range(0, n, ROWS_AT_A_TIME)]
 
 
 class Products(NamedTuple):
