@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import pytest
-from command_line import CONSOLE_SCRIPT, run
+from command_line import CONSOLE_SCRIPT, run, run_process
 
 STAGES = {
     "Calinski-Harabasz",
@@ -160,7 +160,8 @@ def test_killed_while_a_file_is_written(data, undisturbed, tmp_path, file):
     kept = stage_files(tmp_path)
     assert len(kept) == min(file - 1, len(STAGES))
     assert len(strays(tmp_path)) == 1
-    analyze(data, tmp_path)
+    done = run_process(*data, "--out", tmp_path)
+    assert (done.code, done.err) == (0, "")
     assert strays(tmp_path) == []
     assert kept.items() <= stage_files(tmp_path).items()
     assert same_numbers(tmp_path, undisturbed)
