@@ -1,4 +1,4 @@
-"""What all tests share: one thread of torch where that is faster, short trainings, a list of tests that did not run."""
+"""What all tests share: a worker's share of the cores, short trainings, a list of tests that did not run."""
 
 import os
 import sys
@@ -11,6 +11,13 @@ from hypothesis import HealthCheck, settings
 # and scikit-learn, every time.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Of workers side by side each has its share of the cores: more threads of BLAS and OpenMP (torch, FAISS) wait for each
+# other, a seventh of all CPU time. Threads of the package's own loops are as many as ever.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    for library in ("OMP", "OPENBLAS"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", str(share))
 
 # No test fails because the machine is busy.
 settings.register_profile("no limits of time", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -103,7 +103,7 @@ def timing_imagenet(timer: Timer) -> None:
     from clorg_scale.rld import rld
 
     device = timer.device.type
-    n, d, n_classes = (3000, 32, 10) if timer.dry else (1_280_000, 2048, 1000)
+    n, d, n_classes = (800, 32, 10) if timer.dry else (1_280_000, 2048, 1000)
     X, codes = generated(timer, n, d, n_classes)
 
     def timed(what: str, compute: Callable[[], Any], **work: float) -> Any:
@@ -133,7 +133,7 @@ def timing_imagenet(timer: Timer) -> None:
         )
     if table is not None and graph is not None:
         train = np.random.default_rng(0).random(n) < 0.9
-        probe = GCNProbe(device=device, max_epochs=5, batch_size=512 if timer.dry else 16_384)
+        probe = GCNProbe(device=device, max_epochs=5, batch_size=128 if timer.dry else 16_384)
         if timed("GCN probe, 5 epochs", lambda: probe.fit(graph, codes, train)) is not None:
             timed("GCN probe, inference and score", lambda: probe.score(codes, ~train))
 

@@ -263,14 +263,31 @@ def _sorted_list(table: _Table, row: int, mutual: Any, unsorted: Any, into: Any)
         columns[rank], values[rank] = column, near[slot]
     if not repeated:
         return count
-    order, size = np.argsort(listed[:count]), 0
-    for slot in order:
+    _sort_by_column(listed[:count], near)
+    size = 0
+    for slot in range(count):
         if size and columns[size - 1] == listed[slot]:
             values[size - 1] = _kept(values[size - 1], near[slot], mutual)
         else:
             columns[size], values[size] = listed[slot], near[slot]
             size += 1
     return size
+
+
+@callee
+def _sort_by_column(columns: Any, values: Any) -> None:
+    """Shell's sort of a few hundred columns and their values: NumPy's takes seconds to compile."""
+    gap, n = 1, len(columns)
+    while gap < n // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for start in range(gap, n):
+            column, value, slot = columns[start], values[start], start
+            while slot >= gap and columns[slot - gap] > column:
+                columns[slot], values[slot] = columns[slot - gap], values[slot - gap]
+                slot -= gap
+            columns[slot], values[slot] = column, value
+        gap //= 3
 
 
 @njit(cache=True, nogil=True)

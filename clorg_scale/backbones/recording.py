@@ -20,7 +20,6 @@ from clorg_scale.datasets.images import ImageSet
 from clorg_scale.errors import InputError
 from clorg_scale.measures import calinski_harabasz, class_homogeneity
 from clorg_scale.neighbors import knn
-from clorg_scale.probes.nearest import KNNProbe
 from clorg_scale.report.curves import Panel, render_curves
 from clorg_scale.rld import rld
 from clorg_scale.store import save_embeddings
@@ -130,6 +129,8 @@ class Recorder:
         table = knn(embeddings, max(ks), metric="cosine", index="flat", device="cpu")
         measured |= {f"chi_{k}": v for k, v in class_homogeneity(table, labels, ks=ks).items()}
         measured["calinski_harabasz"] = float(calinski_harabasz(embeddings, labels))
+        from clorg_scale.probes.nearest import KNNProbe  # scikit-learn, seconds that a training without measures saves
+
         half = len(labels) // 2
         probe = KNNProbe(VOTERS, metric="cosine", device="cpu").fit(embeddings[:half], labels[:half])
         measured["knn_accuracy"] = float(probe.score(embeddings[half:], labels[half:]))

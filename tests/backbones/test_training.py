@@ -27,17 +27,17 @@ def test_a_training_cut_off_ends_with_the_same_weights(method, tmp_path, monkeyp
     if method != "supervised":
         pytest.importorskip("lightly")
     options = {"method": method, "epochs": 3, "batch_size": 48, "device": "cpu", "seed": 3}
-    whole = backbones.train(shapes(), small(), **options)
+    whole = backbones.train(shapes(96), small(), **options)
 
     def killed(_, epoch):
         if epoch.epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        backbones.train(shapes(), small(), out=tmp_path, on_epoch=killed, **options)
+        backbones.train(shapes(96), small(), out=tmp_path, on_epoch=killed, **options)
     seen = []
     resumed = backbones.train(
-        shapes(), small(9), out=tmp_path, on_epoch=lambda _, epoch: seen.append(epoch.epoch), **options
+        shapes(96), small(9), out=tmp_path, on_epoch=lambda _, epoch: seen.append(epoch.epoch), **options
     )
     assert seen == [2, 3]
     for name, weights in whole.state_dict().items():

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from command_line import run
 from records import record
 
 import clorg_scale as cs
-from clorg_scale import demo
 from clorg_scale.datasets import load_digits
 from clorg_scale.neighbors import KNN
 
@@ -225,7 +223,7 @@ def test_names_that_no_encoding_has(digits, data):
     assert "\\ud800" in Path("out/report.html").read_text(encoding="utf-8")
 
 
-# ---- doctor, demo, help ----------------------------------------------------------------------------------------
+# ---- doctor, help ----------------------------------------------------------------------------------------------
 
 
 def test_doctor():
@@ -240,32 +238,6 @@ def test_doctor():
         assert finding["ok"] or finding["remedy"]
     broken = any(not finding["ok"] and not finding["optional"] for finding in findings)
     assert (outcome.code, outcome.err) == (1 if broken else 0, "")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("few_epochs")
-def test_demo(tmp_path, monkeypatch):
-    """As it is, but for maps of fewer points and graph networks of few epochs: those take longer than all the rest."""
-    monkeypatch.setattr(demo, "analyze", partial(cs.analyze, map_points=500))
-    done = run("demo", "--out", tmp_path / "demo")
-    assert (done.code, done.err) == (0, "")
-    assert done.out.rstrip().endswith("comparison.html in a browser.")
-    said = [line.partition(":")[0] for line in done.out.splitlines()]
-    assert "Density" in said
-    assert any(line.startswith("Class homogeneity (share of") for line in said)
-    assert any(line.startswith(("Accuracy of the GCN probe", "GCN against linear")) for line in said)
-    assert {path.name for path in (tmp_path / "demo").iterdir()} >= {"comparison.html"}
-    contrastive, supervised = (
-        cs.Analysis.from_json(tmp_path / "demo" / name / "analysis.json") for name in ("contrastive", "supervised")
-    )
-    assert contrastive.n_points == supervised.n_points == contrastive.n_test == 10_000
-    # What the paper finds: without labels the classes are less dense globally ...
-    assert contrastive.rld.values[0] < supervised.rld.values[0] / 2
-    assert contrastive.calinski_harabasz < supervised.calinski_harabasz
-    # ... but not among near neighbors, and neighborhoods lose their class sooner as they grow.
-    assert contrastive.rld.values[4] > supervised.rld.values[4]
-    falls = [found.class_homogeneity[1000] / found.class_homogeneity[1] for found in (contrastive, supervised)]
-    assert falls[0] < falls[1]
 
 
 def test_help():

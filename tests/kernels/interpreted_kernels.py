@@ -7,9 +7,11 @@ import types
 import numpy as np
 import pytest
 import torch
+import triton.language as tl
 from clorg_scale.kernels import rld_launch, rld_reference, rld_tiles
 from clorg_scale.kernels.rld_panels import Exponents, Launch, Panel, Weights
 from points import clustered_points
+from triton.runtime import interpreter
 
 from clorg_scale.rld.definition import dense_sums, modularity_of_sums
 from clorg_scale.rld.exact import device_points, gpu, launch_plan
@@ -18,6 +20,26 @@ from clorg_scale.rld.points import NEAR, ClassOrderedPoints
 
 TEMPERATURES = np.array([1, 0.5, 0.2, 0.1])
 SQUARE_OF = [-1, 0, -1, 2]
+
+
+@pytest.fixture(autouse=True)
+def language_replaced_once(monkeypatch):
+    """The interpreter replaces its language's functions anew where a helper is called: half of these tests' time."""
+    replace = getattr(interpreter, "_patch_lang", None)
+
+    def replace_if_needed(function):
+        modules = [
+            module for module in (tl, tl.core) if any(value is module for value in function.__globals__.values())
+        ]
+        if all(hasattr(module.load, "replaced") for module in modules):
+            return types.SimpleNamespace(restore=lambda: None)
+        scope = replace(function)
+        for module in modules:
+            module.load.replaced = True
+        return scope
+
+    if replace is not None:
+        monkeypatch.setattr(interpreter, "_patch_lang", replace_if_needed)
 
 
 def values_of(k, w, codes):
@@ -183,8 +205,8 @@ def test_engine_is_deterministic_and_splits_where_lists_overflow(monkeypatch):
     monkeypatch.setattr(launch_plan, "LEAST_PANEL_ROWS", 8)
     monkeypatch.setattr(launch_plan, "SPARE_TILES", -1)
     rng = np.random.default_rng(0)
-    codes = np.arange(60) % 2
-    X = (np.eye(2)[codes] * 1000 + rng.normal(size=(60, 2))).astype(np.float32)
+    codes = np.arange(36) % 2
+    X = (np.eye(2)[codes] * 1000 + rng.normal(size=(36, 2))).astype(np.float32)
     k, w, _, _ = dense_sums(X, codes, [1.0, 0.1])
     cut = []
     quarters = gpu._quarters
@@ -194,7 +216,7 @@ def test_engine_is_deterministic_and_splits_where_lists_overflow(monkeypatch):
         gpu.exact_sums(ClassOrderedPoints(X, codes, 2), np.array([1.0, 0.1]), **how, advance=lambda _: None)
         for _ in range(2)
     )
-    assert 60 in cut
+    assert 36 in cut
     np.testing.assert_allclose(values_of(first.k, first.w, codes), values_of(k, w, codes), atol=1e-6)
     np.testing.assert_array_equal(first.k, second.k)
     np.testing.assert_array_equal(first.log_r, second.log_r)

@@ -22,7 +22,7 @@ RUN = (
 )
 
 NOT_RUN = {
-    "make demo": "minutes; tests/cli runs the command in it",
+    "make demo": "minutes; tests/readme/test_readme.py runs the command in it",
     "make test": "runs this test",
     "pip install .": "installs packages",
     "pip install '.[train]'": "installs packages",

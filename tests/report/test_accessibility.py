@@ -27,11 +27,16 @@ def emulate(browser, *, width=1280, dark=False, touch=False):
     ("page", "width", "dark"),
     [
         ("one", 390, True),
-        ("many classes", 1400, True),
         ("three", 1400, False),
-        ("track", 390, False),
-        ("eight", 1400, True),
-        ("eight", 390, False),
+        *(
+            pytest.param(*other, marks=pytest.mark.slow)
+            for other in (
+                ("many classes", 1400, True),
+                ("track", 390, False),
+                ("eight", 1400, True),
+                ("eight", 390, False),
+            )
+        ),
     ],
 )
 def test_axe_finds_nothing_serious(browser, pages, page, width, dark):

@@ -31,6 +31,14 @@ def sealed(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def filled(sealed, tmp_path_factory):
+    """A cache with what one process compiled."""
+    folder = tmp_path_factory.mktemp("filled")
+    ask(sealed, folder, NUMBA_CACHE_DIR=str(folder / "cache"))
+    return folder
+
+
 def ask(root, tmp_path, code=ANSWER, **environment):
     """Run code in the sealed package, without a home, with the given folder for temporary files."""
     known = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
@@ -83,9 +91,10 @@ def test_no_place_at_all(sealed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["emptied", "cut", "foreign"])
-def test_a_damaged_cache_is_done_without(sealed, tmp_path, damage):
+def test_a_damaged_cache_is_done_without(sealed, filled, tmp_path, damage):
+    shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    ask(sealed, tmp_path, **cache)
+    assert len(kept(tmp_path)) == 1
     for file in [*kept(tmp_path), *tmp_path.rglob("*.nbi")]:
         contents = file.read_bytes()
         file.write_bytes({"emptied": b"", "cut": contents[: len(contents) // 2], "foreign": b"no pickle"}[damage])

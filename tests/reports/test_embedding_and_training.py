@@ -222,10 +222,11 @@ def test_a_training_says_early_how_long_it_takes(trained):
     assert " left" in done.out.splitlines()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(("--width", 16), marks=pytest.mark.slow, id="contrastive"),
+        pytest.param(("--width", 16), id="contrastive"),
         pytest.param(("--method", "supervised", "--width", 4, "--stem", "strided"), id="narrow"),
     ],
 )

@@ -15,6 +15,9 @@ anndata = pytest.importorskip("anndata")
 sc = pytest.importorskip("scanpy")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 
+needs_umap = pytest.mark.slow
+"""On its first import UMAP compiles for half a minute."""
+
 N, K = 240, 10
 
 
@@ -58,6 +61,7 @@ def check_tools(adata):
     assert np.isfinite(adata.obsm["X_umap"]).all()
 
 
+@needs_umap
 def test_tools_on_a_new_anndata_leave_the_graph_as_it_is(graph):
     before = [array.copy() for array in (graph.indptr, graph.indices, graph.weights)]
     adata = graph.to_anndata()
@@ -70,6 +74,7 @@ def test_tools_on_a_new_anndata_leave_the_graph_as_it_is(graph):
         np.testing.assert_array_equal(array, kept)
 
 
+@needs_umap
 @pytest.mark.parametrize("key", [None, "rld"])
 def test_tools_on_an_anndata_that_was_there(embeddings, graph, key):
     adata = anndata.AnnData(embeddings)
@@ -112,6 +117,7 @@ def test_duplicates_keep_their_distance_of_zero(embeddings):
     assert not adata.obsp["distances"].data.any()
 
 
+@needs_umap
 @pytest.mark.parametrize("n_groups", [2, 3, 8])
 def test_umap_of_a_graph_in_several_pieces(n_groups):
     X, graph = separated(n_groups)
@@ -120,6 +126,7 @@ def test_umap_of_a_graph_in_several_pieces(n_groups):
         assert np.isfinite(adata.obsm["X_umap"]).all()
 
 
+@needs_umap
 def test_graph_without_a_table(graph, embeddings):
     foreign = AffinityGraph.from_scipy(graph.to_scipy())
     adata = foreign.to_anndata(anndata.AnnData(embeddings))
@@ -139,6 +146,7 @@ def test_graph_without_edges():
     assert adata.uns["neighbors"]["params"]["n_neighbors"] == 2
 
 
+@needs_umap
 def test_written_and_read_again(graph, embeddings, tmp_path):
     graph.to_anndata(anndata.AnnData(embeddings), use_rep="X").write_h5ad(tmp_path / "a.h5ad")
     adata = anndata.read_h5ad(tmp_path / "a.h5ad")
@@ -147,6 +155,7 @@ def test_written_and_read_again(graph, embeddings, tmp_path):
     check_tools(adata)
 
 
+@needs_umap
 def test_many_features_are_read_where_the_embeddings_are(graph, embeddings):
     wide = anndata.AnnData(np.random.default_rng(0).random((N, 100), dtype=np.float32), obsm={"X_model": embeddings})
     graph.to_anndata(wide, use_rep="X_model")
@@ -180,7 +189,7 @@ def test_what_does_not_fit_is_refused(graph, embeddings, target, options, senten
     assert not isinstance(adata, anndata.AnnData) or "neighbors" not in adata.uns
 
 
-@pytest.mark.slow
+@needs_umap
 def test_umap_learn_takes_the_table(graph, embeddings):
     umap = pytest.importorskip("umap")
     table = graph.knn.to_scipy()

@@ -130,6 +130,7 @@ def test_probes_left_out_are_named_everywhere(tmp_path, asked):
         assert f"not installed: {left_out}" in (tmp_path / "a" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_package_runs_as_a_module():
     for arguments, word in ((("--version",), "clorg-scale "), ((), "Usage: clorg-scale"), (("rld", "--help"), "Usage")):
         done = subprocess.run(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
+from scipy.special import stdtrit  # a second less to import than scipy.stats
 
 from clorg_scale.numerics.compiler import njit
 from clorg_scale.numerics.threads import Rows, over_rows
@@ -106,7 +106,7 @@ class Jackknife:
         variances = self._variances()
         of_squares = np.maximum((variances**2).sum(axis=0), np.finfo(np.float64).tiny)
         freedom = (GROUPS - 1) * np.maximum(variances.sum(axis=0) ** 2 / of_squares, 1).min()
-        return float(student.ppf(0.975, freedom))
+        return float(stdtrit(freedom, 0.975))
 
     def _variances(self) -> Floats:
         """(s, t) variances of RLD due to each stratum."""

@@ -253,6 +253,7 @@ def landmark_affinities(
     """(2, p, t, 17) float64 sums of v a over all landmarks and those of the point's class, (t,) of v a^2: pass 2."""
     n_temperatures, n_shares, dtype = len(scales.rates), shares_of(len(tiles.columns)), tiles.X.dtype
     sums = np.zeros((2, len(tiles.X), n_temperatures, GROUPS + 1))
+    points = points._replace(logs=np.ascontiguousarray(points.logs))  # of other strides the loop is compiled again
     of_squares = np.zeros((len(tiles.columns), n_temperatures))
 
     def work(share: int) -> None:
