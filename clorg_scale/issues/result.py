@@ -228,7 +228,7 @@ class Issues(Result):
 
         ``for name, values in issues.to_fiftyone().items(): dataset.set_values(name, values)``
 
-        To evaluate the suggestions, or to color by them, make labels of ``suggested_label`` and ``suggested_confidence``:
+        To evaluate suggestions, or to color by them, make labels of ``suggested_label`` and ``suggested_confidence``:
         `fiftyone.Classification(label=..., confidence=...)`.
         """
         from clorg_scale.issues.exports import fiftyone_fields
