@@ -1,6 +1,7 @@
 """Planted wrong labels: `find_issues` beside cleanlab, by AUROC, precision at the number planted, flags and time.
 
 python -m bench issues                                 # shipped embeddings and 3,000 images, 2 % and 10 % wrong
+python -m bench run issues --out records.jsonl         # the cases of README, as records
 python -m bench issues --data pixels --points 10000    # more images, where Fashion-MNIST is installed
 
 cleanlab (`pip install cleanlab`) gets out-of-sample probabilities of scikit-learn: logistic regression on standardized
@@ -18,55 +19,50 @@ import argparse
 import json
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from bench.memory import machine
 from clorg_scale import find_issues
-from clorg_scale.datasets import load_fashion_mnist, load_fashion_mnist_embeddings
-from clorg_scale.datasets.idx import read_idx
 
-CS = (0.01, 0.1, 1.0)
-"""Inverse penalties of cleanlab's logistic regression."""
+from .harness.peers import import_peer
+from .harness.registry import Benchmark
+from .harness.session import Case, Contender, Session
+from .memory import machine
+from .planted_labels import (
+    DATA,
+    KINDS,
+    Floats,
+    Planted,
+    calibration_error,
+    found_wrong,
+    load,
+    models,
+    out_of_sample,
+    plant,
+)
 
-FOLDS, NEIGHBORS = 5, 15
-
-BINS = 15
+__all__ = ["BENCHMARK"]
 
 SCORE_BINS = (0.0, 0.01, 0.05, 0.2, 0.5, 1.0)
 """Edges of the label scores whose share of planted labels is printed."""
 
-SHIPPED_IMAGES = Path(__file__).parent.parent / "tests" / "data" / "fashion-mnist-3000"
+SIZES = {"pixels": 3000, "contrastive": 5000, "supervised": 5000}
+"""Points of the cases of `bench run issues`."""
 
-Codes = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+SHARES = (0.02, 0.1)
 
-
-class Planted(NamedTuple):
-    """Points with labels, some of which are wrong."""
-
-    points: npt.NDArray[np.float32]
-    given: Codes
-    wrong: npt.NDArray[np.bool_]
+METHODS = ("self_confidence", "normalized_margin")
+"""cleanlab's scores."""
 
 
 def main(argv: list[str]) -> int:
     """Run all cases and print one line per method; `--json FILE` writes them too."""
     arguments = _parser().parse_args(argv)
-    warnings.simplefilter("ignore", ConvergenceWarning)
     try:
         from cleanlab import rank  # noqa: F401
     except ImportError:
@@ -74,7 +70,7 @@ def main(argv: list[str]) -> int:
         arguments.ours_only = True
     rows: list[dict[str, Any]] = []
     for data in arguments.data:
-        points, labels = _data(data, arguments.points)
+        points, labels = load(data, arguments.points)
         find_issues(points[:500], labels[:500])  # compiles
         for share in arguments.share:
             for kind in arguments.kind:
@@ -92,79 +88,47 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m bench issues", description=__doc__, formatter_class=formatter)
-    names = ["contrastive", "supervised", "pixels"]
-    parser.add_argument("--data", nargs="+", default=names, choices=names)
+    parser.add_argument("--data", nargs="+", default=list(DATA), choices=DATA)
     parser.add_argument("--points", type=int, default=10_000, help="at most; 3,000 images come with the tests")
-    parser.add_argument("--share", nargs="+", type=float, default=[0.02, 0.1], help="of the labels that are wrong")
-    parser.add_argument("--kind", nargs="+", default=["uniform", "similar"], choices=["uniform", "similar"])
+    parser.add_argument("--share", nargs="+", type=float, default=list(SHARES), help="of the labels that are wrong")
+    parser.add_argument("--kind", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--seeds", type=int, default=1, help="sets of wrong labels")
     parser.add_argument("--ours-only", action="store_true", help="without cleanlab")
     parser.add_argument("--json", type=Path)
     return parser
 
 
-def _data(name: str, n: int) -> tuple[npt.NDArray[np.float32], Codes]:
-    """Training embeddings of a shipped network, or pixels: the images of the tests, or as many as are installed."""
-    if name != "pixels":
-        stored = load_fashion_mnist_embeddings(name, "train")
-        return np.asarray(stored.embeddings[:n], dtype=np.float32), np.asarray(stored.labels[:n], dtype=np.int64)
-    if n <= 3000:
-        images = read_idx(SHIPPED_IMAGES / "train-images-idx3-ubyte.gz")
-        labels = read_idx(SHIPPED_IMAGES / "train-labels-idx1-ubyte.gz")
-    else:
-        images, labels = load_fashion_mnist("train")
-    images, labels = np.asarray(images[:n]), np.asarray(labels[:n])
-    return images.reshape(len(images), -1).astype(np.float32) / 255, labels.astype(np.int64)
-
-
-def plant(points: npt.NDArray[np.float32], labels: Codes, share: float, kind: str, seed: int) -> Planted:
-    """Make a share of the labels wrong: any other class, or one of the two with the nearest means."""
-    rng = np.random.default_rng(seed)
-    n_classes = int(labels.max()) + 1
-    chosen = rng.choice(len(labels), int(share * len(labels)), replace=False)
-    given, wrong = labels.copy(), np.zeros(len(labels), dtype=bool)
-    wrong[chosen] = True
-    if kind == "uniform":
-        given[chosen] = (labels[chosen] + rng.integers(1, n_classes, len(chosen))) % n_classes
-    else:
-        means = np.stack([points[labels == label].mean(axis=0) for label in range(n_classes)])
-        apart = ((means[:, None] - means) ** 2).sum(axis=2)
-        np.fill_diagonal(apart, np.inf)
-        given[chosen] = apart.argsort(axis=1)[labels[chosen], rng.integers(0, 2, len(chosen))]
-    return Planted(points, given, wrong)
-
-
 def _case(planted: Planted, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Rows of all methods."""
     found, seconds = _timed(lambda: find_issues(planted.points, planted.given))
     certain = found.suggested_score.astype(np.float64)
-    row = _row("ours", -found.label_score, found.is_label_issue, planted, seconds)
-    row["ece"] = round(_calibration_error(certain, found.suggested == planted.given), 4)
+    row = _row("ours", found_wrong(found.label_score, found.is_label_issue, planted.wrong), seconds)
+    row["ece"] = round(calibration_error(certain, found.suggested == planted.given), 4)
     row["planted_by_score"] = _by_score(found.label_score, planted.wrong)
     yield _shown(row)
     print("    planted by label score: " + ", ".join(row["planted_by_score"]))
     if arguments.ours_only:
         return
-    models = {f"logistic C={C:g}": make_pipeline(StandardScaler(), LogisticRegression(C=C)) for C in CS}
-    models[f"{NEIGHBORS}-NN"] = KNeighborsClassifier(NEIGHBORS)
-    for name, model in models.items():
+    for name, model in models().items():
         yield from map(_shown, _cleanlab(name, model, planted))
 
 
 def _cleanlab(name: str, model: Any, planted: Planted) -> Iterator[dict[str, Any]]:
     """Rows of both of cleanlab's scores on the out-of-sample probabilities of a model."""
-    from cleanlab.filter import find_label_issues
-    from cleanlab.rank import get_label_quality_scores
-
-    p, seconds = _timed(
-        lambda: cross_val_predict(model, planted.points, planted.given, cv=FOLDS, method="predict_proba")
-    )
-    flags = find_label_issues(planted.given, p, n_jobs=1)
-    for method in ("self_confidence", "normalized_margin"):
-        score = get_label_quality_scores(planted.given, p, method=method)
-        row = _row(f"cleanlab {name} {method}", -score, flags, planted, seconds)
-        row["ece"] = round(_calibration_error(p.max(axis=1), p.argmax(axis=1) == planted.given), 4)
+    p, seconds = _timed(lambda: out_of_sample(model, planted))
+    for method, quality in _qualities(p, planted).items():
+        row = _row(f"cleanlab {name} {method}", quality, seconds)
+        row["ece"] = round(calibration_error(p.max(axis=1), p.argmax(axis=1) == planted.given), 4)
         yield row
+
+
+def _qualities(p: Floats, planted: Planted) -> dict[str, dict[str, float]]:
+    """What each of cleanlab's scores finds, made of these probabilities."""
+    quality_scores = import_peer("cleanlab.rank").get_label_quality_scores
+    flags = import_peer("cleanlab.filter").find_label_issues(planted.given, p, n_jobs=1)
+    return {
+        method: found_wrong(quality_scores(planted.given, p, method=method), flags, planted.wrong) for method in METHODS
+    }
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
@@ -174,29 +138,8 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
     return result, (time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def _row(
-    method: str, suspicion: Any, flags: npt.NDArray[np.bool_], planted: Planted, seconds: tuple[float, float]
-) -> dict[str, Any]:
-    n_wrong = int(planted.wrong.sum())
-    worst = np.argsort(-suspicion, kind="stable")[:n_wrong]
-    return {
-        "method": method,
-        "auroc": round(float(roc_auc_score(planted.wrong, suspicion)), 4),
-        "precision_at_planted": round(float(planted.wrong[worst].mean()), 4),
-        "flagged": int(flags.sum()),
-        "flag_precision": round(float(planted.wrong[flags].mean()) if flags.any() else 0.0, 4),
-        "flag_recall": round(float(flags[planted.wrong].mean()), 4),
-        "seconds": round(seconds[0], 2),
-        "cpu_seconds": round(seconds[1], 2),
-    }
-
-
-def _calibration_error(certain: Floats, right: npt.NDArray[np.bool_]) -> float:
-    """Mean distance of certainty and share of hits over equal bins of certainty, weighted by their points."""
-    bins = np.minimum((certain * BINS).astype(int), BINS - 1)
-    size = np.bincount(bins, minlength=BINS)
-    gaps = np.abs(np.bincount(bins, certain, BINS) - np.bincount(bins, right, BINS))
-    return float(gaps.sum() / size.sum())
+def _row(method: str, quality: dict[str, float], seconds: tuple[float, float]) -> dict[str, Any]:
+    return {"method": method} | quality | {"seconds": round(seconds[0], 2), "cpu_seconds": round(seconds[1], 2)}
 
 
 def _by_score(score: npt.NDArray[np.float32], wrong: npt.NDArray[np.bool_]) -> list[str]:
@@ -234,6 +177,64 @@ def _summarize(rows: list[dict[str, Any]]) -> None:
             for values in ([row[key] for row in peers], [row[key] for row in usual]):
                 cells += f"{max(values):>8.4f}" if values else f"{'-':>8}"
         print(f"{case[0] + f' {case[1]:,}, {case[2]:.0%} {case[3]}, seed {case[4]}':<40}{cells}")
+
+
+def _run(session: Session) -> None:
+    """`bench run issues`: the cases of README."""
+    asked = session.settings
+    cases = [("contrastive", 0.1, "uniform")]
+    if not asked.quick:
+        cases = [(data, share, kind) for data in SIZES for share in SHARES for kind in KINDS]
+    for data, share, kind in cases:
+        points, labels = load(data, session.size(SIZES[data], 400, asked.points))
+        n, d = points.shape
+        planted = plant(points, labels, share, kind, asked.seed)
+        case = Case(f"{data}, {n:,} x {d}, {share:.0%} wrong, {kind}", {"n": n, "d": d})
+        contenders = [_ours(planted), *(_theirs(name, model, planted) for name, model in models().items())]
+        session.compare(case, contenders, repeats=1)
+
+
+def _ours(planted: Planted) -> Contender:
+    def quality(found: Any) -> dict[str, float]:
+        certain = found.suggested_score.astype(np.float64)
+        ece = calibration_error(certain, found.suggested == planted.given)
+        return found_wrong(found.label_score, found.is_label_issue, planted.wrong) | {"ece": ece}
+
+    return Contender(
+        "ours",
+        lambda: find_issues(planted.points, planted.given),
+        quality,
+        role="ours",
+        warm_up=lambda: find_issues(planted.points[:300], planted.given[:300]),
+    )
+
+
+def _theirs(name: str, model: Any, planted: Planted) -> Contender:
+    """Give cleanlab the probabilities of a model; the quality of both of its scores."""
+
+    def quality(p: Floats) -> dict[str, float]:
+        confidence, margin = _qualities(p, planted).values()
+        ece = calibration_error(p.max(axis=1), p.argmax(axis=1) == planted.given)
+        by_margin = {f"{key}, by margin": margin[key] for key in ("auroc", "precision_at_planted")}
+        return confidence | by_margin | {"ece": ece}
+
+    return Contender(
+        f"cleanlab, {name}",
+        lambda: out_of_sample(model, planted),
+        quality,
+        warm_up=lambda: import_peer("cleanlab.rank"),
+    )
+
+
+BENCHMARK = Benchmark(
+    "issues",
+    "wrong labels found by find_issues and by cleanlab: AUROC, precision at the number planted, flags, calibration",
+    "3,000 x 784 pixels, 5,000 x 128 embeddings of two networks; 2 % and 10 % wrong, of two kinds",
+    15,
+    _run,
+    frozenset({"points"}),
+    peers=("cleanlab",),
+)
 
 
 if __name__ == "__main__":

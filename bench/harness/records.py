@@ -20,6 +20,8 @@ FORMAT = 1
 HIGHER_IS_BETTER = {
     "recall": True,
     "accuracy": True,
+    "auroc": True,
+    "precision_at_planted": True,
     "modularity": True,
     "images_per_second": True,
     "coverage": True,

@@ -29,6 +29,7 @@ MODULES = {
     "gcn": "gcn",
     "probes": "probes",
     "linear-probe": "linear_probe",
+    "issues": "issues",
     "tsne": "tsne",
     "training": "training",
     "cluster": "cluster",

@@ -250,6 +250,7 @@ _PACKAGES = (
     "leidenalg",
     "scikit-network",
     "networkx",
+    "cleanlab",
     "pykeops",
     "openTSNE",
     "lightly",

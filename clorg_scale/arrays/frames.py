@@ -160,7 +160,8 @@ def _from_cudf(column: Any, name: str) -> Array:
         if column.isna().any() or shortest != longest:
             raise InputError(f"The lists of the {name} differ in length (from {shortest} to {longest}) or are missing.")
         return column.list.leaves.values.reshape(len(column), longest)
-    if kind == "CategoricalDtype" or column.dtype == object:
+    # Strings are of type object up to cuDF 25, and of pandas' type for them since.
+    if kind == "CategoricalDtype" or not _is_numeric(column.dtype):
         return from_frame(column.to_pandas(), name=name)
     _refuse_missing(int(column.isna().sum()), name)
     return column.values

@@ -227,6 +227,9 @@ class Issues(Result):
         """Values of sample fields, in the order of the points.
 
         ``for name, values in issues.to_fiftyone().items(): dataset.set_values(name, values)``
+
+        To evaluate suggestions, or to color by them, make labels of ``suggested_label`` and ``suggested_confidence``:
+        `fiftyone.Classification(label=..., confidence=...)`.
         """
         from clorg_scale.issues.exports import fiftyone_fields
 

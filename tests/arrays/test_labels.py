@@ -81,6 +81,31 @@ def test_labels_of_frames_and_tensors():
     assert coded(pd.Series([7, -1, 2], dtype="category")) == ([1, -1, 0], [2, 7])
 
 
+def test_names_in_a_column_of_cudf():
+    """CuPy holds no strings: cuDF's columns of them, of pandas' type for strings, go through pandas."""
+    pd = pytest.importorskip("pandas")
+    host = pd.Series(["b", "a", "b"], dtype=pd.StringDtype(na_value=np.nan))
+
+    class Series:
+        __module__ = "cudf.core.series"
+        ndim, iloc, dtype = 1, None, host.dtype
+
+        def to_pandas(self):
+            return host
+
+        def isna(self):
+            return host.isna()
+
+        def __len__(self):
+            return len(host)
+
+        @property
+        def values(self):
+            raise TypeError("String arrays are not supported by CuPy")
+
+    assert coded(Series()) == ([1, 0, 1], ["a", "b"])
+
+
 def test_missing_labels_are_counted():
     pd = pytest.importorskip("pandas")
     pa = pytest.importorskip("pyarrow")

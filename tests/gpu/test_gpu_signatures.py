@@ -9,6 +9,7 @@ import types
 import numpy as np
 import pytest
 
+from clorg_scale.arrays.frames import _is_numeric
 from clorg_scale.arrays.handles import cugraph_handle, cuvs_resources
 
 
@@ -113,6 +114,71 @@ def test_cugraph():
         vertices="series",
     )
     assert_binds(cugraph.leiden, "graph", resolution=1.0, random_state=0)
+
+
+def test_cudf():
+    """As `clorg_scale.arrays.frames`, `clorg_scale.affinity.conversions` and the example in bench call it."""
+    cudf = pytest.importorskip("cudf")
+    for kind in (cudf.DataFrame, cudf.Series, cudf.Index):
+        assert kind.__module__.partition(".")[0] == "cudf"  # by which columns are known
+    for kind in (cudf.DataFrame, cudf.Series):
+        assert_binds(kind.isna, "self")
+        assert_binds(kind.sum, "self")
+        assert isinstance(kind.iloc, property)
+        assert isinstance(kind.ndim, property)
+    assert not hasattr(cudf.Index, "iloc")  # an index becomes a series
+    assert_binds(cudf.Series, "index")
+    assert_binds(cudf.DataFrame, {"source": "array"})
+    assert_binds(cudf.DataFrame, "matrix", columns=["x0"])
+    assert_binds(cudf.DataFrame.to_cupy, "self")
+    assert_binds(cudf.DataFrame.drop, "self", columns=["label"])
+    assert_binds(cudf.DataFrame.rename, "self", columns={"vertex": "row"})
+    assert_binds(cudf.DataFrame.merge, "self", "parts", on="row", how="left")
+    assert_binds(cudf.DataFrame.sort_values, "self", "row")
+    assert_binds(cudf.DataFrame.groupby, "self", ["label", "community"])
+    for name in ("columns", "dtypes", "shape"):
+        assert isinstance(getattr(cudf.DataFrame, name), property), name
+    for name in ("dtype", "values", "list", "cat"):
+        assert isinstance(getattr(cudf.Series, name), property), name
+    for name in ("min", "max", "to_pandas", "to_numpy"):
+        assert_binds(getattr(cudf.Series, name), "self")
+    assert type(cudf.ListDtype("float32")).__name__ == "ListDtype"
+    assert cudf.CategoricalDtype.__name__ == "CategoricalDtype"
+
+
+def test_columns_of_lists_of_cudf():
+    """Their accessor, which `clorg_scale.arrays.frames` reads the numbers through."""
+    lists = pytest.importorskip("cudf.core.accessors.lists")
+    assert_binds(lists.ListMethods.len, "self")
+    assert isinstance(lists.ListMethods.leaves, property)
+
+
+def test_categories_of_cudf():
+    """Their accessor, which `clorg_scale.arrays.labels` reads codes and names through."""
+    accessor = pytest.importorskip("cudf.core.accessors.categorical").CategoricalAccessor
+    assert isinstance(accessor.codes, property)
+    assert isinstance(accessor.categories, property)
+
+
+def test_strings_of_cudf_are_no_numbers():
+    """The type that cuDF gives a column of strings, which CuPy cannot hold."""
+    found = pytest.importorskip("cudf.utils.dtypes")
+    assert not _is_numeric(getattr(found, "DEFAULT_STRING_DTYPE", np.dtype(object)))
+
+
+def test_cugraph_on_a_dask_cluster():
+    """As `clorg_scale.communities.leiden_cugraph_dask` calls it."""
+    cugraph = pytest.importorskip("cugraph")
+    frames = pytest.importorskip("dask_cudf")
+    on_cluster = pytest.importorskip("cugraph.dask")
+    communicator = pytest.importorskip("cugraph.dask.comms.comms")
+    assert_binds(frames.from_delayed, ["edges"])
+    edges = {"source": "source", "destination": "destination", "weight": "weight"}
+    assert_binds(cugraph.Graph.from_dask_cudf_edgelist, "graph", "frame", **edges)
+    assert_binds(on_cluster.leiden, "graph", max_iter=100, resolution=1.0, random_state=0, theta=1.0)
+    assert_binds(on_cluster.louvain, "graph", max_level=100, resolution=1.0, threshold=1e-7)
+    assert_binds(communicator.initialize, p2p=True)
+    assert_binds(communicator.destroy)
 
 
 def _signature(function):

@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import pandas
 import pytest
 from command_line import run
 
@@ -29,8 +30,6 @@ def test_csv_holds_all_points(planted, tmp_path):
 
 
 def test_frames_parquet_and_json(planted, tmp_path):
-    pandas = pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
     issues = planted.issues
     frame = issues.to_frame()
     assert list(frame.columns) == list(issues.columns())
@@ -53,11 +52,11 @@ def test_frames_parquet_and_json(planted, tmp_path):
 
 def test_cleanlabs_form_is_that_of_its_datalab(planted):
     """The columns, their types and the sense of the scores, and the near-duplicates themselves."""
-    cleanlab = pytest.importorskip("cleanlab")
-    pytest.importorskip("datasets.arrow_dataset")  # what its extra datalab brings
+    from cleanlab import Datalab
+
     known = planted.given >= 0
     X, given = planted.X[known], planted.given[known]
-    lab = cleanlab.Datalab(data={"y": [f"digit {label}" for label in given]}, label_name="y", verbosity=0)
+    lab = Datalab(data={"y": [f"digit {label}" for label in given]}, label_name="y", verbosity=0)
     p = np.full((len(given), 10), 0.01)
     p[np.arange(len(given)), planted.right[known]] = 0.91
     lab.find_issues(features=X, pred_probs=p, issue_types={"label": {}, "outlier": {}, "near_duplicate": {}})
@@ -73,7 +72,6 @@ def test_cleanlabs_form_is_that_of_its_datalab(planted):
 
 
 def test_cleanlabs_form(planted):
-    pytest.importorskip("pandas")
     frame = planted.issues.to_cleanlab()
     assert list(frame.columns) == [
         "is_label_issue",
