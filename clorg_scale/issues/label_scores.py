@@ -6,8 +6,7 @@ softmax regression on the other folds of the points (`LinearProbe`). Both are pu
 
     p(c | i) = softmax_c( a log(g_ic + e) + b f_ic ),   a, b >= 0 that make the given labels most probable,
 
-a convex problem in two numbers. Where the points are few, the probe is the one of several penalties with which they are
-most probable. Then a second probe learns from the points whose label is the most probable one (a
+a convex problem in two numbers. Then a second probe learns from the points whose label is the most probable one (a
 stronger penalty, wrong labels left out), f becomes .7 of the first and .3 of it, and a and b are fitted again.
 
 So p is a calibrated probability of the *label that is written there*: of the points and classes with p = 0.3, some
@@ -17,7 +16,6 @@ have small p too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,13 +33,6 @@ __all__ = ["LabelScores", "score_labels"]
 PENALTIES = 0.01, 0.1
 """Weight decay of the first probe and of the second: strong, so that single wrong labels do not bend them. Chosen with
 the shares, on the test images of the shipped networks and on scikit-learn's digits with wrong labels planted."""
-
-STRONGER = 0.03, 0.1
-"""Penalties of the first probe that are tried too, in turn, where the points are few."""
-
-FEW = 2500
-"""Labeled points up to which they are tried: the best penalty falls about as the inverse of the number of points, and
-of 5,000 it was the first."""
 
 PROBE_SHARES = 0.7, 0.3
 """Shares of the two probes in the logits: the second finds swaps of similar classes better, the first other errors."""
@@ -97,17 +88,14 @@ def score_labels(
     progress
         Show a progress bar on stderr.
     """
-    n_scores, probe_memory = memory or (BLOCK_NUMBERS, None)
-    witness = _Witnesses(graph, classes, n_scores)
-    tried = (PENALTIES[0], *STRONGER) if len(witness.labeled) <= FEW else PENALTIES[:1]
-    with progress_bar("label issues", (len(tried) + 1) * FOLDS, unit="probes", enabled=progress) as advance:
+    with progress_bar("label issues", len(PENALTIES) * FOLDS, unit="probes", enabled=progress) as advance:
+        n_scores, probe_memory = memory or (BLOCK_NUMBERS, None)
         settings: dict[str, Any] = {"seed": seed, "device": device, "memory_limit": probe_memory, "advance": advance}
-        waiting = iter(tried)
-        firsts = (FoldedProbe.fitted(points, classes, penalty=penalty, **settings) for penalty in waiting)
-        doubtful = witness.doubtful(witness.join_best(firsts, seed))
-        advance(FOLDS * len(list(waiting)))
+        witness = _Witnesses(graph, classes, n_scores)
+        witness.probes.append(FoldedProbe.fitted(points, classes, penalty=PENALTIES[0], **settings))
+        doubtful = witness.doubtful(witness.stacked(seed))
         witness.probes.append(FoldedProbe.fitted(points, classes, penalty=PENALTIES[1], left_out=doubtful, **settings))
-    weights, _ = witness.stacked(seed)
+    weights = witness.stacked(seed)
     n = len(classes.codes)
     score = np.full(n, np.nan, dtype=np.float32)
     suggested, best = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float32)
@@ -155,21 +143,6 @@ class _Witnesses:
         found /= found.sum(axis=1, keepdims=True)
         return found
 
-    def join_best(self, probes: Iterable[FoldedProbe], seed: int) -> tuple[float, float]:
-        """Take the probe that makes the given labels most probable, together with the graph; weights of both.
-
-        Ends at the first probe that is not better than the one before.
-        """
-        best, weights, least = self.probes, (0.0, 0.0), np.inf
-        for probe in probes:
-            self.probes = [probe]
-            found, loss = self.stacked(seed)
-            if loss >= least:
-                break
-            best, weights, least = self.probes, found, loss
-        self.probes = best
-        return weights
-
     def doubtful(self, weights: tuple[float, float]) -> npt.NDArray[np.bool_]:
         """(n,) labels that are not the most probable ones; none of a class that would be left with too few points."""
         found = np.zeros(len(self.codes), dtype=bool)
@@ -179,8 +152,8 @@ class _Witnesses:
         found[self.labeled] &= (left >= np.minimum(self.counts, FOLDS))[self.codes[self.labeled]]
         return found
 
-    def stacked(self, seed: int) -> tuple[tuple[float, float], float]:
-        """Weights of graph and probe that minimize the cross-entropy of the given labels, and that minimum."""
+    def stacked(self, seed: int) -> tuple[float, float]:
+        """Weights of graph and probe that minimize the cross-entropy of the given labels."""
         from scipy.optimize import minimize
 
         rows = self.labeled
@@ -200,4 +173,4 @@ class _Witnesses:
             return float((np.log(total[:, 0]) - logits[at]).mean()), np.array(gradient)
 
         found = minimize(loss, np.array([0.5, 0.5]), jac=True, method="L-BFGS-B", bounds=[(0, None), (0, None)])
-        return (float(found.x[0]), float(found.x[1])), float(found.fun)
+        return float(found.x[0]), float(found.x[1])

@@ -11,9 +11,7 @@ from sklearn.metrics import roc_auc_score
 import clorg_scale as cs
 from clorg_scale.arrays import ClassLabels
 from clorg_scale.errors import InputError
-from clorg_scale.issues.folds import FoldedProbe
 from clorg_scale.issues.graph_votes import LEAST_TRUST, ROUNDS, STEEPNESS, GraphVotes
-from clorg_scale.issues.label_scores import _Witnesses
 
 
 def test_wrong_labels_are_found_and_the_right_ones_suggested(planted):
@@ -83,28 +81,6 @@ def test_a_class_of_one_point_is_not_judged():
     assert np.isnan(found.label_score[120])
     assert not found.is_label_issue[120]
     assert np.isfinite(found.label_score[:120]).all()
-
-
-def test_of_few_points_the_penalty_is_the_one_that_makes_held_out_labels_most_probable():
-    rng = np.random.default_rng(4)
-    codes = rng.integers(0, 3, 150)
-    X = (rng.normal(size=(3, 60))[codes] * 0.25 + rng.normal(size=(150, 60))).astype(np.float32)
-    classes = ClassLabels(codes, np.arange(3))
-    settings = {"seed": 0, "device": "cpu", "advance": lambda count: None}
-    probes = [FoldedProbe.fitted(X, classes, penalty=penalty, **settings) for penalty in (0.01, 0.1, 0.03)]
-    witness = _Witnesses(cs.affinity_graph(cs.knn(X, 8)), classes, 2**20)
-    losses = []
-    for probe in probes:
-        witness.probes = [probe]
-        losses.append(witness.stacked(0)[1])
-    assert losses[1] < losses[2] < losses[0]  # little is known of each feature: a strong penalty is right
-    witness.probes = []
-    witness.join_best(iter(probes), 0)
-    assert witness.probes == [probes[1]]
-    later = iter(probes[::-1])
-    witness.join_best(later, 0)
-    assert witness.probes == [probes[1]]
-    assert list(later) == []
 
 
 def test_shares_of_the_graph_are_those_of_the_dense_definition():
