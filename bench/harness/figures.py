@@ -18,7 +18,7 @@ class Figures:
         self.records = [record for record in records if record.role != "missing"]
 
     def find(self, benchmark: str, case: str, contender: str, *, avx512: bool | None = None) -> Record:
-        """The last record whose case and contender begin so.
+        """The last record whose case and contender begin so; rather one whose contender has no other name.
 
         Parameters
         ----------
@@ -39,6 +39,7 @@ class Figures:
         ]
         of_kind = [record for record in found if (record.machine.get("instructions") == "AVX-512") == avx512]
         found = of_kind or ([] if avx512 else found)
+        found = [record for record in found if record.contender == contender] or found
         if not found:
             raise InputError(
                 f"The records lack {benchmark}: {case}, {contender}; give the files of bench/results, or run "

@@ -158,7 +158,7 @@ def _knn_row(figures: Figures) -> list[str]:
     key = "knn", "fashion-mnist 60,000 x 784"
     ours, flat = (figures.find(*key, name) for name in ("ours, ivf to 0.99", "ours, flat"))
     recall = share(ours.quality["recall"])
-    measured = f"{timed(ours.seconds)}, recall {recall}, before `ivf` was FAISS's"
+    measured = f"{timed(ours.seconds)}, recall {recall}"
     peers = f"exact search, {timed(flat.seconds)}; FAISS's best pipelines: the next table"
     command = "`clorg-scale bench run knn`"
     return [f"k-NN, 60,000 x 784, k = {ours.size['k']}", measured, peers, faster(flat.seconds, ours.seconds), command]

@@ -165,6 +165,13 @@ def test_figures_of_the_readme_are_those_of_the_committed_records():
         assert (ROOT / name).read_text() == draw(Figures(records))
 
 
+def test_a_contender_of_just_that_name_is_found_rather_than_one_that_begins_so():
+    one = next(r for r in committed() if (r.benchmark, r.contender) == ("knn", "ours, ivf to 0.99"))
+    others = [replace(one, contender=one.contender + end, times=[1e3]) for end in ("9", "99")]
+    assert Figures([others[0], one, others[1]]).find("knn", one.case, one.contender) == one
+    assert Figures(others).find("knn", one.case, one.contender) == others[1]
+
+
 def test_a_figure_of_the_readme_follows_its_record(tmp_path):
     records = [
         replace(r, times=[123.4]) if (r.benchmark, r.contender) == ("gcn", "ours, full batch") else r
